@@ -1,0 +1,230 @@
+"""The command ``gsi``. Answers go to standard output; progress, warnings and errors to standard error."""
+
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from gsi.client import render
+from gsi.client.demo import run_demo
+from gsi.client.local_stack import SHIPPED_MODELS, local_stack
+from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, Client
+from gsi.errors import InvalidRequestError, MisconfiguredError
+from gsi.jobs.connection import LOST_CONNECTION
+from gsi.jobs.job import parse_payload
+from gsi.runtime.embedded_redis import free_port, is_free
+from gsi.runtime.signals import stop_on_signals
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Guided Speculative Inference: submit, follow, run.")
+out = Console()
+err = Console(stderr=True)
+
+REDIS_PORT = 6379  # where clients look by default
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+RedisUrl = Annotated[str, typer.Option("--redis-url", envvar="GSI_REDIS_URL", help="Where the queue is.")]
+Queue = Annotated[str, typer.Option("--queue", envvar="GSI_QUEUE", help="Which queue.")]
+Param = Annotated[
+    list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter, such as n=4. Repeatable.")
+]
+
+
+@app.command()
+def submit(
+    prompts: Annotated[list[str] | None, typer.Argument(help="One job for each prompt.")] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", "-f", help='JSONL, a payload {"prompt": …} a line; "-" is standard input.')
+    ] = None,
+    param: Param = None,
+    redis_url: RedisUrl = DEFAULT_REDIS_URL,
+    queue: Queue = DEFAULT_QUEUE,
+) -> None:
+    """Push jobs and print their ids, one a line. Nothing is pushed if one of them is wrong."""
+    with _explained():
+        params = _params(param)
+        raw = [{"prompt": prompt} for prompt in prompts or []] + _payloads(file)
+        if not raw:
+            raise InvalidRequestError('nothing to submit; allowed: gsi submit "a prompt", or --file jobs.jsonl')
+        payloads = [parse_payload({**payload, "params": {**payload.get("params", {}), **params}}) for payload in raw]
+
+        async def push() -> None:
+            async with Client(redis_url, queue) as client:
+                for payload in payloads:
+                    print(await client.submit(payload), flush=True)
+
+        _run(push())
+
+
+@app.command()
+def follow(
+    job_id: Annotated[str, typer.Argument(metavar="ID")],
+    redis_url: RedisUrl = DEFAULT_REDIS_URL,
+    queue: Queue = DEFAULT_QUEUE,
+) -> None:
+    """Show the steps of a job as they are kept, until it has finished."""
+
+    async def show() -> None:
+        async with Client(redis_url, queue) as client:
+            async for record in client.follow(job_id):
+                out.print(render.step_lines(record), soft_wrap=True)
+            out.print(render.ending(await client.result(job_id)), soft_wrap=True)
+
+    with _explained():
+        _run(show())
+
+
+@app.command()
+def result(
+    job_id: Annotated[str, typer.Argument(metavar="ID")],
+    as_json: Annotated[bool, typer.Option("--json", help="The whole record as one JSON object.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the job has finished.")] = False,
+    redis_url: RedisUrl = DEFAULT_REDIS_URL,
+    queue: Queue = DEFAULT_QUEUE,
+) -> None:
+    """Show a job's answer; exit 1 if it ended without one."""
+
+    async def fetch() -> Any:
+        async with Client(redis_url, queue) as client:
+            return await client.wait(job_id) if wait else await client.result(job_id)
+
+    with _explained():
+        record = _run(fetch())
+        if as_json:
+            print(json.dumps(record.to_dict(), ensure_ascii=False))
+        else:
+            out.print(record.fields.get("text", "").rstrip(), markup=False, highlight=False, soft_wrap=True)
+            err.print(render.ending(record), soft_wrap=True)
+        if record.state.is_finished and record.state != "SUCCEEDED":
+            raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def up(
+    models: Annotated[Path, typer.Option(help="A folder with the models draft, target and prm.")] = SHIPPED_MODELS,
+    coordinators: Annotated[int, typer.Option(min=1, max=64, help="How many coordinators.")] = 1,
+    queue: Queue = DEFAULT_QUEUE,
+) -> None:
+    """Run the whole system on this machine, in this terminal, until Ctrl-C."""
+
+    async def serve() -> None:
+        stop = stop_on_signals()
+        with tempfile.TemporaryDirectory(prefix="gsi-up-") as folder:
+            err.print(f"starting; logs in {folder}", style="dim")
+            port = REDIS_PORT if is_free(REDIS_PORT) else free_port()
+            stack = local_stack(
+                Path(folder), _report, models=models, queue=queue, redis_port=port, num_coordinators=coordinators
+            )
+            async with stack as running:
+                _print_directions(running.redis_url, running.metrics)
+                await stop.wait()
+                err.print("stopping", style="dim")
+        err.print("stopped", style="dim")
+
+    with _explained():
+        _run(serve())
+
+
+@app.command()
+def demo(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    n: Annotated[int, typer.Option(help="Candidates a step.")] = 4,
+    problems: Annotated[int, typer.Option(min=1, max=200, help="How many problems.")] = 24,
+    param: Param = None,
+) -> None:
+    """Run held-out arithmetic problems through the whole system on this machine."""
+    with _explained():
+        params = {"n": n} | _params(param)
+        parse_payload({"prompt": "-", "params": params})
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=err, transient=True) as progress:
+            task = progress.add_task("problems", total=problems)
+            ran = _run(run_demo(params, problems, _report, lambda: progress.advance(task)))
+        if as_json:
+            print(json.dumps(ran, ensure_ascii=False))
+        else:
+            out.print(render.demo_table(ran["jobs"]))
+            out.print(render.totals_line(ran["totals"]))
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(work)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn the errors that a user can do something about into one line and an exit code."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        err.print(f"[red]refused[/]  {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_USAGE) from None
+    except MisconfiguredError as error:
+        err.print(f"[red]cannot start[/]  {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED) from None
+    except LOST_CONNECTION as error:
+        err.print(f"[red]no Redis[/]  {error}. Is it running (gsi up)? --redis-url or GSI_REDIS_URL names it.")
+        raise typer.Exit(EXIT_FAILED) from None
+
+
+def _params(given: list[str] | None) -> dict[str, Any]:
+    """Read NAME=VALUE pairs; a value is JSON if it can be, else text."""
+    params: dict[str, Any] = {}
+    for pair in given or []:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise InvalidRequestError(f"--param {pair}: no value; allowed: NAME=VALUE, such as n=4")
+        try:
+            params[name] = json.loads(value)
+        except ValueError:
+            params[name] = value
+    return params
+
+
+def _payloads(file: str | None) -> list[dict[str, Any]]:
+    """Read a payload from each line of a JSONL file. Raises InvalidRequestError that names the line."""
+    if file is None:
+        return []
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text()
+    except OSError as error:
+        raise InvalidRequestError(f"--file {file}: {error.strerror}") from None
+    payloads = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            try:
+                payloads.append(parse_payload(line).model_dump(mode="json", exclude_unset=True))
+            except InvalidRequestError as error:
+                raise InvalidRequestError(f"{file} line {number}: {error}") from None
+    return payloads
+
+
+def _report(process: str, event: Mapping[str, Any]) -> None:
+    """Show what a person at the terminal wants of a process's log: that it is ready, and what goes wrong."""
+    if event.get("event") == "ready":
+        err.print(f"[green]ready[/]  {process:<14} {event.get('address', event.get('queue', ''))}", highlight=False)
+    elif event.get("level") in {"warning", "error", "critical"}:
+        rest = {k: v for k, v in event.items() if k not in {"event", "level", "timestamp", "process", "exception"}}
+        details = "  ".join(f"{name}={value}" for name, value in rest.items())
+        err.print(f"[yellow]{event['level']}[/]  {process:<14} {event['event']}  {details}", highlight=False)
+
+
+def _print_directions(redis_url: str, metrics: Mapping[str, str]) -> None:
+    for process, address in metrics.items():
+        err.print(f"[dim]metrics  {process:<14} http://{address}/metrics[/]", highlight=False)
+    err.print(f"\nIn another terminal:\n\n    export GSI_REDIS_URL={redis_url}", highlight=False)
+    err.print('    gsi submit "Start with 7. Step 1: *4. Step 2: +9. Step 3: -20. Step 4: *3. Work mod 31."')
+    err.print("    gsi follow ID\n\nCtrl-C stops everything.", highlight=False)

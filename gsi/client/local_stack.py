@@ -1,0 +1,99 @@
+"""The whole system on one machine: an embedded server, the three services and coordinators, on free local ports."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gsi.errors import MisconfiguredError
+from gsi.runtime.embedded_redis import embedded_redis, free_port
+from gsi.runtime.supervised import Report, Supervised
+
+SHIPPED_MODELS = Path(__file__).parents[2] / "models"
+ROLES = ("draft", "target", "prm")
+ROLE_NAMES = tuple(role.upper() for role in ROLES)  # in environment variables
+
+Environment = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Where the running parts are; ``metrics``: process to host:port of its /metrics."""
+
+    redis_url: str
+    processes: Mapping[str, Supervised]
+    metrics: Mapping[str, str]
+
+
+@asynccontextmanager
+async def local_stack(
+    folder: Path,
+    report: Report,
+    *,
+    models: Path = SHIPPED_MODELS,
+    queue: str = "default",
+    redis_port: int | None = None,
+    num_coordinators: int = 1,
+    settings: Mapping[str, str] | None = None,
+) -> AsyncIterator[Stack]:
+    """Start everything, yield when all of it is ready, and stop it in the reverse order.
+
+    ``folder`` (it exists) gets the logs; ``settings`` are environment variables of the processes, and win over ours.
+    Raises MisconfiguredError that names the part which did not start.
+    """
+    with embedded_redis(port=redis_port) as redis_url:
+        report("redis", {"event": "ready", "level": "info", "address": redis_url})
+        environments = service_environments(models) | coordinator_environments(redis_url, queue, num_coordinators)
+        shared = {f"GSI_COORDINATOR_{role}": environments[role.lower()][f"GSI_{role}_LISTEN"] for role in ROLE_NAMES}
+        shared |= settings or {}
+        processes = {
+            name: Supervised(name, _command(name), own | shared, folder / f"{name}.log", report)
+            for name, own in environments.items()
+        }
+        try:
+            await asyncio.gather(*(process.start() for process in processes.values()))
+            yield Stack(redis_url, processes, {name: _metrics_of(own) for name, own in environments.items()})
+        finally:
+            for group in (set(processes) - set(ROLES), ROLES):  # first those that ask, then those that answer
+                await asyncio.gather(*(processes[name].stop() for name in group))
+
+
+def service_environments(models: Path) -> dict[str, Environment]:
+    """Return the settings of the three services; a model named in our own environment wins over the shipped one."""
+    environments = {}
+    for role in ROLES:
+        model = os.environ.get(f"GSI_{role.upper()}_MODEL", str(models / role))
+        if model == str(models / role) and not (models / role / "config.json").exists():
+            raise MisconfiguredError(f"no {role} model in {models}; allowed: a folder with draft, target and prm")
+        values = {"LISTEN": _free_address(), "METRICS_LISTEN": _free_address(), "MODEL": model}
+        defaults = {"NUM_THREADS": "1", "LOG_FORMAT": "json"}  # three small models share a laptop's cores
+        environments[role] = {f"GSI_{role.upper()}_{name}": value for name, value in (values | defaults).items()}
+    return environments
+
+
+def coordinator_environments(redis_url: str, queue: str, num_coordinators: int) -> dict[str, Environment]:
+    """Return the settings of the coordinators, the addresses of the services aside."""
+    return {
+        f"coordinator-{number}": {
+            "GSI_COORDINATOR_REDIS_URL": redis_url,
+            "GSI_COORDINATOR_QUEUE": queue,
+            "GSI_COORDINATOR_METRICS_LISTEN": _free_address(),
+            "GSI_COORDINATOR_LOG_FORMAT": "json",
+        }
+        for number in range(1, num_coordinators + 1)
+    }
+
+
+def _command(name: str) -> list[str]:
+    return [sys.executable, "-m", f"services.{name.partition('-')[0]}"]
+
+
+def _metrics_of(environment: Environment) -> str:
+    return next(value for name, value in environment.items() if name.endswith("_METRICS_LISTEN"))
+
+
+def _free_address() -> str:
+    return f"127.0.0.1:{free_port()}"

@@ -1,0 +1,74 @@
+"""How steps and results look on a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from gsi.algorithm.candidates import Outcome
+from gsi.jobs.step_record import StepRecord
+from gsi.jobs.store import JobRecord
+
+STATE_STYLES = {"SUCCEEDED": "green", "FAILED": "red", "DEAD": "red"}
+
+
+def step_lines(record: StepRecord) -> Text:
+    """Return a kept step on one line, under the rejected candidate that it replaces, if any."""
+    step = record.step
+    lines = Text()
+    if step.rejected is not None:
+        lines.append(f"{step.index + 1:>3}  draft   rejected   ", style="dim")
+        lines.append(_scores(step.rejected.reward, step.rejected.tilted_reward), style="dim")
+        lines.append(f"{_one_line(step.rejected.text)}\n", style="dim strike")
+    style = "yellow" if step.outcome is Outcome.RESAMPLED else "green"
+    lines.append(f"{step.index + 1:>3}  {step.source:<6}  ")
+    lines.append(f"{step.outcome:<9}  ", style=style)
+    lines.append(_scores(step.reward, step.tilted_reward), style="cyan")
+    lines.append(_one_line(step.text))
+    return lines
+
+
+def ending(record: JobRecord) -> Text:
+    """Return how a job ended, or where it is, on one line."""
+    fields = record.fields
+    line = Text(record.state.value, style=STATE_STYLES.get(record.state, "yellow"))
+    if fields.get("stop_reason"):
+        line.append(f" ({fields['stop_reason']})", style="dim")
+    if fields.get("answer"):
+        line.append(f"  answer {fields['answer']}", style="bold")
+    if fields.get("error"):
+        line.append(f"  {fields['error']}", style="default")
+    return line
+
+
+def demo_table(jobs: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the demo's jobs: problem, answer, right or wrong, steps, share accepted."""
+    table = Table("problem", "answer", "expected", "", "steps", "accepted", header_style="bold")
+    for job in jobs:
+        accepted = sum(step["outcome"] == Outcome.ACCEPTED for step in job["steps"])
+        share = f"{accepted / len(job['steps']):.0%}" if job["steps"] else "-"
+        mark = Text("right", style="green") if job["correct"] else Text("wrong", style="red")
+        table.add_row(job["prompt"], job["answer"] or "-", job["expected"], mark, str(len(job["steps"])), share)
+    return table
+
+
+def totals_line(totals: Mapping[str, Any]) -> Text:
+    parts = (
+        f"accuracy {totals['accuracy']:.1%}",
+        f"acceptance rate {totals['acceptance_rate']:.1%}",
+        f"{totals['seconds_per_step'] * 1000:.0f} ms a step",
+        f"{totals['draft_tokens']:,} draft tokens",
+        f"{totals['target_tokens']:,} target tokens",
+        f"{totals['seconds']:.1f} s",
+    )
+    return Text("  ".join(parts), style="bold")
+
+
+def _scores(reward: float, tilted_reward: float | None) -> str:
+    tilted = "tilted   -  " if tilted_reward is None else f"tilted {tilted_reward:5.2f}"
+    return f"reward {reward:4.2f}  {tilted}  "
+
+
+def _one_line(text: str) -> str:
+    return " / ".join(text.strip().splitlines())

@@ -1,0 +1,64 @@
+"""The SDK: submit a job, follow its steps, read its result.
+
+async with Client("redis://127.0.0.1:6379/0") as client:
+    job_id = await client.submit({"prompt": "What is 2 + 3?", "params": {"n": 4}})
+    async for record in client.follow(job_id):
+        print(record.step.text)
+    print((await client.result(job_id)).fields["answer"])
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from gsi.errors import InvalidRequestError
+from gsi.jobs.connection import connect
+from gsi.jobs.job import Job, JobPayload, parse_payload
+from gsi.jobs.keys import Keys
+from gsi.jobs.step_record import StepRecord
+from gsi.jobs.store import JobRecord, JobStore
+
+DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
+DEFAULT_QUEUE = "default"
+
+
+class Client:
+    """A user of one queue."""
+
+    def __init__(self, redis_url: str = DEFAULT_REDIS_URL, queue: str = DEFAULT_QUEUE) -> None:
+        self._redis = connect(redis_url)
+        self._store = JobStore(self._redis, Keys(queue))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._redis.aclose()
+
+    async def submit(self, payload: JobPayload | Mapping[str, Any] | str) -> str:
+        """Push a job and return its id. Pushing an id that exists changes nothing and returns it.
+
+        Raises InvalidRequestError that names the field and what is allowed.
+        """
+        checked = payload if isinstance(payload, JobPayload) else parse_payload(payload)
+        job = Job(checked.id or secrets.token_hex(12), checked)
+        await self._store.submit(job)
+        return job.id
+
+    def follow(self, job_id: str) -> AsyncIterator[StepRecord]:
+        """Yield every step of a job as it is kept, from the first, until the job has finished."""
+        return self._store.follow(job_id)
+
+    async def result(self, job_id: str) -> JobRecord:
+        """Return a job as it is now. Raises InvalidRequestError if there is none of this id."""
+        record = await self._store.record(job_id)
+        if record is None:
+            raise InvalidRequestError(f"id: no job {job_id} in this queue (yet: a pushed one appears when it is taken)")
+        return record
+
+    async def wait(self, job_id: str, timeout_seconds: float | None = None) -> JobRecord:
+        """Return a job once it has finished. Raises TimeoutError if that takes too long."""
+        return await self._store.wait(job_id, timeout_seconds)

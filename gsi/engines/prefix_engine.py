@@ -1,0 +1,85 @@
+"""A causal transformer that reads a prefix once and continues it in many rows: what both torch engines stand on."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from transformers import DynamicCache
+
+from gsi.errors import InvalidRequestError
+
+Tensor = torch.Tensor
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """A prefix that has been read: keys and values per layer [1, heads, length, head size], and its last outputs."""
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+    last_outputs: Tensor  # [outputs]: logits over the vocabulary, or a PRM's two labels
+    length: int  # tokens
+
+    def cache(self, num_rows: int) -> DynamicCache:
+        """Return a cache of num_rows views on this prefix; growing it leaves the prefix as it is."""
+        shape = (num_rows, -1, -1, -1)
+        return DynamicCache(ddp_cache_data=[(k.expand(shape), v.expand(shape)) for k, v in self.layers])
+
+
+class PrefixModel:
+    """A model on a thread of its own, which does all its work in the order in which it is asked for.
+
+    Requests take turns call by call, so a long one does not hold up a short one, and a request that is cancelled
+    costs no more than the call in flight.
+    """
+
+    def __init__(self, model: Any, max_length: int, device: str, num_threads: int | None) -> None:
+        self._model = model.to(device).eval()
+        self._device = device
+        self.max_length = max_length
+        self.vocabulary_size: int = model.config.vocab_size
+        prepare = partial(torch.set_num_threads, num_threads) if num_threads else None  # OpenMP counts per thread
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model", initializer=prepare)
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run ``work`` on the model's thread."""
+        with_args = partial(work, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, with_args)
+
+    def close(self) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    @torch.inference_mode()
+    def read(self, token_ids: Sequence[int]) -> Prefix:
+        """Read a prefix. Raises InvalidRequestError if it is empty, too long, or not of this vocabulary."""
+        self._check(token_ids)
+        outputs = self._model(input_ids=self._tensor([token_ids]), use_cache=True)
+        layers = tuple((layer.keys, layer.values) for layer in outputs.past_key_values.layers)
+        return Prefix(layers, outputs.logits[0, -1], len(token_ids))
+
+    @torch.inference_mode()
+    def continue_rows(self, cache: DynamicCache, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Read one row of token ids after each row of the cache; return outputs [rows, longest row, outputs].
+
+        Rows are padded on the right: with causal attention no token sees a pad behind it. Grows the cache.
+        """
+        longest = max(map(len, rows))
+        padded = [list(row) + [0] * (longest - len(row)) for row in rows]
+        outputs: Tensor = self._model(input_ids=self._tensor(padded), past_key_values=cache, use_cache=True).logits
+        return outputs
+
+    def _tensor(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        return torch.tensor(rows, dtype=torch.long, device=self._device)
+
+    def _check(self, token_ids: Sequence[int]) -> None:
+        if not 1 <= len(token_ids) < self.max_length:
+            raise InvalidRequestError(
+                f"prefix has {len(token_ids)} tokens; allowed: 1 to {self.max_length - 1}, the model's context less one"
+            )
+        if max(token_ids) >= self.vocabulary_size:
+            raise InvalidRequestError(f"prefix has token id {max(token_ids)}; allowed: 0 to {self.vocabulary_size - 1}")

@@ -1,0 +1,30 @@
+"""The library's four errors, named for whose fault it is. ``gsi/rpc/errors.py`` carries them over gRPC and back."""
+
+
+class InvalidRequestError(ValueError):
+    """The caller's fault: the message names the field and what is allowed. Never retried."""
+
+
+class RetryableError(Exception):
+    """Nobody's fault: a service is loading, draining, full or slow. The same request may succeed later."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        service: str = "",
+        retry_after_seconds: float | None = None,
+        is_deadline: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.service = service
+        self.retry_after_seconds = retry_after_seconds
+        self.is_deadline = is_deadline  # it was working, and too slow: trying again for ever would not help
+
+
+class MisconfiguredError(Exception):
+    """The operator's fault: models, tokenizers or settings that do not fit together. The process stops."""
+
+
+class InternalError(Exception):
+    """Our fault: a bug, here or in a service. The log of the process that raised it has the cause."""

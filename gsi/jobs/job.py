@@ -1,0 +1,226 @@
+"""What a job is: the payload that any language can push, checked, and the job that comes of it.
+
+A payload that does not fit is refused with a sentence that names the field and what is allowed.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import re2
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from gsi.algorithm.candidates import Message
+from gsi.algorithm.params import DEFAULT_ANSWER_PATTERN, Likelihood, Method, Params, SamplingParams, StopRules
+from gsi.algorithm.seeds import derive_seed
+from gsi.errors import InvalidRequestError
+
+MAX_PAYLOAD_BYTES = 4 * 2**20
+MAX_PROMPT_CHARACTERS = 1_000_000
+MAX_CANDIDATES = 256  # the largest n of the paper's plots
+SHOWN_CHARACTERS = 60  # of a bad value, in an error
+
+
+def _compiled(pattern: str) -> Any:
+    options = re2.Options()
+    options.log_errors = False  # the error says it; RE2 would also write to standard error
+    return re2.compile(pattern, options)
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        _compiled(pattern)
+    except re2.error as error:
+        reason = error.args[0].decode() if isinstance(error.args[0], bytes) else error
+        raise ValueError(f"not an RE2 regular expression ({reason})") from None
+    return pattern
+
+
+class JobParams(BaseModel):
+    """What a job may choose; everything has a default (the paper's, where it names one)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    method: Method = Field(Method.GSI, strict=False, description="How a step is made.")
+    n: int = Field(16, ge=1, le=MAX_CANDIDATES, description="Candidates a step.")
+    n_target: int | None = Field(
+        None, ge=1, le=MAX_CANDIDATES, description="Candidates when the target writes a step; null: n."
+    )
+    beta: float = Field(20.0, gt=0, le=1e6, description="Inverse temperature of soft best-of-n.")
+    acceptance_threshold: float = Field(
+        0.5, ge=-1e6, le=1e6, description="u: the least tilted reward of an accepted step, on the reward's scale."
+    )
+    temperature: float = Field(0.7, ge=0.01, le=10, description="Sampling temperature of draft and target.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus that is sampled from.")
+    likelihood: Likelihood = Field(
+        Likelihood.SAMPLING, strict=False, description="The distribution that likelihoods speak of."
+    )
+    max_steps: int = Field(45, ge=1, le=1000, description="Steps of an answer, at most.")
+    max_tokens: int = Field(4096, ge=1, le=131_072, description="Tokens of an answer, at most.")
+    max_step_tokens: int = Field(512, ge=1, le=8192, description="Tokens of a candidate, at most.")
+    reward_floor: float | None = Field(
+        None, ge=-1e6, le=1e6, description="Stop after a step none of whose candidates reached this reward; null: off."
+    )
+    answer_pattern: Annotated[str, AfterValidator(_compiles)] | None = Field(
+        DEFAULT_ANSWER_PATTERN,
+        max_length=1000,
+        description="RE2 expression; the answer is its first group, or all of it. Stop when it is found; null: off.",
+    )
+    seed: int | None = Field(None, ge=0, le=2**63 - 1, description="Makes a run repeatable; null: from the job's id.")
+
+    def to_params(self) -> Params:
+        """Return the algorithm's view of these parameters."""
+        return Params(
+            method=self.method,
+            n=self.n,
+            n_target=self.n_target,
+            beta=self.beta,
+            acceptance_threshold=self.acceptance_threshold,
+            sampling=SamplingParams(self.temperature, self.top_p, self.max_step_tokens, self.likelihood),
+            stop=StopRules(self.max_steps, self.max_tokens, self.reward_floor),
+        )
+
+
+class JobPayload(BaseModel):
+    """The JSON in field ``job`` of a stream entry. Its JSON Schema is ``docs/job.schema.json``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, title="GSI job, version 1")
+
+    v: Literal[1] = Field(1, description="Version of this format.")
+    id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="Names the job; null: the id of its stream entry. Pushing an id twice runs it once.",
+    )
+    prompt: str = Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="The user's question.")
+    system: str | None = Field(
+        None, max_length=MAX_PROMPT_CHARACTERS, description="A system message; null: the chat template's own."
+    )
+    params: JobParams = JobParams()
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        system = (Message("system", self.system),) if self.system is not None else ()
+        return (*system, Message("user", self.prompt))
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A payload with the id that it runs under."""
+
+    id: str
+    payload: JobPayload
+
+    @property
+    def seed(self) -> int:
+        chosen = self.payload.params.seed
+        return derive_seed("job", self.id) if chosen is None else chosen
+
+
+class AnswerFinder:
+    """Finds the answer in a text by the job's pattern. RE2: linear time, so no job can hold up the others."""
+
+    def __init__(self, pattern: str | None) -> None:
+        self._pattern = _compiled(pattern) if pattern is not None else None
+
+    def find(self, text: str) -> str | None:
+        """Return the last answer in ``text``: the pattern's first group, or the whole match without one."""
+        matches = list(self._pattern.finditer(text)) if self._pattern is not None else []
+        if not matches:
+            return None
+        answer: str = matches[-1].group(1 if matches[-1].re.groups else 0)
+        return answer
+
+    def has_answer(self, text: str) -> bool:
+        return self._pattern is not None and self._pattern.search(text) is not None
+
+
+def parse_payload(raw: str | bytes | Mapping[str, Any]) -> JobPayload:
+    """Check a payload. Raises InvalidRequestError that names each field at fault and what is allowed."""
+    if isinstance(raw, Mapping):
+        raw = json.dumps(raw)
+    if len(raw) > MAX_PAYLOAD_BYTES:
+        raise InvalidRequestError(f"job: {len(raw)} bytes; allowed: at most {MAX_PAYLOAD_BYTES}")
+    try:
+        return JobPayload.model_validate_json(raw)
+    except ValidationError as error:
+        raise InvalidRequestError("; ".join(_sentence(e) for e in error.errors(include_url=False))) from None
+
+
+def claimed_id(raw: str | bytes) -> str | None:
+    """Return the id that a payload names if that part of it is readable, however wrong the rest is."""
+    try:
+        found = json.loads(raw).get("id")
+        return JobPayload(prompt="-", id=found).id
+    except (ValueError, AttributeError, RecursionError):
+        return None
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """Say which field is wrong, what it was, and what is allowed."""
+    path = [str(part) for part in error["loc"]] or ["job"]
+    field = ".".join(path)
+    match error["type"]:
+        case "json_invalid":
+            return f'job: not JSON ({error["ctx"]["error"]}); allowed: an object like {{"v":1,"prompt":"…"}}'
+        case "missing":
+            return f"{field}: missing; allowed: {allowed(path)}"
+        case "extra_forbidden":
+            return f"{field}: unknown{_suggestion(path)}"
+        case "value_error":  # of our own validators: the reason is a phrase
+            return f"{field}: {_shown(error['input'])} is {error['ctx']['error']}; allowed: {allowed(path)}"
+        case _:
+            return f"{field}: {_shown(error['input'])} is not allowed; allowed: {allowed(path)}"
+
+
+def _shown(value: Any) -> str:
+    shown = json.dumps(value, ensure_ascii=False, default=str)
+    return shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[:SHOWN_CHARACTERS]}… ({len(shown)} characters)"
+
+
+def _suggestion(path: list[str]) -> str:
+    model = JobParams if path[0] == "params" and len(path) > 1 else JobPayload
+    close = difflib.get_close_matches(path[-1], model.model_fields, n=1)
+    hint = "acceptance_threshold" if path[-1] == "u" else (close[0] if close else None)
+    return f"; did you mean {hint}?" if hint else f"; allowed: {', '.join(model.model_fields)}"
+
+
+def allowed(path: list[str]) -> str:
+    """Return what a field allows, in words, read from the schema: one source for check, error and docs."""
+    if path == ["job"]:
+        return 'an object like {"v":1,"prompt":"…"}'
+    if path == ["params"]:
+        return "an object of parameters"
+    model = JobParams if path[0] == "params" else JobPayload
+    schema = model.model_json_schema()
+    field = schema["properties"].get(path[1] if path[0] == "params" else path[0], {})
+    alternatives = [_resolved(part, schema) for part in field.get("anyOf", [field])]
+    return " or ".join(_in_words(alternative) for alternative in alternatives)
+
+
+def _resolved(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    reference = part.get("$ref", "")
+    resolved: dict[str, Any] = schema["$defs"][reference.rpartition("/")[2]] if reference else part
+    return resolved
+
+
+def _in_words(schema: Mapping[str, Any]) -> str:
+    if "const" in schema or "enum" in schema:
+        return ", ".join(map(str, schema.get("enum", [schema.get("const")])))
+    kind = {"integer": "a whole number", "number": "a number", "string": "text", "null": "null"}[schema["type"]]
+    if "minLength" in schema or "maxLength" in schema:
+        return f"{kind} of {schema.get('minLength', 0)} to {schema['maxLength']} characters"
+    if "pattern" in schema:
+        return f"{kind} that matches {schema['pattern']}"
+    if "exclusiveMinimum" in schema:
+        return f"{kind} above {_number(schema['exclusiveMinimum'])}, at most {_number(schema['maximum'])}"
+    if "maximum" in schema:
+        return f"{kind} from {_number(schema['minimum'])} to {_number(schema['maximum'])}"
+    return kind
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.15g}"

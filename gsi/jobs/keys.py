@@ -1,0 +1,38 @@
+"""Every key of a queue, with its type and lifetime.
+
+All keys of one queue share the hash tag ``{queue}``, so that a script over several of them works on Redis Cluster.
+
+| key                         | type   | lives                         | holds |
+|-----------------------------|--------|-------------------------------|-------|
+| gsi:{q}:jobs:normal         | stream | entry: until its job is done  | field ``job``: the payload, JSON |
+| gsi:{q}:job:<id>            | hash   | kept                          | the job's record: the source of truth |
+| gsi:{q}:job:<id>:steps      | stream | kept                          | a step an entry: checkpoint and live feed |
+| gsi:{q}:results             | stream | the newest 100,000 or so      | ids of finished jobs, with their state |
+"""
+
+from dataclasses import dataclass
+
+GROUP = "coordinators"  # the consumer group on the jobs stream
+JOB_FIELD = "job"
+MAX_RESULTS = 100_000  # a feed to wake on, not a store: the records stay
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one queue."""
+
+    queue: str
+
+    @property
+    def jobs(self) -> str:
+        return f"gsi:{{{self.queue}}}:jobs:normal"
+
+    @property
+    def results(self) -> str:
+        return f"gsi:{{{self.queue}}}:results"
+
+    def record(self, job_id: str) -> str:
+        return f"gsi:{{{self.queue}}}:job:{job_id}"
+
+    def steps(self, job_id: str) -> str:
+        return f"{self.record(job_id)}:steps"

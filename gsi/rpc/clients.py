@@ -1,0 +1,174 @@
+"""The three services as the ports of a step (``gsi.algorithm.ports``), with deadlines, errors and timing."""
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from gsi.algorithm.candidates import Message
+from gsi.algorithm.params import SamplingParams
+from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TextBatches, TokenBatches
+from gsi.engines.base import ModelInfo
+from gsi.rpc import convert
+from gsi.rpc.errors import from_rpc_error
+from gsi.runtime.metrics import RPC_SECONDS
+from gsi.v1 import candidates_pb2, draft_pb2, draft_pb2_grpc, prm_pb2, prm_pb2_grpc, target_pb2, target_pb2_grpc
+
+MAX_MESSAGE_BYTES = 64 * 2**20  # gRPC's default of 4 MiB is a prefix of a million token ids
+
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),  # the default of two minutes outlasts most restarts
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+
+
+class ServiceClient:
+    """One service: its channel, its name in errors, and the deadline of a call in seconds."""
+
+    grpc_service: str
+
+    def __init__(self, role: str, address: str, timeout_seconds: float) -> None:
+        self.role = role
+        self.address = address
+        self._timeout = timeout_seconds
+        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def is_serving(self) -> bool:
+        """Ask the standard health service, and no longer than a second."""
+        try:
+            request = health_pb2.HealthCheckRequest(service=self.grpc_service)
+            answer = await self._health.Check(request, timeout=1.0, wait_for_ready=True)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    @asynccontextmanager
+    async def _timed(self, method: str) -> AsyncIterator[None]:
+        """Time a call and translate its error."""
+        started = time.perf_counter()
+        code = grpc.StatusCode.OK
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            code = error.code()
+            raise from_rpc_error(error, self.role) from error
+        except BaseException:
+            code = grpc.StatusCode.CANCELLED
+            raise
+        finally:
+            service = self.grpc_service.removeprefix("gsi.v1.")
+            RPC_SECONDS.labels(service, method, code.name).observe(time.perf_counter() - started)
+
+    async def _model_info(self, stub: Any) -> ModelInfo:
+        async with self._timed("GetModelInfo"):
+            answer = await stub.GetModelInfo(candidates_pb2.GetModelInfoRequest(), timeout=self._timeout)
+        return convert.info_from_proto(answer)
+
+    async def _proposed(self, stub: Any, request: candidates_pb2.ProposeRequest) -> CandidateBatches:
+        async with self._timed("Propose"), _cancelling(stub.Propose(request, timeout=self._timeout)) as call:
+            async for response in call:
+                yield [convert.candidate_from_proto(candidate) for candidate in response.candidates]
+
+    async def _scored(self, stub: Any, requests: AsyncGenerator[Any, None]) -> ScoreBatches:
+        async with self._timed("Score"), _cancelling(stub.Score(requests, timeout=self._timeout)) as call:
+            async for response in call:
+                yield convert.scores_from_proto(response)
+
+
+class DraftClient(ServiceClient):
+    """The draft service as a port."""
+
+    grpc_service = "gsi.v1.DraftService"
+
+    def __init__(self, address: str, timeout_seconds: float) -> None:
+        super().__init__("draft", address, timeout_seconds)
+        self._stub: Any = draft_pb2_grpc.DraftServiceStub(self._channel)
+
+    async def model_info(self) -> ModelInfo:
+        return await self._model_info(self._stub)
+
+    async def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Return the conversation's token ids by the draft's chat template."""
+        request = draft_pb2.RenderPromptRequest(messages=convert.messages_to_proto(messages))
+        async with self._timed("RenderPrompt"):
+            answer = await self._stub.RenderPrompt(request, timeout=self._timeout)
+        return tuple(answer.token_ids)
+
+    def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
+        return self._proposed(self._stub, _propose_request(prefix, n, sampling, seed))
+
+
+class TargetClient(ServiceClient):
+    """The target service as a port."""
+
+    grpc_service = "gsi.v1.TargetService"
+
+    def __init__(self, address: str, timeout_seconds: float) -> None:
+        super().__init__("target", address, timeout_seconds)
+        self._stub: Any = target_pb2_grpc.TargetServiceStub(self._channel)
+
+    async def model_info(self) -> ModelInfo:
+        return await self._model_info(self._stub)
+
+    def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
+        return self._proposed(self._stub, _propose_request(prefix, n, sampling, seed))
+
+    def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
+        async def requests() -> AsyncGenerator[target_pb2.TargetScoreRequest, None]:
+            sampling_proto = convert.sampling_to_proto(sampling)
+            header = target_pb2.TargetScoreHeader(prefix_token_ids=prefix, sampling=sampling_proto)
+            yield target_pb2.TargetScoreRequest(header=header)
+            async for batch in candidates:
+                yield target_pb2.TargetScoreRequest(candidates=convert.tokens_to_proto(batch))
+
+        return self._scored(self._stub, requests())
+
+
+class PrmClient(ServiceClient):
+    """The PRM service as a port."""
+
+    grpc_service = "gsi.v1.PrmService"
+
+    def __init__(self, address: str, timeout_seconds: float) -> None:
+        super().__init__("prm", address, timeout_seconds)
+        self._stub: Any = prm_pb2_grpc.PrmServiceStub(self._channel)
+
+    async def model_info(self) -> ModelInfo:
+        return await self._model_info(self._stub)
+
+    def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
+        async def requests() -> AsyncGenerator[prm_pb2.PrmScoreRequest, None]:
+            header = prm_pb2.PrmScoreHeader(messages=convert.messages_to_proto(messages), steps=steps)
+            yield prm_pb2.PrmScoreRequest(header=header)
+            async for batch in candidates:
+                yield prm_pb2.PrmScoreRequest(candidates=convert.texts_to_proto(batch))
+
+        return self._scored(self._stub, requests())
+
+
+def _propose_request(
+    prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int
+) -> candidates_pb2.ProposeRequest:
+    return candidates_pb2.ProposeRequest(
+        prefix_token_ids=prefix, n=n, sampling=convert.sampling_to_proto(sampling), seed=seed
+    )
+
+
+@asynccontextmanager
+async def _cancelling(call: Any) -> AsyncIterator[Any]:
+    """Cancel the call when its answers are no longer read: the service stops its engine's work."""
+    try:
+        yield call
+    finally:
+        call.cancel()  # does nothing to a call that has ended

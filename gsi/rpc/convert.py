@@ -1,0 +1,159 @@
+"""Between the messages of ``gsi.v1`` and the library's dataclasses; the only module that spells both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gsi.algorithm.candidates import Candidate, FinishReason, Message, Score
+from gsi.algorithm.params import Likelihood, SamplingParams
+from gsi.algorithm.ports import StepText, TokenSequence
+from gsi.engines.base import ModelInfo
+from gsi.errors import InvalidRequestError
+from gsi.v1 import candidates_pb2, prm_pb2, target_pb2
+
+_LIKELIHOODS = {
+    Likelihood.SAMPLING: candidates_pb2.LIKELIHOOD_SAMPLING,
+    Likelihood.MODEL: candidates_pb2.LIKELIHOOD_MODEL,
+}
+_FINISH_REASONS = {
+    FinishReason.DELIMITER: candidates_pb2.FINISH_REASON_DELIMITER,
+    FinishReason.EOS: candidates_pb2.FINISH_REASON_EOS,
+    FinishReason.LENGTH: candidates_pb2.FINISH_REASON_LENGTH,
+}
+_LIKELIHOOD_OF = {value: key for key, value in _LIKELIHOODS.items()}
+_FINISH_REASON_OF = {value: key for key, value in _FINISH_REASONS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedTokens:
+    """A candidate as the target's ``Score`` receives it."""
+
+    index: int
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedText:
+    """A candidate as the PRM's ``Score`` receives it."""
+
+    index: int
+    text: str
+
+
+def sampling_to_proto(sampling: SamplingParams) -> candidates_pb2.SamplingParams:
+    return candidates_pb2.SamplingParams(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        max_step_tokens=sampling.max_step_tokens,
+        likelihood=_LIKELIHOODS[sampling.likelihood],
+    )
+
+
+def sampling_from_proto(message: candidates_pb2.SamplingParams) -> SamplingParams:
+    """Read sampling parameters. Raises InvalidRequestError that names the field and what is allowed."""
+    if not 0 < message.temperature <= 100:
+        raise InvalidRequestError(f"sampling.temperature is {message.temperature}; allowed: above 0, at most 100")
+    if not 0 < message.top_p <= 1:
+        raise InvalidRequestError(f"sampling.top_p is {message.top_p}; allowed: above 0, at most 1")
+    if message.max_step_tokens < 1:
+        raise InvalidRequestError(f"sampling.max_step_tokens is {message.max_step_tokens}; allowed: at least 1")
+    if message.likelihood not in _LIKELIHOOD_OF:
+        raise InvalidRequestError("sampling.likelihood is not set; allowed: LIKELIHOOD_SAMPLING, LIKELIHOOD_MODEL")
+    return SamplingParams(
+        temperature=message.temperature,
+        top_p=message.top_p,
+        max_step_tokens=message.max_step_tokens,
+        likelihood=_LIKELIHOOD_OF[message.likelihood],
+    )
+
+
+def candidate_to_proto(candidate: Candidate) -> candidates_pb2.Candidate:
+    return candidates_pb2.Candidate(
+        index=candidate.index,
+        token_ids=candidate.token_ids,
+        text=candidate.text,
+        log_likelihood=candidate.log_likelihood,
+        finish_reason=_FINISH_REASONS[candidate.finish_reason],
+    )
+
+
+def candidate_from_proto(message: candidates_pb2.Candidate) -> Candidate:
+    return Candidate(
+        index=message.index,
+        token_ids=tuple(message.token_ids),
+        text=message.text,
+        log_likelihood=message.log_likelihood,
+        finish_reason=_FINISH_REASON_OF[message.finish_reason],
+    )
+
+
+def scores_to_proto(scores: Sequence[Score]) -> candidates_pb2.ScoreResponse:
+    return candidates_pb2.ScoreResponse(
+        indices=[score.index for score in scores], values=[score.value for score in scores]
+    )
+
+
+def scores_from_proto(message: candidates_pb2.ScoreResponse) -> list[Score]:
+    return [Score(index, value) for index, value in zip(message.indices, message.values, strict=True)]
+
+
+def tokens_to_proto(candidates: Sequence[TokenSequence]) -> target_pb2.TargetScoreCandidates:
+    return target_pb2.TargetScoreCandidates(
+        sequences=[target_pb2.TokenSequence(index=c.index, token_ids=c.token_ids) for c in candidates]
+    )
+
+
+def tokens_from_proto(message: target_pb2.TargetScoreCandidates) -> list[ReceivedTokens]:
+    """Read candidates to be scored. Raises InvalidRequestError for one without tokens."""
+    for sequence in message.sequences:
+        if not sequence.token_ids:
+            raise InvalidRequestError(f"candidate {sequence.index} has no token_ids; allowed: at least 1")
+    return [ReceivedTokens(sequence.index, tuple(sequence.token_ids)) for sequence in message.sequences]
+
+
+def texts_to_proto(candidates: Sequence[StepText]) -> prm_pb2.PrmScoreCandidates:
+    return prm_pb2.PrmScoreCandidates(texts=[prm_pb2.StepText(index=c.index, text=c.text) for c in candidates])
+
+
+def texts_from_proto(message: prm_pb2.PrmScoreCandidates) -> list[ReceivedText]:
+    return [ReceivedText(text.index, text.text) for text in message.texts]
+
+
+def messages_to_proto(messages: Sequence[Message]) -> list[candidates_pb2.ChatMessage]:
+    return [candidates_pb2.ChatMessage(role=message.role, content=message.content) for message in messages]
+
+
+def messages_from_proto(messages: Sequence[candidates_pb2.ChatMessage]) -> tuple[Message, ...]:
+    """Read a conversation. Raises InvalidRequestError if it is empty."""
+    if not messages:
+        raise InvalidRequestError("messages is empty; allowed: at least 1")
+    return tuple(Message(message.role, message.content) for message in messages)
+
+
+def info_to_proto(info: ModelInfo) -> candidates_pb2.ModelInfo:
+    return candidates_pb2.ModelInfo(
+        model=info.model,
+        revision=info.revision,
+        tokenizer_fingerprint=info.tokenizer_fingerprint,
+        vocabulary_size=info.vocabulary_size,
+        max_length=info.max_length,
+        eos_token_ids=info.eos_token_ids,
+        step_delimiter_token_ids=info.step_delimiter_token_ids,
+        likelihoods=[_LIKELIHOODS[likelihood] for likelihood in info.likelihoods],
+        engine=info.engine,
+        engine_version=info.engine_version,
+    )
+
+
+def info_from_proto(message: candidates_pb2.ModelInfo) -> ModelInfo:
+    return ModelInfo(
+        model=message.model,
+        revision=message.revision,
+        tokenizer_fingerprint=message.tokenizer_fingerprint,
+        vocabulary_size=message.vocabulary_size,
+        max_length=message.max_length,
+        eos_token_ids=tuple(message.eos_token_ids),
+        step_delimiter_token_ids=tuple(message.step_delimiter_token_ids),
+        likelihoods=tuple(_LIKELIHOOD_OF[likelihood] for likelihood in message.likelihoods),
+        engine=message.engine,
+        engine_version=message.engine_version,
+    )

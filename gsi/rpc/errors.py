@@ -1,0 +1,82 @@
+"""The library's errors as gRPC status codes, and status codes as the library's errors: one place each way.
+
+| error                                      | status              |
+|--------------------------------------------|---------------------|
+| InvalidRequestError                        | INVALID_ARGUMENT    |
+| MisconfiguredError                         | FAILED_PRECONDITION |
+| RetryableError with a time to come back    | RESOURCE_EXHAUSTED  |
+| RetryableError                             | UNAVAILABLE         |
+| anything else                              | INTERNAL, without the exception's text |
+"""
+
+from collections.abc import Iterable
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
+
+STATUS_DETAILS_KEY = "grpc-status-details-bin"  # where gRPC carries google.rpc.Status
+
+RETRYABLE_CODES = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,  # by the server, which is going down: our own cancellation never comes back as an error
+)
+
+Status = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
+
+
+def to_status(error: Exception) -> Status:
+    """Return code, message and trailing metadata for an error that a servicer raised."""
+    match error:
+        case InvalidRequestError():
+            return grpc.StatusCode.INVALID_ARGUMENT, str(error), ()
+        case MisconfiguredError():
+            return grpc.StatusCode.FAILED_PRECONDITION, str(error), ()
+        case RetryableError(retry_after_seconds=None):
+            return grpc.StatusCode.UNAVAILABLE, str(error), ()
+        case RetryableError(retry_after_seconds=float() as seconds):
+            return grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), _retry_info(str(error), seconds)
+        case _:
+            return grpc.StatusCode.INTERNAL, "internal error; the service's log has the cause", ()
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> Exception:
+    """Return the library's error for a failed call to ``service``."""
+    code, details = error.code(), error.details() or "no details"
+    if code in RETRYABLE_CODES:
+        retry_after = _retry_after_seconds(error.trailing_metadata() or ())
+        return RetryableError(
+            f"{service}: {code.name}: {details}",
+            service=service,
+            retry_after_seconds=retry_after,
+            is_deadline=code is grpc.StatusCode.DEADLINE_EXCEEDED,
+        )
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        return InvalidRequestError(details)
+    if code is grpc.StatusCode.FAILED_PRECONDITION:
+        return MisconfiguredError(f"{service}: {details}")
+    return InternalError(f"{service}: {code.name}: {details}")
+
+
+def _retry_info(message: str, seconds: float) -> tuple[tuple[str, bytes], ...]:
+    delay = duration_pb2.Duration()
+    delay.FromNanoseconds(int(seconds * 1e9))
+    packed = any_pb2.Any()
+    packed.Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    status = status_pb2.Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], message=message, details=[packed])
+    return ((STATUS_DETAILS_KEY, status.SerializeToString()),)
+
+
+def _retry_after_seconds(metadata: Iterable[tuple[str, str | bytes]]) -> float | None:
+    details = next((value for key, value in metadata if key == STATUS_DETAILS_KEY), None)
+    if not isinstance(details, bytes):
+        return None
+    for detail in status_pb2.Status.FromString(details).details:
+        info = error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            return float(info.retry_delay.ToNanoseconds() / 1e9)
+    return None

@@ -1,0 +1,79 @@
+"""The server's edge: every RPC of ``gsi.v1`` is admitted, timed, and has its errors translated, here and only here."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import structlog
+
+from gsi.errors import RetryableError
+from gsi.rpc.errors import to_status
+from gsi.runtime.metrics import RPC_SECONDS
+
+log = structlog.get_logger()
+
+Handler = Any  # grpc.RpcMethodHandler: the generated stubs leave it untyped
+RETRY_AFTER_SECONDS = 0.5  # about a step: by then a request has finished
+
+
+class EdgeInterceptor(grpc.aio.ServerInterceptor):
+    """Admits at most ``max_concurrent_rpcs`` at once; more are told when to come back."""
+
+    def __init__(self, max_concurrent_rpcs: int) -> None:
+        self._max_concurrent_rpcs = max_concurrent_rpcs
+        self._num_active = 0
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        handler = await continuation(handler_call_details)
+        _, service, method = handler_call_details.method.split("/")
+        if handler is None or not service.startswith("gsi.v1."):
+            return handler
+        return self._guarded(handler, service.removeprefix("gsi.v1."), method)
+
+    def _guarded(self, handler: Handler, service: str, method: str) -> Handler:
+        async def answer(request: Any, context: Any) -> Any:
+            async with self._edge(service, method, context):
+                return await handler.unary_unary(request, context)
+
+        async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+            async with self._edge(service, method, context):
+                async for response in (handler.unary_stream or handler.stream_stream)(request, context):
+                    yield response
+
+        codec = (handler.request_deserializer, handler.response_serializer)
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(answer, *codec)
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(stream, *codec)
+        return grpc.stream_stream_rpc_method_handler(stream, *codec)
+
+    @asynccontextmanager
+    async def _edge(self, service: str, method: str, context: Any) -> AsyncIterator[None]:
+        started = time.perf_counter()
+        code = grpc.StatusCode.OK
+        self._num_active += 1
+        try:
+            if self._num_active > self._max_concurrent_rpcs:
+                raise RetryableError(
+                    f"{self._max_concurrent_rpcs} requests are being served, the most at once",
+                    retry_after_seconds=RETRY_AFTER_SECONDS,
+                )
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            code = grpc.StatusCode.CANCELLED
+            raise
+        except Exception as error:
+            code, details, metadata = to_status(error)
+            if code is grpc.StatusCode.INTERNAL:
+                log.exception("rpc failed", service=service, method=method)
+            await context.abort(code, details, metadata)
+        finally:
+            self._num_active -= 1
+            RPC_SECONDS.labels(service, method, code.name).observe(time.perf_counter() - started)

@@ -1,0 +1,94 @@
+"""How a model service lives: listen, load, serve, drain, stop."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from gsi.engines.base import Engine
+from gsi.errors import RetryableError
+from gsi.rpc.clients import MAX_MESSAGE_BYTES
+from gsi.rpc.interceptors import EdgeInterceptor
+from gsi.runtime.settings import ServiceSettings
+
+log = structlog.get_logger()
+
+E = TypeVar("E", bound=Engine)
+
+SERVER_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),  # two processes on one port is a mistake to be told, not a load balancer
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # the clients' keepalive
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+class Loadable(Generic[E]):
+    """An engine that may still be loading."""
+
+    def __init__(self) -> None:
+        self._engine: E | None = None
+
+    def set(self, engine: E) -> None:
+        self._engine = engine
+
+    def get(self) -> E:
+        """Return the engine. Raises RetryableError while it is loading."""
+        if self._engine is None:
+            raise RetryableError("the model is loading")
+        return self._engine
+
+
+async def serve(
+    grpc_service: str,
+    settings: ServiceSettings,
+    load: Callable[[], E],
+    add_servicer: Callable[[Loadable[E], grpc.aio.Server], None],
+    stop: asyncio.Event,
+) -> None:
+    """Serve one gRPC service until ``stop`` is set, then finish the calls in flight within the grace period.
+
+    Health is NOT_SERVING until ``load`` (run in a thread) has returned, and again from ``stop`` on.
+    Raises OSError if the address cannot be bound, and what ``load`` raises.
+    """
+    engine: Loadable[E] = Loadable()
+    server = grpc.aio.server(interceptors=[EdgeInterceptor(settings.max_concurrent_rpcs)], options=SERVER_OPTIONS)
+    add_servicer(engine, server)
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    reflection.enable_server_reflection((grpc_service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    await _set_serving(health_servicer, grpc_service, is_serving=False)
+    port = _bind(server, settings.listen)
+    await server.start()
+    log.info("loading", model=settings.model, engine=settings.engine)
+    loaded = await asyncio.to_thread(load)
+    engine.set(loaded)
+    try:
+        await _set_serving(health_servicer, grpc_service, is_serving=True)
+        log.info("ready", address=f"{settings.listen.rpartition(':')[0]}:{port}", model=settings.model)
+        await stop.wait()
+    finally:
+        await health_servicer.enter_graceful_shutdown()
+        log.info("draining", grace_seconds=settings.grace_seconds)
+        await server.stop(settings.grace_seconds)
+        loaded.close()
+        log.info("stopped")
+
+
+def _bind(server: grpc.aio.Server, address: str) -> int:
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {address}: {error}") from error
+
+
+async def _set_serving(servicer: health.aio.HealthServicer, grpc_service: str, *, is_serving: bool) -> None:
+    """Set the state of the service, and of the process as a whole (the empty name, which probes ask for)."""
+    status = health_pb2.HealthCheckResponse
+    for name in (grpc_service, ""):
+        await servicer.set(name, status.SERVING if is_serving else status.NOT_SERVING)

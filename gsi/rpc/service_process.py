@@ -1,0 +1,44 @@
+"""The main function of a model service: settings, logging, metrics, signals, then ``serve``."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import grpc
+import structlog
+
+from gsi.engines.base import EngineSettings
+from gsi.rpc.server import E, Loadable, serve
+from gsi.runtime.metrics import serve_metrics
+from gsi.runtime.process_log import configure_logging
+from gsi.runtime.settings import ServiceSettings, load_settings
+from gsi.runtime.signals import stop_on_signals
+
+log = structlog.get_logger()
+
+
+def run_service(
+    role: str,
+    grpc_service: str,
+    settings_kind: type[ServiceSettings],
+    load: Callable[[str, EngineSettings], E],
+    add_servicer: Callable[[Loadable[E], grpc.aio.Server], None],
+) -> None:
+    """Run one model service until it is told to stop; exit 1 with one line if it cannot start."""
+    settings = load_settings(settings_kind)
+    configure_logging(role, settings.log_format, settings.log_level)
+    engine_settings = EngineSettings(
+        settings.model, settings.revision, settings.device, settings.dtype, settings.num_threads
+    )
+
+    async def main() -> None:
+        stop = stop_on_signals()
+        serve_metrics(settings.metrics_listen)
+        await serve(grpc_service, settings, partial(load, settings.engine, engine_settings), add_servicer, stop)
+
+    try:
+        asyncio.run(main())
+    except (OSError, ValueError) as error:  # address in use, no such checkpoint, unknown engine
+        log.error("cannot start", error=str(error))
+        sys.exit(1)

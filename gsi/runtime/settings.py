@@ -1,0 +1,82 @@
+"""Settings: one frozen object per process, read once from its prefixed environment variables and validated.
+
+A malformed or misspelt variable stops the process with a sentence that names it. What belongs to a job is never here.
+"""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Literal, NoReturn, TypeVar
+
+from pydantic import Field, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+S = TypeVar("S", bound=BaseSettings)
+
+Address = Annotated[str, StringConstraints(pattern=r"^[^\s/]+:\d{1,5}$")]  # host:port
+
+# Kubernetes writes such variables for every Service that it finds: gsi-draft makes GSI_DRAFT_PORT=tcp://…
+_SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT.*|PORT(_.*)?)$")
+
+EXIT_BAD_SETTINGS = 78  # EX_CONFIG of sysexits.h
+
+
+class ProcessSettings(BaseSettings):
+    """What every process can be told."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    metrics_listen: Address = Field("127.0.0.1:0", description="host:port of /metrics; port 0 takes a free one")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    grace_seconds: float = Field(30, ge=0, le=3600, description="time to finish calls in flight after SIGTERM")
+
+
+class ServiceSettings(ProcessSettings):
+    """What a model service can be told."""
+
+    listen: Address = Field(description="host:port of gRPC; port 0 takes a free one")
+    engine: str = "transformers"
+    model: str = Field(min_length=1, description="path or Hugging Face name of the checkpoint")
+    revision: str | None = None
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    num_threads: int | None = Field(None, ge=1, le=1024, description="threads of a CPU engine; unset: the runtime's")
+    max_concurrent_rpcs: int = Field(256, ge=1, le=100_000, description="more are answered RESOURCE_EXHAUSTED")
+
+
+def load_settings(kind: type[S], environment: Mapping[str, str] = os.environ) -> S:
+    """Read the settings of this process, or explain on standard error what is wrong with them and exit."""
+    unknown = unknown_variables(kind, environment)
+    if unknown:
+        _refuse(unknown)
+    try:
+        return kind()
+    except ValidationError as error:
+        prefix = str(kind.model_config.get("env_prefix", ""))
+        _refuse([f"{prefix}{'_'.join(map(str, e['loc']))}".upper() + f": {e['msg']}" for e in error.errors()])
+
+
+def unknown_variables(kind: type[BaseSettings], environment: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each variable with the process's prefix that is none of its settings."""
+    prefix = str(kind.model_config.get("env_prefix", "")).upper()
+    known = {f"{prefix}{name}".upper() for name in kind.model_fields}
+    strangers = [
+        name
+        for name in sorted(environment)
+        if name.startswith(prefix) and name not in known and not _SERVICE_LINK.search(name)
+    ]
+    return [f"{name}: no such setting{_suggestion(name, known)}" for name in strangers]
+
+
+def _suggestion(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; allowed: {', '.join(sorted(known))}"
+
+
+def _refuse(sentences: list[str]) -> NoReturn:
+    for sentence in sentences:
+        print(f"bad setting  {sentence}", file=sys.stderr)
+    sys.exit(EXIT_BAD_SETTINGS)

@@ -1,0 +1,1 @@
+"""Generated from ``protos/gsi/v1`` by ``make protos``; committed, never edited by hand."""

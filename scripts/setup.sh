@@ -1,0 +1,24 @@
+#!/bin/sh
+# Make .venv with everything that the demo and the tests need. Fresh Debian 12 has a python3 without venv: the package
+# is installed if we may, and named if we may not.
+set -eu
+python=${PYTHON:-python3}
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+  echo "GSI needs Python 3.11 or newer; $python is $("$python" --version). Set PYTHON=/path/to/python3.11" >&2
+  exit 1
+}
+
+if ! "$python" -c 'import ensurepip' 2>/dev/null; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "installing python3-venv"
+    apt-get update -qq && apt-get install -qq -y python3-venv
+  else
+    echo "python3 cannot make virtual environments: sudo apt-get install python3-venv" >&2
+    exit 1
+  fi
+fi
+
+[ -x .venv/bin/python ] || "$python" -m venv .venv
+echo "installing into .venv (torch is large: a few minutes the first time)"
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[transformers,embedded,dev]'

@@ -1,0 +1,86 @@
+"""Start the coordinator: ``python -m services.coordinator``."""
+
+import asyncio
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from gsi.errors import MisconfiguredError
+from gsi.jobs.connection import LOST_CONNECTION, Redis, connect, durability_warnings
+from gsi.jobs.keys import Keys
+from gsi.jobs.store import JobStore
+from gsi.jobs.stream import JobStream
+from gsi.runtime.metrics import serve_metrics
+from gsi.runtime.process_log import configure_logging
+from gsi.runtime.settings import load_settings
+from gsi.runtime.signals import stop_on_signals
+from services.coordinator.leases import LeaseKeeper
+from services.coordinator.models import Models
+from services.coordinator.runner import JobRunner
+from services.coordinator.settings import CoordinatorSettings
+from services.coordinator.worker import REDIS_AWAY_SECONDS, Worker
+
+log = structlog.get_logger()
+
+
+async def coordinate(settings: CoordinatorSettings) -> None:
+    """Wire the parts, wait for Redis and the three services, and run jobs until SIGTERM or SIGINT."""
+    stop = stop_on_signals()
+    serve_metrics(settings.metrics_listen)
+    consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    redis, keys = connect(settings.redis_url), Keys(settings.queue)
+    store, stream, models = JobStore(redis, keys), JobStream(redis, keys, consumer), Models(settings)
+    leases = LeaseKeeper(store, consumer, settings.lease_seconds)
+    runner = JobRunner(store, models, leases, consumer)
+    worker = Worker(stream, runner, leases, settings.max_jobs, settings.lease_seconds)
+    try:
+        await _unless_stopped(stop, _prepare(redis, stream, models))
+        if not stop.is_set():
+            log.info("ready", queue=settings.queue, consumer=consumer, max_jobs=settings.max_jobs)
+            await worker.run(stop)
+    finally:
+        await models.close()
+        await redis.aclose()
+        log.info("stopped")
+
+
+async def _prepare(redis: Redis, stream: JobStream, models: Models) -> None:
+    """Wait for Redis, say what it may lose, make the group; then wait for the services."""
+    is_away = False
+    while True:
+        try:
+            for warning in await durability_warnings(redis):
+                log.warning("redis may lose jobs", reason=warning)
+            await stream.create_group()
+            break
+        except LOST_CONNECTION as error:
+            if not is_away:
+                log.warning("redis is away; waiting for it", reason=str(error))
+            is_away = True
+            await asyncio.sleep(REDIS_AWAY_SECONDS)
+    await models.connect()
+
+
+async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do the work, and leave it as soon as ``stop`` is set."""
+    task, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if task.done():
+        task.result()
+    task.cancel()
+
+
+if __name__ == "__main__":
+    given = load_settings(CoordinatorSettings)
+    configure_logging("coordinator", given.log_format, given.log_level)
+    try:
+        asyncio.run(coordinate(given))
+    except MisconfiguredError as error:
+        log.error("cannot start", error=str(error))
+        sys.exit(1)

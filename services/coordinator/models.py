@@ -1,0 +1,93 @@
+"""The three services as the coordinator sees them: do they fit together, and is each there?"""
+
+import asyncio
+import operator
+
+import structlog
+from tenacity import AsyncRetrying, retry_if_result, wait_fixed
+
+from gsi.algorithm.params import Likelihood
+from gsi.algorithm.ports import Ports
+from gsi.errors import MisconfiguredError, RetryableError
+from gsi.rpc.clients import DraftClient, PrmClient, ServiceClient, TargetClient
+from services.coordinator.compatibility import check_tokenizers
+from services.coordinator.settings import CoordinatorSettings
+
+log = structlog.get_logger()
+
+POLL_SECONDS = 0.25
+MISFIT_SECONDS = 10.0  # between complaints
+
+
+class Models:
+    """Clients of draft, target and PRM. ``max_length`` and ``likelihoods`` are what all of them allow."""
+
+    def __init__(self, settings: CoordinatorSettings) -> None:
+        self.draft = DraftClient(settings.draft, settings.draft_timeout_seconds)
+        self.target = TargetClient(settings.target, settings.target_timeout_seconds)
+        self.prm = PrmClient(settings.prm, settings.prm_timeout_seconds)
+        self.ports = Ports(self.draft, self.target, self.prm)
+        self.max_length = 0
+        self.likelihoods: frozenset[Likelihood] = frozenset()
+        self._waits: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def _clients(self) -> tuple[ServiceClient, ...]:
+        return (self.draft, self.target, self.prm)
+
+    async def connect(self) -> None:
+        """Wait until every service serves. Raises MisconfiguredError if draft and target do not fit together."""
+        await asyncio.gather(*(self.wait_until_serving(client.role) for client in self._clients))
+        await self._check()
+
+    async def close(self) -> None:
+        for wait in self._waits.values():
+            wait.cancel()
+        await asyncio.gather(*(client.close() for client in self._clients))
+
+    async def wait_until_serving(self, role: str) -> None:
+        """Return when the service serves; however many jobs wait for it, it is asked and logged once."""
+        if role not in self._waits:
+            client = next(client for client in self._clients if client.role == role)
+            self._waits[role] = asyncio.create_task(self._poll(client))
+            self._waits[role].add_done_callback(lambda _: self._waits.pop(role))
+        await asyncio.shield(self._waits[role])
+
+    async def _poll(self, client: ServiceClient) -> None:
+        if await client.is_serving():
+            return
+        if self.max_length:
+            log.warning("service is not serving; jobs wait for it", service=client.role, address=client.address)
+        else:
+            log.info("waiting for service", service=client.role, address=client.address)
+        await AsyncRetrying(retry=retry_if_result(operator.not_), wait=wait_fixed(POLL_SECONDS))(
+            self._is_usable, client
+        )
+        log.info("service is serving", service=client.role, address=client.address)
+
+    async def _is_usable(self, client: ServiceClient) -> bool:
+        """Return whether the service serves and, when it came back, still fits: it may have changed its model."""
+        if not await client.is_serving():
+            return False
+        try:
+            if self.max_length:
+                await self._check()
+        except RetryableError:
+            return False
+        except MisconfiguredError as error:
+            log.error("service came back with another model; jobs wait for one that fits", reason=str(error))
+            await asyncio.sleep(MISFIT_SECONDS)
+            return False
+        return True
+
+    async def _check(self) -> None:
+        draft, target, prm = await asyncio.gather(
+            self.draft.model_info(), self.target.model_info(), self.prm.model_info()
+        )
+        check_tokenizers(draft, target)
+        if set(draft.eos_token_ids) != set(target.eos_token_ids):
+            log.warning("draft and target end differently", draft=draft.eos_token_ids, target=target.eos_token_ids)
+        shortest = min(draft.max_length, target.max_length, prm.max_length)
+        self.max_length = shortest - 1  # the PRM reads a mark behind a last step that has no delimiter to replace
+        self.likelihoods = frozenset(draft.likelihoods) & frozenset(target.likelihoods)
+        log.info("models", draft=draft.model, target=target.model, prm=prm.model, max_length=self.max_length)

@@ -1,0 +1,119 @@
+"""One job: take it, go on after its last step, keep every step, commit its result."""
+
+import structlog
+
+from gsi.algorithm.candidates import Prompt, Source, Trajectory
+from gsi.algorithm.generate import generate
+from gsi.algorithm.params import Params
+from gsi.algorithm.ports import Ports
+from gsi.algorithm.step import METHODS, MadeStep
+from gsi.algorithm.stopping import StopReason
+from gsi.errors import InvalidRequestError
+from gsi.jobs.connection import LOST_CONNECTION
+from gsi.jobs.job import AnswerFinder, Job, claimed_id, parse_payload
+from gsi.jobs.state import JobState
+from gsi.jobs.step_record import StepRecord
+from gsi.jobs.store import JobResult, JobStore, Lease, LeaseLostError
+from gsi.jobs.stream import Delivery
+from services.coordinator import metrics
+from services.coordinator.leases import LeaseKeeper
+from services.coordinator.models import Models
+from services.coordinator.patience import patiently
+
+log = structlog.get_logger()
+
+INTERNAL_ERROR = "internal error; the coordinator's log has the cause"
+
+
+class JobRunner:
+    """Runs deliveries, each to its end: an answer, or an error that names the field at fault."""
+
+    def __init__(self, store: JobStore, models: Models, leases: LeaseKeeper, consumer: str) -> None:
+        self._store = store
+        self._models = models
+        self._leases = leases
+        self._consumer = consumer
+
+    async def run(self, delivery: Delivery) -> None:
+        """Run one delivery. Raises LeaseLostError if another coordinator has taken the job meanwhile."""
+        job_id = claimed_id(delivery.payload) or delivery.entry_id
+        lease = await self._store.take(job_id, delivery, self._consumer)
+        if lease is None:
+            return
+        async with self._leases.held(lease):
+            with metrics.JOB_SECONDS.time():
+                result = await self._result(delivery, lease)
+                await self._store.commit(lease, result)
+        metrics.JOBS.labels(result.state).inc()
+        log.info("job finished", job=job_id, state=result.state, stop_reason=result.stop_reason, error=result.error)
+
+    async def _result(self, delivery: Delivery, lease: Lease) -> JobResult:
+        """Return how the job ended, whatever happens to it but the loss of Redis or of the lease."""
+        try:
+            return await self._answer(Job(lease.job_id, parse_payload(delivery.payload)), lease)
+        except InvalidRequestError as error:
+            return JobResult(JobState.FAILED, error=str(error))
+        except (LeaseLostError, *LOST_CONNECTION):
+            raise
+        except Exception:
+            log.exception("job failed", job=lease.job_id)
+            return JobResult(JobState.FAILED, error=INTERNAL_ERROR)
+
+    async def _answer(self, job: Job, lease: Lease) -> JobResult:
+        """Generate from the last kept step on."""
+        params = job.payload.params
+        self._check_likelihood(job)
+        kept = await self._store.steps(job.id)
+        prompt = await patiently(self._models, lambda: self._prompt(job))
+        finder = AnswerFinder(params.answer_pattern)
+        trajectory, reason = await generate(
+            Trajectory(prompt).extended(*(record.step for record in kept)),
+            params.to_params(),
+            self._models.ports,
+            job.seed,
+            keep=lambda made: self._keep(lease, made),
+            max_length=self._models.max_length,
+            has_answer=finder.has_answer,
+            make_step=self._make_step,
+        )
+        return _succeeded(job, trajectory, reason, finder)
+
+    async def _prompt(self, job: Job) -> Prompt:
+        messages = job.payload.messages
+        token_ids = await self._models.draft.render(messages)
+        if len(token_ids) >= self._models.max_length:
+            raise InvalidRequestError(
+                f"prompt: {len(token_ids)} tokens by the model's chat template; "
+                f"allowed: 1 to {self._models.max_length - 1}, the models' context less one"
+            )
+        return Prompt(messages, token_ids)
+
+    async def _make_step(self, trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> MadeStep:
+        """Make a step by the job's method; the same step again if a service was away meanwhile."""
+        return await patiently(self._models, lambda: METHODS[params.method](trajectory, params, ports, seed))
+
+    async def _keep(self, lease: Lease, made: MadeStep) -> None:
+        tokens = {source: made.num_tokens(source) for source in Source}
+        record = StepRecord(made.step, tokens[Source.DRAFT], tokens[Source.TARGET], made.seconds)
+        with metrics.PHASE_SECONDS.labels("checkpoint").time():
+            await self._store.append_step(lease, record)
+        metrics.observe_step(made)
+
+    def _check_likelihood(self, job: Job) -> None:
+        asked = job.payload.params.likelihood
+        if asked not in self._models.likelihoods:
+            allowed = ", ".join(sorted(self._models.likelihoods)) or "none"
+            raise InvalidRequestError(
+                f"params.likelihood: {asked} is not reported by these engines; allowed: {allowed}"
+            )
+
+
+def _succeeded(job: Job, trajectory: Trajectory, reason: StopReason, finder: AnswerFinder) -> JobResult:
+    in_force = job.payload.params.model_copy(update={"seed": job.seed})
+    return JobResult(
+        JobState.SUCCEEDED,
+        stop_reason=reason,
+        text=trajectory.text,
+        answer=finder.find(trajectory.text) or "",
+        params=in_force.model_dump_json(),
+    )

@@ -1,0 +1,21 @@
+"""What the coordinator can be told: ``GSI_COORDINATOR_…``. What belongs to a job is in the job."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from gsi.runtime.settings import Address, ProcessSettings
+
+
+class CoordinatorSettings(ProcessSettings):
+    model_config = SettingsConfigDict(env_prefix="GSI_COORDINATOR_", frozen=True, extra="ignore")
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="redis://, rediss:// or unix://")
+    queue: str = Field("default", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="which queue to work on")
+    draft: Address = Field(description="host:port of the draft service")
+    target: Address = Field(description="host:port of the target service")
+    prm: Address = Field(description="host:port of the PRM service")
+    max_jobs: int = Field(16, ge=1, le=10_000, description="jobs in flight at once")
+    lease_seconds: float = Field(30, ge=1, le=600, description="how long a job waits for a coordinator that is gone")
+    draft_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the draft")
+    target_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the target")
+    prm_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the PRM")

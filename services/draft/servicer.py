@@ -1,0 +1,39 @@
+"""``gsi.v1.DraftService`` over a language engine."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from gsi.engines.base import LanguageEngine
+from gsi.rpc import convert, servicing
+from gsi.rpc.server import Loadable
+from gsi.v1 import candidates_pb2, draft_pb2, draft_pb2_grpc
+
+SERVICE = "gsi.v1.DraftService"
+
+
+class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
+    """Errors are raised as the library's and translated at the server's edge."""
+
+    def __init__(self, engine: Loadable[LanguageEngine]) -> None:
+        self._engine = engine
+
+    async def GetModelInfo(self, request: candidates_pb2.GetModelInfoRequest, context: Any) -> candidates_pb2.ModelInfo:
+        return convert.info_to_proto(self._engine.get().info)
+
+    async def RenderPrompt(
+        self, request: draft_pb2.RenderPromptRequest, context: Any
+    ) -> draft_pb2.RenderPromptResponse:
+        token_ids = self._engine.get().render(convert.messages_from_proto(request.messages))
+        return draft_pb2.RenderPromptResponse(token_ids=token_ids)
+
+    async def Propose(
+        self, request: candidates_pb2.ProposeRequest, context: Any
+    ) -> AsyncIterator[candidates_pb2.ProposeResponse]:
+        async for response in servicing.propose(self._engine.get(), request):
+            yield response
+
+
+def add_to_server(engine: Loadable[LanguageEngine], server: grpc.aio.Server) -> None:
+    draft_pb2_grpc.add_DraftServiceServicer_to_server(DraftServicer(engine), server)

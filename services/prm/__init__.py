@@ -1,0 +1,1 @@
+"""The PRM service: the process reward model r rates candidates. Read next: ``servicer.py``."""

@@ -1,0 +1,47 @@
+"""``gsi.v1.PrmService`` over a reward engine."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from gsi.algorithm.ports import TextBatches
+from gsi.engines.base import RewardEngine
+from gsi.rpc import convert, servicing
+from gsi.rpc.server import Loadable
+from gsi.v1 import candidates_pb2, prm_pb2, prm_pb2_grpc
+
+SERVICE = "gsi.v1.PrmService"
+
+Requests = AsyncIterator[prm_pb2.PrmScoreRequest]
+
+
+class PrmServicer(prm_pb2_grpc.PrmServiceServicer):
+    """Errors are raised as the library's and translated at the server's edge."""
+
+    def __init__(self, engine: Loadable[RewardEngine]) -> None:
+        self._engine = engine
+
+    async def GetModelInfo(self, request: candidates_pb2.GetModelInfoRequest, context: Any) -> candidates_pb2.ModelInfo:
+        return convert.info_to_proto(self._engine.get().info)
+
+    async def Score(self, request_iterator: Requests, context: Any) -> AsyncIterator[candidates_pb2.ScoreResponse]:
+        engine = self._engine.get()
+        header = (await servicing.first(request_iterator, _is_header)).header
+        messages = convert.messages_from_proto(header.messages)
+        scores = engine.score(messages, tuple(header.steps), _candidates(request_iterator))
+        async for response in servicing.answer_scores(scores):
+            yield response
+
+
+def add_to_server(engine: Loadable[RewardEngine], server: grpc.aio.Server) -> None:
+    prm_pb2_grpc.add_PrmServiceServicer_to_server(PrmServicer(engine), server)
+
+
+def _is_header(request: prm_pb2.PrmScoreRequest) -> bool:
+    return request.HasField("header")
+
+
+async def _candidates(requests: Requests) -> TextBatches:
+    async for request in servicing.batches(requests, _is_header):
+        yield convert.texts_from_proto(request.candidates)

@@ -1,0 +1,9 @@
+"""What the prm service can be told: ``GSI_PRM_…``."""
+
+from pydantic_settings import SettingsConfigDict
+
+from gsi.runtime.settings import ServiceSettings
+
+
+class PrmSettings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="GSI_PRM_", frozen=True, extra="ignore")

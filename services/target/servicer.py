@@ -1,0 +1,53 @@
+"""``gsi.v1.TargetService`` over a language engine."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from gsi.algorithm.ports import TokenBatches
+from gsi.engines.base import LanguageEngine
+from gsi.rpc import convert, servicing
+from gsi.rpc.server import Loadable
+from gsi.v1 import candidates_pb2, target_pb2, target_pb2_grpc
+
+SERVICE = "gsi.v1.TargetService"
+
+Requests = AsyncIterator[target_pb2.TargetScoreRequest]
+
+
+class TargetServicer(target_pb2_grpc.TargetServiceServicer):
+    """Errors are raised as the library's and translated at the server's edge."""
+
+    def __init__(self, engine: Loadable[LanguageEngine]) -> None:
+        self._engine = engine
+
+    async def GetModelInfo(self, request: candidates_pb2.GetModelInfoRequest, context: Any) -> candidates_pb2.ModelInfo:
+        return convert.info_to_proto(self._engine.get().info)
+
+    async def Propose(
+        self, request: candidates_pb2.ProposeRequest, context: Any
+    ) -> AsyncIterator[candidates_pb2.ProposeResponse]:
+        async for response in servicing.propose(self._engine.get(), request):
+            yield response
+
+    async def Score(self, request_iterator: Requests, context: Any) -> AsyncIterator[candidates_pb2.ScoreResponse]:
+        engine = self._engine.get()
+        header = (await servicing.first(request_iterator, _is_header)).header
+        sampling = convert.sampling_from_proto(header.sampling)
+        scores = engine.score(tuple(header.prefix_token_ids), sampling, _candidates(request_iterator))
+        async for response in servicing.answer_scores(scores):
+            yield response
+
+
+def add_to_server(engine: Loadable[LanguageEngine], server: grpc.aio.Server) -> None:
+    target_pb2_grpc.add_TargetServiceServicer_to_server(TargetServicer(engine), server)
+
+
+def _is_header(request: target_pb2.TargetScoreRequest) -> bool:
+    return request.HasField("header")
+
+
+async def _candidates(requests: Requests) -> TokenBatches:
+    async for request in servicing.batches(requests, _is_header):
+        yield convert.tokens_from_proto(request.candidates)

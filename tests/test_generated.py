@@ -1,0 +1,29 @@
+"""What is generated and committed is what its sources generate."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("generated")
+    subprocess.run([sys.executable, str(ROOT / "scripts" / "generate.py"), str(folder)], check=True, cwd=ROOT)
+    return folder
+
+
+def test_the_committed_stubs_are_those_of_the_protos(generated: Path) -> None:
+    """Editing a proto without ``make protos`` fails here."""
+    fresh = {path.name: path.read_text() for path in (generated / "gsi" / "v1").iterdir()}
+    committed = {path.name: path.read_text() for path in (ROOT / "gsi" / "v1").glob("*_pb2*")}
+    assert committed == fresh
+
+
+def test_the_published_job_schema_is_that_of_the_code(generated: Path) -> None:
+    """Changing what a job may say without ``make protos`` fails here."""
+    name = Path("docs") / "job.schema.json"
+    assert (ROOT / name).read_text() == (generated / name).read_text()
