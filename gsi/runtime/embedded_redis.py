@@ -18,6 +18,7 @@ from gsi.errors import MisconfiguredError
 from gsi.runtime.child import child_command
 
 START_SECONDS = 10.0
+STOP_SECONDS = 5.0
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -54,10 +55,19 @@ def embedded_redis(folder: Path | None = None, port: int | None = None) -> Itera
         _wait_until_ready(process, url, data)
         yield url
     finally:
-        process.terminate()
-        process.wait()
+        _stop(process)
         if folder is None:
             shutil.rmtree(data, ignore_errors=True)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Stop the server; it writes what it holds first, and refuses to end while it is rewriting its file."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _start(data: Path, port: int) -> "subprocess.Popen[bytes]":

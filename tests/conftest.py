@@ -1,0 +1,44 @@
+"""Real parts for all tests: a Redis-protocol server, and the whole system in processes of its own."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gsi.jobs.connection import Redis, connect
+from gsi.runtime.embedded_redis import embedded_redis
+
+MODELS = Path(__file__).parents[1] / "models"
+WAIT_SECONDS = 60.0
+
+_queues = itertools.count()
+
+
+async def wait_until(predicate: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Wait for something to become true; fail with what it was."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not await predicate():
+        assert time.monotonic() < deadline, f"waited {WAIT_SECONDS} s until {what}"
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A server for the whole session; each test has a queue of its own."""
+    with embedded_redis() as url:
+        yield url
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    client = connect(redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def queue() -> str:
+    return f"test-{next(_queues)}"

@@ -1,0 +1,274 @@
+"""Jobs in a real Redis-protocol server: taken once, written by one, finished once."""
+
+import json
+from typing import Any
+
+import pytest
+
+from gsi.algorithm.candidates import FinishReason, Outcome, Source, Step
+from gsi.jobs.connection import Redis, connect, durability_warnings
+from gsi.jobs.job import Job, parse_payload
+from gsi.jobs.keys import GROUP, Keys
+from gsi.jobs.state import JobState
+from gsi.jobs.step_record import StepRecord
+from gsi.jobs.store import JobResult, JobStore, Lease, LeaseLostError
+from gsi.jobs.stream import Delivery, JobStream
+from gsi.runtime.embedded_redis import embedded_redis
+
+JOB = Job("job-1", parse_payload({"prompt": "2 + 3", "params": {"n": 2}}))
+DONE = JobResult(JobState.SUCCEEDED, stop_reason="eos", text="5", answer="5", params="{}")
+
+
+def step(index: int, text: str = "a step\n\n") -> StepRecord:
+    kept = Step(index, (1, 2), text, Source.DRAFT, Outcome.ACCEPTED, FinishReason.DELIMITER, 0.5, 0.5)
+    return StepRecord(kept, draft_tokens=4, target_tokens=0, seconds=0.01)
+
+
+@pytest.fixture
+def keys(queue: str) -> Keys:
+    return Keys(queue)
+
+
+@pytest.fixture
+def store(redis: Redis, keys: Keys) -> JobStore:
+    return JobStore(redis, keys)
+
+
+@pytest.fixture
+async def stream(redis: Redis, keys: Keys) -> JobStream:
+    stream = JobStream(redis, keys, "worker-1")
+    await stream.create_group()
+    return stream
+
+
+@pytest.fixture
+async def other_stream(redis: Redis, keys: Keys) -> JobStream:
+    return JobStream(redis, keys, "worker-2")
+
+
+async def take(store: JobStore, stream: JobStream) -> tuple[Lease, Delivery]:
+    (delivery,) = await stream.take_new(count=1, block_ms=100)
+    lease = await store.take(JOB.id, delivery, stream.consumer)
+    assert lease is not None
+    return lease, delivery
+
+
+async def take_over(store: JobStore, stream: JobStream) -> Lease | None:
+    (delivery,) = await stream.take_over(count=1, min_idle_ms=0)
+    return await store.take(JOB.id, delivery, stream.consumer)
+
+
+async def test_a_submitted_job_can_be_asked_for_while_it_is_queued(store: JobStore, stream: JobStream) -> None:
+    """The SDK writes the record, so nobody has to guess whether the job arrived."""
+    assert await store.submit(JOB)
+    record = await store.record(JOB.id)
+    assert record is not None
+    assert record.state is JobState.QUEUED
+
+
+async def test_submitting_an_id_twice_pushes_it_once(store: JobStore, stream: JobStream) -> None:
+    """A client that retries a submission cannot start a second run."""
+    assert await store.submit(JOB)
+    assert not await store.submit(JOB)
+    assert len(await stream.take_new(count=10, block_ms=50)) == 1
+
+
+async def test_jobs_pushed_before_the_first_coordinator_are_read(redis: Redis, keys: Keys) -> None:
+    """The group starts at 0: what was pushed earlier is not skipped."""
+    await redis.xadd(keys.jobs, {"job": '{"prompt":"early"}'})
+    stream = JobStream(redis, keys, "late")
+    await stream.create_group()
+    (delivery,) = await stream.take_new(count=1, block_ms=100)
+    assert json.loads(delivery.payload) == {"prompt": "early"}
+
+
+async def test_a_job_pushed_by_bare_xadd_gets_its_record_when_it_is_taken(
+    redis: Redis, keys: Keys, store: JobStore, stream: JobStream
+) -> None:
+    """Any language can push a job with one command; the entry's id is the job's."""
+    entry: Any = await redis.xadd(keys.jobs, {"job": '{"prompt":"hello"}'})
+    (delivery,) = await stream.take_new(count=1, block_ms=100)
+    assert await store.take(entry.decode(), delivery, stream.consumer)
+    record = await store.record(entry.decode())
+    assert record is not None
+    assert record.state is JobState.RUNNING
+    assert record.to_dict()["submitted_at"] == int(entry.split(b"-")[0]) / 1000
+
+
+async def test_the_same_id_in_two_entries_runs_once(
+    redis: Redis, keys: Keys, store: JobStore, stream: JobStream
+) -> None:
+    """A duplicate is acknowledged and forgotten; the first entry carries the job."""
+    await store.submit(JOB)
+    await redis.xadd(keys.jobs, {"job": '{"id":"job-1","prompt":"again"}'})
+    first, second = await stream.take_new(count=2, block_ms=100)
+    assert await store.take(JOB.id, first, stream.consumer)
+    assert await store.take(JOB.id, second, stream.consumer) is None
+    assert (await stream.backlog()).pending == 1
+
+
+async def test_steps_are_kept_in_order_and_counted(store: JobStore, stream: JobStream) -> None:
+    """The step stream is the checkpoint: step k is its k-th entry."""
+    await store.submit(JOB)
+    lease, _ = await take(store, stream)
+    for index in range(3):
+        await store.append_step(lease, step(index))
+    assert [record.step.index for record in await store.steps(JOB.id)] == [0, 1, 2]
+
+
+async def test_a_step_that_was_sent_twice_is_kept_once(store: JobStore, stream: JobStream) -> None:
+    """A connection that breaks after the server has worked makes the client send again."""
+    await store.submit(JOB)
+    lease, _ = await take(store, stream)
+    await store.append_step(lease, step(0))
+    await store.append_step(lease, step(0))
+    assert len(await store.steps(JOB.id)) == 1
+
+
+async def test_a_step_that_does_not_follow_is_refused(store: JobStore, stream: JobStream) -> None:
+    """A gap would be a bug of ours, and must not be written."""
+    await store.submit(JOB)
+    lease, _ = await take(store, stream)
+    with pytest.raises(Exception, match="step 1 does not follow the 0 kept steps"):
+        await store.append_step(lease, step(1))
+
+
+async def test_a_worker_that_was_replaced_writes_nothing(
+    store: JobStore, stream: JobStream, other_stream: JobStream
+) -> None:
+    """The fencing token: whoever took the job last may write it, nobody else."""
+    await store.submit(JOB)
+    old, _ = await take(store, stream)
+    await store.append_step(old, step(0))
+    new = await take_over(store, other_stream)
+    assert new is not None
+    with pytest.raises(LeaseLostError):
+        await store.append_step(old, step(1, "from the past\n\n"))
+    with pytest.raises(LeaseLostError):
+        await store.commit(old, DONE)
+    await store.append_step(new, step(1))
+    assert [record.step.text for record in await store.steps(JOB.id)] == ["a step\n\n"] * 2
+
+
+async def test_a_worker_that_was_replaced_cannot_steal_the_job_back(
+    store: JobStore, stream: JobStream, other_stream: JobStream
+) -> None:
+    """Renewing or handing back a lost lease changes nothing."""
+    await store.submit(JOB)
+    old, _ = await take(store, stream)
+    new = await take_over(store, other_stream)
+    assert new is not None
+    assert not await store.renew(old, stream.consumer)
+    assert not await store.hand_back(old, stream.consumer, lease_ms=60_000)
+    assert await store.renew(new, other_stream.consumer)
+
+
+async def test_a_renewed_lease_is_not_abandoned(redis: Redis, store: JobStore, stream: JobStream, keys: Keys) -> None:
+    """Renewing sets the idle time to zero and leaves the delivery count as it is."""
+    await store.submit(JOB)
+    lease, _ = await take(store, stream)
+    for _ in range(3):
+        assert await store.renew(lease, stream.consumer)
+    answer: Any = await redis.xpending_range(keys.jobs, GROUP, "-", "+", 1)
+    assert answer[0]["times_delivered"] == 1
+    assert await stream.take_over(count=1, min_idle_ms=60_000) == []
+
+
+async def test_a_job_handed_back_is_taken_over_at_once(
+    store: JobStore, stream: JobStream, other_stream: JobStream
+) -> None:
+    """A coordinator that stops does not make its jobs wait for their leases."""
+    await store.submit(JOB)
+    lease, _ = await take(store, stream)
+    assert await store.hand_back(lease, stream.consumer, lease_ms=60_000)
+    (delivery,) = await other_stream.take_over(count=1, min_idle_ms=60_000)
+    assert delivery.is_redelivery
+
+
+async def test_a_commit_ends_announces_acknowledges_and_frees(
+    redis: Redis, keys: Keys, store: JobStore, stream: JobStream
+) -> None:
+    """One script does it all: there is no moment at which a result exists and the job is still to be run."""
+    await store.submit(JOB)
+    lease, _ = await take(store, stream)
+    await store.commit(lease, DONE)
+    record = await store.record(JOB.id)
+    assert record is not None
+    assert (record.state, record.fields["answer"]) == (JobState.SUCCEEDED, "5")
+    results: Any = await redis.xrange(keys.results)
+    assert [fields for _, fields in results] == [{b"id": b"job-1", b"state": b"SUCCEEDED"}]
+    assert (await stream.backlog()).pending == 0
+    assert await redis.xlen(keys.jobs) == 0
+
+
+async def test_a_commit_that_was_sent_twice_counts_once(
+    redis: Redis, keys: Keys, store: JobStore, stream: JobStream
+) -> None:
+    """A connection that breaks after the commit does not make a second result."""
+    await store.submit(JOB)
+    lease, _ = await take(store, stream)
+    await store.commit(lease, DONE)
+    await store.commit(lease, DONE)
+    assert await redis.xlen(keys.results) == 1
+
+
+async def test_a_finished_job_that_is_delivered_again_is_not_run_again(
+    redis: Redis, keys: Keys, store: JobStore, stream: JobStream
+) -> None:
+    """Delivery is at least once; the result is exactly once."""
+    await store.submit(JOB)
+    lease, _ = await take(store, stream)
+    await store.commit(lease, DONE)
+    await redis.xadd(keys.jobs, {"job": '{"id":"job-1","prompt":"2 + 3"}'})
+    (again,) = await stream.take_new(count=1, block_ms=100)
+    assert await store.take(JOB.id, again, stream.consumer) is None
+    assert (await stream.backlog()).pending == 0
+
+
+async def test_the_lag_stays_known_when_finished_entries_are_freed(store: JobStore, stream: JobStream) -> None:
+    """Autoscalers read the lag; deleting undelivered entries would make it nil, deleting finished ones does not."""
+    await store.submit(JOB)
+    await store.submit(Job("job-2", JOB.payload))
+    lease, _ = await take(store, stream)
+    await store.commit(lease, DONE)
+    assert (await stream.backlog()).lag == 1
+
+
+async def test_a_follower_sees_every_step_and_then_the_end(store: JobStore, stream: JobStream) -> None:
+    """Those kept before it came, and those kept while it watches."""
+    await store.submit(JOB)
+    lease, _ = await take(store, stream)
+    await store.append_step(lease, step(0, "first\n\n"))
+    seen = []
+    async for record in store.follow(JOB.id):
+        seen.append(record.step.text)
+        if len(seen) == 1:
+            await store.append_step(lease, step(1, "second\n\n"))
+            await store.commit(lease, DONE)
+    assert seen == ["first\n\n", "second\n\n"]
+
+
+async def test_a_server_that_came_back_empty_gets_its_group_again(
+    redis: Redis, keys: Keys, store: JobStore, stream: JobStream
+) -> None:
+    """The coordinator goes on by itself when the server has lost everything."""
+    await redis.delete(keys.jobs)
+    assert await stream.take_new(count=1, block_ms=10) == []
+    await store.submit(JOB)
+    assert len(await stream.take_new(count=1, block_ms=100)) == 1
+
+
+async def test_the_embedded_server_loses_nothing_by_its_configuration(redis: Redis) -> None:
+    """It writes an append-only file and evicts nothing."""
+    assert await durability_warnings(redis) == []
+
+
+async def test_a_server_that_may_lose_jobs_is_named() -> None:
+    """The warning says which setting, and what it can cost."""
+    with embedded_redis() as url:
+        redis = connect(url)
+        await redis.config_set("appendonly", "no")
+        await redis.config_set("maxmemory-policy", "allkeys-lru")
+        warnings = await durability_warnings(redis)
+        await redis.aclose()
+    assert [warning.split(":")[0] for warning in warnings] == ["appendonly is off", "maxmemory-policy is allkeys-lru"]
