@@ -21,6 +21,11 @@ class RetryableError(Exception):
         self.retry_after_seconds = retry_after_seconds
         self.is_deadline = is_deadline  # it was working, and too slow: trying again for ever would not help
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the service is not there at all: neither full nor slow."""
+        return bool(self.service) and not self.is_deadline and self.retry_after_seconds is None
+
 
 class MisconfiguredError(Exception):
     """The operator's fault: models, tokenizers or settings that do not fit together. The process stops."""

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gsi.client import render
 from gsi.client.demo import run_demo
-from gsi.client.local_stack import SHIPPED_MODELS, local_stack
+from gsi.client.local_stack import local_stack
 from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, Client
 from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.jobs.connection import LOST_CONNECTION
@@ -109,7 +109,9 @@ def result(
 
 @app.command()
 def up(
-    models: Annotated[Path, typer.Option(help="A folder with the models draft, target and prm.")] = SHIPPED_MODELS,
+    models: Annotated[
+        Path | None, typer.Option(help="A folder with models draft, target and prm; the shipped family unless given.")
+    ] = None,
     coordinators: Annotated[int, typer.Option(min=1, max=64, help="How many coordinators.")] = 1,
     queue: Queue = DEFAULT_QUEUE,
 ) -> None:

@@ -33,7 +33,7 @@ async def local_stack(
     folder: Path,
     report: Report,
     *,
-    models: Path = SHIPPED_MODELS,
+    models: Path | None = None,
     queue: str = "default",
     redis_port: int | None = None,
     num_coordinators: int = 1,
@@ -61,16 +61,21 @@ async def local_stack(
                 await asyncio.gather(*(processes[name].stop() for name in group))
 
 
-def service_environments(models: Path) -> dict[str, Environment]:
-    """Return the settings of the three services; a model named in our own environment wins over the shipped one."""
+def service_environments(models: Path | None) -> dict[str, Environment]:
+    """Return the settings of the three services, which our own environment may change unless ``models`` is given."""
     environments = {}
     for role in ROLES:
-        model = os.environ.get(f"GSI_{role.upper()}_MODEL", str(models / role))
-        if model == str(models / role) and not (models / role / "config.json").exists():
-            raise MisconfiguredError(f"no {role} model in {models}; allowed: a folder with draft, target and prm")
-        values = {"LISTEN": _free_address(), "METRICS_LISTEN": _free_address(), "MODEL": model}
-        defaults = {"NUM_THREADS": "1", "LOG_FORMAT": "json"}  # three small models share a laptop's cores
-        environments[role] = {f"GSI_{role.upper()}_{name}": value for name, value in (values | defaults).items()}
+        prefix = f"GSI_{role.upper()}_"
+        model = str(models / role) if models else os.environ.get(f"{prefix}MODEL", str(SHIPPED_MODELS / role))
+        if models and not (models / role / "config.json").exists():
+            raise MisconfiguredError(f"{models} has no model {role}; allowed: a folder with draft, target and prm")
+        environments[role] = {
+            f"{prefix}LISTEN": _free_address(),
+            f"{prefix}METRICS_LISTEN": _free_address(),
+            f"{prefix}MODEL": model,
+            f"{prefix}NUM_THREADS": os.environ.get(f"{prefix}NUM_THREADS", "1"),  # three share a laptop's cores
+            f"{prefix}LOG_FORMAT": "json",  # what Supervised reads
+        }
     return environments
 
 
@@ -81,6 +86,7 @@ def coordinator_environments(redis_url: str, queue: str, num_coordinators: int) 
             "GSI_COORDINATOR_REDIS_URL": redis_url,
             "GSI_COORDINATOR_QUEUE": queue,
             "GSI_COORDINATOR_METRICS_LISTEN": _free_address(),
+            "GSI_COORDINATOR_MAX_JOBS": os.environ.get("GSI_COORDINATOR_MAX_JOBS", "4"),  # as above
             "GSI_COORDINATOR_LOG_FORMAT": "json",
         }
         for number in range(1, num_coordinators + 1)

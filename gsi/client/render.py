@@ -44,7 +44,10 @@ def ending(record: JobRecord) -> Text:
 
 def demo_table(jobs: Sequence[Mapping[str, Any]]) -> Table:
     """Return the demo's jobs: problem, answer, right or wrong, steps, share accepted."""
-    table = Table("problem", "answer", "expected", "", "steps", "accepted", header_style="bold")
+    table = Table(header_style="bold")
+    table.add_column("problem", no_wrap=True, overflow="ellipsis")
+    for name in ("answer", "expected", "", "steps", "accepted"):
+        table.add_column(name, no_wrap=True)
     for job in jobs:
         accepted = sum(step["outcome"] == Outcome.ACCEPTED for step in job["steps"])
         share = f"{accepted / len(job['steps']):.0%}" if job["steps"] else "-"

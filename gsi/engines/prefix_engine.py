@@ -10,7 +10,8 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from transformers import DynamicCache
 
-from gsi.errors import InvalidRequestError
+from gsi.engines.base import EngineSettings
+from gsi.errors import InvalidRequestError, MisconfiguredError
 
 Tensor = torch.Tensor
 P = ParamSpec("P")
@@ -29,6 +30,20 @@ class Prefix:
         """Return a cache of num_rows views on this prefix; growing it leaves the prefix as it is."""
         shape = (num_rows, -1, -1, -1)
         return DynamicCache(ddp_cache_data=[(k.expand(shape), v.expand(shape)) for k, v in self.layers])
+
+
+def load_checkpoint(kind: Any, settings: EngineSettings) -> Any:
+    """Load a checkpoint as a model of ``kind``. Raises MisconfiguredError if weights are missing from it.
+
+    The library would fill them with random numbers, and a language model would serve as a PRM that guesses.
+    """
+    model, report = kind.from_pretrained(
+        settings.model, revision=settings.revision, dtype=getattr(torch, settings.dtype), output_loading_info=True
+    )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise MisconfiguredError(f"{settings.model} is no {kind.__name__}: it lacks {', '.join(missing[:3])}")
+    return model
 
 
 class PrefixModel:

@@ -10,7 +10,7 @@ from gsi.algorithm.candidates import Message, Score
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches, TokenSequence
 from gsi.engines.base import STEP_DELIMITER, EngineSettings, ModelInfo
-from gsi.engines.prefix_engine import Prefix, PrefixModel
+from gsi.engines.prefix_engine import Prefix, PrefixModel, load_checkpoint
 from gsi.engines.sampling_engine import SamplingBatch, likelihood_law
 from gsi.engines.tokenizer_engine import Tokenizer
 
@@ -20,9 +20,7 @@ class TransformersEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         self._tokenizer = Tokenizer(settings.model, settings.revision)
-        model = AutoModelForCausalLM.from_pretrained(
-            settings.model, revision=settings.revision, dtype=getattr(torch, settings.dtype)
-        )
+        model = load_checkpoint(AutoModelForCausalLM, settings)
         self.info = model_info(settings, model, self._tokenizer, tuple(Likelihood))
         self._model = PrefixModel(model, self.info.max_length, settings.device, settings.num_threads)
 

@@ -7,7 +7,7 @@ import torch
 from gsi.algorithm.candidates import Message, Score
 from gsi.algorithm.ports import ScoreBatches, StepText, TextBatches
 from gsi.engines.base import EngineSettings
-from gsi.engines.prefix_engine import Prefix, PrefixModel
+from gsi.engines.prefix_engine import Prefix, PrefixModel, load_checkpoint
 from gsi.engines.qwen2_process_reward import Qwen2ForProcessRewardModel
 from gsi.engines.tokenizer_engine import Tokenizer
 from gsi.engines.transformers_engine import model_info
@@ -25,9 +25,7 @@ class TransformersRewardEngine:
         if mark is None:
             raise MisconfiguredError(f"{settings.model} has no token {STEP_MARK}: not a PRM that this engine can read")
         self._mark = mark
-        model = Qwen2ForProcessRewardModel.from_pretrained(
-            settings.model, revision=settings.revision, dtype=getattr(torch, settings.dtype)
-        )
+        model = load_checkpoint(Qwen2ForProcessRewardModel, settings)
         self.info = model_info(settings, model, self._tokenizer, likelihoods=())
         self._model = PrefixModel(model, self.info.max_length, settings.device, settings.num_threads)
 

@@ -6,11 +6,12 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gsi.errors import MisconfiguredError
 
-__all__ = ["LOST_CONNECTION", "Redis", "connect", "durability_warnings"]
+__all__ = ["LOST_CONNECTION", "Redis", "RedisError", "connect", "durability_warnings"]
 
 LOST_CONNECTION = (RedisConnectionError, RedisTimeoutError)  # what a server that is away looks like
 OLDEST_VERSION = (7, 0)

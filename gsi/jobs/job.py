@@ -152,6 +152,8 @@ def parse_payload(raw: str | bytes | Mapping[str, Any]) -> JobPayload:
 
 def claimed_id(raw: str | bytes) -> str | None:
     """Return the id that a payload names if that part of it is readable, however wrong the rest is."""
+    if len(raw) > MAX_PAYLOAD_BYTES:
+        return None
     try:
         found = json.loads(raw).get("id")
         return JobPayload(prompt="-", id=found).id

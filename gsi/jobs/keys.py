@@ -10,10 +10,14 @@ All keys of one queue share the hash tag ``{queue}``, so that a script over seve
 | gsi:{q}:results             | stream | the newest 100,000 or so      | ids of finished jobs, with their state |
 """
 
+import re
 from dataclasses import dataclass
+
+from gsi.errors import InvalidRequestError
 
 GROUP = "coordinators"  # the consumer group on the jobs stream
 JOB_FIELD = "job"
+QUEUE_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"  # a brace would break the hash tag
 MAX_RESULTS = 100_000  # a feed to wake on, not a store: the records stay
 
 
@@ -22,6 +26,12 @@ class Keys:
     """The keys of one queue."""
 
     queue: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(QUEUE_PATTERN, self.queue):
+            raise InvalidRequestError(
+                f"queue: {self.queue!r} is not allowed; allowed: text that matches {QUEUE_PATTERN}"
+            )
 
     @property
     def jobs(self) -> str:

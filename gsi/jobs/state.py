@@ -16,7 +16,7 @@ class JobState(StrEnum):
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
     SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"  # the job's own fault: its error says which field, and what is allowed
+    FAILED = "FAILED"  # its error says why: which field, and what is allowed
     CANCELLED = "CANCELLED"
     EXPIRED = "EXPIRED"
     DEAD = "DEAD"  # tried too often

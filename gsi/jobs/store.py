@@ -125,7 +125,7 @@ class JobStore:
         return await self._idle(lease, consumer, idle_ms=0)
 
     async def hand_back(self, lease: Lease, consumer: str, lease_ms: int) -> bool:
-        """Let another coordinator take the job over at once; return False if it was lost already."""
+        """Let another coordinator take the job over as if the lease had ended; return False if it was lost already."""
         return await self._idle(lease, consumer, idle_ms=lease_ms)
 
     async def steps(self, job_id: str) -> list[StepRecord]:

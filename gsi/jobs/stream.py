@@ -50,10 +50,21 @@ class JobStream:
         return _deliveries([entry for _, entries in answer for entry in entries], is_redelivery=False)
 
     async def take_over(self, count: int, min_idle_ms: int) -> list[Delivery]:
-        """Take over up to ``count`` entries whose holder has not renewed its lease for ``min_idle_ms``."""
-        claim = self._redis.xautoclaim(self._keys.jobs, GROUP, self.consumer, min_idle_time=min_idle_ms, count=count)
-        answer = await self._grouped(claim)
-        return _deliveries(answer[1], is_redelivery=True) if answer else []
+        """Take over up to ``count`` entries whose holder has not renewed its lease for ``min_idle_ms``.
+
+        Looks through all that are pending, however many healthy ones stand before an abandoned one.
+        """
+        found: list[Delivery] = []
+        cursor = b"0-0"
+        while len(found) < count:
+            claim = self._redis.xautoclaim(
+                self._keys.jobs, GROUP, self.consumer, min_idle_ms, start_id=cursor, count=count - len(found)
+            )
+            cursor, entries, _ = await self._grouped(claim) or (b"0-0", [], [])
+            found += _deliveries(entries, is_redelivery=True)
+            if cursor == b"0-0":
+                break
+        return found
 
     async def backlog(self) -> Backlog:
         groups = await self._grouped(self._redis.xinfo_groups(self._keys.jobs)) or []

@@ -41,7 +41,7 @@ def to_status(error: Exception) -> Status:
         case RetryableError(retry_after_seconds=float() as seconds):
             return grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), _retry_info(str(error), seconds)
         case _:
-            return grpc.StatusCode.INTERNAL, "internal error; the service's log has the cause", ()
+            return grpc.StatusCode.INTERNAL, "internal error; the service's log has it", ()
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> Exception:

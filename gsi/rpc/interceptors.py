@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -25,6 +25,15 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, max_concurrent_rpcs: int) -> None:
         self._max_concurrent_rpcs = max_concurrent_rpcs
         self._num_active = 0
+        self._is_draining = False
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Refuse new calls, and return when those in flight have ended or the grace period has."""
+        self._is_draining = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._is_idle.wait(), grace_seconds)
 
     async def intercept_service(
         self,
@@ -58,13 +67,9 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     async def _edge(self, service: str, method: str, context: Any) -> AsyncIterator[None]:
         started = time.perf_counter()
         code = grpc.StatusCode.OK
-        self._num_active += 1
+        self._count(1)
         try:
-            if self._num_active > self._max_concurrent_rpcs:
-                raise RetryableError(
-                    f"{self._max_concurrent_rpcs} requests are being served, the most at once",
-                    retry_after_seconds=RETRY_AFTER_SECONDS,
-                )
+            self._admit()
             yield
         except (asyncio.CancelledError, GeneratorExit):
             code = grpc.StatusCode.CANCELLED
@@ -75,5 +80,22 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
                 log.exception("rpc failed", service=service, method=method)
             await context.abort(code, details, metadata)
         finally:
-            self._num_active -= 1
+            self._count(-1)
             RPC_SECONDS.labels(service, method, code.name).observe(time.perf_counter() - started)
+
+    def _count(self, change: int) -> None:
+        self._num_active += change
+        if self._num_active:
+            self._is_idle.clear()
+        else:
+            self._is_idle.set()
+
+    def _admit(self) -> None:
+        """Raise RetryableError if the call that was just counted cannot be served."""
+        if self._is_draining:
+            raise RetryableError("the service is shutting down")
+        if self._num_active > self._max_concurrent_rpcs:
+            raise RetryableError(
+                f"{self._max_concurrent_rpcs} requests are being served, the most at once",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )

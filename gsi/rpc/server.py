@@ -57,7 +57,8 @@ async def serve(
     Raises OSError if the address cannot be bound, and what ``load`` raises.
     """
     engine: Loadable[E] = Loadable()
-    server = grpc.aio.server(interceptors=[EdgeInterceptor(settings.max_concurrent_rpcs)], options=SERVER_OPTIONS)
+    edge = EdgeInterceptor(settings.max_concurrent_rpcs)
+    server = grpc.aio.server(interceptors=[edge], options=SERVER_OPTIONS)
     add_servicer(engine, server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -75,7 +76,8 @@ async def serve(
     finally:
         await health_servicer.enter_graceful_shutdown()
         log.info("draining", grace_seconds=settings.grace_seconds)
-        await server.stop(settings.grace_seconds)
+        await edge.drain(settings.grace_seconds)  # the server still answers, so that health can say NOT_SERVING
+        await server.stop(grace=None)
         loaded.close()
         log.info("stopped")
 

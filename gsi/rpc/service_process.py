@@ -9,6 +9,7 @@ import grpc
 import structlog
 
 from gsi.engines.base import EngineSettings
+from gsi.errors import MisconfiguredError
 from gsi.rpc.server import E, Loadable, serve
 from gsi.runtime.metrics import serve_metrics
 from gsi.runtime.process_log import configure_logging
@@ -39,6 +40,6 @@ def run_service(
 
     try:
         asyncio.run(main())
-    except (OSError, ValueError) as error:  # address in use, no such checkpoint, unknown engine
+    except (OSError, ValueError, RuntimeError, MisconfiguredError) as error:  # address, checkpoint, engine, device
         log.error("cannot start", error=str(error))
         sys.exit(1)

@@ -31,7 +31,6 @@ class ProcessSettings(BaseSettings):
     metrics_listen: Address = Field("127.0.0.1:0", description="host:port of /metrics; port 0 takes a free one")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    grace_seconds: float = Field(30, ge=0, le=3600, description="time to finish calls in flight after SIGTERM")
 
 
 class ServiceSettings(ProcessSettings):
@@ -44,6 +43,7 @@ class ServiceSettings(ProcessSettings):
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     num_threads: int | None = Field(None, ge=1, le=1024, description="threads of a CPU engine; unset: the runtime's")
+    grace_seconds: float = Field(30, ge=0, le=3600, description="time to finish calls in flight after SIGTERM")
     max_concurrent_rpcs: int = Field(256, ge=1, le=100_000, description="more are answered RESOURCE_EXHAUSTED")
 
 

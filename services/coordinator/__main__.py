@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from gsi.errors import MisconfiguredError
-from gsi.jobs.connection import LOST_CONNECTION, Redis, connect, durability_warnings
+from gsi.jobs.connection import LOST_CONNECTION, Redis, RedisError, connect, durability_warnings
 from gsi.jobs.keys import Keys
 from gsi.jobs.store import JobStore
 from gsi.jobs.stream import JobStream
@@ -81,6 +81,6 @@ if __name__ == "__main__":
     configure_logging("coordinator", given.log_format, given.log_level)
     try:
         asyncio.run(coordinate(given))
-    except MisconfiguredError as error:
+    except (MisconfiguredError, OSError, RedisError) as error:  # models, addresses, Redis rights
         log.error("cannot start", error=str(error))
         sys.exit(1)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from gsi.jobs.connection import LOST_CONNECTION
+from gsi.jobs.connection import RedisError
 from gsi.jobs.store import JobStore, Lease
 
 log = structlog.get_logger()
@@ -41,13 +41,13 @@ class LeaseKeeper:
             try:
                 for lease in list(self._runs):
                     await self._renew(lease)
-            except LOST_CONNECTION as error:
+            except RedisError as error:
                 log.warning("leases not renewed", reason=str(error))
 
     async def _hand_back(self, lease: Lease) -> None:
         try:
             is_handed_back = await self._store.hand_back(lease, self._consumer, self._lease_ms)
-        except LOST_CONNECTION as error:
+        except RedisError as error:
             log.warning("job not handed back; its lease must end first", job=lease.job_id, reason=str(error))
             return
         if is_handed_back:

@@ -1,9 +1,12 @@
 """The coordinator's series, and what of a step goes into which."""
 
+import math
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from gsi.algorithm.candidates import Source
 from gsi.algorithm.step import MadeStep
+from gsi.jobs.state import JobState
 from gsi.jobs.stream import Backlog
 from gsi.runtime.metrics import SECONDS_BUCKETS
 
@@ -49,13 +52,19 @@ def observe_step(made: MadeStep) -> None:
         TOKENS.labels(source, "proposed").inc(proposal.num_tokens)
         for role in proposal.scores:
             TOKENS.labels(role, "scored").inc(proposal.num_tokens)
-        for reward in proposal.scores["prm"]:
+        for reward in filter(math.isfinite, proposal.scores["prm"]):  # one NaN would spoil the sum for ever
             REWARD.observe(reward)
     for ratio, tilted in zip(made.log_ratios, made.tilted_rewards, strict=True):
         LOG_RATIO.observe(ratio)
         TILTED_REWARD.observe(tilted)
     TOKENS.labels(made.step.source, "kept").inc(len(made.step.token_ids))
     _observe_phases(made)
+
+
+def observe_job(state: JobState, seconds: float) -> None:
+    """Count a job that this coordinator finished."""
+    JOBS.labels(state).inc()
+    JOB_SECONDS.observe(seconds)
 
 
 def observe_backlog(backlog: Backlog) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import operator
+from contextlib import suppress
 
 import structlog
 from tenacity import AsyncRetrying, retry_if_result, wait_fixed
@@ -29,6 +30,7 @@ class Models:
         self.ports = Ports(self.draft, self.target, self.prm)
         self.max_length = 0
         self.likelihoods: frozenset[Likelihood] = frozenset()
+        self._is_connected = False
         self._waits: dict[str, asyncio.Task[None]] = {}
 
     @property
@@ -37,8 +39,11 @@ class Models:
 
     async def connect(self) -> None:
         """Wait until every service serves. Raises MisconfiguredError if draft and target do not fit together."""
-        await asyncio.gather(*(self.wait_until_serving(client.role) for client in self._clients))
-        await self._check()
+        while not self._is_connected:
+            await asyncio.gather(*(self.wait_until_serving(client.role) for client in self._clients))
+            with suppress(RetryableError):  # one went away again
+                await self._check()
+                self._is_connected = True
 
     async def close(self) -> None:
         for wait in self._waits.values():
@@ -54,9 +59,9 @@ class Models:
         await asyncio.shield(self._waits[role])
 
     async def _poll(self, client: ServiceClient) -> None:
-        if await client.is_serving():
+        if await self._is_usable(client):
             return
-        if self.max_length:
+        if self._is_connected:
             log.warning("service is not serving; jobs wait for it", service=client.role, address=client.address)
         else:
             log.info("waiting for service", service=client.role, address=client.address)
@@ -66,11 +71,11 @@ class Models:
         log.info("service is serving", service=client.role, address=client.address)
 
     async def _is_usable(self, client: ServiceClient) -> bool:
-        """Return whether the service serves and, when it came back, still fits: it may have changed its model."""
+        """Return whether the service serves and, once we are connected, still fits: it may have changed its model."""
         if not await client.is_serving():
             return False
         try:
-            if self.max_length:
+            if self._is_connected:
                 await self._check()
         except RetryableError:
             return False

@@ -26,7 +26,7 @@ async def patiently(models: Models, call: Callable[[], Awaitable[T]]) -> T:
 
     async def wait_for_service(state: RetryCallState) -> None:
         error = _failure(state)
-        if isinstance(error, RetryableError) and error.service:
+        if isinstance(error, RetryableError) and error.is_away:
             await models.wait_until_serving(error.service)
 
     retrying = AsyncRetrying(
@@ -50,8 +50,11 @@ def _delay(state: RetryCallState) -> float:
 
 
 def _has_passed_deadlines(state: RetryCallState) -> bool:
-    error = _failure(state)
-    return isinstance(error, RetryableError) and error.is_deadline and state.attempt_number >= MAX_DEADLINES
+    """Count deadlines in a row, on tenacity's own object for this call; another failure starts the count anew."""
+    error, counts = _failure(state), state.retry_object.statistics
+    is_deadline = isinstance(error, RetryableError) and error.is_deadline
+    counts["num_deadlines"] = counts.get("num_deadlines", 0) + 1 if is_deadline else 0
+    return bool(counts["num_deadlines"] >= MAX_DEADLINES)
 
 
 def _give_up(state: RetryCallState) -> None:

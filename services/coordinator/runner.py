@@ -1,5 +1,7 @@
 """One job: take it, go on after its last step, keep every step, commit its result."""
 
+import time
+
 import structlog
 
 from gsi.algorithm.candidates import Prompt, Source, Trajectory
@@ -9,7 +11,7 @@ from gsi.algorithm.ports import Ports
 from gsi.algorithm.step import METHODS, MadeStep
 from gsi.algorithm.stopping import StopReason
 from gsi.errors import InvalidRequestError
-from gsi.jobs.connection import LOST_CONNECTION
+from gsi.jobs.connection import RedisError
 from gsi.jobs.job import AnswerFinder, Job, claimed_id, parse_payload
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
@@ -22,7 +24,7 @@ from services.coordinator.patience import patiently
 
 log = structlog.get_logger()
 
-INTERNAL_ERROR = "internal error; the coordinator's log has the cause"
+INTERNAL_ERROR = "internal error; the coordinator's log has it"
 
 
 class JobRunner:
@@ -40,11 +42,11 @@ class JobRunner:
         lease = await self._store.take(job_id, delivery, self._consumer)
         if lease is None:
             return
+        started = time.perf_counter()
         async with self._leases.held(lease):
-            with metrics.JOB_SECONDS.time():
-                result = await self._result(delivery, lease)
-                await self._store.commit(lease, result)
-        metrics.JOBS.labels(result.state).inc()
+            result = await self._result(delivery, lease)
+            await self._store.commit(lease, result)
+        metrics.observe_job(result.state, time.perf_counter() - started)
         log.info("job finished", job=job_id, state=result.state, stop_reason=result.stop_reason, error=result.error)
 
     async def _result(self, delivery: Delivery, lease: Lease) -> JobResult:
@@ -53,7 +55,7 @@ class JobRunner:
             return await self._answer(Job(lease.job_id, parse_payload(delivery.payload)), lease)
         except InvalidRequestError as error:
             return JobResult(JobState.FAILED, error=str(error))
-        except (LeaseLostError, *LOST_CONNECTION):
+        except (LeaseLostError, RedisError):
             raise
         except Exception:
             log.exception("job failed", job=lease.job_id)
@@ -84,7 +86,7 @@ class JobRunner:
         if len(token_ids) >= self._models.max_length:
             raise InvalidRequestError(
                 f"prompt: {len(token_ids)} tokens by the model's chat template; "
-                f"allowed: 1 to {self._models.max_length - 1}, the models' context less one"
+                f"allowed: 1 to {self._models.max_length - 1}, which leaves room for a token in the models' context"
             )
         return Prompt(messages, token_ids)
 

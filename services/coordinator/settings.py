@@ -3,6 +3,7 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from gsi.jobs.keys import QUEUE_PATTERN
 from gsi.runtime.settings import Address, ProcessSettings
 
 
@@ -10,7 +11,7 @@ class CoordinatorSettings(ProcessSettings):
     model_config = SettingsConfigDict(env_prefix="GSI_COORDINATOR_", frozen=True, extra="ignore")
 
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="redis://, rediss:// or unix://")
-    queue: str = Field("default", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="which queue to work on")
+    queue: str = Field("default", pattern=QUEUE_PATTERN, description="which queue to work on")
     draft: Address = Field(description="host:port of the draft service")
     target: Address = Field(description="host:port of the target service")
     prm: Address = Field(description="host:port of the PRM service")

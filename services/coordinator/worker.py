@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import structlog
 
-from gsi.jobs.connection import LOST_CONNECTION
+from gsi.jobs.connection import LOST_CONNECTION, RedisError
 from gsi.jobs.store import LeaseLostError
 from gsi.jobs.stream import Delivery, JobStream
 from services.coordinator import metrics
@@ -96,7 +96,7 @@ class Worker:
             await self._runner.run(delivery)
         except LeaseLostError as error:
             log.warning("run ended without a result", reason=str(error))
-        except LOST_CONNECTION as error:
+        except RedisError as error:
             log.warning("run ended without a result; it is delivered again", reason=str(error))
 
     async def _observe_backlog(self) -> None:

@@ -1,0 +1,255 @@
+"""What every engine must do. An engine's test file subclasses these and says how the engine is loaded.
+
+The reference is a plain Hugging Face forward pass over the whole sequence, without caches or batches.
+"""
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from scipy import stats
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from gsi.algorithm.candidates import Candidate, FinishReason, Message
+from gsi.algorithm.params import Likelihood, SamplingParams
+from gsi.algorithm.ports import StepText, TokenSequence
+from gsi.engines.base import LanguageEngine, RewardEngine
+from gsi.engines.qwen2_process_reward import Qwen2ForProcessRewardModel
+from gsi.errors import InvalidRequestError
+from gsi.rpc.convert import ReceivedText, ReceivedTokens
+from tests.conftest import MODELS
+
+PROMPT = "Start with 27. Step 1: +11. Step 2: -28. Step 3: *3. Step 4: +16. Work mod 31."
+MESSAGES = (Message("user", PROMPT),)
+STEPS = ("Step 1: 27 + 11 = 7\n\n",)
+TOLERANCE = 1e-4  # nats over a whole step, in fp32
+
+
+async def batches(*given: Sequence[Any]) -> AsyncGenerator[Sequence[Any], None]:
+    for batch in given:
+        yield batch
+
+
+async def proposed(engine: LanguageEngine, n: int, sampling: SamplingParams, seed: int = 7) -> list[Candidate]:
+    prefix = engine.render(MESSAGES)
+    return [candidate async for batch in engine.propose(prefix, n, sampling, seed) for candidate in batch]
+
+
+async def scored(engine: LanguageEngine, candidates: Sequence[TokenSequence], sampling: SamplingParams) -> list[float]:
+    answers = engine.score(engine.render(MESSAGES), sampling, batches(candidates))
+    values = {score.index: score.value async for batch in answers for score in batch}
+    return [values[candidate.index] for candidate in candidates]
+
+
+async def rewarded(engine: RewardEngine, candidates: Sequence[StepText], steps: Sequence[str] = STEPS) -> list[float]:
+    values = {s.index: s.value async for batch in engine.score(MESSAGES, steps, batches(candidates)) for s in batch}
+    return [values[candidate.index] for candidate in candidates]
+
+
+@cache
+def reference(role: str) -> tuple[Any, Any]:
+    kind: Any = Qwen2ForProcessRewardModel if role == "prm" else AutoModelForCausalLM
+    path = str(MODELS / role)
+    return kind.from_pretrained(path, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(path)
+
+
+@torch.inference_mode()
+def reference_log_likelihood(prefix: Sequence[int], token_ids: Sequence[int], sampling: SamplingParams) -> float:
+    """Read the whole sequence at once; sum log-probabilities token by token, the nucleus found by sorting."""
+    model, _ = reference("target")
+    logits = model(torch.tensor([[*prefix, *token_ids]])).logits[0].double()
+    temperature = sampling.temperature if sampling.likelihood is Likelihood.SAMPLING else 1.0
+    top_p = sampling.top_p if sampling.likelihood is Likelihood.SAMPLING else 1.0
+    total = 0.0
+    for position, token in enumerate(token_ids):
+        law = torch.softmax(logits[len(prefix) + position - 1] / temperature, dim=-1)
+        nucleus, mass = set(), 0.0
+        for candidate in law.argsort(descending=True).tolist():
+            if mass >= top_p:
+                break
+            nucleus.add(candidate)
+            mass += float(law[candidate])
+        total += float(torch.log(law[token] / law[list(nucleus)].sum())) if token in nucleus else -torch.inf
+    return total
+
+
+class LanguageEngineContract:
+    """A draft or target engine. Subclasses give the fixture ``engine``, on the shipped target model."""
+
+    async def test_every_candidate_is_finished_once(self, engine: LanguageEngine) -> None:
+        """n indices, each once, each with tokens, text and a reason to end."""
+        candidates = await proposed(engine, 16, SamplingParams(temperature=1.5))
+        assert sorted(candidate.index for candidate in candidates) == list(range(16))
+
+    async def test_a_step_ends_with_its_delimiter_or_the_end_of_sequence(self, engine: LanguageEngine) -> None:
+        """The text is decoded from the tokens and never cut: the delimiter is part of the step."""
+        for candidate in await proposed(engine, 16, SamplingParams(temperature=1.5)):
+            assert candidate.finish_reason is not FinishReason.LENGTH
+            ends_with_delimiter = candidate.text.endswith("\n\n") and candidate.text.count("\n\n") == 1
+            ends_sequence = candidate.token_ids[-1] in engine.info.eos_token_ids
+            assert ends_with_delimiter == (candidate.finish_reason is FinishReason.DELIMITER)
+            assert ends_sequence == (candidate.finish_reason is FinishReason.EOS)
+
+    async def test_a_candidate_is_no_longer_than_asked(self, engine: LanguageEngine) -> None:
+        """It ends with reason "length" at max_step_tokens."""
+        for candidate in await proposed(engine, 4, SamplingParams(max_step_tokens=2)):
+            assert (len(candidate.token_ids), candidate.finish_reason) == (2, FinishReason.LENGTH)
+
+    async def test_candidates_come_as_they_finish(self, engine: LanguageEngine) -> None:
+        """A short candidate does not wait for the longest."""
+        prefix = engine.render(MESSAGES)
+        batches = [batch async for batch in engine.propose(prefix, 32, SamplingParams(temperature=2.0), 3)]
+        assert len(batches) > 1
+
+    async def test_the_same_seed_gives_the_same_candidates(self, engine: LanguageEngine) -> None:
+        """To the last bit, so that a resumed job writes what it would have written."""
+        assert await proposed(engine, 8, SamplingParams()) == await proposed(engine, 8, SamplingParams())
+
+    async def test_candidates_and_seeds_draw_independently(self, engine: LanguageEngine) -> None:
+        """At a high temperature no two candidates are alike, within a proposal and between two."""
+        hot = SamplingParams(temperature=3.0)
+        both = await proposed(engine, 8, hot, seed=1) + await proposed(engine, 8, hot, seed=2)
+        assert len({candidate.token_ids for candidate in both}) == 16
+
+    async def test_tokens_are_drawn_from_the_sampling_law(self, engine: LanguageEngine) -> None:
+        """A chi-square test of 4,000 first tokens against softmax(logits / T) of a plain forward pass."""
+        sampling = SamplingParams(temperature=2.0, max_step_tokens=1)
+        drawn: Counter[int] = Counter()
+        for seed in range(4):
+            drawn.update(candidate.token_ids[0] for candidate in await proposed(engine, 1000, sampling, seed))
+        model, _ = reference("target")
+        with torch.inference_mode():
+            logits = model(torch.tensor([engine.render(MESSAGES)])).logits[0, -1].double()
+        expected = 4000 * torch.softmax(logits / sampling.temperature, dim=-1)
+        common = [token for token in range(len(expected)) if expected[token] >= 5]
+        observed = [drawn[token] for token in common]
+        rest = 4000 - sum(observed), 4000 - float(expected[common].sum())
+        laws = [*observed, rest[0]], [*expected[common].tolist(), rest[1]]
+        assert stats.chisquare(*laws).pvalue > 1e-4
+
+    @pytest.mark.parametrize("likelihood", list(Likelihood))
+    @pytest.mark.parametrize("top_p", [1.0, 0.8])
+    async def test_likelihoods_are_those_of_a_plain_forward_pass(
+        self, engine: LanguageEngine, likelihood: Likelihood, top_p: float
+    ) -> None:
+        """Both those that come with the samples and those of scoring, in both modes."""
+        sampling = SamplingParams(temperature=1.3, top_p=top_p, likelihood=likelihood)
+        candidates = await proposed(engine, 8, sampling)
+        prefix = engine.render(MESSAGES)
+        expected = [reference_log_likelihood(prefix, candidate.token_ids, sampling) for candidate in candidates]
+        assert [candidate.log_likelihood for candidate in candidates] == pytest.approx(expected, abs=TOLERANCE)
+        assert await scored(engine, candidates, sampling) == pytest.approx(expected, abs=TOLERANCE)
+
+    async def test_a_token_outside_the_nucleus_has_likelihood_zero(self, engine: LanguageEngine) -> None:
+        """What would never be sampled is -inf, not a small number."""
+        tight = SamplingParams(temperature=0.5, top_p=0.5)
+        unlikely = [ReceivedTokens(0, engine.render((Message("user", "Work"),))[-3:])]
+        assert await scored(engine, unlikely, tight) == [-torch.inf]
+
+    async def test_scores_do_not_depend_on_their_batch(self, engine: LanguageEngine) -> None:
+        """Alone, together with longer ones, with duplicates: the same number."""
+        sampling = SamplingParams(temperature=1.5)
+        candidates = await proposed(engine, 6, sampling)
+        doubled = [ReceivedTokens(i, c.token_ids) for i, c in enumerate([*candidates, *candidates])]
+        together = await scored(engine, doubled, sampling)
+        alone = [(await scored(engine, [candidate], sampling))[0] for candidate in candidates]
+        assert together == pytest.approx(alone + alone, abs=TOLERANCE)
+
+    async def test_scoring_answers_every_message_of_a_stream(self, engine: LanguageEngine) -> None:
+        """Candidates that arrive later are scored after the same prefix, which is read once."""
+        candidates = await proposed(engine, 4, SamplingParams())
+        answers = engine.score(engine.render(MESSAGES), SamplingParams(), batches(candidates[:1], candidates[1:]))
+        scores = [[score.index for score in batch] async for batch in answers]
+        assert scores == [[candidates[0].index], [candidate.index for candidate in candidates[1:]]]
+
+    @pytest.mark.parametrize("length", [0, 512, 600])
+    async def test_a_prefix_that_does_not_fit_is_refused(self, engine: LanguageEngine, length: int) -> None:
+        """The error says how long it is and what is allowed."""
+        with pytest.raises(InvalidRequestError, match=f"prefix has {length} tokens; allowed: 1 to 511"):
+            await anext(engine.propose([0] * length, 1, SamplingParams(), 0))
+
+    async def test_a_token_id_outside_the_vocabulary_is_refused(self, engine: LanguageEngine) -> None:
+        """It would otherwise read past the embedding."""
+        with pytest.raises(InvalidRequestError, match="token id 99999"):
+            await anext(engine.propose([1, 99_999], 1, SamplingParams(), 0))
+
+    async def test_a_proposal_may_fill_the_context_and_no_more(self, engine: LanguageEngine) -> None:
+        """A candidate ends with reason "length" where the model's context ends."""
+        prefix = (engine.render(MESSAGES) * 20)[: engine.info.max_length - 1]
+        (candidate,) = [c async for batch in engine.propose(prefix, 1, SamplingParams(), 0) for c in batch]
+        assert len(candidate.token_ids) == 1
+
+    async def test_a_closed_proposal_leaves_the_engine_free(self, engine: LanguageEngine) -> None:
+        """Closing the stream stops its work; the next request is answered."""
+        async with aclosing(engine.propose(engine.render(MESSAGES), 64, SamplingParams(temperature=3.0), 0)) as stream:
+            await anext(stream)
+        assert len(await proposed(engine, 2, SamplingParams())) == 2
+
+    def test_the_prompt_is_rendered_by_the_chat_template(self, engine: LanguageEngine) -> None:
+        """The ids are the tokenizer's own, ready for the assistant's turn."""
+        _, tokenizer = reference("target")
+        conversation = [{"role": "user", "content": PROMPT}]
+        expected = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False)
+        assert list(engine.render(MESSAGES)) == expected
+
+    def test_the_model_describes_itself(self, engine: LanguageEngine) -> None:
+        """What the coordinator compares and what a job may ask for."""
+        info, (_, tokenizer) = engine.info, reference("target")
+        assert info.vocabulary_size == len(tokenizer)
+        assert info.max_length == 512
+        assert info.step_delimiter_token_ids == tuple(tokenizer("\n\n")["input_ids"])
+        assert Likelihood.SAMPLING in info.likelihoods
+
+
+class RewardEngineContract:
+    """A PRM engine. Subclasses give the fixture ``engine``, on the shipped PRM."""
+
+    CANDIDATES = (
+        ReceivedText(0, "Step 2: 7 - 28 = 10\n\n"),
+        ReceivedText(1, "Step 2: 7 - 28 = 11\n\n"),
+        ReceivedText(2, "Step 2: 7\n\n"),
+        ReceivedText(3, "The answer is \\boxed{7}"),
+    )
+
+    async def test_rewards_are_those_of_a_plain_forward_pass(self, engine: RewardEngine) -> None:
+        """Read at the last <extra_0>, each step before it closed by one, as Qwen2.5-Math-PRM is."""
+        model, tokenizer = reference("prm")
+        prompt = tokenizer.apply_chat_template(
+            [{"role": "user", "content": PROMPT}], tokenize=False, add_generation_prompt=True
+        )
+        expected = []
+        for candidate in self.CANDIDATES:
+            text = prompt + "".join(f"{step.rstrip()}<extra_0>" for step in (*STEPS, candidate.text))
+            with torch.inference_mode():
+                logits = model(tokenizer(text, return_tensors="pt")["input_ids"]).logits[0, -1]
+            expected.append(float(torch.softmax(logits, dim=-1)[1]))
+        assert await rewarded(engine, self.CANDIDATES) == pytest.approx(expected, abs=1e-5)
+
+    async def test_rewards_lie_between_0_and_1(self, engine: RewardEngine) -> None:
+        """They are probabilities that the step is good."""
+        assert all(0 <= reward <= 1 for reward in await rewarded(engine, self.CANDIDATES))
+
+    async def test_a_right_step_is_worth_more_than_a_wrong_one(self, engine: RewardEngine) -> None:
+        """The same step with another result."""
+        right, wrong, *_ = await rewarded(engine, self.CANDIDATES)
+        assert right > 0.5 > wrong
+
+    async def test_only_the_last_step_is_judged(self, engine: RewardEngine) -> None:
+        """A mistake further back does not spoil a step that is right given what it says."""
+        mistaken = ("Step 1: 27 + 11 = 9\n\n",)
+        (reward,) = await rewarded(engine, [ReceivedText(0, "Step 2: 9 - 28 = 12\n\n")], steps=mistaken)
+        assert reward > 0.5
+
+    async def test_rewards_do_not_depend_on_their_batch(self, engine: RewardEngine) -> None:
+        """Alone or together: the same number."""
+        alone = [(await rewarded(engine, [candidate]))[0] for candidate in self.CANDIDATES]
+        assert await rewarded(engine, self.CANDIDATES) == pytest.approx(alone, abs=1e-5)
+
+    async def test_a_trajectory_that_does_not_fit_is_refused(self, engine: RewardEngine) -> None:
+        """The error says how long it is and what is allowed."""
+        with pytest.raises(InvalidRequestError, match=r"tokens.*allowed: .*51[12]"):
+            await rewarded(engine, [ReceivedText(0, "7\n\n" + "7" * 600)])

@@ -1,0 +1,137 @@
+"""``gsi up`` and ``gsi demo`` as a person runs them, and what they say when the parts do not fit."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gsi.client.local_stack import local_stack
+from gsi.errors import MisconfiguredError
+from gsi.jobs.connection import LOST_CONNECTION, connect
+from gsi.runtime.child import child_command
+from tests.conftest import MODELS, wait_until
+
+GSI = str(Path(sys.executable).parent / "gsi")
+UNBUFFERED = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process exists and is not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def children_of(pid: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+async def test_gsi_up_says_what_is_ready_and_leaves_nothing_behind(how: signal.Signals) -> None:
+    """Ready line by line; Ctrl-C ends it cleanly, and even kill -9 leaves no orphan."""
+    lines: list[str] = []
+    with subprocess.Popen([GSI, "up"], env=UNBUFFERED, stderr=subprocess.PIPE, text=True) as up:
+        assert up.stderr is not None
+        for line in up.stderr:
+            lines.append(line)
+            if "Ctrl-C" in line:
+                break
+        children = children_of(up.pid)
+        up.send_signal(how)
+        rest = up.stderr.read()
+        code = up.wait(timeout=30)
+    ready = {line.split()[1] for line in lines if line.startswith("ready")}
+    assert ready == {"redis", "draft", "target", "prm", "coordinator-1"}
+    assert len(children) == 5
+
+    async def all_are_gone() -> bool:
+        return not any(is_alive(child) for child in children)
+
+    await wait_until(all_are_gone, "no child is left")
+    (url,) = re.findall(r"GSI_REDIS_URL=(\S+)", "".join(lines))
+    redis = connect(url)
+    with pytest.raises(LOST_CONNECTION):
+        await redis.ping()
+    await redis.aclose()
+    if how is signal.SIGINT:
+        assert (code, rest.split()) == (0, ["stopping", "stopped"])
+
+
+async def test_a_child_does_not_outlive_a_parent_that_is_killed() -> None:
+    """The parent cannot stop it; the kernel does."""
+    script = f"import subprocess; print(subprocess.Popen({child_command(['sleep', '60'])!r}).pid, flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+
+        async def sleeps() -> bool:
+            return Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"sleep")
+
+        async def is_gone() -> bool:
+            return not is_alive(child)
+
+        await wait_until(sleeps, "the child has become its command")
+        parent.kill()
+        await wait_until(is_gone, "the kernel ends the child")
+
+
+async def test_models_with_different_tokenizers_are_refused(tmp_path: Path) -> None:
+    """The coordinator does not start, and says what differs."""
+    other = tmp_path / "draft"
+    shutil.copytree(MODELS / "draft", other)
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    last = tokenizer["added_tokens"][-1]
+    last["content"] = f"{last['content']}-renamed"
+    vocabulary = tokenizer["model"].get("vocab", {})
+    vocabulary |= {last["content"]: last["id"]}
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    settings = {"GSI_DRAFT_MODEL": str(other)}
+    with pytest.raises(MisconfiguredError, match="coordinator-1 did not start") as raised:
+        async with local_stack(tmp_path, lambda *_: None, settings=settings):
+            pass
+    message = str(raised.value)
+    assert "have different tokenizers" in message
+    assert "vocabulary fingerprint" in message
+
+
+def test_the_demo_prints_one_json_object(tmp_path: Path) -> None:
+    """Parameters, jobs with their steps, totals; and every number follows from the others."""
+    command = [GSI, "demo", "--json", "--problems", "6"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True, cwd=tmp_path)
+    demo = json.loads(ran.stdout)
+    steps = [step for job in demo["jobs"] for step in job["steps"]]
+    assert demo["params"] == {"n": 4}
+    assert {job["state"] for job in demo["jobs"]} == {"SUCCEEDED"}
+    assert [job["correct"] for job in demo["jobs"]] == [job["answer"] == job["expected"] for job in demo["jobs"]]
+    assert demo["totals"]["accuracy"] == sum(job["correct"] for job in demo["jobs"]) / 6
+    accepted = [step for step in steps if step["outcome"] == "accepted"]
+    assert demo["totals"]["acceptance_rate"] == len(accepted) / len(steps)
+    for step in accepted:
+        assert step["tilted_reward"] == pytest.approx(tilted(step), abs=1e-12)
+        assert step["tilted_reward"] >= 0.5
+    for step in steps:
+        if step["outcome"] == "resampled":
+            assert step["source"] == "target"
+            assert step["rejected"]["tilted_reward"] == pytest.approx(tilted(step["rejected"]), abs=1e-12)
+            assert step["rejected"]["tilted_reward"] < 0.5
+
+
+def tilted(step: dict[str, Any]) -> float:
+    """Return r + (log pi_B - log pi_S) / beta at the paper's beta."""
+    return float(step["reward"] + (step["log_likelihood_target"] - step["log_likelihood_draft"]) / 20)

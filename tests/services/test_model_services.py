@@ -1,0 +1,308 @@
+"""The three model services over real gRPC: contract, health, deadlines, cancellation, status codes."""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from gsi.algorithm.candidates import Candidate, Message, Prompt, Trajectory
+from gsi.algorithm.generate import generate
+from gsi.algorithm.params import Params, SamplingParams
+from gsi.algorithm.ports import Ports
+from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
+from gsi.rpc.clients import DraftClient, PrmClient, TargetClient
+from gsi.rpc.server import serve
+from gsi.runtime.settings import ServiceSettings
+from gsi.v1 import candidates_pb2, draft_pb2_grpc, prm_pb2, prm_pb2_grpc, target_pb2, target_pb2_grpc
+from services.draft import servicer as draft_servicer
+from tests.conftest import wait_until
+from tests.services.conftest import ROLES, client_of, load_shipped, serving, serving_role
+
+MESSAGES = (Message("user", "Start with 27. Step 1: +11. Step 2: -28. Step 3: *3. Step 4: +16. Work mod 31."),)
+SAMPLING = SamplingParams(max_step_tokens=32)
+
+
+async def batches(*given: Sequence[Any]) -> AsyncGenerator[Sequence[Any], None]:
+    for batch in given:
+        yield batch
+
+
+async def status(address: str, service: str = "") -> str:
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), wait_for_ready=True, timeout=5)
+    name: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    return name
+
+
+class EndlessEngine:
+    """Proposes one candidate, then works for ever; says whether somebody still waits for it."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.is_working = False
+        self._error = error
+
+    info = None
+
+    def close(self) -> None:
+        pass
+
+    async def propose(
+        self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int
+    ) -> AsyncIterator[Sequence[Candidate]]:
+        if self._error is not None:
+            raise self._error
+        self.is_working = True
+        try:
+            yield []
+            await asyncio.Event().wait()
+        finally:
+            self.is_working = False
+
+
+def serving_engine(engine: Any, **settings: Any) -> Any:
+    return serving(draft_servicer.SERVICE, draft_servicer.add_to_server, lambda: engine, **settings)
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_service_is_not_serving_until_its_model_is_loaded(role: str) -> None:
+    """Health says so, and a call that comes too early may be made again."""
+    servicer, client_kind = ROLES[role]
+    may_load = threading.Event()
+
+    def load() -> Any:
+        may_load.wait()
+        return load_shipped(role)
+
+    async with serving(servicer.SERVICE, servicer.add_to_server, load) as server:
+        client: Any = client_kind(server.address, 10.0)
+        assert [await status(server.address), await status(server.address, servicer.SERVICE)] == ["NOT_SERVING"] * 2
+        with pytest.raises(RetryableError, match=f"{role}: UNAVAILABLE: the model is loading"):
+            await client.model_info()
+        may_load.set()
+        await wait_until(client.is_serving, "the model is loaded")
+        assert (await client.model_info()).engine == "transformers"
+        await client.close()
+
+
+async def test_a_draining_service_is_not_serving_and_finishes_its_calls() -> None:
+    """After SIGTERM no new call is taken; one in flight has the grace period."""
+    engine = EndlessEngine()
+    async with serving_engine(engine, grace_seconds=1.5) as server:
+        await wait_until(lambda: _is(server.address, "SERVING"), "serving")
+        client = DraftClient(server.address, 10.0)
+        stream = client.propose((1,), 1, SAMPLING, 0)
+        await anext(stream)
+        server.stop.set()
+        await wait_until(lambda: _is(server.address, "NOT_SERVING"), "draining")
+        with pytest.raises(RetryableError, match="UNAVAILABLE: the service is shutting down"):
+            await anext(client.propose((1,), 1, SAMPLING, 0))
+        still_works = bool(engine.is_working)
+        assert still_works
+        with pytest.raises(RetryableError):
+            await anext(stream)
+        await wait_until(lambda: _has_stopped(engine), "the grace period ends")
+        await client.close()
+
+
+async def _is(address: str, expected: str) -> bool:
+    return await status(address) == expected
+
+
+async def test_reflection_lists_the_services() -> None:
+    """Tools can call a service without its protos."""
+    async with serving_role("draft") as server, grpc.aio.insecure_channel(server.address) as channel:
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[arg-type]
+        call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+        answer = await call.read()
+    names = {service.name for service in answer.list_services_response.service}
+    assert {"gsi.v1.DraftService", "grpc.health.v1.Health"} <= names
+
+
+async def test_a_trajectory_over_grpc_is_the_one_that_the_engines_write(
+    draft: DraftClient, target: TargetClient, prm: PrmClient
+) -> None:
+    """Nothing is lost on the wire: every token and every number, to the last bit."""
+    engines: dict[str, Any] = {role: load_shipped(role) for role in ROLES}
+    direct = Ports(engines["draft"], engines["target"], engines["prm"])
+    prompt = Prompt(MESSAGES, await draft.render(MESSAGES))
+    params = Params(n=4, sampling=SAMPLING)
+    over_grpc, _ = await generate(Trajectory(prompt), params, Ports(draft, target, prm), 3, keep=_keep, max_length=511)
+    in_process, _ = await generate(Trajectory(prompt), params, direct, 3, keep=_keep, max_length=511)
+    assert over_grpc == in_process
+    assert len(over_grpc.steps) >= 4
+    for engine in engines.values():
+        engine.close()
+
+
+async def _keep(made: object) -> None:
+    """These trajectories need no checkpoint."""
+
+
+async def test_candidates_are_streamed_as_they_finish(draft: DraftClient) -> None:
+    """A short candidate reaches the coordinator before the longest is written."""
+    prefix = await draft.render(MESSAGES)
+    answers = [batch async for batch in draft.propose(prefix, 32, SamplingParams(temperature=2.0), 1)]
+    assert len(answers) > 1
+    assert sorted(candidate.index for batch in answers for candidate in batch) == list(range(32))
+
+
+async def test_scores_answer_while_candidates_still_come(target: TargetClient, draft: DraftClient) -> None:
+    """Score is a conversation: the first answer comes before the last question."""
+    prefix = await draft.render(MESSAGES)
+    candidates = [c async for batch in draft.propose(prefix, 2, SAMPLING, 1) for c in batch]
+    may_go_on = asyncio.Event()
+
+    async def slowly() -> AsyncGenerator[Sequence[Candidate], None]:
+        yield candidates[:1]
+        await may_go_on.wait()
+        yield candidates[1:]
+
+    answers = target.score(prefix, SAMPLING, slowly())
+    assert [score.index for score in await anext(answers)] == [candidates[0].index]
+    may_go_on.set()
+    assert [score.index for score in await anext(answers)] == [candidates[1].index]
+    await answers.aclose()
+
+
+async def test_cancelling_a_call_stops_the_engine() -> None:
+    """A stream that nobody reads any more costs nothing."""
+    engine = EndlessEngine()
+    async with serving_engine(engine, grace_seconds=0) as server:
+        await wait_until(lambda: _is(server.address, "SERVING"), "serving")
+        client = DraftClient(server.address, 60.0)
+        async with aclosing(client.propose((1,), 1, SAMPLING, 0)) as stream:
+            await anext(stream)
+            assert engine.is_working
+        await wait_until(lambda: _has_stopped(engine), "the engine stops")
+        await client.close()
+
+
+async def test_a_deadline_stops_the_engine() -> None:
+    """The caller gets an error that may be retried and says that it was a deadline."""
+    engine = EndlessEngine()
+    async with serving_engine(engine, grace_seconds=0) as server:
+        await wait_until(lambda: _is(server.address, "SERVING"), "serving")
+        client = DraftClient(server.address, timeout_seconds=0.5)
+        stream = client.propose((1,), 1, SAMPLING, 0)
+        await anext(stream)
+        assert engine.is_working
+        with pytest.raises(RetryableError, match="draft: DEADLINE_EXCEEDED") as raised:
+            await anext(stream)
+        assert raised.value.is_deadline
+        await wait_until(lambda: _has_stopped(engine), "the engine stops")
+        await client.close()
+
+
+async def _has_stopped(engine: EndlessEngine) -> bool:
+    return not engine.is_working
+
+
+async def test_a_full_service_says_when_to_come_back() -> None:
+    """RESOURCE_EXHAUSTED carries RetryInfo; the calls that it serves are not disturbed."""
+    engine = EndlessEngine()
+    async with serving_engine(engine, max_concurrent_rpcs=1, grace_seconds=0) as server:
+        await wait_until(lambda: _is(server.address, "SERVING"), "serving")
+        client = DraftClient(server.address, 60.0)
+        async with aclosing(client.propose((1,), 1, SAMPLING, 0)) as stream:
+            await anext(stream)
+            with pytest.raises(RetryableError, match="draft: RESOURCE_EXHAUSTED: 1 requests") as raised:
+                await anext(client.propose((1,), 1, SAMPLING, 0))
+            assert raised.value.retry_after_seconds == 0.5
+            assert engine.is_working
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    ("raised", "received", "message"),
+    [
+        (InvalidRequestError("n is 0; allowed: 1 to 9"), InvalidRequestError, "n is 0; allowed: 1 to 9"),
+        (MisconfiguredError("wrong model"), MisconfiguredError, "draft: wrong model"),
+        (RetryableError("loading"), RetryableError, "draft: UNAVAILABLE: loading"),
+        (
+            ZeroDivisionError("secret"),
+            InternalError,
+            "draft: INTERNAL: internal error; the service's log has it",
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+async def test_an_error_crosses_the_wire_as_itself(raised: Exception, received: type[Exception], message: str) -> None:
+    """Whose fault it is survives; the text of an unexpected exception does not leave the process."""
+    async with serving_engine(EndlessEngine(raised)) as server:
+        await wait_until(lambda: _is(server.address, "SERVING"), "serving")
+        client = DraftClient(server.address, 10.0)
+        with pytest.raises(received) as caught:
+            await anext(client.propose((1,), 1, SAMPLING, 0))
+        assert str(caught.value) == message
+        await client.close()
+
+
+async def test_a_service_that_is_not_there_is_unavailable() -> None:
+    """The caller learns at once, not at the deadline."""
+    client = DraftClient("127.0.0.1:1", 60.0)
+    with pytest.raises(RetryableError, match="draft: UNAVAILABLE"):
+        await client.model_info()
+    assert not await client.is_serving()
+    await client.close()
+
+
+SAMPLING_PROTO = candidates_pb2.SamplingParams(
+    temperature=0.7, top_p=1, max_step_tokens=8, likelihood=candidates_pb2.LIKELIHOOD_SAMPLING
+)
+
+
+@pytest.mark.parametrize(
+    ("field", "request_fields"),
+    [
+        ("n is 0; allowed: 1 to 1024", {"n": 0}),
+        ("n is 10000; allowed: 1 to 1024", {"n": 10_000}),
+        ("sampling.temperature is 0.0", {"sampling": candidates_pb2.SamplingParams()}),
+        ("prefix has 0 tokens; allowed: 1 to 511", {"prefix_token_ids": []}),
+        ("prefix has 600 tokens; allowed: 1 to 511", {"prefix_token_ids": [1] * 600}),
+    ],
+)
+async def test_a_bad_proposal_is_an_invalid_argument(field: str, request_fields: dict[str, Any]) -> None:
+    """The message names the field and what is allowed."""
+    fields = {"prefix_token_ids": [1], "n": 1, "sampling": SAMPLING_PROTO, **request_fields}
+    async with client_of("draft") as client, grpc.aio.insecure_channel(client.address) as channel:
+        stub: Any = draft_pb2_grpc.DraftServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await stub.Propose(candidates_pb2.ProposeRequest(**fields)).read()
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert field in str(raised.value.details())
+
+
+async def test_a_score_stream_begins_with_its_header(target: TargetClient, prm: PrmClient) -> None:
+    """Candidates without a prefix mean nothing."""
+    target_message = target_pb2.TargetScoreRequest(candidates=target_pb2.TargetScoreCandidates())
+    prm_message = prm_pb2.PrmScoreRequest(candidates=prm_pb2.PrmScoreCandidates())
+    calls: list[tuple[str, Any, Any]] = [
+        (target.address, target_pb2_grpc.TargetServiceStub, target_message),
+        (prm.address, prm_pb2_grpc.PrmServiceStub, prm_message),
+    ]
+    for address, stub_kind, message in calls:
+        async with grpc.aio.insecure_channel(address) as channel:
+            with pytest.raises(grpc.aio.AioRpcError, match="header") as raised:
+                await stub_kind(channel).Score(iter([message])).read()
+        assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_message_over_4_megabytes_passes(prm: PrmClient, draft: DraftClient) -> None:
+    """gRPC's default limit is not ours; the engine's own limit answers."""
+    with pytest.raises(InvalidRequestError, match="prefix has"):
+        await anext(draft.propose([1] * 5_000_000, 1, SAMPLING, 0))
+
+
+async def test_a_port_that_is_taken_is_an_error(draft: DraftClient) -> None:
+    """Two services on one address is a mistake to be told."""
+    servicer, _ = ROLES["draft"]
+    settings = ServiceSettings(listen=draft.address, model="shipped")
+    with pytest.raises(OSError, match=f"cannot listen on {draft.address}"):
+        await serve(servicer.SERVICE, settings, lambda: load_shipped("draft"), servicer.add_to_server, asyncio.Event())

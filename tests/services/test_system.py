@@ -1,0 +1,277 @@
+"""The whole system: real processes, real gRPC, a real Redis-protocol server, real models; and what may go wrong.
+
+One stack with two coordinators serves all tests of this file, so each also shows that the one before left no harm.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
+
+from gsi.client.demo import held_out_problems
+from gsi.client.local_stack import Stack, local_stack
+from gsi.client.sdk import Client
+from gsi.jobs.connection import Redis, connect
+from gsi.jobs.keys import Keys
+from gsi.jobs.state import JobState
+from gsi.jobs.store import JobRecord
+from tests.conftest import wait_until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+KEYS = Keys("default")
+NUM_JOBS = 10
+PARAMS = {"n": 8}
+WAIT_SECONDS = 60.0
+LEASE_SECONDS = 2.0
+GSI = str(Path(sys.executable).parent / "gsi")
+
+
+class System:
+    """The stack with what its processes have logged."""
+
+    def __init__(self, stack: Stack, events: list[tuple[str, Mapping[str, Any]]], client: Client, redis: Redis) -> None:
+        self.stack = stack
+        self.events = events
+        self.client = client
+        self.redis: Any = redis
+
+    async def push(self, payload: str | bytes) -> str:
+        """Push a payload as any language can, by a bare XADD; return the entry's id."""
+        entry: bytes = await self.redis.xadd(KEYS.jobs, {"job": payload})
+        return entry.decode()
+
+    async def finished(self, job_id: str) -> JobRecord:
+        return await self.client.wait(job_id, WAIT_SECONDS)
+
+    async def submit_recorded_run(self) -> list[str]:
+        """Submit the same problems with the same seeds as every time."""
+        return [
+            await self.client.submit({"prompt": problem["prompt"], "params": {**PARAMS, "seed": seed}})
+            for seed, problem in enumerate(held_out_problems(NUM_JOBS))
+        ]
+
+    def logged(self, process: str, event: str) -> list[Mapping[str, Any]]:
+        return [logged for name, logged in self.events if name == process and logged["event"] == event]
+
+    def metrics(self, process: str) -> dict[str, float]:
+        """Return every sample of a process: name{labels} to value."""
+        with urllib.request.urlopen(f"http://{self.stack.metrics[process]}/metrics") as answer:
+            families = text_string_to_metric_families(answer.read().decode())
+            samples = [sample for family in families for sample in family.samples]
+        return {
+            name + "".join(f" {key}={value}" for key, value in sorted(labels.items()) if key != "le"): value
+            for name, labels, value, *_ in samples
+        }
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    events: list[tuple[str, Mapping[str, Any]]] = []
+    settings = {"GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS)}
+    folder = tmp_path_factory.mktemp("system")
+    stack = local_stack(folder, lambda name, event: events.append((name, event)), num_coordinators=2, settings=settings)
+    async with stack as running, Client(running.redis_url) as client:
+        redis = connect(running.redis_url)
+        yield System(running, events, client, redis)
+        await redis.aclose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def recorded(system: System) -> list[list[dict[str, Any]]]:
+    """The steps of a run that nothing disturbed."""
+    records = [await system.finished(job_id) for job_id in await system.submit_recorded_run()]
+    assert [record.state for record in records] == [JobState.SUCCEEDED] * NUM_JOBS
+    return [written(record) for record in records]
+
+
+def written(record: JobRecord) -> list[dict[str, Any]]:
+    """Return everything of the steps but how long they took."""
+    return [{k: v for k, v in step.to_dict().items() if k != "seconds"} for step in record.steps]
+
+
+async def test_a_run_with_fixed_seeds_is_the_same_when_run_twice(
+    system: System, recorded: list[list[dict[str, Any]]]
+) -> None:
+    """Every token and every number, to the last bit."""
+    ids = await system.submit_recorded_run()
+    assert [written(await system.finished(job_id)) for job_id in ids] == recorded
+
+
+async def test_a_run_is_the_same_when_its_coordinator_is_killed_in_the_middle(
+    system: System, recorded: list[list[dict[str, Any]]]
+) -> None:
+    """Another coordinator goes on after the last kept step, and writes what would have been written."""
+    ids = await system.submit_recorded_run()
+    victim = await killed_in_the_middle(system, ids)
+    records = [await system.finished(job_id) for job_id in ids]
+    assert [written(record) for record in records] == recorded
+    by_id = {record.id: record for record in records}
+    assert by_id[victim].fields["attempt"] == "2"
+    announced = [fields[b"id"].decode() for _, fields in await system.redis.xrange(KEYS.results)]
+    assert sorted(announced[-NUM_JOBS:]) == sorted(ids)
+
+
+async def killed_in_the_middle(system: System, ids: list[str]) -> str:
+    """Kill -9 a coordinator that has kept a step of a job and not yet its last; return the job's id."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while True:
+            for job_id in ids:
+                fields = await system.redis.hmget(KEYS.record(job_id), "state", "num_steps", "worker")
+                if fields[0] == b"RUNNING" and fields[1] in {b"1", b"2"}:
+                    os.kill(int(fields[2].split(b"-")[-2]), signal.SIGKILL)
+                    return job_id
+
+
+async def test_a_service_that_is_down_is_waited_for(system: System, recorded: list[list[dict[str, Any]]]) -> None:
+    """Jobs in flight go on when it is back, nothing is lost, and each coordinator says once which service it was."""
+    before = {name: len(waits(system, name)) for name in coordinators(system)}
+    ids = await system.submit_recorded_run()
+    await first_step_of_one(system, ids)
+    os.kill(system.stack.processes["target"].pid, signal.SIGKILL)
+    assert [written(await system.finished(job_id)) for job_id in ids] == recorded
+    for name in coordinators(system):
+        new = waits(system, name)[before[name] :]
+        assert [event["service"] for event in new] in ([], ["target"])
+    assert any(len(waits(system, name)) > before[name] for name in coordinators(system))
+
+
+def coordinators(system: System) -> list[str]:
+    return [name for name in system.stack.processes if name.startswith("coordinator")]
+
+
+def waits(system: System, name: str) -> list[Mapping[str, Any]]:
+    return system.logged(name, "service is not serving; jobs wait for it")
+
+
+async def first_step_of_one(system: System, ids: list[str]) -> None:
+    async def has_begun() -> bool:
+        return bool(await system.redis.exists(*map(KEYS.steps, ids)))
+
+    await wait_until(has_begun, "a step is kept")
+
+
+GOOD = json.dumps({"prompt": held_out_problems(1)[0]["prompt"], "params": {"n": 1}})
+
+
+@pytest.mark.parametrize(
+    ("payload", "error"),
+    [
+        ("not json", "job: not JSON"),
+        (b"\xff\xfe", "job: not JSON"),
+        ("[1]", "job: [1] is not allowed; allowed: an object"),
+        ("[" * 100_000, "job: not JSON"),
+        ('{"v":1}', "prompt: missing; allowed: text of 1 to 1000000 characters"),
+        ('{"v":2,"prompt":"x"}', "v: 2 is not allowed; allowed: 1"),
+        ('{"prompt":"x","params":{"beta":0}}', "params.beta: 0 is not allowed; allowed: a number above 0"),
+        ('{"prompt":"x","params":{"beta":-1}}', "params.beta: -1 is not allowed; allowed: a number above 0"),
+        ('{"prompt":"x","params":{"n":0}}', "params.n: 0 is not allowed; allowed: a whole number from 1 to 256"),
+        (
+            '{"prompt":"x","params":{"n":10000}}',
+            "params.n: 10000 is not allowed; allowed: a whole number from 1 to 256",
+        ),
+        ('{"prompt":"x","params":{"bta":1}}', "params.bta: unknown; did you mean beta?"),
+        ('{"prompt":"x","parms":{}}', "parms: unknown; did you mean params?"),
+        (json.dumps({"prompt": "7" * 600}), "prompt: 608 tokens by the model's chat template; allowed: 1 to 510"),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+async def test_a_bad_job_fails_with_a_sentence_and_the_next_one_succeeds(
+    system: System, payload: str | bytes, error: str
+) -> None:
+    """It names the field and what is allowed; the coordinators go on."""
+    bad, good = await system.push(payload), await system.push(GOOD)
+    record = await system.finished(bad)
+    assert record.state is JobState.FAILED
+    assert error in record.fields["error"]
+    assert (await system.finished(good)).state is JobState.SUCCEEDED
+
+
+async def test_every_entry_is_freed_when_its_job_is_done(system: System) -> None:
+    """Good or bad, killed or not: nothing stays in the stream."""
+    groups = await system.redis.xinfo_groups(KEYS.jobs)
+    assert (await system.redis.xlen(KEYS.jobs), groups[0]["pending"], groups[0]["lag"]) == (0, 0, 0)
+
+
+async def test_metrics_tell_what_happened(system: System, recorded: list[list[dict[str, Any]]]) -> None:
+    """Acceptance, seconds, tokens, candidates and jobs at the coordinators; RPCs at the services; no GPU, no series."""
+    totals: dict[str, float] = {}
+    for name in coordinators(system):
+        for sample, value in system.metrics(name).items():
+            totals[sample] = totals.get(sample, 0) + value
+    assert totals["gsi_steps_total outcome=accepted"] > totals["gsi_steps_total outcome=resampled"] > 0
+    assert totals["gsi_jobs_total state=SUCCEEDED"] > 0
+    assert totals["gsi_jobs_total state=FAILED"] > 0
+    assert totals["gsi_redeliveries_total"] > 0
+    assert totals["gsi_jobs_in_flight"] == 0
+    for phase in ("draft", "score", "resample", "checkpoint"):
+        assert totals[f"gsi_phase_seconds_count phase={phase}"] > 0
+    for role, kind in (("draft", "proposed"), ("target", "scored"), ("prm", "scored"), ("draft", "kept")):
+        assert totals[f"gsi_tokens_total kind={kind} role={role}"] > 0
+    for name in ("gsi_step_seconds", "gsi_job_seconds", "gsi_reward", "gsi_tilted_reward", "gsi_log_ratio"):
+        assert totals[f"{name}_count"] > 0
+    assert totals["gsi_candidates_total role=draft"] > 0
+    assert {"gsi_stream_lag", "gsi_stream_pending"} <= totals.keys()
+    for role in ("draft", "target", "prm"):
+        own = system.metrics(role)
+        method = "Propose" if role == "draft" else "Score"
+        assert own[f"gsi_rpc_seconds_count code=OK method={method} service={role.capitalize()}Service"] > 0
+
+
+async def test_gpu_series_exist_where_a_gpu_does_and_their_absence_is_logged_once(system: System) -> None:
+    """Nobody looks at a dashboard of zeros."""
+    has_driver = Path("/dev/nvidiactl").exists()
+    for name in system.stack.processes:
+        assert any(sample.startswith("gsi_gpu") for sample in system.metrics(name)) == has_driver
+    assert len(system.logged("draft", "no GPU metrics: gsi_gpu_* are absent")) == (0 if has_driver else 1)
+
+
+async def command(system: System, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command line as a user does."""
+    environment = {**os.environ, "GSI_REDIS_URL": system.stack.redis_url}
+    return await asyncio.to_thread(
+        subprocess.run, [GSI, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+async def test_a_person_submits_follows_and_reads_a_result(system: System) -> None:
+    """The three commands, and nothing on standard output but what was asked for."""
+    submitted = await command(system, "submit", held_out_problems(1)[0]["prompt"], "-p", "n=4", "-p", "seed=1")
+    job_id = submitted.stdout.strip()
+    followed = (await command(system, "follow", job_id)).stdout
+    assert "Step 1: 27 + 11 = 7" in followed
+    assert "accepted" in followed
+    assert "SUCCEEDED (eos)" in followed
+    result = json.loads((await command(system, "result", job_id, "--json")).stdout)
+    assert (result["state"], result["params"]["n"], result["params"]["likelihood"]) == ("SUCCEEDED", 4, "sampling")
+    assert result["text"] == "".join(step["text"] for step in result["steps"])
+
+
+async def test_many_jobs_are_submitted_from_a_file(system: System, tmp_path: Path) -> None:
+    """One id a line; nothing is pushed if one line is wrong, and the error names it."""
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    good.write_text(f"{GOOD}\n\n{GOOD}\n")
+    bad.write_text(f'{GOOD}\n{{"prompt":"x","params":{{"n":0}}}}\n')
+    ids = (await command(system, "submit", "--file", str(good))).stdout.split()
+    assert [(await system.finished(job_id)).state for job_id in ids] == [JobState.SUCCEEDED] * 2
+    refused = await command(system, "submit", "--file", str(bad))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "line 2: params.n: 0 is not allowed; allowed: a whole number from 1 to 256" in refused.stderr
+
+
+async def test_a_failed_job_is_seen_by_a_script(system: System) -> None:
+    """``gsi result`` exits with 1 and says why."""
+    bad = await system.push('{"prompt":""}')
+    answer = await command(system, "result", bad, "--wait")
+    assert answer.returncode == 1
+    assert 'FAILED  prompt: "" is not allowed' in answer.stderr

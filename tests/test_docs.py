@@ -1,0 +1,212 @@
+"""What the documents say is there: files, names, links, states, metrics, settings, keys and examples."""
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic.fields import FieldInfo
+
+from gsi.jobs import keys
+from gsi.jobs.job import parse_payload
+from gsi.jobs.state import TRANSITIONS
+from gsi.runtime.settings import ProcessSettings
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+DOCUMENTS = sorted([*DOCS.rglob("*.md"), *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md"))])
+
+PATH = r"`([\w.-]+/[\w./-]*)`"
+NAMES = r" \(((?:`\w[\w.]*`(?:, | and )?)+)"  # in parentheses behind a path: names that the file defines
+ANCHOR_DROPS = re.compile(r"[^\w\- ]")
+OTHER_VARIABLES = {"GSI_REDIS_URL", "GSI_QUEUE", "GSI_DRAFT_PORT"}  # the client's, and one that Kubernetes writes
+METRIC = re.compile(r"gsi_[a-z_]+[a-z]")
+PARTS_OF_A_HISTOGRAM = ("_bucket", "_count", "_sum")
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def section(text: str, heading: str) -> str:
+    """Return what stands under a heading of level 2."""
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("document", ["lifecycle.md", "algorithm.md", "decisions"])
+def test_a_path_that_a_document_names_exists(document: str) -> None:
+    """Moving a file without its documents fails here."""
+    paths = [DOCS / document] if document.endswith(".md") else sorted((DOCS / document).glob("*.md"))
+    named = {path for document in paths for path in re.findall(PATH, text_of(document))}
+    assert named
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_the_repository_map_names_what_exists() -> None:
+    """Every folder of the README's map is there, and every folder of ours is on it."""
+    mapped = set(re.findall(PATH, section(text_of(ROOT / "README.md"), "Repository map")))
+    assert [path for path in sorted(mapped) if not (ROOT / path).is_dir()] == []
+    packages = {f"gsi/{init.parent.name}/" for init in (ROOT / "gsi").glob("*/__init__.py")}
+    assert packages <= mapped
+
+
+@pytest.mark.parametrize("document", ["lifecycle.md", "algorithm.md"])
+def test_a_name_behind_a_path_is_defined_in_that_file(document: str) -> None:
+    """Renaming a function without its documents fails here."""
+    text = re.sub(r"\s+", " ", text_of(DOCS / document))
+    references = re.findall(PATH + NAMES, text)
+    assert len(references) > 10
+    missing = [
+        f"{path}: {name}"
+        for path, names in references
+        for name in re.findall(r"`([\w.]+)`", names)
+        if name not in defined_names(ast.parse(text_of(ROOT / path)).body)
+    ]
+    assert missing == []
+
+
+def test_every_line_of_the_lifecycle_names_a_file() -> None:
+    """The map has no line that leads nowhere."""
+    life = text_of(DOCS / "lifecycle.md").split("\n## ")[0]
+    numbered = re.split(r"\n\d+\. ", life)[1:]
+    assert len(numbered) >= 13
+    assert [line for line in numbered if not re.search(PATH, line)] == []
+
+
+def test_the_state_diagram_shows_the_table_of_transitions() -> None:
+    """The diagram has every legal move and no other."""
+    moves = re.findall(r"^ +(\S+) --> (\S+)$", text_of(DOCS / "lifecycle.md"), re.MULTILINE)
+    legal = {(before.value if before else "[*]", after.value) for before, all_ in TRANSITIONS.items() for after in all_}
+    ends = {(state.value, "[*]") for state in TRANSITIONS if state and state.is_finished}
+    assert sorted(moves) == sorted(legal | ends)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_relative_link_leads_somewhere(document: Path) -> None:
+    """Links resolve, to the heading where they name one."""
+    links = re.findall(r"\]\(([^)\s]+)\)", text_of(document))
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not resolves(document, link)] == []
+
+
+def test_every_metric_is_documented_with_its_type_and_labels() -> None:
+    """A series in the code has a row in docs/metrics.md."""
+    documented = text_of(DOCS / "metrics.md").splitlines()
+    missing = [
+        f"| `{name}` | {kind} | {labels}"
+        for name, (kind, labels) in metrics_in_code().items()
+        if not any(re.match(rf"\| `{name}` \| {kind} \| *{label_pattern(labels)} *\|", line) for line in documented)
+    ]
+    assert missing == []
+
+
+def test_every_documented_metric_is_in_the_code() -> None:
+    """The tables and queries of docs/metrics.md name no other series."""
+    names = {base_name(name) for name in METRIC.findall(text_of(DOCS / "metrics.md"))}
+    assert names - {"gsi_gpu"} == set(metrics_in_code())
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    """A setting in the code has a row in docs/operating.md, with its default and its description."""
+    rows = [line.split(" | ") for line in text_of(DOCS / "operating.md").splitlines() if line.startswith("| `GSI_")]
+    missing = [
+        f"| `{variable}` | {default} | {description}"
+        for variable, default, description in settings()
+        if not any(f"`{variable}`" in row[0] and row[1] == default and description in row[2] for row in rows)
+    ]
+    assert missing == []
+
+
+def test_every_documented_setting_is_in_the_code() -> None:
+    """docs/operating.md and the README name no variable that a process would refuse."""
+    known = {variable for variable, _, _ in settings()} | OTHER_VARIABLES
+    prefixes = {str(kind.model_config["env_prefix"]) for kind in settings_classes()}
+    named = set(re.findall(r"\bGSI_[A-Z_]+", text_of(DOCS / "operating.md") + text_of(ROOT / "README.md")))
+    assert named - prefixes - known == set()
+
+
+def test_every_key_is_documented() -> None:
+    """The table of keys in docs/operating.md is that of the code."""
+    pattern = r"\| `?(gsi:\{q\}:[\w:<>]+)`? +\| (\w+) +\|"
+    assert set(re.findall(pattern, text_of(DOCS / "operating.md"))) == set(re.findall(pattern, str(keys.__doc__)))
+
+
+def test_the_payload_in_the_readme_is_a_job() -> None:
+    """What the README tells users to push is accepted."""
+    payloads = re.findall(r"job '(\{.*\})'", text_of(ROOT / "README.md"))
+    assert payloads
+    assert all(parse_payload(payload).prompt for payload in payloads)
+
+
+def defined_names(body: list[ast.stmt], owner: str = "") -> set[str]:
+    """Return the functions, classes, methods and constants that a module or class body defines."""
+    names: set[str] = set()
+    for node in body:
+        match node:
+            case ast.ClassDef(name=name):
+                names |= {owner + name} | defined_names(node.body, f"{owner}{name}.")
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.AnnAssign(target=ast.Name(id=name)):
+                names.add(owner + name)
+            case ast.Assign(targets=[ast.Name(id=name)]):
+                names.add(owner + name)
+    return names
+
+
+def resolves(document: Path, link: str) -> bool:
+    """Return whether a link leads to a file, and to a heading of it if it names one."""
+    name, _, anchor = link.partition("#")
+    target = document.parent / name if name else document
+    if not target.exists():
+        return False
+    headings = re.findall(r"^#+ (.+)$", text_of(target), re.MULTILINE) if anchor else []
+    return not anchor or anchor in {ANCHOR_DROPS.sub("", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def metrics_in_code() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return each series with its type and labels, read off the syntax trees."""
+    sources = [path for folder in ("gsi", "services") for path in (ROOT / folder).rglob("*.py")]
+    calls = (node for path in sources for node in ast.walk(ast.parse(text_of(path))) if isinstance(node, ast.Call))
+    return dict(metric for call in calls for metric in metric_of(call))
+
+
+def metric_of(call: ast.Call) -> Iterator[tuple[str, tuple[str, tuple[str, ...]]]]:
+    """Yield the series that a call makes, if it makes one: its first argument is the name."""
+    match call:
+        case ast.Call(func=ast.Name(id=kind), args=[ast.Constant(value=str(name)), *_]) if METRIC.fullmatch(name):
+            lists = [part for part in (*call.args, *(k.value for k in call.keywords)) if isinstance(part, ast.List)]
+            labels = tuple(str(ast.literal_eval(label)) for part in lists for label in part.elts)
+            yield name, (kind.removesuffix("MetricFamily").lower(), labels)
+
+
+def label_pattern(labels: tuple[str, ...]) -> str:
+    """Return a pattern of the labels' cell: each label in backticks, a colon, its values."""
+    return "; ".join(rf"`{label}`: [^|;]+" for label in labels)
+
+
+def base_name(name: str) -> str:
+    """Return the series that a name in a query belongs to."""
+    return next((name.removesuffix(part) for part in PARTS_OF_A_HISTOGRAM if name.endswith(part)), name)
+
+
+def settings_classes() -> list[type[ProcessSettings]]:
+    """Return the settings class of every process."""
+    names = [path.parent.name for path in sorted((ROOT / "services").glob("*/settings.py"))]
+    modules = [importlib.import_module(f"services.{name}.settings") for name in names]
+    values = [value for module in modules for value in vars(module).values() if inspect.isclass(value)]
+    return [kind for kind in values if issubclass(kind, ProcessSettings) and kind.model_config["env_prefix"]]
+
+
+def settings() -> Iterator[tuple[str, str, str]]:
+    """Yield variable, default and description of every setting."""
+    for kind in settings_classes():
+        for name, field in kind.model_fields.items():
+            yield f"{kind.model_config['env_prefix']}{name.upper()}", shown_default(field), field.description or ""
+
+
+def shown_default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    return "unset" if field.default is None else str(field.default)
