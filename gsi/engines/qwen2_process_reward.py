@@ -17,14 +17,14 @@ NUM_LABELS = 2  # bad step, good step
 
 
 @dataclass
-class ProcessRewardOutput(ModelOutput):  # type: ignore[misc, unused-ignore]
+class ProcessRewardOutput(ModelOutput):
     """Hold the logits [batch, length, 2] of one pass and the cache that a later pass may continue from."""
 
     logits: torch.Tensor | None = None
     past_key_values: Cache | None = None
 
 
-class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):  # type: ignore[misc, unused-ignore]
+class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
     """Judge reasoning steps: softmax(logits)[..., 1] at a step's `<extra_0>` token is its reward (0 to 1)."""
 
     def __init__(self, config: Qwen2Config) -> None:

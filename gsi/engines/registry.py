@@ -8,7 +8,7 @@ ENGINES = ("transformers",)
 def load_language_engine(name: str, settings: EngineSettings) -> LanguageEngine:
     """Load a draft or target model; blocks for as long as that takes. Raises ValueError for an unknown name."""
     if name == "transformers":
-        from gsi.engines.transformers_engine import TransformersEngine  # noqa: PLC0415
+        from gsi.engines.transformers_engine import TransformersEngine
 
         return TransformersEngine(settings)
     raise unknown(name)
@@ -17,7 +17,7 @@ def load_language_engine(name: str, settings: EngineSettings) -> LanguageEngine:
 def load_reward_engine(name: str, settings: EngineSettings) -> RewardEngine:
     """Load a process reward model; blocks for as long as that takes. Raises ValueError for an unknown name."""
     if name == "transformers":
-        from gsi.engines.transformers_reward import TransformersRewardEngine  # noqa: PLC0415
+        from gsi.engines.transformers_reward import TransformersRewardEngine
 
         return TransformersRewardEngine(settings)
     raise unknown(name)

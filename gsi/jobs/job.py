@@ -7,6 +7,7 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import re2
@@ -49,7 +50,7 @@ class JobParams(BaseModel):
     n_target: int | None = Field(
         None, ge=1, le=MAX_CANDIDATES, description="Candidates when the target writes a step; null: n."
     )
-    beta: float = Field(20.0, gt=0, le=1e6, description="Inverse temperature of soft best-of-n.")
+    beta: float = Field(20.0, ge=1e-6, le=1e6, description="Inverse temperature of soft best-of-n.")
     acceptance_threshold: float = Field(
         0.5, ge=-1e6, le=1e6, description="u: the least tilted reward of an accepted step, on the reward's scale."
     )
@@ -66,6 +67,7 @@ class JobParams(BaseModel):
     )
     answer_pattern: Annotated[str, AfterValidator(_compiles)] | None = Field(
         DEFAULT_ANSWER_PATTERN,
+        min_length=1,
         max_length=1000,
         description="RE2 expression; the answer is its first group, or all of it. Stop when it is found; null: off.",
     )
@@ -140,14 +142,21 @@ class AnswerFinder:
 
 def parse_payload(raw: str | bytes | Mapping[str, Any]) -> JobPayload:
     """Check a payload. Raises InvalidRequestError that names each field at fault and what is allowed."""
-    if isinstance(raw, Mapping):
-        raw = json.dumps(raw)
-    if len(raw) > MAX_PAYLOAD_BYTES:
-        raise InvalidRequestError(f"job: {len(raw)} bytes; allowed: at most {MAX_PAYLOAD_BYTES}")
+    written = raw if isinstance(raw, bytes) else _written(raw)
+    if len(written) > MAX_PAYLOAD_BYTES:
+        raise InvalidRequestError(f"job: {len(written)} bytes; allowed: at most {MAX_PAYLOAD_BYTES}")
     try:
-        return JobPayload.model_validate_json(raw)
+        return JobPayload.model_validate_json(written)
     except ValidationError as error:
         raise InvalidRequestError("; ".join(_sentence(e) for e in error.errors(include_url=False))) from None
+
+
+def _written(payload: str | Mapping[str, Any]) -> bytes:
+    try:
+        text = payload if isinstance(payload, str) else json.dumps(payload)
+        return text.encode()
+    except (TypeError, ValueError) as error:  # a value that JSON has no form for, half a surrogate pair
+        raise InvalidRequestError(f"job: not JSON ({error}); allowed: values that JSON can write") from None
 
 
 def claimed_id(raw: str | bytes) -> str | None:
@@ -225,4 +234,4 @@ def _in_words(schema: Mapping[str, Any]) -> str:
 
 
 def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.15g}"
+    return format(Decimal(repr(value)).normalize(), "f")  # as a person writes it: no exponent, no .0

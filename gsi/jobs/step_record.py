@@ -56,8 +56,13 @@ def _step(fields: dict[str, Any]) -> Step:
         finish_reason=FinishReason(step.finish_reason),
         reward=_or_nan(step.reward),
         best_reward=_or_nan(step.best_reward),
-        rejected=Rejected(**rejected) if rejected else None,
+        rejected=_rejected(rejected) if rejected else None,
     )
+
+
+def _rejected(fields: Mapping[str, Any]) -> Rejected:
+    numbers = {name: _or_nan(value) for name, value in fields.items() if name != "text"}
+    return Rejected(fields["text"], **numbers)
 
 
 def _or_nan(value: float | None) -> float:

@@ -151,8 +151,9 @@ class JobStore:
             is_over = await self._is_finished(job_id)  # asked first: no step follows the end
             wait_ms = None if is_over else FOLLOW_BLOCK_MS
             answer = await self._redis.xread({self._keys.steps(job_id): last}, block=wait_ms)
-            for last, fields in (entry for _, entries in answer for entry in entries):  # noqa: B007  read on from here
+            for entry_id, fields in (entry for _, entries in answer for entry in entries):
                 yield StepRecord.from_json(fields[b"step"])
+                last = entry_id
             if is_over:
                 return
 

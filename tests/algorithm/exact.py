@@ -1,0 +1,86 @@
+"""The paper's laws computed without sampling, and without ``gsi``: what its code is held against."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+
+from gsi.algorithm.candidates import Source
+from tests.algorithm.worlds import World, log
+
+Law = Sequence[float]
+
+
+def optimal(world: World, beta: float) -> list[float]:
+    """Return pi_{beta,B} of equation (1): pi_B exp(beta r) / Z."""
+    return normalised([p * math.exp(beta * r) for p, r in zip(world.target, world.reward, strict=True)])
+
+
+def tilted_rewards(world: World, beta: float) -> list[float]:
+    """Return r~ of section 3."""
+    tables = zip(world.reward, world.target, world.draft, strict=True)
+    return [r + (log(b) - log(s)) / beta for r, b, s in tables]
+
+
+def soft_best_of_n(law: Law, scores: Sequence[float], beta: float, n: int) -> list[float]:
+    """Return the law of the step that soft best-of-n keeps, from all |Y|^n draws.
+
+    What is missing to 1 is the probability that every draw scores -inf, so that none can be kept.
+    """
+    kept = [0.0] * len(law)
+    for draws in product(range(len(law)), repeat=n):
+        weights = [math.exp(beta * scores[y]) for y in draws]
+        if sum(weights) > 0:
+            for y, weight in zip(draws, weights, strict=True):
+                kept[y] += math.prod(law[d] for d in draws) * weight / sum(weights)
+    return kept
+
+
+def soft_best_of_many(law: Law, scores: Sequence[float], beta: float, n: int) -> list[float]:
+    """Return what ``soft_best_of_n`` does, from the counts of each step: |Y|^n draws have far fewer of those."""
+    weights = [math.exp(beta * score) for score in scores]
+    kept = [0.0] * len(law)
+    for counts in _counts(n, len(law)):
+        ways = math.lgamma(n + 1) - sum(math.lgamma(k + 1) for k in counts)
+        probability = math.exp(ways + sum(k * log(p) for k, p in zip(counts, law, strict=True) if k))
+        total = sum(k * w for k, w in zip(counts, weights, strict=True))
+        for y, (k, w) in enumerate(zip(counts, weights, strict=True)):
+            kept[y] += probability * k * w / total
+    return kept
+
+
+def algorithm_1(world: World, beta: float, u: float, n: int, n_target: int) -> Mapping[tuple[Source, int], float]:
+    """Return the law of (who wrote the step, which step) under Algorithm 1."""
+    tilted = tilted_rewards(world, beta)
+    selected = soft_best_of_n(world.draft, tilted, beta, n)
+    accepted = {(Source.DRAFT, y): selected[y] if tilted[y] >= u else 0.0 for y in world.steps}
+    anew = soft_best_of_n(world.target, world.reward, beta, n_target)
+    rejected = 1 - sum(accepted.values())
+    return accepted | {(Source.TARGET, y): rejected * anew[y] for y in world.steps}
+
+
+def normalised(weights: Sequence[float]) -> list[float]:
+    return [weight / sum(weights) for weight in weights]
+
+
+def expectation(law: Law, values: Sequence[float]) -> float:
+    return sum(p * value for p, value in zip(law, values, strict=True))
+
+
+def kl_divergence(p: Law, q: Law) -> float:
+    """Return KL(p || q) in nats (section 2)."""
+    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True) if a > 0)
+
+
+def chi_square_divergence(p: Law, q: Law) -> float:
+    """Return chi^2(p || q) (section 2)."""
+    return sum(a * a / b for a, b in zip(p, q, strict=True) if a > 0) - 1
+
+
+def _counts(total: int, num_parts: int) -> Iterator[tuple[int, ...]]:
+    """Yield every way to spread ``total`` draws over ``num_parts`` steps."""
+    if num_parts == 1:
+        yield (total,)
+        return
+    for first in range(total + 1):
+        for rest in _counts(total - first, num_parts - 1):
+            yield (first, *rest)
