@@ -43,6 +43,10 @@ class Loadable(Generic[E]):
             raise RetryableError("the model is loading")
         return self._engine
 
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+
 
 async def serve(
     grpc_service: str,
@@ -66,19 +70,18 @@ async def serve(
     await _set_serving(health_servicer, grpc_service, is_serving=False)
     port = _bind(server, settings.listen)
     await server.start()
-    log.info("loading", model=settings.model, engine=settings.engine)
-    loaded = await asyncio.to_thread(load)
-    engine.set(loaded)
     try:
+        log.info("loading", model=settings.model, engine=settings.engine)
+        engine.set(await asyncio.to_thread(load))
         await _set_serving(health_servicer, grpc_service, is_serving=True)
         log.info("ready", address=f"{settings.listen.rpartition(':')[0]}:{port}", model=settings.model)
         await stop.wait()
+        log.info("draining", grace_seconds=settings.grace_seconds)
     finally:
         await health_servicer.enter_graceful_shutdown()
-        log.info("draining", grace_seconds=settings.grace_seconds)
         await edge.drain(settings.grace_seconds)  # the server still answers, so that health can say NOT_SERVING
         await server.stop(grace=None)
-        loaded.close()
+        engine.close()
         log.info("stopped")
 
 

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 MAX_DEADLINES = 5  # calls in a row that a serving service did not finish in time, before the job is failed
 
-_backoff = wait_exponential_jitter(initial=0.1, max=5, jitter=0.2)
+_backoff = wait_exponential_jitter(multiplier=0.1, max=5, jitter=0.2)
 
 
 async def patiently(models: Models, call: Callable[[], Awaitable[T]]) -> T:

@@ -1,0 +1,170 @@
+"""Train draft, target and PRM from one seed, measure them, and write `models/`: what `make train` runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from transformers import GenerationConfig, PreTrainedModel, Qwen2ForCausalLM
+from transformers.utils import logging
+
+from training.cards import Measured, write_card
+from training.evaluate import CANDIDATE_COUNTS, METHODS, Family, load_family, measure_quality, run_method
+from training.language_model import teach_mistakes, train_solver
+from training.probe import rejected_shares
+from training.recipe import FULL_RECIPE, LanguageRecipe, Recipe, shortened
+from training.reward_model import collect_rollouts, train_reward_model
+from training.task import draw_distinct_problems
+from training.tokenizer import PAD, TURN_END, piece_ids, save_tokenizer
+
+NUM_HELDOUT = 224  # 24 for the demo, then 200 for the benchmark
+NUM_VALIDATION = 300
+HELDOUT_FILE = "heldout.jsonl"
+ROLES = ("draft", "target", "prm")
+
+console = Console()
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """Hold the command line."""
+
+    seed: int
+    output: Path
+    share: float
+
+
+def main() -> None:
+    """Train into a temporary folder, then move: `models/` is never half written."""
+    arguments = parse_arguments()
+    prepare_torch()
+    recipe = shortened(FULL_RECIPE, arguments.share) if arguments.share < 1 else FULL_RECIPE
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=arguments.output, prefix=".training-") as scratch:
+        folder = Path(scratch)
+        seconds = train_family(recipe, arguments.seed, folder)
+        write_heldout(folder / HELDOUT_FILE, arguments.seed)
+        measure_family(folder, arguments, seconds)
+        publish(folder, arguments.output)
+    console.print(f"Wrote {', '.join(ROLES)} and {HELDOUT_FILE} to {arguments.output}.")
+
+
+def parse_arguments() -> Arguments:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m training", description="Train the small family.")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("models"))
+    parser.add_argument("--share", type=float, default=1.0, help="of the steps; below 1 only tries the code")
+    given = parser.parse_args()
+    return Arguments(given.seed, given.output, given.share)
+
+
+def prepare_torch() -> None:
+    """Fix what a result depends on besides the seed; one thread, since sums in another order round differently."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+
+
+def seeded(seed: int, phase: str) -> random.Random:
+    """Seed torch for a phase and return its generator: no phase depends on what another one drew."""
+    rng = random.Random(f"{seed} {phase}")
+    torch.manual_seed(seed)
+    return rng
+
+
+def train_family(recipe: Recipe, seed: int, folder: Path) -> dict[str, float]:
+    """Train and save all three models; return the seconds that each took."""
+    seconds: dict[str, float] = {}
+    clock = time.monotonic()
+    train_language_model(recipe.draft, recipe, "draft", seed, folder)
+    seconds["draft"], clock = time.monotonic() - clock, time.monotonic()
+    solver = train_language_model(recipe.target, recipe, "target", seed, folder)
+    seconds["target"], clock = time.monotonic() - clock, time.monotonic()
+    saved = [Qwen2ForCausalLM.from_pretrained(folder / role, dtype=torch.float32) for role in ("draft", "target")]
+    rng = seeded(seed, "prm")
+    rollouts = collect_rollouts(saved, recipe, rng)
+    save_model(train_reward_model(solver, rollouts, recipe, rng), folder / "prm")
+    seconds["prm"] = time.monotonic() - clock
+    return seconds
+
+
+def train_language_model(part: LanguageRecipe, recipe: Recipe, role: str, seed: int, folder: Path) -> Qwen2ForCausalLM:
+    """Save a language model that makes mistakes; return the one that solves the task, which the PRM grows from."""
+    solver = train_solver(part, recipe, role, seeded(seed, role))
+    model = Qwen2ForCausalLM(solver.config)
+    model.load_state_dict(solver.state_dict())
+    teach_mistakes(model, part, recipe, role, seeded(seed, f"{role} mistakes"))
+    save_model(model, folder / role)
+    return solver
+
+
+def save_model(model: PreTrainedModel, folder: Path) -> None:
+    """Write a model in bfloat16 with its tokenizer; the given model itself stays as it is."""
+    ids = piece_ids()
+    stored = type(model)(model.config)
+    stored.load_state_dict(model.state_dict())
+    stored.to(torch.bfloat16).save_pretrained(folder)
+    generation = GenerationConfig(
+        eos_token_id=[ids[TURN_END], ids[PAD]], pad_token_id=ids[PAD], do_sample=True, temperature=0.7
+    )
+    generation.save_pretrained(folder)
+    save_tokenizer(folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors writes for the owner alone
+
+
+def write_heldout(path: Path, seed: int) -> None:
+    """Write the problems that no model has seen, one JSON object a line."""
+    problems = draw_distinct_problems(random.Random(f"{seed} heldout"), NUM_HELDOUT, "heldout")
+    lines = [json.dumps({"prompt": problem.prompt, "expected": str(problem.answer)}) for problem in problems]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def measure_family(folder: Path, arguments: Arguments, seconds: dict[str, float]) -> None:
+    """Measure the models as saved, bfloat16 rounding included, and write their cards."""
+    family = load_family(folder)
+    problems = draw_distinct_problems(random.Random(f"{arguments.seed} measure"), NUM_VALIDATION, "validation")
+    outcomes = {
+        name: {n: run_method(family, method, problems, n, arguments.seed) for n in CANDIDATE_COUNTS}
+        for name, method in METHODS.items()
+    }
+    measured = Measured(
+        draft=measure_quality(family.draft, family.prm, problems, arguments.seed),
+        target=measure_quality(family.target, family.prm, problems, arguments.seed),
+        outcomes=outcomes,
+        rejected=rejected_shares(family.prm, problems, random.Random(f"{arguments.seed} probe")),
+        num_problems=len(problems),
+        seed=arguments.seed,
+        command=f"python -m training --seed {arguments.seed}",
+    )
+    write_cards(folder, family, seconds, measured)
+
+
+def write_cards(folder: Path, family: Family, seconds: dict[str, float], measured: Measured) -> None:
+    """Write `README.md` beside each model."""
+    for role in ROLES:
+        parameters = sum(weights.numel() for weights in getattr(family, role).parameters())
+        card = write_card(role, parameters, seconds[role], measured)
+        (folder / role / "README.md").write_text(card, encoding="utf-8")
+
+
+def publish(folder: Path, output: Path) -> None:
+    """Move the finished models into place, each in place of its predecessor."""
+    for role in ROLES:
+        shutil.rmtree(output / role, ignore_errors=True)
+        (folder / role).rename(output / role)
+    (folder / HELDOUT_FILE).replace(output / HELDOUT_FILE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Model cards: what a reader of `models/<role>` must know, with the figures that were measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from training.evaluate import ACCEPTANCE_THRESHOLD, BETA, TEMPERATURE, Outcome, Quality
+from training.task import MODULUS
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Hold everything that was measured about one family."""
+
+    draft: Quality
+    target: Quality
+    outcomes: dict[str, dict[int, Outcome]]  # method -> n -> outcome
+    rejected: dict[str, float]  # kind of step -> share that the PRM gives less than 0.5
+    num_problems: int
+    seed: int
+    command: str
+
+
+_TASK = f"""\
+**Task.** Chained arithmetic modulo {MODULUS}, one operation a reasoning step:
+
+    Start with 27. Step 1: -29. Step 2: *9. Step 3: +4. Step 4: -1. Work mod {MODULUS}.
+
+is answered with `Step 1: 27 - 29 = 29`, a blank line, `Step 2: Next 29 * 9 = 13`, …, `The answer is \\boxed{{16}}`.
+It is a toy: the model knows nothing else, and it exists so that Guided Speculative Inference can be run, tested and
+shown on a laptop without a download.
+
+**The divergence in wording is engineered.** The draft opens most `*` steps with the style word `Next `, which the
+target never writes, and the two write `Then ` at different rates. That gives right candidates a low likelihood under
+the target, as two real models would, and makes the log-ratio term and the resampling visible.
+"""
+
+
+def write_card(role: str, parameters: int, seconds: float, measured: Measured) -> str:
+    """Return the model card of `role` (draft, target or prm) as Markdown."""
+    lines = [
+        f"# The small family: {role}",
+        "",
+        _OPENING[role],
+        "",
+        _TASK,
+        f"**Size.** {parameters:,} parameters, stored as bfloat16, Qwen2 architecture, head size 32.",
+        "",
+        _quality(role, measured),
+        "",
+        f"**Training.** `{measured.command}` from seed {measured.seed}; this model took {seconds:.0f} s on one CPU "
+        "core. The optimiser's steps are counted, not timed: the same seed on the same machine gives the same model.",
+        "",
+        _table(measured),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+_OPENING = {
+    "draft": "The draft proposes candidate steps. It has learned to make mistakes: its results were trained with "
+    "label noise.",
+    "target": "The target scores the draft's candidates and resamples rejected steps. It makes few mistakes, also "
+    "learned from label noise.",
+    "prm": "The process reward model (PRM) judges a step at the `<extra_0>` token that follows it: its reward is "
+    "`softmax(logits)[1]`. Join steps as Qwen2.5-Math-PRM does: each without its blank line, then `<extra_0>`. A "
+    "label is local: is this step right given the value that the step before it wrote?",
+}
+
+
+def _quality(role: str, measured: Measured) -> str:
+    if role == "prm":
+        return (
+            f"**Quality.** AUC {measured.draft.auc:.3f} on the draft's steps and {measured.target.auc:.3f} on the "
+            f"target's (T = {TEMPERATURE}, {measured.num_problems} validation problems). It rejects (reward below "
+            f"0.5) of steps made on purpose: {_rejected(measured)}. Where a mistake shows only against the prompt (a "
+            "wrong operand, number or value), it is weak; the small language models hardly ever write such steps."
+        )
+    quality = measured.draft if role == "draft" else measured.target
+    return (
+        f"**Quality.** {quality.step_error:.1%} of its steps are wrong at T = {TEMPERATURE} "
+        f"({measured.num_problems} validation problems)."
+    )
+
+
+def _rejected(measured: Measured) -> str:
+    return ", ".join(f"{kind} {share:.0%}" for kind, share in measured.rejected.items())
+
+
+def _table(measured: Measured) -> str:
+    """Return the table of methods: accuracy, and the share of accepted steps in brackets."""
+    counts = sorted(next(iter(measured.outcomes.values())))
+    header = [f"| method | {' | '.join(f'n = {n}' for n in counts)} |", "|---" * (len(counts) + 1) + "|"]
+    rows = [
+        f"| {name} | " + " | ".join(_cell(by_count[n], name) for n in counts) + " |"
+        for name, by_count in measured.outcomes.items()
+    ]
+    note = (
+        f"Share of {measured.num_problems} validation problems answered rightly (steps accepted), beta {BETA:.0f}, "
+        f"u {ACCEPTANCE_THRESHOLD}, T {TEMPERATURE}. n = 1 of S-BoN is the model alone. Training never saw these "
+        "problems, nor those in `../heldout.jsonl`."
+    )
+    return "\n".join(["**The family together.**", "", *header, *rows, "", note])
+
+
+def _cell(outcome: Outcome, name: str) -> str:
+    is_guided = not name.startswith("S-BoN")
+    return f"{outcome.accuracy:.3f}" + (f" ({outcome.accepted:.2f})" if is_guided else "")

@@ -1,0 +1,55 @@
+"""Probe the PRM with steps made wrong on purpose: what share of each kind does it reject?"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from gsi.engines.qwen2_process_reward import Qwen2ForProcessRewardModel
+from training.grading import Tokens
+from training.mistakes import BAD_SHAPES, Place, right_step, wrong_result
+from training.rollouts import reward_steps
+from training.task import Problem, grade_step, step_pieces
+from training.tokenizer import STEP_REWARD, encode_pieces, prompt_tokens
+
+REJECTED_BELOW = 0.5  # GSI's threshold u
+
+
+def rejected_shares(prm: Qwen2ForProcessRewardModel, problems: list[Problem], rng: random.Random) -> dict[str, float]:
+    """Return, by kind of mistake, the share of such steps with a reward below 0.5; first of right steps."""
+    shares: dict[str, float] = {}
+    for write in (right_step, wrong_result, *BAD_SHAPES):
+        rewards = _rewards(prm, problems, write, rng)
+        kind = write.__name__.strip("_").replace("_", " ")
+        shares[kind] = sum(reward < REJECTED_BELOW for reward in rewards) / len(rewards)
+    return shares
+
+
+def _rewards(
+    prm: Qwen2ForProcessRewardModel,
+    problems: list[Problem],
+    write: Callable[[Place, random.Random], list[str]],
+    rng: random.Random,
+) -> list[float]:
+    """Return the rewards of one step a problem, at a random place; a bad step that is right by chance is left out."""
+    prefixes: list[Tokens] = []
+    steps: list[list[Tokens]] = []
+    for problem in problems:
+        place, prefix = _draw_place(problem, rng)
+        pieces = write(place, rng)
+        is_right = grade_step(problem, place.index, place.value, "".join(pieces))
+        if is_right == (write is right_step):
+            prefixes.append(prefix)
+            steps.append([tuple(encode_pieces([*pieces, STEP_REWARD]))])
+    return [row[0] for row in reward_steps(prm, prefixes, steps)]
+
+
+def _draw_place(problem: Problem, rng: random.Random) -> tuple[Place, Tokens]:
+    """Draw how many steps are written already; return the place and what the PRM has read by then."""
+    tokens, value = prompt_tokens(problem), problem.start
+    num_written = rng.randint(0, len(problem.operations))
+    for index, operation in enumerate(problem.operations[:num_written], start=1):
+        result = operation.apply(value)
+        tokens += encode_pieces([*step_pieces(index, value, operation, result), STEP_REWARD])
+        value = result
+    return Place(problem, num_written + 1, value), tuple(tokens)
