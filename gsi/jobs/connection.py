@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -11,20 +11,30 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gsi.errors import MisconfiguredError
 
-__all__ = ["LOST_CONNECTION", "Redis", "RedisError", "connect", "durability_warnings"]
+__all__ = ["LOST_CONNECTION", "MAX_CONNECTIONS", "Redis", "RedisError", "connect", "durability_warnings"]
 
 LOST_CONNECTION = (RedisConnectionError, RedisTimeoutError)  # what a server that is away looks like
 OLDEST_VERSION = (7, 0)
+MAX_CONNECTIONS = 100
 SOCKET_TIMEOUT_SECONDS = 10.0  # longer than any BLOCK that we ask for
 
 
 def connect(url: str) -> Redis:
-    """Return a client of the server at ``url``; it connects when it is first used, and retries for about 3 s."""
+    """Return a client of the server at ``url``; it connects when it is first used, and retries for about 3 s.
+
+    When all connections are in use, by many followers say, a command waits for one.
+    """
     backoff = ExponentialWithJitterBackoff(base=0.05, cap=1.0)
     try:
-        return Redis.from_url(
-            url, socket_timeout=SOCKET_TIMEOUT_SECONDS, retry=Retry(backoff, retries=6), health_check_interval=15
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=None,
+            socket_timeout=SOCKET_TIMEOUT_SECONDS,
+            retry=Retry(backoff, retries=6),
+            health_check_interval=15,
         )
+        return Redis.from_pool(pool)
     except ValueError as error:
         raise MisconfiguredError(f"redis url: {error}") from None
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import operator
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from redis.asyncio import Redis
+from tenacity import AsyncRetrying, retry_if_result, wait_fixed
 
 from gsi.errors import InvalidRequestError
 from gsi.jobs import scripts
@@ -16,6 +18,7 @@ from gsi.jobs.state import JobState, states_before
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.stream import Delivery
 
+WAIT_POLL_SECONDS = 0.1
 FOLLOW_BLOCK_MS = 500  # how late a follower may learn that a job has finished without another step
 
 
@@ -158,10 +161,13 @@ class JobStore:
                 return
 
     async def wait(self, job_id: str, timeout_seconds: float | None = None) -> JobRecord:
-        """Return the job once it has finished. Raises TimeoutError if that takes too long."""
+        """Return the job once it has finished. Raises TimeoutError if that takes too long.
+
+        Asks now and then, unlike a follower, which holds a connection: hundreds may wait at once.
+        """
         async with asyncio.timeout(timeout_seconds):
-            async for _ in self.follow(job_id):
-                pass
+            until_true = AsyncRetrying(retry=retry_if_result(operator.not_), wait=wait_fixed(WAIT_POLL_SECONDS))
+            await until_true(self._is_finished, job_id)
         record = await self.record(job_id)
         if record is None:
             raise InvalidRequestError(f"id: no job {job_id}")

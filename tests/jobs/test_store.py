@@ -1,12 +1,13 @@
 """Jobs in a real Redis-protocol server: taken once, written by one, finished once."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
 from gsi.algorithm.candidates import FinishReason, Outcome, Source, Step
-from gsi.jobs.connection import Redis, connect, durability_warnings
+from gsi.jobs.connection import MAX_CONNECTIONS, Redis, connect, durability_warnings
 from gsi.jobs.job import Job, parse_payload
 from gsi.jobs.keys import GROUP, Keys
 from gsi.jobs.state import JobState
@@ -246,6 +247,22 @@ async def test_a_follower_sees_every_step_and_then_the_end(store: JobStore, stre
             await store.append_step(lease, step(1, "second\n\n"))
             await store.commit(lease, DONE)
     assert seen == ["first\n\n", "second\n\n"]
+
+
+async def test_more_jobs_than_connections_can_be_waited_for(store: JobStore, stream: JobStream) -> None:
+    """Waiting holds no connection, so hundreds wait at once and the worker beside them is not held up."""
+    jobs = [Job(f"many-{number}", JOB.payload) for number in range(MAX_CONNECTIONS + 20)]
+    for job in jobs:
+        await store.submit(job)
+
+    async def finish_all() -> None:
+        for delivery in await stream.take_new(count=len(jobs), block_ms=100):
+            lease = await store.take(json.loads(delivery.payload)["id"], delivery, stream.consumer)
+            assert lease is not None
+            await store.commit(lease, DONE)
+
+    *records, _ = await asyncio.gather(*(store.wait(job.id, 30) for job in jobs), finish_all())
+    assert {record.state for record in records if record} == {JobState.SUCCEEDED}
 
 
 async def test_a_server_that_came_back_empty_gets_its_group_again(
