@@ -74,6 +74,8 @@ def follow(
 
     async def show() -> None:
         async with Client(redis_url, queue) as client:
+            if not await client.exists(job_id):
+                err.print(f"waiting for job {job_id}: nobody has pushed it, or no coordinator has taken it yet")
             async for record in client.follow(job_id):
                 out.print(render.step_lines(record), soft_wrap=True)
             out.print(render.ending(await client.result(job_id)), soft_wrap=True)

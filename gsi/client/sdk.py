@@ -52,6 +52,10 @@ class Client:
         """Yield every step of a job as it is kept, from the first, until the job has finished."""
         return self._store.follow(job_id)
 
+    async def exists(self, job_id: str) -> bool:
+        """Return whether there is a record of this job; one pushed by XADD gets it when it is taken."""
+        return await self._store.record(job_id) is not None
+
     async def result(self, job_id: str) -> JobRecord:
         """Return a job as it is now. Raises InvalidRequestError if there is none of this id."""
         record = await self._store.record(job_id)
