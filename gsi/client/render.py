@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -44,10 +45,10 @@ def ending(record: JobRecord) -> Text:
 
 def demo_table(jobs: Sequence[Mapping[str, Any]]) -> Table:
     """Return the demo's jobs: problem, answer, right or wrong, steps, share accepted."""
-    table = Table(header_style="bold")
-    table.add_column("problem", no_wrap=True, overflow="ellipsis")
-    for name in ("answer", "expected", "", "steps", "accepted"):
-        table.add_column(name, no_wrap=True)
+    table = Table(header_style="bold", expand=True, box=SIMPLE_HEAD)
+    table.add_column("problem", no_wrap=True, overflow="ellipsis", ratio=1)  # takes the room that the others leave
+    for name in ("answer", "expected", "right?", "steps", "accepted"):
+        table.add_column(name, no_wrap=True, min_width=len(name))
     for job in jobs:
         accepted = sum(step["outcome"] == Outcome.ACCEPTED for step in job["steps"])
         share = f"{accepted / len(job['steps']):.0%}" if job["steps"] else "-"
