@@ -1,7 +1,7 @@
 # make demo   set up .venv and run 24 held-out problems through the whole system   (ARGS="--json" for one JSON object)
 # make test   set up .venv and run every check: style, types, tests
 # make bench  measure methods against each other and write benchmarks/RESULTS.md   (about half an hour)
-# make train  train the small family in models/ again                              (about a quarter of an hour)
+# make train  train the small family in models/ again                              (about half an hour)
 # make protos write gsi/v1 and docs/job.schema.json from their sources
 ARGS ?=
 PYTHON ?= python3
