@@ -54,7 +54,7 @@ class Client:
 
     async def exists(self, job_id: str) -> bool:
         """Return whether there is a record of this job; one pushed by XADD gets it when it is taken."""
-        return await self._store.record(job_id) is not None
+        return await self._store.exists(job_id)
 
     async def result(self, job_id: str) -> JobRecord:
         """Return a job as it is now. Raises InvalidRequestError if there is none of this id."""

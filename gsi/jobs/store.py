@@ -136,6 +136,10 @@ class JobStore:
         entries = await self._redis.xrange(self._keys.steps(job_id))
         return [StepRecord.from_json(fields[b"step"]) for _, fields in entries]
 
+    async def exists(self, job_id: str) -> bool:
+        """Return whether there is a record of the job."""
+        return bool(await self._redis.exists(self._keys.record(job_id)))
+
     async def record(self, job_id: str) -> JobRecord | None:
         """Return the job with its steps, or None if there is no record of it."""
         fields = await self._redis.hgetall(self._keys.record(job_id))

@@ -61,10 +61,12 @@ async def take_over(store: JobStore, stream: JobStream) -> Lease | None:
 
 async def test_a_submitted_job_can_be_asked_for_while_it_is_queued(store: JobStore, stream: JobStream) -> None:
     """The SDK writes the record, so nobody has to guess whether the job arrived."""
+    assert not await store.exists(JOB.id)
     assert await store.submit(JOB)
     record = await store.record(JOB.id)
     assert record is not None
     assert record.state is JobState.QUEUED
+    assert await store.exists(JOB.id)
 
 
 async def test_submitting_an_id_twice_pushes_it_once(store: JobStore, stream: JobStream) -> None:
