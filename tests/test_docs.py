@@ -209,4 +209,4 @@ def settings() -> Iterator[tuple[str, str, str]]:
 def shown_default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    return "unset" if field.default is None else str(field.default)
+    return "unset" if field.default is None else str(field.default) or "empty"

@@ -33,6 +33,9 @@ EXIT_USAGE = 2
 
 RedisUrl = Annotated[str, typer.Option("--redis-url", envvar="GSI_REDIS_URL", help="Where the queue is.")]
 Queue = Annotated[str, typer.Option("--queue", envvar="GSI_QUEUE", help="Which queue.")]
+Engine = Annotated[
+    str | None, typer.Option(help="What runs the three models: transformers or vllm. [default: GSI_<ROLE>_ENGINE]")
+]
 Param = Annotated[
     list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter, such as n=4. Repeatable.")
 ]
@@ -114,6 +117,7 @@ def up(
     models: Annotated[
         Path | None, typer.Option(help="A folder with models draft, target and prm; the shipped family unless given.")
     ] = None,
+    engine: Engine = None,
     coordinators: Annotated[int, typer.Option(min=1, max=64, help="How many coordinators.")] = 1,
     queue: Queue = DEFAULT_QUEUE,
 ) -> None:
@@ -125,7 +129,13 @@ def up(
             err.print(f"starting; logs in {folder}", style="dim")
             port = REDIS_PORT if is_free(REDIS_PORT) else free_port()
             stack = local_stack(
-                Path(folder), _report, models=models, queue=queue, redis_port=port, num_coordinators=coordinators
+                Path(folder),
+                _report,
+                models=models,
+                engine=engine,
+                queue=queue,
+                redis_port=port,
+                num_coordinators=coordinators,
             )
             async with stack as running:
                 _print_directions(running.redis_url, running.metrics)
@@ -142,6 +152,7 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     n: Annotated[int, typer.Option(help="Candidates a step.")] = 4,
     problems: Annotated[int, typer.Option(min=1, max=200, help="How many problems.")] = 24,
+    engine: Engine = None,
     param: Param = None,
 ) -> None:
     """Run held-out arithmetic problems through the whole system on this machine."""
@@ -151,7 +162,7 @@ def demo(
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=err, transient=True) as progress:
             task = progress.add_task("problems", total=problems)
-            ran = _run(run_demo(params, problems, _report, lambda: progress.advance(task)))
+            ran = _run(run_demo(params, problems, _report, lambda: progress.advance(task), engine))
         if as_json:
             print(json.dumps(ran, ensure_ascii=False))
         else:

@@ -38,7 +38,11 @@ def held_out_problems(count: int, skip: int = 0) -> list[dict[str, str]]:
 
 
 async def run_demo(
-    params: Mapping[str, Any], num_problems: int, report: Report, on_finished: Callable[[], None]
+    params: Mapping[str, Any],
+    num_problems: int,
+    report: Report,
+    on_finished: Callable[[], None],
+    engine: str | None = None,
 ) -> dict[str, Any]:
     """Start everything, run the problems through the queue, and return parameters, jobs and totals.
 
@@ -47,7 +51,7 @@ async def run_demo(
     problems = held_out_problems(num_problems)
     async with AsyncExitStack() as exits:
         folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="gsi-demo-")))
-        stack = await exits.enter_async_context(local_stack(folder, report))
+        stack = await exits.enter_async_context(local_stack(folder, report, engine=engine))
         client = await exits.enter_async_context(Client(stack.redis_url))
         started = time.perf_counter()
         ids = [

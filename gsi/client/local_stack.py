@@ -34,6 +34,7 @@ async def local_stack(
     report: Report,
     *,
     models: Path | None = None,
+    engine: str | None = None,
     queue: str = "default",
     redis_port: int | None = None,
     num_coordinators: int = 1,
@@ -41,12 +42,15 @@ async def local_stack(
 ) -> AsyncIterator[Stack]:
     """Start everything, yield when all of it is ready, and stop it in the reverse order.
 
-    ``folder`` (it exists) gets the logs; ``settings`` are environment variables of the processes, and win over ours.
+    ``folder`` (it exists) gets the logs; ``engine`` is that of all three services; ``settings`` are environment
+    variables of the processes, and win over ours.
     Raises MisconfiguredError that names the part which did not start.
     """
     with embedded_redis(port=redis_port) as redis_url:
         report("redis", {"event": "ready", "level": "info", "address": redis_url})
-        environments = service_environments(models) | coordinator_environments(redis_url, queue, num_coordinators)
+        environments = service_environments(models, engine) | coordinator_environments(
+            redis_url, queue, num_coordinators
+        )
         shared = {f"GSI_COORDINATOR_{role}": environments[role.lower()][f"GSI_{role}_LISTEN"] for role in ROLE_NAMES}
         shared |= settings or {}
         processes = {
@@ -61,8 +65,8 @@ async def local_stack(
                 await asyncio.gather(*(processes[name].stop() for name in group))
 
 
-def service_environments(models: Path | None) -> dict[str, Environment]:
-    """Return the settings of the three services, which our own environment may change unless ``models`` is given."""
+def service_environments(models: Path | None, engine: str | None) -> dict[str, Environment]:
+    """Return the settings of the three services, which our own environment may change where an argument is None."""
     environments = {}
     for role in ROLES:
         prefix = f"GSI_{role.upper()}_"
@@ -75,7 +79,7 @@ def service_environments(models: Path | None) -> dict[str, Environment]:
             f"{prefix}MODEL": model,
             f"{prefix}NUM_THREADS": os.environ.get(f"{prefix}NUM_THREADS", "1"),  # three share a laptop's cores
             f"{prefix}LOG_FORMAT": "json",  # what Supervised reads
-        }
+        } | ({f"{prefix}ENGINE": engine} if engine else {})
     return environments
 
 

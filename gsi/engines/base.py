@@ -1,12 +1,14 @@
 """What an engine is: the ports of ``gsi.algorithm.ports``, and a description of the model behind them."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from gsi.algorithm.candidates import Message
-from gsi.algorithm.params import Likelihood
+from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.ports import Prm, Target
+from gsi.errors import InvalidRequestError
 
 STEP_DELIMITER = "\n\n"
 
@@ -25,24 +27,40 @@ class ModelInfo:
     likelihoods: tuple[Likelihood, ...]
     engine: str
     engine_version: str
+    temperature: float | None = None  # the only one that likelihood "sampling" can have; None: any
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What every engine needs to load a model. ``num_threads`` bounds a CPU engine; None leaves it to the runtime."""
+    """What every engine needs to load a model.
+
+    ``num_threads`` bounds a CPU engine; None leaves it to the runtime. ``engine_args`` are the runtime's own, as on its
+    command line. ``likelihood`` and ``temperature`` are what an engine is fixed to that cannot report all of them.
+    """
 
     model: str
     revision: str | None = None
     device: str = "cpu"
     dtype: str = "float32"
     num_threads: int | None = None
+    engine_args: str = ""
+    max_waiting_requests: int = 1024
+    likelihood: Likelihood = Likelihood.SAMPLING
+    temperature: float = SamplingParams().temperature
 
 
 class Engine(Protocol):
-    """A loaded model. Its work stops when the iterator that asked for it is closed."""
+    """A loaded model. Its work stops when the iterator that asked for it is closed.
+
+    Its class has a coroutine ``load(settings)`` that returns it.
+    """
 
     @property
     def info(self) -> ModelInfo: ...
+
+    async def died(self) -> str:
+        """Return once the engine cannot work any more, with the reason; never, while it can."""
+        ...
 
     def close(self) -> None:
         """Release the model and its threads; nothing may be asked of it afterwards."""
@@ -59,3 +77,33 @@ class LanguageEngine(Engine, Target, Protocol):
 
 class RewardEngine(Engine, Prm, Protocol):
     """A process reward model."""
+
+
+def check_prefix(token_ids: Sequence[int], max_length: int, vocabulary_size: int) -> None:
+    """Raise InvalidRequestError if a prefix is empty, leaves no room for a token, or is not of this vocabulary."""
+    if not 1 <= len(token_ids) < max_length:
+        raise InvalidRequestError(
+            f"prefix has {len(token_ids)} tokens; allowed: 1 to {max_length - 1}, the model's context less one"
+        )
+    check_vocabulary(token_ids, vocabulary_size, "prefix")
+
+
+def check_vocabulary(token_ids: Sequence[int], vocabulary_size: int, what: str) -> None:
+    """Raise InvalidRequestError if a token id is none of the model's: it would be read past the embedding."""
+    if max(token_ids) >= vocabulary_size:
+        raise InvalidRequestError(f"{what} has token id {max(token_ids)}; allowed: 0 to {vocabulary_size - 1}")
+
+
+def check_length(num_tokens: int, max_length: int) -> None:
+    """Raise InvalidRequestError if a trajectory with its candidate is longer than a PRM's context."""
+    if num_tokens > max_length:
+        raise InvalidRequestError(
+            f"prompt, steps and candidate have {num_tokens} tokens for the PRM; "
+            f"allowed: at most {max_length}, its context"
+        )
+
+
+async def never() -> NoReturn:
+    """Wait for ever: the answer of an engine that lives in this process to when it dies."""
+    await asyncio.Event().wait()
+    raise AssertionError("nobody sets that event")

@@ -10,8 +10,8 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from transformers import DynamicCache
 
-from gsi.engines.base import EngineSettings
-from gsi.errors import InvalidRequestError, MisconfiguredError
+from gsi.engines.base import EngineSettings, check_prefix
+from gsi.errors import MisconfiguredError
 
 Tensor = torch.Tensor
 P = ParamSpec("P")
@@ -72,7 +72,7 @@ class PrefixModel:
     @torch.inference_mode()
     def read(self, token_ids: Sequence[int]) -> Prefix:
         """Read a prefix. Raises InvalidRequestError if it is empty, too long, or not of this vocabulary."""
-        self._check(token_ids)
+        check_prefix(token_ids, self.max_length, self.vocabulary_size)
         outputs = self._model(input_ids=self._tensor([token_ids]), use_cache=True)
         layers = tuple((layer.keys, layer.values) for layer in outputs.past_key_values.layers)
         return Prefix(layers, outputs.logits[0, -1], len(token_ids))
@@ -90,11 +90,3 @@ class PrefixModel:
 
     def _tensor(self, rows: Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor(rows, dtype=torch.long, device=self._device)
-
-    def _check(self, token_ids: Sequence[int]) -> None:
-        if not 1 <= len(token_ids) < self.max_length:
-            raise InvalidRequestError(
-                f"prefix has {len(token_ids)} tokens; allowed: 1 to {self.max_length - 1}, the model's context less one"
-            )
-        if max(token_ids) >= self.vocabulary_size:
-            raise InvalidRequestError(f"prefix has token id {max(token_ids)}; allowed: 0 to {self.vocabulary_size - 1}")

@@ -1,27 +1,57 @@
 """Engines by name. A runtime is imported when its engine is loaded, never before."""
 
+import asyncio
+from typing import Any
+
 from gsi.engines.base import EngineSettings, LanguageEngine, RewardEngine
+from gsi.engines.vllm_environment import prepare_import
+from gsi.errors import MisconfiguredError
 
-ENGINES = ("transformers",)
-
-
-def load_language_engine(name: str, settings: EngineSettings) -> LanguageEngine:
-    """Load a draft or target model; blocks for as long as that takes. Raises ValueError for an unknown name."""
-    if name == "transformers":
-        from gsi.engines.transformers_engine import TransformersEngine
-
-        return TransformersEngine(settings)
-    raise unknown(name)
+ENGINES = ("transformers", "vllm")
 
 
-def load_reward_engine(name: str, settings: EngineSettings) -> RewardEngine:
-    """Load a process reward model; blocks for as long as that takes. Raises ValueError for an unknown name."""
-    if name == "transformers":
-        from gsi.engines.transformers_reward import TransformersRewardEngine
-
-        return TransformersRewardEngine(settings)
-    raise unknown(name)
+async def load_language_engine(name: str, settings: EngineSettings) -> LanguageEngine:
+    """Load a draft or target model, which may take minutes. Raises ValueError for an unknown name."""
+    kind = await asyncio.to_thread(_imported, name, _language_kind)  # seconds, in which others may ask for our health
+    engine: LanguageEngine = await kind.load(settings)
+    return engine
 
 
-def unknown(name: str) -> ValueError:
-    return ValueError(f"unknown engine {name!r}; allowed: {', '.join(ENGINES)}")
+async def load_reward_engine(name: str, settings: EngineSettings) -> RewardEngine:
+    """Load a reward model, which may take minutes. Raises ValueError for an unknown name."""
+    kind = await asyncio.to_thread(_imported, name, _reward_kind)
+    engine: RewardEngine = await kind.load(settings)
+    return engine
+
+
+def _imported(name: str, kind_of: Any) -> Any:
+    if name not in ENGINES:
+        raise ValueError(f"unknown engine {name!r}; allowed: {', '.join(ENGINES)}")
+    try:
+        return kind_of(name)
+    except ModuleNotFoundError as error:
+        raise MisconfiguredError(
+            f"engine {name} is not installed ({error}): pip install 'gsi-serve[{name}]'"
+        ) from error
+
+
+def _language_kind(name: str) -> Any:
+    if name == "vllm":
+        prepare_import()
+        from gsi.engines.vllm_engine import VllmEngine
+
+        return VllmEngine
+    from gsi.engines.transformers_engine import TransformersEngine
+
+    return TransformersEngine
+
+
+def _reward_kind(name: str) -> Any:
+    if name == "vllm":
+        prepare_import()
+        from gsi.engines.vllm_reward import VllmRewardEngine
+
+        return VllmRewardEngine
+    from gsi.engines.transformers_reward import TransformersRewardEngine
+
+    return TransformersRewardEngine

@@ -1,19 +1,18 @@
 """The distribution that candidates are sampled from, and the sampling of n candidates side by side."""
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
-from gsi.algorithm.candidates import Candidate, FinishReason
+from gsi.algorithm.candidates import Candidate
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.seeds import derive_seed
-from gsi.engines.base import STEP_DELIMITER
+from gsi.engines.boundaries import Decode, ending
 from gsi.engines.prefix_engine import Prefix, PrefixModel
 
 Tensor = torch.Tensor
-Decode = Callable[[Sequence[int]], str]
 
 
 def sampling_law(logits: Tensor, temperature: float, top_p: float) -> Tensor:
@@ -91,13 +90,13 @@ class SamplingBatch:
         if self._rows[0].token_ids:
             self._logits = self._model.continue_rows(self._cache, [row.token_ids[-1:] for row in self._rows])[:, -1]
         self._write_tokens()
-        endings = [self._ending(row) for row in self._rows]
+        endings = [ending(row.token_ids, self._decode, self._eos_token_ids, self._max_tokens) for row in self._rows]
         finished = [
-            Candidate(row.index, tuple(row.token_ids), self._decode(row.token_ids), row.log_likelihood, ending)
-            for row, ending in zip(self._rows, endings, strict=True)
-            if ending is not None
+            Candidate(row.index, tuple(row.token_ids), self._decode(row.token_ids), row.log_likelihood, reason)
+            for row, reason in zip(self._rows, endings, strict=True)
+            if reason is not None
         ]
-        self._keep([position for position, ending in enumerate(endings) if ending is None])
+        self._keep([position for position, reason in enumerate(endings) if reason is None])
         return finished
 
     def _write_tokens(self) -> None:
@@ -108,15 +107,6 @@ class SamplingBatch:
         for position, (row, token) in enumerate(zip(self._rows, tokens, strict=True)):
             row.token_ids.append(token)
             row.log_likelihood += float(likelihoods[position, token])
-
-    def _ending(self, row: _Row) -> FinishReason | None:
-        """Say why the row ends here, or None. The delimiter may be one token or several, so the text decides."""
-        last = row.token_ids[-1]
-        if last in self._eos_token_ids:
-            return FinishReason.EOS
-        if "\n" in self._decode([last]) and STEP_DELIMITER in self._decode(row.token_ids):
-            return FinishReason.DELIMITER
-        return FinishReason.LENGTH if len(row.token_ids) >= self._max_tokens else None
 
     def _keep(self, positions: list[int]) -> None:
         if 0 < len(positions) < len(self._rows):

@@ -30,6 +30,11 @@ class Tokenizer:
         vocabulary = sorted(self._tokenizer.get_vocab().items())
         return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
 
+    @property
+    def bos_token(self) -> str:
+        """The token that begins a sequence, as text; empty if the vocabulary has none."""
+        return self._tokenizer.bos_token or ""
+
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
@@ -47,9 +52,20 @@ class Tokenizer:
 
     def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the conversation by the chat template, up to where the answer starts."""
+        return self.encode(self._templated(messages, add_generation_prompt=True))
+
+    def closing_of_answer(self) -> tuple[int, ...]:
+        """Return what the chat template writes behind an answer of the assistant."""
+        answer = "an answer"
+        conversation = (Message("user", "a question"), Message("assistant", answer))
+        return self.encode(self._templated(conversation, add_generation_prompt=False).rpartition(answer)[2])
+
+    def _templated(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
         conversation = [{"role": message.role, "content": message.content} for message in messages]
         try:
-            text = self._tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+            text: str = self._tokenizer.apply_chat_template(
+                conversation, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
         except Exception as error:  # a template is a program of the checkpoint's author
             raise InvalidRequestError(f"messages do not fit the model's chat template: {error}") from error
-        return self.encode(text)
+        return text

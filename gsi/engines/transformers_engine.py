@@ -1,5 +1,6 @@
 """A draft or target model on Hugging Face transformers: the embedded default, and the reference for other engines."""
 
+import asyncio
 from collections.abc import Sequence
 
 import torch
@@ -9,20 +10,29 @@ from transformers import AutoModelForCausalLM
 from gsi.algorithm.candidates import Message, Score
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches, TokenSequence
-from gsi.engines.base import STEP_DELIMITER, EngineSettings, ModelInfo
+from gsi.engines.base import STEP_DELIMITER, EngineSettings, ModelInfo, never
 from gsi.engines.prefix_engine import Prefix, PrefixModel, load_checkpoint
 from gsi.engines.sampling_engine import SamplingBatch, likelihood_law
 from gsi.engines.tokenizer_engine import Tokenizer
+from gsi.errors import MisconfiguredError
 
 
 class TransformersEngine:
     """Samples n candidates in one batch and scores given ones, reading the prefix once a request."""
 
     def __init__(self, settings: EngineSettings) -> None:
+        refuse_engine_args(settings)
         self._tokenizer = Tokenizer(settings.model, settings.revision)
         model = load_checkpoint(AutoModelForCausalLM, settings)
         self.info = model_info(settings, model, self._tokenizer, tuple(Likelihood))
         self._model = PrefixModel(model, self.info.max_length, settings.device, settings.num_threads)
+
+    @classmethod
+    async def load(cls, settings: EngineSettings) -> "TransformersEngine":
+        return await asyncio.to_thread(cls, settings)
+
+    async def died(self) -> str:
+        return await never()
 
     def close(self) -> None:
         self._model.close()
@@ -56,6 +66,14 @@ class TransformersEngine:
             float(likelihood_law(row_logits[: len(row)], sampling)[range(len(row)), list(row)].sum())
             for row, row_logits in zip(rows, logits, strict=True)  # row by row: [tokens, vocabulary] doubles at once
         ]
+
+
+def refuse_engine_args(settings: EngineSettings) -> None:
+    """Raise MisconfiguredError if arguments are given that belong to another engine."""
+    if settings.engine_args:
+        raise MisconfiguredError(
+            f"engine_args: {settings.engine_args}; allowed: none, the transformers engine has none"
+        )
 
 
 def model_info(

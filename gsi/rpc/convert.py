@@ -141,6 +141,7 @@ def info_to_proto(info: ModelInfo) -> candidates_pb2.ModelInfo:
         likelihoods=[_LIKELIHOODS[likelihood] for likelihood in info.likelihoods],
         engine=info.engine,
         engine_version=info.engine_version,
+        temperature=info.temperature or 0.0,
     )
 
 
@@ -156,4 +157,5 @@ def info_from_proto(message: candidates_pb2.ModelInfo) -> ModelInfo:
         likelihoods=tuple(_LIKELIHOOD_OF[likelihood] for likelihood in message.likelihoods),
         engine=message.engine,
         engine_version=message.engine_version,
+        temperature=message.temperature or None,
     )

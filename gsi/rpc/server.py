@@ -1,7 +1,7 @@
 """How a model service lives: listen, load, serve, drain, stop."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 import grpc
@@ -10,7 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gsi.engines.base import Engine
-from gsi.errors import RetryableError
+from gsi.errors import InternalError, RetryableError
 from gsi.rpc.clients import MAX_MESSAGE_BYTES
 from gsi.rpc.interceptors import EdgeInterceptor
 from gsi.runtime.settings import ServiceSettings
@@ -18,6 +18,8 @@ from gsi.runtime.settings import ServiceSettings
 log = structlog.get_logger()
 
 E = TypeVar("E", bound=Engine)
+
+DEAD_GRACE_SECONDS = 1.0  # calls to a dead engine fail at once; this is for their answers to leave
 
 SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -51,16 +53,17 @@ class Loadable(Generic[E]):
 async def serve(
     grpc_service: str,
     settings: ServiceSettings,
-    load: Callable[[], E],
+    load: Callable[[], Awaitable[E]],
     add_servicer: Callable[[Loadable[E], grpc.aio.Server], None],
     stop: asyncio.Event,
 ) -> None:
     """Serve one gRPC service until ``stop`` is set, then finish the calls in flight within the grace period.
 
-    Health is NOT_SERVING until ``load`` (run in a thread) has returned, and again from ``stop`` on.
-    Raises OSError if the address cannot be bound, and what ``load`` raises.
+    Health is NOT_SERVING until ``load`` has returned, and again from ``stop`` on or once the engine has died.
+    Raises OSError if the address cannot be bound, InternalError if the engine died, and what ``load`` raises.
     """
     engine: Loadable[E] = Loadable()
+    grace_seconds = settings.grace_seconds
     edge = EdgeInterceptor(settings.max_concurrent_rpcs)
     server = grpc.aio.server(interceptors=[edge], options=SERVER_OPTIONS)
     add_servicer(engine, server)
@@ -72,17 +75,30 @@ async def serve(
     await server.start()
     try:
         log.info("loading", model=settings.model, engine=settings.engine)
-        engine.set(await asyncio.to_thread(load))
+        engine.set(await load())
         await _set_serving(health_servicer, grpc_service, is_serving=True)
         log.info("ready", address=f"{settings.listen.rpartition(':')[0]}:{port}", model=settings.model)
-        await stop.wait()
-        log.info("draining", grace_seconds=settings.grace_seconds)
+        await _until_stopped(stop, engine.get())
+        log.info("draining", grace_seconds=grace_seconds)
+    except InternalError:
+        grace_seconds = min(grace_seconds, DEAD_GRACE_SECONDS)
+        raise
     finally:
         await health_servicer.enter_graceful_shutdown()
-        await edge.drain(settings.grace_seconds)  # the server still answers, so that health can say NOT_SERVING
+        await edge.drain(grace_seconds)  # the server still answers, so that health can say NOT_SERVING
         await server.stop(grace=None)
         engine.close()
         log.info("stopped")
+
+
+async def _until_stopped(stop: asyncio.Event, engine: Engine) -> None:
+    """Return when ``stop`` is set. Raises InternalError if the engine dies before."""
+    stopping, death = asyncio.create_task(stop.wait()), asyncio.create_task(engine.died())
+    await asyncio.wait({stopping, death}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (stopping, death):
+        task.cancel()
+    if not stop.is_set():
+        raise InternalError(death.result())
 
 
 def _bind(server: grpc.aio.Server, address: str) -> int:

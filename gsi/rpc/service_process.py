@@ -2,14 +2,15 @@
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import fields
 from functools import partial
 
 import grpc
 import structlog
 
 from gsi.engines.base import EngineSettings
-from gsi.errors import MisconfiguredError
+from gsi.errors import InternalError, MisconfiguredError
 from gsi.rpc.server import E, Loadable, serve
 from gsi.runtime.metrics import serve_metrics
 from gsi.runtime.process_log import configure_logging
@@ -18,20 +19,20 @@ from gsi.runtime.signals import stop_on_signals
 
 log = structlog.get_logger()
 
+EXIT_ENGINE_DIED = 70  # EX_SOFTWARE of sysexits.h
+
 
 def run_service(
     role: str,
     grpc_service: str,
     settings_kind: type[ServiceSettings],
-    load: Callable[[str, EngineSettings], E],
+    load: Callable[[str, EngineSettings], Awaitable[E]],
     add_servicer: Callable[[Loadable[E], grpc.aio.Server], None],
 ) -> None:
-    """Run one model service until it is told to stop; exit 1 with one line if it cannot start."""
+    """Run one model service until it is told to stop; exit 1 if it cannot start and 70 if its engine died."""
     settings = load_settings(settings_kind)
     configure_logging(role, settings.log_format, settings.log_level)
-    engine_settings = EngineSettings(
-        settings.model, settings.revision, settings.device, settings.dtype, settings.num_threads
-    )
+    engine_settings = EngineSettings(**settings.model_dump(include={field.name for field in fields(EngineSettings)}))
 
     async def main() -> None:
         stop = stop_on_signals()
@@ -43,3 +44,6 @@ def run_service(
     except (OSError, ValueError, RuntimeError, MisconfiguredError) as error:  # address, checkpoint, engine, device
         log.error("cannot start", error=str(error))
         sys.exit(1)
+    except InternalError as error:
+        log.error("the engine died; this process is to be started again", error=str(error))
+        sys.exit(EXIT_ENGINE_DIED)

@@ -13,6 +13,8 @@ from typing import Annotated, Literal, NoReturn, TypeVar
 from pydantic import Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gsi.algorithm.params import Likelihood
+
 S = TypeVar("S", bound=BaseSettings)
 
 Address = Annotated[str, StringConstraints(pattern=r"^[^\s/]+:\d{1,5}$")]  # host:port
@@ -43,8 +45,17 @@ class ServiceSettings(ProcessSettings):
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     num_threads: int | None = Field(None, ge=1, le=1024, description="threads of a CPU engine; unset: the runtime's")
+    engine_args: str = Field("", description="arguments of the engine as on its own command line; vllm: see below")
+    max_waiting_requests: int = Field(1024, ge=0, description="while more wait in the engine, RESOURCE_EXHAUSTED")
     grace_seconds: float = Field(30, ge=0, le=3600, description="time to finish calls in flight after SIGTERM")
     max_concurrent_rpcs: int = Field(256, ge=1, le=100_000, description="more are answered RESOURCE_EXHAUSTED")
+
+
+class LanguageServiceSettings(ServiceSettings):
+    """What the service of a language model can be told besides. The transformers engine reports every likelihood."""
+
+    likelihood: Likelihood = Field(Likelihood.SAMPLING, description="the likelihood that a vllm engine reports")
+    temperature: float = Field(0.7, gt=0, le=100, description="of a vllm engine with likelihood `sampling`")
 
 
 def load_settings(kind: type[S], environment: Mapping[str, str] = os.environ) -> S:

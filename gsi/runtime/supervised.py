@@ -12,7 +12,7 @@ from typing import Any
 from gsi.errors import MisconfiguredError
 from gsi.runtime.child import child_command
 
-START_SECONDS = 120.0  # three torch imports on a slow disk
+START_SECONDS = 300.0  # three vLLM engines on two cores
 STOP_SECONDS = 15.0
 RESTART_SECONDS = 1.0
 LINE_BYTES = 2**20  # a traceback is one line of JSON

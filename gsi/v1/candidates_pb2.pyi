@@ -267,6 +267,7 @@ class ModelInfo(_message.Message):
     LIKELIHOODS_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
     ENGINE_VERSION_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name or path of the checkpoint."""
     revision: _builtins.str
@@ -278,6 +279,8 @@ class ModelInfo(_message.Message):
     """Context in tokens."""
     engine: _builtins.str
     engine_version: _builtins.str
+    temperature: _builtins.float
+    """The only temperature that LIKELIHOOD_SAMPLING can have; 0: any."""
     @_builtins.property
     def eos_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -301,10 +304,11 @@ class ModelInfo(_message.Message):
         likelihoods: _abc.Iterable[Global___Likelihood.ValueType] | None = ...,
         engine: _builtins.str = ...,
         engine_version: _builtins.str = ...,
+        temperature: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "engine_version", b"engine_version", "eos_token_ids", b"eos_token_ids", "likelihoods", b"likelihoods", "max_length", b"max_length", "model", b"model", "revision", b"revision", "step_delimiter_token_ids", b"step_delimiter_token_ids", "tokenizer_fingerprint", b"tokenizer_fingerprint", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "engine_version", b"engine_version", "eos_token_ids", b"eos_token_ids", "likelihoods", b"likelihoods", "max_length", b"max_length", "model", b"model", "revision", b"revision", "step_delimiter_token_ids", b"step_delimiter_token_ids", "temperature", b"temperature", "tokenizer_fingerprint", b"tokenizer_fingerprint", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,9 +1,56 @@
-"""Do three models fit together? The log ratio compares likelihoods of token ids, so ids must name the same tokens."""
+"""Do the models fit together, and a job to the models? The log ratio compares likelihoods of the same token ids, under
+the same law: ids must name the same tokens, and both likelihoods must be of one kind and one temperature.
+"""
 
+from dataclasses import dataclass
+
+from gsi.algorithm.params import Likelihood
 from gsi.engines.base import ModelInfo
-from gsi.errors import MisconfiguredError
+from gsi.errors import InvalidRequestError, MisconfiguredError
+from gsi.jobs.job import JobParams
 
 SHOWN_DIGITS = 12  # of a fingerprint, in an error
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a job may ask of three models. ``temperature``: the one that likelihood "sampling" has; None: any."""
+
+    max_length: int
+    likelihoods: frozenset[Likelihood]
+    temperature: float | None
+
+    def check(self, params: JobParams) -> None:
+        """Raise InvalidRequestError for a likelihood that these engines do not report."""
+        if params.likelihood not in self.likelihoods:
+            allowed = ", ".join(sorted(self.likelihoods))
+            raise InvalidRequestError(
+                f"params.likelihood: {params.likelihood} is not reported by these engines; allowed: {allowed}"
+            )
+        if self.temperature is None or params.likelihood is not Likelihood.SAMPLING:
+            return
+        if params.temperature != self.temperature:
+            raise InvalidRequestError(
+                f"params.temperature: {params.temperature} is not the one that these engines report likelihoods of; "
+                f"allowed: {self.temperature}"
+            )
+        if params.top_p < 1:
+            raise InvalidRequestError(
+                f"params.top_p: these engines report no likelihood of a nucleus; allowed: 1, or likelihood model "
+                f"with engines set to it; got {params.top_p}"
+            )
+
+
+def common_limits(draft: ModelInfo, target: ModelInfo, prm: ModelInfo) -> Limits:
+    """Return what all three allow. Raises MisconfiguredError that says why draft and target do not fit together."""
+    check_tokenizers(draft, target)
+    check_likelihoods(draft, target)
+    shortest = min(draft.max_length, target.max_length, prm.max_length)
+    return Limits(
+        max_length=shortest - 1,  # the PRM reads a mark behind a last step that has no delimiter to replace
+        likelihoods=frozenset(draft.likelihoods) & frozenset(target.likelihoods),
+        temperature=draft.temperature if draft.temperature is not None else target.temperature,
+    )
 
 
 def check_tokenizers(draft: ModelInfo, target: ModelInfo) -> None:
@@ -27,3 +74,18 @@ def tokenizer_differences(draft: ModelInfo, target: ModelInfo) -> list[str]:
         "token ids of the step delimiter": (draft.step_delimiter_token_ids, target.step_delimiter_token_ids),
     }
     return [f"{name} {ours} and {theirs}" for name, (ours, theirs) in pairs.items() if ours != theirs]
+
+
+def check_likelihoods(draft: ModelInfo, target: ModelInfo) -> None:
+    """Raise MisconfiguredError if no log ratio can be taken: the engines are set to different laws."""
+    if not set(draft.likelihoods) & set(target.likelihoods):
+        raise MisconfiguredError(
+            f"the draft reports likelihood {', '.join(draft.likelihoods)}, the target {', '.join(target.likelihoods)}: "
+            "set GSI_DRAFT_LIKELIHOOD and GSI_TARGET_LIKELIHOOD to the same"
+        )
+    temperatures = {draft.temperature, target.temperature} - {None}
+    if len(temperatures) > 1:
+        raise MisconfiguredError(
+            f"the draft is set to temperature {draft.temperature}, the target to {target.temperature}: "
+            "set GSI_DRAFT_TEMPERATURE and GSI_TARGET_TEMPERATURE to the same"
+        )

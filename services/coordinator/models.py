@@ -7,11 +7,10 @@ from contextlib import suppress
 import structlog
 from tenacity import AsyncRetrying, retry_if_result, wait_fixed
 
-from gsi.algorithm.params import Likelihood
 from gsi.algorithm.ports import Ports
 from gsi.errors import MisconfiguredError, RetryableError
 from gsi.rpc.clients import DraftClient, PrmClient, ServiceClient, TargetClient
-from services.coordinator.compatibility import check_tokenizers
+from services.coordinator.compatibility import Limits, common_limits
 from services.coordinator.settings import CoordinatorSettings
 
 log = structlog.get_logger()
@@ -21,15 +20,14 @@ MISFIT_SECONDS = 10.0  # between complaints
 
 
 class Models:
-    """Clients of draft, target and PRM. ``max_length`` and ``likelihoods`` are what all of them allow."""
+    """Clients of draft, target and PRM. ``limits`` is what all of them allow, once they are connected."""
 
     def __init__(self, settings: CoordinatorSettings) -> None:
         self.draft = DraftClient(settings.draft, settings.draft_timeout_seconds)
         self.target = TargetClient(settings.target, settings.target_timeout_seconds)
         self.prm = PrmClient(settings.prm, settings.prm_timeout_seconds)
         self.ports = Ports(self.draft, self.target, self.prm)
-        self.max_length = 0
-        self.likelihoods: frozenset[Likelihood] = frozenset()
+        self.limits = Limits(0, frozenset(), None)
         self._is_connected = False
         self._waits: dict[str, asyncio.Task[None]] = {}
 
@@ -89,10 +87,7 @@ class Models:
         draft, target, prm = await asyncio.gather(
             self.draft.model_info(), self.target.model_info(), self.prm.model_info()
         )
-        check_tokenizers(draft, target)
+        self.limits = common_limits(draft, target, prm)
         if set(draft.eos_token_ids) != set(target.eos_token_ids):
             log.warning("draft and target end differently", draft=draft.eos_token_ids, target=target.eos_token_ids)
-        shortest = min(draft.max_length, target.max_length, prm.max_length)
-        self.max_length = shortest - 1  # the PRM reads a mark behind a last step that has no delimiter to replace
-        self.likelihoods = frozenset(draft.likelihoods) & frozenset(target.likelihoods)
-        log.info("models", draft=draft.model, target=target.model, prm=prm.model, max_length=self.max_length)
+        log.info("models", draft=draft.model, target=target.model, prm=prm.model, max_length=self.limits.max_length)

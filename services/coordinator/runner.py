@@ -64,7 +64,7 @@ class JobRunner:
     async def _answer(self, job: Job, lease: Lease) -> JobResult:
         """Generate from the last kept step on."""
         params = job.payload.params
-        self._check_likelihood(job)
+        self._models.limits.check(params)
         kept = await self._store.steps(job.id)
         prompt = await patiently(self._models, lambda: self._prompt(job))
         finder = AnswerFinder(params.answer_pattern)
@@ -74,7 +74,7 @@ class JobRunner:
             self._models.ports,
             job.seed,
             keep=lambda made: self._keep(lease, made),
-            max_length=self._models.max_length,
+            max_length=self._models.limits.max_length,
             has_answer=finder.has_answer,
             make_step=self._make_step,
         )
@@ -83,10 +83,11 @@ class JobRunner:
     async def _prompt(self, job: Job) -> Prompt:
         messages = job.payload.messages
         token_ids = await self._models.draft.render(messages)
-        if len(token_ids) >= self._models.max_length:
+        longest = self._models.limits.max_length - 1
+        if len(token_ids) > longest:
             raise InvalidRequestError(
                 f"prompt: {len(token_ids)} tokens by the model's chat template; "
-                f"allowed: 1 to {self._models.max_length - 1}, which leaves room for a token in the models' context"
+                f"allowed: 1 to {longest}, which leaves room for a token in the models' context"
             )
         return Prompt(messages, token_ids)
 
@@ -100,14 +101,6 @@ class JobRunner:
         with metrics.PHASE_SECONDS.labels("checkpoint").time():
             await self._store.append_step(lease, record)
         metrics.observe_step(made)
-
-    def _check_likelihood(self, job: Job) -> None:
-        asked = job.payload.params.likelihood
-        if asked not in self._models.likelihoods:
-            allowed = ", ".join(sorted(self._models.likelihoods)) or "none"
-            raise InvalidRequestError(
-                f"params.likelihood: {asked} is not reported by these engines; allowed: {allowed}"
-            )
 
 
 def _succeeded(job: Job, trajectory: Trajectory, reason: StopReason, finder: AnswerFinder) -> JobResult:

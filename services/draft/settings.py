@@ -2,8 +2,8 @@
 
 from pydantic_settings import SettingsConfigDict
 
-from gsi.runtime.settings import ServiceSettings
+from gsi.runtime.settings import LanguageServiceSettings
 
 
-class DraftSettings(ServiceSettings):
+class DraftSettings(LanguageServiceSettings):
     model_config = SettingsConfigDict(env_prefix="GSI_DRAFT_", frozen=True, extra="ignore")

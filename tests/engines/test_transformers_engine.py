@@ -1,30 +1,67 @@
 """The transformers engine keeps the contract, and stops when it is not read."""
 
+import asyncio
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 
 import pytest
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from gsi.algorithm.candidates import Candidate, FinishReason
-from gsi.algorithm.params import SamplingParams
+from gsi.algorithm.candidates import Candidate, FinishReason, Message
+from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.engines.base import EngineSettings, LanguageEngine
 from gsi.engines.prefix_engine import PrefixModel
 from gsi.engines.registry import load_language_engine
 from gsi.engines.sampling_engine import SamplingBatch
+from gsi.rpc.convert import ReceivedTokens
 from tests.conftest import MODELS
-from tests.engines.contract import MESSAGES, LanguageEngineContract
+from tests.engines.contract import (
+    MESSAGES,
+    TOLERANCE,
+    LanguageEngineContract,
+    proposed,
+    reference_log_likelihood,
+    scored,
+)
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[LanguageEngine]:
-    engine = load_language_engine("transformers", EngineSettings(str(MODELS / "target"), num_threads=1))
+    settings = EngineSettings(str(MODELS / "target"), num_threads=1)
+    engine = asyncio.run(load_language_engine("transformers", settings))
     yield engine
     engine.close()
 
 
 class TestTransformersEngine(LanguageEngineContract):
     """The shared contract."""
+
+
+async def test_the_same_seed_gives_the_same_candidates_to_the_last_bit(engine: LanguageEngine) -> None:
+    """A forward pass is made up of one proposal's candidates alone, whatever else the engine is asked."""
+    once, again, _ = await asyncio.gather(*(proposed(engine, 8, SamplingParams(), seed) for seed in (7, 7, 8)))
+    assert once == again
+
+
+@pytest.mark.parametrize("likelihood", list(Likelihood))
+async def test_likelihoods_of_a_nucleus_are_those_of_a_plain_forward_pass(
+    engine: LanguageEngine, likelihood: Likelihood
+) -> None:
+    """With top_p below 1 a likelihood is that of the nucleus's own law; of the bare model, it is as ever."""
+    sampling = SamplingParams(temperature=1.3, top_p=0.8, likelihood=likelihood)
+    candidates = await proposed(engine, 8, sampling)
+    prefix = engine.render(MESSAGES)
+    expected = [reference_log_likelihood(prefix, candidate.token_ids, sampling) for candidate in candidates]
+    assert [candidate.log_likelihood for candidate in candidates] == pytest.approx(expected, abs=TOLERANCE)
+    assert await scored(engine, candidates, sampling) == pytest.approx(expected, abs=TOLERANCE)
+
+
+async def test_a_token_outside_the_nucleus_has_likelihood_zero(engine: LanguageEngine) -> None:
+    """What would never be sampled is -inf, not a small number."""
+    tight = SamplingParams(temperature=0.5, top_p=0.5)
+    unlikely = [ReceivedTokens(0, engine.render((Message("user", "Work"),))[-3:])]
+    assert await scored(engine, unlikely, tight) == [-math.inf]
 
 
 async def test_a_proposal_that_is_closed_writes_no_further_token(

@@ -1,7 +1,7 @@
 """Services in this process, on free ports, with the shipped models behind them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +34,10 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    service: str, add: Callable[[Loadable[Any], grpc.aio.Server], None], load: Callable[[], Engine], **settings: Any
+    service: str,
+    add: Callable[[Loadable[Any], grpc.aio.Server], None],
+    load: Callable[[], Awaitable[Engine]],
+    **settings: Any,
 ) -> AsyncIterator[Serving]:
     """Run a service as its process would, without waiting for its model."""
     address, stop = f"127.0.0.1:{free_port()}", asyncio.Event()
@@ -47,9 +50,9 @@ async def serving(
         await task
 
 
-def load_shipped(role: str) -> Engine:
+async def load_shipped(role: str) -> Engine:
     load = load_reward_engine if role == "prm" else load_language_engine
-    return load("transformers", EngineSettings(str(MODELS / role), num_threads=1))
+    return await load("transformers", EngineSettings(str(MODELS / role), num_threads=1))
 
 
 ROLES: dict[str, tuple[Any, Callable[[str, float], ServiceClient]]] = {

@@ -1,9 +1,9 @@
 """The three model services over real gRPC: contract, health, deadlines, cancellation, status codes."""
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import grpc
@@ -18,6 +18,7 @@ from gsi.algorithm.ports import Ports
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
 from gsi.rpc.clients import DraftClient, PrmClient, TargetClient
 from gsi.rpc.server import serve
+from gsi.runtime.embedded_redis import free_port
 from gsi.runtime.settings import ServiceSettings
 from gsi.v1 import candidates_pb2, draft_pb2_grpc, prm_pb2, prm_pb2_grpc, target_pb2, target_pb2_grpc
 from services.draft import servicer as draft_servicer
@@ -46,12 +47,17 @@ class EndlessEngine:
 
     def __init__(self, error: Exception | None = None) -> None:
         self.is_working = False
+        self.death = asyncio.Event()
         self._error = error
 
     info = None
 
     def close(self) -> None:
         pass
+
+    async def died(self) -> str:
+        await self.death.wait()
+        return "it was killed"
 
     async def propose(
         self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int
@@ -66,19 +72,23 @@ class EndlessEngine:
             self.is_working = False
 
 
+async def _already(engine: Any) -> Any:
+    return engine
+
+
 def serving_engine(engine: Any, **settings: Any) -> Any:
-    return serving(draft_servicer.SERVICE, draft_servicer.add_to_server, lambda: engine, **settings)
+    return serving(draft_servicer.SERVICE, draft_servicer.add_to_server, partial(_already, engine), **settings)
 
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_a_service_is_not_serving_until_its_model_is_loaded(role: str) -> None:
     """Health says so, and a call that comes too early may be made again."""
     servicer, client_kind = ROLES[role]
-    may_load = threading.Event()
+    may_load = asyncio.Event()
 
-    def load() -> Any:
-        may_load.wait()
-        return load_shipped(role)
+    async def load() -> Any:
+        await may_load.wait()
+        return await load_shipped(role)
 
     async with serving(servicer.SERVICE, servicer.add_to_server, load) as server:
         client: Any = client_kind(server.address, 10.0)
@@ -130,7 +140,7 @@ async def test_a_trajectory_over_grpc_is_the_one_that_the_engines_write(
     draft: DraftClient, target: TargetClient, prm: PrmClient
 ) -> None:
     """Nothing is lost on the wire: every token and every number, to the last bit."""
-    engines: dict[str, Any] = {role: load_shipped(role) for role in ROLES}
+    engines: dict[str, Any] = {role: await load_shipped(role) for role in ROLES}
     direct = Ports(engines["draft"], engines["target"], engines["prm"])
     prompt = Prompt(MESSAGES, await draft.render(MESSAGES))
     params = Params(n=4, sampling=SAMPLING)
@@ -307,3 +317,31 @@ async def test_a_port_that_is_taken_is_an_error(draft: DraftClient) -> None:
     settings = ServiceSettings(listen=draft.address, model="shipped")
     with pytest.raises(OSError, match=f"cannot listen on {draft.address}"):
         await serve(servicer.SERVICE, settings, lambda: load_shipped("draft"), servicer.add_to_server, asyncio.Event())
+
+
+async def test_a_service_whose_engine_dies_stops_serving_and_ends_with_an_error() -> None:
+    """Its process exits non-zero, so that whatever supervises it starts it again; callers try again meanwhile."""
+    engine = EndlessEngine()
+    stop, address = asyncio.Event(), f"127.0.0.1:{free_port()}"
+    settings = ServiceSettings(listen=address, model="shipped")
+    load, add = partial(_already, engine), draft_servicer.add_to_server
+    service = asyncio.create_task(serve(draft_servicer.SERVICE, settings, load, add, stop))
+    await wait_until(lambda: _is(address, "SERVING"), "serving")
+    client = DraftClient(address, 30.0)
+    call = asyncio.create_task(_all(client.propose([1], 1, SAMPLING, 0)))
+    await wait_until(lambda: _is_working(engine), "the call is in flight")
+    engine.death.set()
+    await wait_until(lambda: _is(address, "NOT_SERVING"), "the death is seen")
+    with pytest.raises(RetryableError):
+        await call
+    with pytest.raises(InternalError, match="it was killed"):
+        await service
+    await client.close()
+
+
+async def _is_working(engine: EndlessEngine) -> bool:
+    return engine.is_working
+
+
+async def _all(batches: AsyncGenerator[Sequence[Any], None]) -> list[Any]:
+    return [item async for batch in batches for item in batch]

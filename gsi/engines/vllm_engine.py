@@ -1,0 +1,283 @@
+"""A draft or target model on vLLM: n requests a proposal, and scoring at the cost of a candidate's own tokens.
+
+Why scoring needs care, and what was tried: ``docs/decisions/0007-suffix-scoring-in-vllm.md``.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Sequence
+from enum import StrEnum
+from functools import partial
+
+import structlog
+from prometheus_client import Counter
+from vllm import SamplingParams as VllmSamplingParams
+from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.sampling_params import RequestOutputKind
+
+from gsi.algorithm.candidates import Candidate, FinishReason, Message, Score
+from gsi.algorithm.params import Likelihood, SamplingParams
+from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches, TokenSequence
+from gsi.algorithm.seeds import derive_seed
+from gsi.engines.base import STEP_DELIMITER, EngineSettings, ModelInfo, check_prefix, check_vocabulary
+from gsi.engines.boundaries import ending
+from gsi.engines.concurrency import as_finished, once_each
+from gsi.engines.inside_vllm.scheduler import SUFFIX_TOKENS
+from gsi.engines.tokenizer_engine import Tokenizer
+from gsi.engines.vllm_core_engine import PROPOSAL_PRIORITY, SCORING_PRIORITY, Ours, VllmCore
+from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError
+
+log = structlog.get_logger()
+
+RECOMPUTED = Counter(
+    "gsi_scores_recomputed_total",
+    "Likelihoods that vLLM's prefix cache could not give and that were computed from the whole prompt.",
+)
+
+ROUNDING = 1e-3  # nats above 0 that rounding may add to the log-probability of a certain token
+PROBE_TOLERANCE = 0.01  # of the likelihood: garbage is off by a factor, half precision by a tenth of this
+TEMPERATURE_TOLERANCE = 1e-6
+
+
+class ScoringPath(StrEnum):
+    """How a likelihood is asked for, fastest first."""
+
+    NATIVE = "native"  # vLLM's model runner V2 scores given tokens from a given row on
+    SUFFIX = "suffix"  # log-probabilities of the prompt's end, its beginning from the prefix cache
+    WHOLE = "whole"  # log-probabilities of the whole prompt, which is read anew: vLLM's default
+
+
+class VllmEngine:
+    """Samples candidates and scores given ones. Its temperature is fixed with likelihood "sampling"."""
+
+    def __init__(self, core: VllmCore, tokenizer: Tokenizer, info: ModelInfo, path: ScoringPath) -> None:
+        self.info = info
+        self._core = core
+        self._tokenizer = tokenizer
+        self._path = path
+
+    @classmethod
+    async def load(cls, settings: EngineSettings) -> "VllmEngine":
+        """Start the engine, fix its temperature, and find out how it can score."""
+        tokenizer = await asyncio.to_thread(Tokenizer, settings.model, settings.revision)
+        core = await VllmCore.start(settings, Ours(_fixed_arguments(settings.likelihood)))
+        try:
+            if settings.likelihood is Likelihood.SAMPLING:
+                await _temper(core, settings.temperature)
+            engine = cls(core, tokenizer, vllm_model_info(settings, core, tokenizer), ScoringPath.WHOLE)
+            engine._path = await engine._fastest_path()
+        except BaseException:
+            core.close()
+            raise
+        log.info("scoring", path=engine._path.value)
+        return engine
+
+    async def died(self) -> str:
+        return await self._core.died()
+
+    def close(self) -> None:
+        self._core.close()
+
+    def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        return self._tokenizer.render(messages)
+
+    async def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
+        check_prefix(prefix, self.info.max_length, self._vocabulary_size)
+        self._check_law(sampling)
+        self._core.admit()
+        params = self._sampling_params(sampling, max_tokens=self.info.max_length - len(prefix))
+        async for batch in as_finished(_once(range(n)), partial(self._candidate, prefix, params, seed)):
+            yield batch
+
+    async def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
+        check_prefix(prefix, self.info.max_length, self._vocabulary_size)
+        self._check_law(sampling)
+        self._core.admit()
+        likelihood = once_each(partial(self._log_likelihood, tuple(prefix)))  # of several drafts that are equal
+
+        async def score(candidate: TokenSequence) -> Score:
+            return Score(candidate.index, await likelihood(candidate.token_ids))
+
+        async for batch in as_finished(candidates, score):
+            yield batch
+
+    @property
+    def _vocabulary_size(self) -> int:
+        size: int = self._core.config.model_config.get_vocab_size()
+        return size
+
+    def _check_law(self, sampling: SamplingParams) -> None:
+        """Raise InvalidRequestError for likelihoods that this engine cannot report."""
+        if sampling.likelihood not in self.info.likelihoods:
+            raise InvalidRequestError(
+                f"likelihood is {sampling.likelihood}; allowed: {self.info.likelihoods[0]}, which this engine is set to"
+            )
+        fixed = self.info.temperature
+        if fixed is not None and abs(sampling.temperature - fixed) > TEMPERATURE_TOLERANCE:
+            raise InvalidRequestError(
+                f"temperature is {sampling.temperature}; allowed: {fixed}, which this engine is set to"
+            )
+        if fixed is not None and sampling.top_p < 1:
+            raise InvalidRequestError(
+                f"top_p is {sampling.top_p}; allowed: 1 with likelihood sampling on vLLM, which scores no nucleus"
+            )
+
+    def _sampling_params(self, sampling: SamplingParams, max_tokens: int) -> VllmSamplingParams:
+        """Return what the candidates of a proposal share. A tempered engine samples at temperature 1."""
+        return VllmSamplingParams(
+            temperature=1.0 if self.info.temperature is not None else sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=min(sampling.max_step_tokens, max_tokens),
+            stop=[STEP_DELIMITER],
+            include_stop_str_in_output=True,
+            stop_token_ids=list(self.info.eos_token_ids),
+            logprobs=0,  # of the sampled token, and no other
+            flat_logprobs=True,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    async def _candidate(self, prefix: Sequence[int], params: VllmSamplingParams, seed: int, index: int) -> Candidate:
+        own = params.clone()
+        own.seed = derive_seed(seed, index)
+        output = await self._core.generate(prefix, own, PROPOSAL_PRIORITY)
+        return self._read(index, output.outputs[0], params)
+
+    def _read(self, index: int, output: CompletionOutput, params: VllmSamplingParams) -> Candidate:
+        """Read a candidate off vLLM's answer, up to the token that ends the step.
+
+        With speculative decoding vLLM adds several tokens at once, and may run past the delimiter.
+        """
+        token_ids, eos, decode = output.token_ids, self.info.eos_token_ids, self._tokenizer.decode
+        limit = params.max_tokens or len(token_ids)
+        length, reason = len(token_ids), FinishReason.LENGTH if output.finish_reason == "length" else FinishReason.EOS
+        for length in range(1, len(token_ids) + 1):
+            if found := ending(token_ids[:length], decode, eos, limit):
+                reason = found
+                break
+        written = tuple(token_ids[:length])
+        return Candidate(index, written, decode(written), math.fsum(output.logprobs.logprobs[:length]), reason)
+
+    async def _log_likelihood(self, prefix: tuple[int, ...], token_ids: tuple[int, ...]) -> float:
+        """Return log pi(token_ids | prefix) in nats, by the whole prompt if the faster path gave no sound number."""
+        check_vocabulary(token_ids, self._vocabulary_size, "candidate")
+        if len(prefix) + len(token_ids) > self.info.max_length:
+            raise InvalidRequestError(
+                f"prefix and candidate have {len(prefix) + len(token_ids)} tokens; "
+                f"allowed: at most {self.info.max_length}, the model's context"
+            )
+        value = await self._asked(self._path, prefix, token_ids)
+        if value is None and self._path is not ScoringPath.WHOLE:
+            RECOMPUTED.inc()
+            value = await self._asked(ScoringPath.WHOLE, prefix, token_ids)
+        if value is None:
+            raise InternalError("vLLM gave log-probabilities that are positive, not numbers, or of other tokens")
+        return value
+
+    async def _asked(self, path: ScoringPath, prefix: tuple[int, ...], token_ids: tuple[int, ...]) -> float | None:
+        """Ask once; return None unless the answer is sound."""
+        params = scoring_params(path, len(prefix), token_ids)
+        output = await self._core.generate([*prefix, *token_ids], params, SCORING_PRIORITY)
+        return sound_sum(*suffix_rows(path, output, len(token_ids)), token_ids)
+
+    async def _fastest_path(self) -> ScoringPath:
+        """Try each path twice (the second time all of it is cached) on both sides of a block; take the first that
+        gives the likelihoods of the whole prompt."""
+        block: int = self._core.config.cache_config.block_size
+        longest = min(2 * block + 8, self.info.max_length)
+        tokens = tuple(range(1, self._vocabulary_size))
+        tokens = (tokens * (longest // len(tokens) + 1))[:longest]
+        splits = [min(block + extra, longest - 2) for extra in (-1, 0, 1)]
+        expected = [await self._asked(ScoringPath.WHOLE, tokens[:at], tokens[at:]) for at in splits]
+        for path in (ScoringPath.NATIVE, ScoringPath.SUFFIX):
+            try:
+                got = [await self._asked(path, tokens[:at], tokens[at:]) for at in (*splits, *splits)]
+            except InvalidRequestError as error:
+                log.info("vLLM cannot score by this path", path=path.value, reason=str(error))
+                continue
+            if all(map(_is_close, got, expected * 2)):
+                return path
+            log.warning("vLLM scores wrongly by this path; it is not used", path=path.value, got=got, expected=expected)
+        return ScoringPath.WHOLE
+
+
+def scoring_params(path: ScoringPath, num_prefix: int, token_ids: Sequence[int]) -> VllmSamplingParams:
+    """Return a request that scores ``token_ids`` behind ``num_prefix`` tokens. (vLLM wants one token written.)"""
+    request = partial(
+        VllmSamplingParams, max_tokens=1, temperature=0.0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
+    )
+    if path is ScoringPath.WHOLE:
+        return request(prompt_logprobs=0, flat_logprobs=True, skip_reading_prefix_cache=True)
+    suffix = {SUFFIX_TOKENS: len(token_ids)}
+    if path is ScoringPath.SUFFIX:
+        return request(prompt_logprobs=0, flat_logprobs=True, skip_reading_prefix_cache=False, extra_args=suffix)
+    return request(
+        prompt_logprob_token_ids=[[token] for token in token_ids],
+        prompt_logprob_start=num_prefix - 1,  # the row of the token before, which predicts the first
+        skip_reading_prefix_cache=False,
+        extra_args=suffix,
+    )
+
+
+def suffix_rows(path: ScoringPath, output: RequestOutput, num_suffix: int) -> tuple[Sequence[float], Sequence[int]]:
+    """Return log-probabilities and token ids of the suffix's rows, as many as are valid."""
+    if path is ScoringPath.NATIVE:
+        scores = output.prompt_token_id_logprobs
+        values = [float(row[0]) for row in scores] if scores is not None else []
+        return values, list(output.prompt_token_ids or ())[-num_suffix:]
+    rows = output.prompt_logprobs
+    first_computed = (output.num_cached_tokens or 0) + 1  # rows of cached tokens are uninitialised memory
+    if rows is None or first_computed > len(output.prompt_token_ids or ()) - num_suffix:
+        return [], []
+    return rows.logprobs[-num_suffix:], rows.token_ids[-num_suffix:]
+
+
+def sound_sum(values: Sequence[float], of: Sequence[int], token_ids: Sequence[int]) -> float | None:
+    """Return the sum (nats); None if a value is positive, not a number, missing, or of another token."""
+    if len(values) != len(token_ids) or list(of) != list(token_ids):
+        return None
+    return math.fsum(values) if all(value <= ROUNDING for value in values) else None  # NaN compares as false
+
+
+def vllm_model_info(settings: EngineSettings, core: VllmCore, tokenizer: Tokenizer) -> ModelInfo:
+    """Describe the model that the engine has loaded."""
+    model_config = core.config.model_config
+    hf_config = model_config.hf_config
+    eos = model_config.try_get_generation_config().get("eos_token_id") or hf_config.eos_token_id
+    is_language_model = model_config.runner_type == "generate"
+    is_tempered = is_language_model and settings.likelihood is Likelihood.SAMPLING
+    return ModelInfo(
+        model=settings.model,
+        revision=settings.revision or getattr(hf_config, "_commit_hash", None) or "local",
+        tokenizer_fingerprint=tokenizer.fingerprint,
+        vocabulary_size=tokenizer.size,
+        max_length=model_config.max_model_len - int(is_language_model),  # vLLM keeps room for a token to write
+        eos_token_ids=tuple(eos) if isinstance(eos, list) else (eos,),
+        step_delimiter_token_ids=tokenizer.encode(STEP_DELIMITER),
+        likelihoods=(settings.likelihood,) if is_language_model else (),
+        engine="vllm",
+        engine_version=core.version,
+        temperature=settings.temperature if is_tempered else None,
+    )
+
+
+def _fixed_arguments(likelihood: Likelihood) -> dict[str, object]:
+    fixed = {"runner": "generate", "logprobs_mode": "raw_logprobs", "enable_prefix_caching": True}
+    if likelihood is Likelihood.SAMPLING:
+        fixed["worker_extension_cls"] = "gsi.engines.inside_vllm.tempering.Tempering"
+    return fixed
+
+
+async def _temper(core: VllmCore, temperature: float) -> None:
+    """Make the engine sample at, and report likelihoods of, one temperature. Raises MisconfiguredError if it cannot."""
+    if not any(await core.ask_workers("temper", temperature)):
+        raise MisconfiguredError(
+            "likelihood: vLLM scales no logits of this architecture, so it cannot report sampling; allowed: model"
+        )
+
+
+def _is_close(value: float | None, expected: float | None) -> bool:
+    return value is not None and expected is not None and abs(value - expected) <= PROBE_TOLERANCE * abs(expected)
+
+
+async def _once(items: Sequence[int]) -> AsyncGenerator[Sequence[int], None]:
+    yield items

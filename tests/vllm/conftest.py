@@ -1,0 +1,18 @@
+"""Tests of the vLLM engines: ``make test-vllm`` runs them, in an environment that has vLLM.
+
+``make test`` has no vLLM and does not collect them; ``.ci/run`` runs both.
+"""
+
+import importlib.util
+import warnings
+
+from gsi.engines.vllm_environment import prepare_import
+
+collect_ignore_glob = ["*"]
+
+if importlib.util.find_spec("vllm"):
+    collect_ignore_glob = []
+    prepare_import()
+    with warnings.catch_warnings():  # vLLM's and torch's own deprecations are not ours to raise
+        warnings.simplefilter("ignore")
+        import gsi.engines.vllm_reward  # noqa: F401

@@ -1,0 +1,43 @@
+"""Scoring when prompts are read in chunks of 64 tokens: a candidate's rows may come from several engine steps.
+
+vLLM reads so on GPUs. On a CPU our services turn it off, because seeded sampling cannot go with it there; scoring can.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from hypothesis import HealthCheck, given, settings, strategies
+
+from gsi.engines.base import EngineSettings
+from gsi.engines.registry import load_language_engine
+from gsi.engines.vllm_engine import ScoringPath, VllmEngine
+from tests.conftest import MODELS
+from tests.engines.contract import TOLERANCE, law, reference_log_likelihood, scored, scoring_requests
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnings("ignore")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine() -> AsyncIterator[VllmEngine]:
+    chunks = "--enable-chunked-prefill --max-num-batched-tokens 64 --max-num-seqs 16"
+    engine: Any = await load_language_engine(
+        "vllm", EngineSettings(str(MODELS / "target"), num_threads=1, engine_args=chunks)
+    )
+    assert engine._path is ScoringPath.SUFFIX
+    yield engine
+    engine.close()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=strategies.data())
+async def test_a_score_is_that_of_a_plain_forward_pass_whatever_the_chunks(
+    engine: VllmEngine, data: strategies.DataObject
+) -> None:
+    """Any context, any candidates, scored once or twice."""
+    prefix, candidates = data.draw(scoring_requests(engine.info.vocabulary_size))
+    expected = [reference_log_likelihood(prefix, candidate.token_ids, law(engine)) for candidate in candidates]
+    for _ in range(data.draw(strategies.integers(1, 2))):
+        got = await scored(engine, candidates, law(engine), prefix)
+        assert got == pytest.approx(expected, abs=TOLERANCE)

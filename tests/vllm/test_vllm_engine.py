@@ -1,0 +1,192 @@
+"""The vLLM engine keeps the contract of every engine, in both of its likelihoods, and what is vLLM's own besides."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from prometheus_client import REGISTRY
+
+from gsi.algorithm.params import Likelihood, SamplingParams
+from gsi.engines.base import EngineSettings
+from gsi.engines.registry import load_language_engine
+from gsi.engines.vllm_engine import ScoringPath, VllmEngine, sound_sum
+from gsi.errors import InvalidRequestError, MisconfiguredError, RetryableError
+from gsi.rpc.convert import ReceivedTokens
+from tests.conftest import MODELS, wait_until
+from tests.engines.contract import MESSAGES, TOLERANCE, LanguageEngineContract, law, proposed, scored
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnings("ignore")]
+
+
+recomputed_before: dict[Likelihood, float] = {}  # by the engine's likelihood, when it had started
+
+
+def recomputed() -> float:
+    return REGISTRY.get_sample_value("gsi_scores_recomputed_total") or 0.0
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=list(Likelihood))
+async def engine(request: pytest.FixtureRequest) -> AsyncIterator[VllmEngine]:
+    settings = EngineSettings(
+        str(MODELS / "target"),
+        num_threads=1,
+        engine_args="--max-num-seqs 64",
+        likelihood=request.param,
+        temperature=2.0,
+    )
+    engine: Any = await load_language_engine("vllm", settings)
+    recomputed_before[request.param] = recomputed()
+    yield engine
+    engine.close()
+
+
+class TestVllmEngine(LanguageEngineContract):
+    """The shared contract."""
+
+
+async def test_it_scores_suffixes_on_this_machine(engine: VllmEngine) -> None:
+    """The probe at start found the cached path sound: without a GPU that is ours, for vLLM's needs its runner V2."""
+    assert engine._path in {ScoringPath.SUFFIX, ScoringPath.NATIVE}
+
+
+async def test_no_score_was_computed_twice(engine: VllmEngine) -> None:
+    """What the prefix cache gave was sound every time, a hundred random requests of the contract included."""
+    await scored(engine, await proposed(engine, 8, law(engine)), law(engine))
+    assert recomputed() == recomputed_before[engine.info.likelihoods[0]]
+
+
+async def test_an_unsound_score_is_computed_again_from_the_whole_prompt(
+    engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted in a metric; the caller gets the right number."""
+    candidates = await proposed(engine, 4, law(engine))
+    expected = await scored(engine, candidates, law(engine))
+    asked = engine._asked
+    paths = []
+
+    async def garbage(path: ScoringPath, prefix: tuple[int, ...], token_ids: tuple[int, ...]) -> float | None:
+        paths.append(path)
+        return await asked(path, prefix, token_ids) if path is ScoringPath.WHOLE else None
+
+    monkeypatch.setattr(engine, "_asked", garbage)
+    before = recomputed()
+    assert await scored(engine, candidates, law(engine)) == pytest.approx(expected, abs=TOLERANCE)
+    distinct = len({candidate.token_ids for candidate in candidates})
+    assert recomputed() - before == paths.count(ScoringPath.WHOLE) == distinct
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("values", "of", "what"),
+    [([36.2, -1.0], [5, 6], "positive"), ([math.nan, -1.0], [5, 6], "no number"), ([-1.0, -1.0], [5, 7], "another")],
+)
+async def test_garbage_is_known_as_such(values: list[float], of: list[int], what: str) -> None:
+    """A positive log-probability, one that is not a number, one of another token, too few: none is a score."""
+    assert sound_sum(values, of, [5, 6]) is None
+    assert sound_sum(values[:1], of[:1], [5, 6]) is None
+    assert sound_sum([-0.5, -1.0], [5, 6], [5, 6]) == -1.5
+
+
+async def test_scoring_costs_no_context_that_was_read_before(engine: VllmEngine) -> None:
+    """By vLLM's own count: of a context that is in its cache, less than a block and a half is computed again."""
+    prefix = (engine.render(MESSAGES) * 20)[:400]
+    candidate = ReceivedTokens(0, tuple(range(5, 25)))
+    await scored(engine, [candidate], law(engine), prefix)
+    before = await counted("vllm:prompt_tokens_cached_total")
+    again = ReceivedTokens(0, tuple(range(25, 45)))
+    await scored(engine, [again], law(engine), prefix)
+    assert await counted("vllm:prompt_tokens_cached_total") - before >= 400 - 32
+
+
+async def counted(name: str) -> float:
+    await asyncio.sleep(0.2)  # statistics come after the answer
+    return sum(s.value for family in REGISTRY.collect() for s in family.samples if s.name == name)
+
+
+async def test_a_step_is_warm_from_the_step_before(engine: VllmEngine) -> None:
+    """The chosen candidate has been written or scored here: the next step's context is in the cache but for its end."""
+    (first,) = await proposed(engine, 1, law(engine), seed=1)
+    prefix = (*engine.render(MESSAGES), *first.token_ids)
+    before = await counted("vllm:prompt_tokens_cached_total")
+    async for _ in engine.propose(prefix, 1, law(engine), 2):
+        pass
+    assert await counted("vllm:prompt_tokens_cached_total") - before >= len(prefix) - 32
+
+
+async def test_a_closed_proposal_is_aborted(engine: VllmEngine) -> None:
+    """vLLM has no unfinished request left, though these would have gone on to the end of the context."""
+    endless = law(engine, temperature=2.0)
+    async with aclosing(engine.propose(engine.render(MESSAGES), 64, endless, 0)) as stream:
+        await anext(stream)
+
+    async def none_left() -> bool:
+        return bool(engine._core._llm.get_num_unfinished_requests() == 0)
+
+    await wait_until(none_left, "no request is left")
+
+
+async def test_equal_candidates_are_scored_once(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small drafts repeat themselves; the target need not."""
+    num_asked = 0
+    asked = engine._asked
+
+    async def counting(path: ScoringPath, prefix: tuple[int, ...], token_ids: tuple[int, ...]) -> float | None:
+        nonlocal num_asked
+        num_asked += 1
+        return await asked(path, prefix, token_ids)
+
+    monkeypatch.setattr(engine, "_asked", counting)
+    values = await scored(engine, [ReceivedTokens(index, (5, 6, 7)) for index in range(8)], law(engine))
+    monkeypatch.undo()
+    assert (num_asked, len(set(values))) == (1, 1)
+
+
+async def test_what_the_engine_is_not_set_to_is_refused(engine: VllmEngine) -> None:
+    """The error says what is asked and what is allowed."""
+    (own,) = engine.info.likelihoods
+    (other,) = set(Likelihood) - {own}
+    refused = [(SamplingParams(likelihood=other), f"likelihood is {other}; allowed: {own}")]
+    if own is Likelihood.SAMPLING:
+        refused += [
+            (SamplingParams(temperature=0.7), "temperature is 0.7; allowed: 2.0"),
+            (SamplingParams(temperature=2.0, top_p=0.9), "top_p is 0.9; allowed: 1"),
+        ]
+    for sampling, message in refused:
+        with pytest.raises(InvalidRequestError, match=message):
+            await anext(engine.propose([1, 2], 1, sampling, 0))
+        with pytest.raises(InvalidRequestError, match=message):
+            await scored(engine, [ReceivedTokens(0, (5,))], sampling)
+
+
+async def test_an_engine_with_too_many_waiting_requests_says_when_to_come_back(engine: VllmEngine) -> None:
+    """The count is that of vLLM's own queue; nothing that it has taken is disturbed."""
+    engine._core._max_waiting = 0
+    proposals = asyncio.create_task(proposed(engine, 512, law(engine, temperature=2.0)))
+
+    async def is_full() -> bool:
+        return engine._core._backlog.num_waiting > 0
+
+    await wait_until(is_full, "requests wait")
+    with pytest.raises(RetryableError, match="requests wait in the engine; allowed: 0") as refused:
+        await scored(engine, [ReceivedTokens(0, (5,))], law(engine))
+    assert refused.value.retry_after_seconds
+    assert len(await proposals) == 512
+    engine._core._max_waiting = 1024
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--tensor-parallel-sise 2", "engine_args: unrecognized arguments: --tensor-parallel-sise 2"),
+        ("--max-num-seqs many", "engine_args: argument --max-num-seqs: .*many"),
+        ("--logprobs-mode processed_logprobs", "engine_args: --logprobs-mode is this service's to set"),
+    ],
+)
+async def test_a_wrong_engine_argument_is_named(arguments: str, message: str) -> None:
+    """By vLLM's own argument parser, before anything is loaded."""
+    with pytest.raises(MisconfiguredError, match=message):
+        await load_language_engine("vllm", EngineSettings(str(MODELS / "target"), engine_args=arguments))
