@@ -21,9 +21,10 @@ Environment = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Where the running parts are; ``metrics``: process to host:port of its /metrics."""
+    """Where the running parts are: a role's gRPC and a process's /metrics, as host:port."""
 
     redis_url: str
+    addresses: Mapping[str, str]
     processes: Mapping[str, Supervised]
     metrics: Mapping[str, str]
 
@@ -59,7 +60,12 @@ async def local_stack(
         }
         try:
             await asyncio.gather(*(process.start() for process in processes.values()))
-            yield Stack(redis_url, processes, {name: _metrics_of(own) for name, own in environments.items()})
+            yield Stack(
+                redis_url,
+                addresses={role: environments[role][f"GSI_{role.upper()}_LISTEN"] for role in ROLES},
+                processes=processes,
+                metrics={name: _metrics_of(own) for name, own in environments.items()},
+            )
         finally:
             for group in (set(processes) - set(ROLES), ROLES):  # first those that ask, then those that answer
                 await asyncio.gather(*(processes[name].stop() for name in group))

@@ -12,13 +12,12 @@ class Backlog:
 
     def __init__(self) -> None:
         self.num_waiting = 0  # requests that the engine has taken and not begun
-        self._finished: deque[tuple[float, int]] = deque()  # (monotonic time, requests finished in a step)
+        self._finished: deque[tuple[float, int]] = deque()  # (monotonic time, requests finished) of each step
 
     def record(self, num_waiting: int, num_finished: int) -> None:
         self.num_waiting = num_waiting
         now = time.monotonic()
-        if num_finished:
-            self._finished.append((now, num_finished))
+        self._finished.append((now, num_finished))
         while self._finished and self._finished[0][0] < now - WINDOW_SECONDS:
             self._finished.popleft()
 

@@ -1,7 +1,7 @@
 """Many requests at once, answered in the order in which they finish: for engines that schedule by themselves."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Hashable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -23,13 +23,14 @@ async def as_finished(
         while arrival is not None or running:
             await asyncio.wait({*running, arrival} if arrival else running, return_when=asyncio.FIRST_COMPLETED)
             finished = {task for task in running if task.done()}
+            results = [task.result() for task in finished]
+            running -= finished
             if arrival is not None and arrival.done():
                 items = arrival.result()
                 running |= {asyncio.create_task(work(item)) for item in items or ()}
                 arrival = asyncio.create_task(_next(arrivals)) if items is not None else None
-            running -= finished
-            if finished:
-                yield [task.result() for task in finished]
+            if results:
+                yield results
     finally:
         left: list[asyncio.Task[Any]] = [*running] if arrival is None else [*running, arrival]
         for task in left:
@@ -42,8 +43,41 @@ async def _next(arrivals: Any) -> Any:
     return await anext(arrivals, None)
 
 
+def together(
+    work: Callable[[Sequence[Key]], Coroutine[Any, Any, Mapping[Key, Result]]],
+) -> Callable[[Key], Coroutine[Any, Any, Result]]:
+    """Return ``work`` on several keys as a function of one: keys that are asked for in one turn become one call.
+
+    Whoever asks belongs to one request: cancelling one cancels the call for all.
+    """
+    keys: list[Key] = []
+    call: asyncio.Task[Mapping[Key, Result]] | None = None
+
+    async def all_of_this_turn() -> Mapping[Key, Result]:
+        nonlocal call
+        try:
+            await asyncio.sleep(0)  # others may be about to ask
+        finally:
+            asked = tuple(keys)
+            keys.clear()
+            call = None
+        return await work(asked)
+
+    async def ask(key: Key) -> Result:
+        nonlocal call
+        keys.append(key)
+        if call is None:
+            call = asyncio.create_task(all_of_this_turn())
+        return (await call)[key]
+
+    return ask
+
+
 def once_each(work: Callable[[Key], Coroutine[Any, Any, Result]]) -> Callable[[Key], Coroutine[Any, Any, Result]]:
-    """Return ``work`` as a function that does it once for equal keys, for as long as the function lives."""
+    """Return ``work`` as a function that does it once for equal keys, for as long as the function lives.
+
+    Whoever asks belongs to one request: cancelling one cancels the work for all.
+    """
     tasks: dict[Key, asyncio.Task[Result]] = {}
 
     async def ask(key: Key) -> Result:

@@ -101,7 +101,7 @@ class OutcomeReward:
         return token_ids
 
     def candidate(self, text: str) -> list[int]:
-        return [*self._tokenizer.encode(text), *self._closing]
+        return [*self._tokenizer.encode(text.rstrip("\n")), *self._closing]  # a finished answer ends in no newline
 
     def reward(self, outputs: Sequence[float]) -> float:
         return logistic(outputs[0] if len(outputs) == 1 else outputs[1] - outputs[0])

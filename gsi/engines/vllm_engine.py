@@ -5,9 +5,10 @@ Why scoring needs care, and what was tried: ``docs/decisions/0007-suffix-scoring
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from enum import StrEnum
 from functools import partial
+from typing import Any
 
 import structlog
 from prometheus_client import Counter
@@ -21,7 +22,7 @@ from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches, To
 from gsi.algorithm.seeds import derive_seed
 from gsi.engines.base import STEP_DELIMITER, EngineSettings, ModelInfo, check_prefix, check_vocabulary
 from gsi.engines.boundaries import ending
-from gsi.engines.concurrency import as_finished, once_each
+from gsi.engines.concurrency import as_finished, once_each, together
 from gsi.engines.inside_vllm.scheduler import SUFFIX_TOKENS
 from gsi.engines.tokenizer_engine import Tokenizer
 from gsi.engines.vllm_core_engine import PROPOSAL_PRIORITY, SCORING_PRIORITY, Ours, VllmCore
@@ -34,9 +35,13 @@ RECOMPUTED = Counter(
     "Likelihoods that vLLM's prefix cache could not give and that were computed from the whole prompt.",
 )
 
+MAX_FIRST_TOKENS = 1024  # as many candidates as a proposal may have
 ROUNDING = 1e-3  # nats above 0 that rounding may add to the log-probability of a certain token
 PROBE_TOLERANCE = 0.01  # of the likelihood: garbage is off by a factor, half precision by a tenth of this
 TEMPERATURE_TOLERANCE = 1e-6
+
+
+FirstToken = Callable[[int], Coroutine[Any, Any, float | None]]
 
 
 class ScoringPath(StrEnum):
@@ -52,7 +57,7 @@ class VllmEngine:
 
     def __init__(self, core: VllmCore, tokenizer: Tokenizer, info: ModelInfo, path: ScoringPath) -> None:
         self.info = info
-        self._core = core
+        self.core = core
         self._tokenizer = tokenizer
         self._path = path
 
@@ -73,10 +78,10 @@ class VllmEngine:
         return engine
 
     async def died(self) -> str:
-        return await self._core.died()
+        return await self.core.died()
 
     def close(self) -> None:
-        self._core.close()
+        self.core.close()
 
     def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
         return self._tokenizer.render(messages)
@@ -84,7 +89,7 @@ class VllmEngine:
     async def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
         check_prefix(prefix, self.info.max_length, self._vocabulary_size)
         self._check_law(sampling)
-        self._core.admit()
+        self.core.admit()
         params = self._sampling_params(sampling, max_tokens=self.info.max_length - len(prefix))
         async for batch in as_finished(_once(range(n)), partial(self._candidate, prefix, params, seed)):
             yield batch
@@ -92,8 +97,9 @@ class VllmEngine:
     async def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
         check_prefix(prefix, self.info.max_length, self._vocabulary_size)
         self._check_law(sampling)
-        self._core.admit()
-        likelihood = once_each(partial(self._log_likelihood, tuple(prefix)))  # of several drafts that are equal
+        self.core.admit()
+        first = together(partial(self._first_tokens, prefix))
+        likelihood = once_each(partial(self._log_likelihood, tuple(prefix), first))  # of several drafts that are equal
 
         async def score(candidate: TokenSequence) -> Score:
             return Score(candidate.index, await likelihood(candidate.token_ids))
@@ -101,9 +107,17 @@ class VllmEngine:
         async for batch in as_finished(candidates, score):
             yield batch
 
+    async def likelihood_by(
+        self, path: ScoringPath, prefix: tuple[int, ...], token_ids: tuple[int, ...]
+    ) -> float | None:
+        """Return log pi(token_ids | prefix) in nats as one path gives it; None unless that is sound."""
+        params = scoring_params(path, len(prefix), token_ids)
+        output = await self.core.generate([*prefix, *token_ids], params, SCORING_PRIORITY)
+        return sound_sum(*suffix_rows(path, output, len(token_ids)), token_ids)
+
     @property
     def _vocabulary_size(self) -> int:
-        size: int = self._core.config.model_config.get_vocab_size()
+        size: int = self.core.config.model_config.get_vocab_size()
         return size
 
     def _check_law(self, sampling: SamplingParams) -> None:
@@ -139,7 +153,7 @@ class VllmEngine:
     async def _candidate(self, prefix: Sequence[int], params: VllmSamplingParams, seed: int, index: int) -> Candidate:
         own = params.clone()
         own.seed = derive_seed(seed, index)
-        output = await self._core.generate(prefix, own, PROPOSAL_PRIORITY)
+        output = await self.core.generate(prefix, own, PROPOSAL_PRIORITY)
         return self._read(index, output.outputs[0], params)
 
     def _read(self, index: int, output: CompletionOutput, params: VllmSamplingParams) -> Candidate:
@@ -157,7 +171,7 @@ class VllmEngine:
         written = tuple(token_ids[:length])
         return Candidate(index, written, decode(written), math.fsum(output.logprobs.logprobs[:length]), reason)
 
-    async def _log_likelihood(self, prefix: tuple[int, ...], token_ids: tuple[int, ...]) -> float:
+    async def _log_likelihood(self, prefix: tuple[int, ...], first: FirstToken, token_ids: tuple[int, ...]) -> float:
         """Return log pi(token_ids | prefix) in nats, by the whole prompt if the faster path gave no sound number."""
         check_vocabulary(token_ids, self._vocabulary_size, "candidate")
         if len(prefix) + len(token_ids) > self.info.max_length:
@@ -165,32 +179,58 @@ class VllmEngine:
                 f"prefix and candidate have {len(prefix) + len(token_ids)} tokens; "
                 f"allowed: at most {self.info.max_length}, the model's context"
             )
-        value = await self._asked(self._path, prefix, token_ids)
+        value = await self._fast_likelihood(prefix, first, token_ids)
         if value is None and self._path is not ScoringPath.WHOLE:
             RECOMPUTED.inc()
-            value = await self._asked(ScoringPath.WHOLE, prefix, token_ids)
+            value = await self.likelihood_by(ScoringPath.WHOLE, prefix, token_ids)
         if value is None:
             raise InternalError("vLLM gave log-probabilities that are positive, not numbers, or of other tokens")
         return value
 
-    async def _asked(self, path: ScoringPath, prefix: tuple[int, ...], token_ids: tuple[int, ...]) -> float | None:
-        """Ask once; return None unless the answer is sound."""
-        params = scoring_params(path, len(prefix), token_ids)
-        output = await self._core.generate([*prefix, *token_ids], params, SCORING_PRIORITY)
-        return sound_sum(*suffix_rows(path, output, len(token_ids)), token_ids)
+    async def _fast_likelihood(
+        self, prefix: tuple[int, ...], first: FirstToken, token_ids: tuple[int, ...]
+    ) -> float | None:
+        """Ask by the engine's path, and by one request less of a block's cost where the prefix ends with a block.
+
+        A token's row is that of the token before it. Behind a full block that one is in the cache, and each candidate
+        would compute the whole block again for it: so the first tokens of all are asked for together.
+        """
+        block: int = self.core.config.cache_config.block_size
+        if self._path is ScoringPath.WHOLE or len(prefix) % block:
+            return await self.likelihood_by(self._path, prefix, token_ids)
+        rest = self.likelihood_by(self._path, (*prefix, token_ids[0]), token_ids[1:])
+        values = await asyncio.gather(first(token_ids[0]), *([rest] if len(token_ids) > 1 else []))
+        return None if None in values else math.fsum(value for value in values if value is not None)
+
+    async def _first_tokens(self, prefix: Sequence[int], tokens: Sequence[int]) -> dict[int, float | None]:
+        """Return the log-probabilities (nats) of tokens right behind the prefix, in one request."""
+        distinct = sorted(set(tokens))
+        params = VllmSamplingParams(
+            max_tokens=1,
+            temperature=0.0,
+            logprobs=len(distinct),
+            logprob_token_ids=distinct,
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        output = await self.core.generate(prefix, params, SCORING_PRIORITY)
+        rows = output.outputs[0].logprobs
+        values = dict(zip(rows.token_ids, rows.logprobs, strict=True))
+        return {token: sound_sum([values[token]], [token], [token]) if token in values else None for token in distinct}
 
     async def _fastest_path(self) -> ScoringPath:
         """Try each path twice (the second time all of it is cached) on both sides of a block; take the first that
         gives the likelihoods of the whole prompt."""
-        block: int = self._core.config.cache_config.block_size
+        block: int = self.core.config.cache_config.block_size
         longest = min(2 * block + 8, self.info.max_length)
         tokens = tuple(range(1, self._vocabulary_size))
         tokens = (tokens * (longest // len(tokens) + 1))[:longest]
         splits = [min(block + extra, longest - 2) for extra in (-1, 0, 1)]
-        expected = [await self._asked(ScoringPath.WHOLE, tokens[:at], tokens[at:]) for at in splits]
+        expected = [await self.likelihood_by(ScoringPath.WHOLE, tokens[:at], tokens[at:]) for at in splits]
         for path in (ScoringPath.NATIVE, ScoringPath.SUFFIX):
             try:
-                got = [await self._asked(path, tokens[:at], tokens[at:]) for at in (*splits, *splits)]
+                got = [await self.likelihood_by(path, tokens[:at], tokens[at:]) for at in (*splits, *splits)]
             except InvalidRequestError as error:
                 log.info("vLLM cannot score by this path", path=path.value, reason=str(error))
                 continue
@@ -261,7 +301,12 @@ def vllm_model_info(settings: EngineSettings, core: VllmCore, tokenizer: Tokeniz
 
 
 def _fixed_arguments(likelihood: Likelihood) -> dict[str, object]:
-    fixed = {"runner": "generate", "logprobs_mode": "raw_logprobs", "enable_prefix_caching": True}
+    fixed: dict[str, object] = {
+        "runner": "generate",
+        "logprobs_mode": "raw_logprobs",
+        "enable_prefix_caching": True,
+        "max_logprobs": MAX_FIRST_TOKENS,
+    }
     if likelihood is Likelihood.SAMPLING:
         fixed["worker_extension_cls"] = "gsi.engines.inside_vllm.tempering.Tempering"
     return fixed

@@ -58,7 +58,7 @@ class VllmRewardEngine:
 
     def __init__(self, core: VllmCore, info: ModelInfo, chosen: Plan) -> None:
         self.info = info
-        self._core = core
+        self.core = core
         self._family = chosen.family
         self._params = PoolingParams(task=chosen.task, use_activation=False, skip_reading_prefix_cache=False)
 
@@ -72,13 +72,13 @@ class VllmRewardEngine:
         return cls(core, vllm_model_info(settings, core, tokenizer), chosen)
 
     async def died(self) -> str:
-        return await self._core.died()
+        return await self.core.died()
 
     def close(self) -> None:
-        self._core.close()
+        self.core.close()
 
     async def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
-        self._core.admit()
+        self.core.admit()
         reward = once_each(partial(self._reward, self._family.prefix(messages, steps)))  # of several that are equal
 
         async def score(candidate: StepText) -> Score:
@@ -90,7 +90,7 @@ class VllmRewardEngine:
     async def _reward(self, prefix: Sequence[int], text: str) -> float:
         token_ids = [*prefix, *self._family.candidate(text)]
         check_length(len(token_ids), self.info.max_length)
-        output = await self._core.encode(token_ids, self._params)
+        output = await self.core.encode(token_ids, self._params)
         outputs = output.outputs.data.double().reshape(-1, output.outputs.data.shape[-1])[-1].tolist()
         reward = self._family.reward(outputs)
         if not 0 <= reward <= 1:

@@ -21,7 +21,7 @@ class Limits:
     temperature: float | None
 
     def check(self, params: JobParams) -> None:
-        """Raise InvalidRequestError for a likelihood that these engines do not report."""
+        """Raise InvalidRequestError that names the parameter by which these engines report no likelihood."""
         if params.likelihood not in self.likelihoods:
             allowed = ", ".join(sorted(self.likelihoods))
             raise InvalidRequestError(
@@ -67,13 +67,14 @@ def tokenizer_differences(draft: ModelInfo, target: ModelInfo) -> list[str]:
     """Return a phrase for each difference that would make the log ratio meaningless; empty if there is none."""
     pairs = {
         "vocabulary size": (draft.vocabulary_size, target.vocabulary_size),
-        "vocabulary fingerprint": (
-            draft.tokenizer_fingerprint[:SHOWN_DIGITS],
-            target.tokenizer_fingerprint[:SHOWN_DIGITS],
-        ),
+        "vocabulary fingerprint": (draft.tokenizer_fingerprint, target.tokenizer_fingerprint),
         "token ids of the step delimiter": (draft.step_delimiter_token_ids, target.step_delimiter_token_ids),
     }
-    return [f"{name} {ours} and {theirs}" for name, (ours, theirs) in pairs.items() if ours != theirs]
+    return [f"{name} {_shown(ours)} and {_shown(theirs)}" for name, (ours, theirs) in pairs.items() if ours != theirs]
+
+
+def _shown(value: object) -> object:
+    return value[:SHOWN_DIGITS] if isinstance(value, str) else value
 
 
 def check_likelihoods(draft: ModelInfo, target: ModelInfo) -> None:

@@ -65,14 +65,14 @@ async def test_an_unsound_score_is_computed_again_from_the_whole_prompt(
     """Counted in a metric; the caller gets the right number."""
     candidates = await proposed(engine, 4, law(engine))
     expected = await scored(engine, candidates, law(engine))
-    asked = engine._asked
+    asked = engine.likelihood_by
     paths = []
 
     async def garbage(path: ScoringPath, prefix: tuple[int, ...], token_ids: tuple[int, ...]) -> float | None:
         paths.append(path)
         return await asked(path, prefix, token_ids) if path is ScoringPath.WHOLE else None
 
-    monkeypatch.setattr(engine, "_asked", garbage)
+    monkeypatch.setattr(engine, "likelihood_by", garbage)
     before = recomputed()
     assert await scored(engine, candidates, law(engine)) == pytest.approx(expected, abs=TOLERANCE)
     distinct = len({candidate.token_ids for candidate in candidates})
@@ -124,7 +124,7 @@ async def test_a_closed_proposal_is_aborted(engine: VllmEngine) -> None:
         await anext(stream)
 
     async def none_left() -> bool:
-        return bool(engine._core._llm.get_num_unfinished_requests() == 0)
+        return bool(engine.core._llm.get_num_unfinished_requests() == 0)
 
     await wait_until(none_left, "no request is left")
 
@@ -132,14 +132,14 @@ async def test_a_closed_proposal_is_aborted(engine: VllmEngine) -> None:
 async def test_equal_candidates_are_scored_once(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small drafts repeat themselves; the target need not."""
     num_asked = 0
-    asked = engine._asked
+    asked = engine.likelihood_by
 
     async def counting(path: ScoringPath, prefix: tuple[int, ...], token_ids: tuple[int, ...]) -> float | None:
         nonlocal num_asked
         num_asked += 1
         return await asked(path, prefix, token_ids)
 
-    monkeypatch.setattr(engine, "_asked", counting)
+    monkeypatch.setattr(engine, "likelihood_by", counting)
     values = await scored(engine, [ReceivedTokens(index, (5, 6, 7)) for index in range(8)], law(engine))
     monkeypatch.undo()
     assert (num_asked, len(set(values))) == (1, 1)
@@ -164,18 +164,18 @@ async def test_what_the_engine_is_not_set_to_is_refused(engine: VllmEngine) -> N
 
 async def test_an_engine_with_too_many_waiting_requests_says_when_to_come_back(engine: VllmEngine) -> None:
     """The count is that of vLLM's own queue; nothing that it has taken is disturbed."""
-    engine._core._max_waiting = 0
+    engine.core._max_waiting = 0
     proposals = asyncio.create_task(proposed(engine, 512, law(engine, temperature=2.0)))
 
     async def is_full() -> bool:
-        return engine._core._backlog.num_waiting > 0
+        return engine.core._backlog.num_waiting > 0
 
     await wait_until(is_full, "requests wait")
     with pytest.raises(RetryableError, match="requests wait in the engine; allowed: 0") as refused:
         await scored(engine, [ReceivedTokens(0, (5,))], law(engine))
     assert refused.value.retry_after_seconds
     assert len(await proposals) == 512
-    engine._core._max_waiting = 1024
+    engine.core._max_waiting = 1024
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,10 @@ def skywork(folder: Path) -> tuple[Path, Values]:
 
 def conversation(tokenizer: Any, text: str) -> list[int]:
     """The finished conversation by the chat template, its last answer ending in the candidate."""
-    messages = [{"role": "user", "content": MESSAGES[0].content}, {"role": "assistant", "content": STEPS[0] + text}]
+    messages = [
+        {"role": "user", "content": MESSAGES[0].content},
+        {"role": "assistant", "content": (STEPS[0] + text).rstrip()},
+    ]
     token_ids: list[int] = tokenizer.apply_chat_template(messages, return_dict=False)
     return token_ids
 

@@ -1,0 +1,62 @@
+"""Models made at run time: random ones of a given size, and the shipped ones at the cost of larger ones."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+
+from gsi.client.local_stack import SHIPPED_MODELS
+from gsi.engines.qwen2_process_reward import Qwen2ForProcessRewardModel
+
+MAX_LENGTH = 4096
+HEAD_SIZE = 64
+
+
+def random_model(folder: Path, *, hidden_size: int, num_layers: int, is_prm: bool = False) -> Path:
+    """Write a random Qwen2 of about 12 x layers x hidden^2 parameters, with our tokenizer; return its folder."""
+    torch.manual_seed(0)
+    shipped = SHIPPED_MODELS / ("prm" if is_prm else "target")
+    config = Qwen2Config.from_pretrained(
+        shipped,
+        hidden_size=hidden_size,
+        intermediate_size=hidden_size * 8 // 3,
+        num_hidden_layers=num_layers,
+        num_attention_heads=hidden_size // HEAD_SIZE,
+        num_key_value_heads=hidden_size // HEAD_SIZE,
+        max_position_embeddings=MAX_LENGTH,
+        layer_types=["full_attention"] * num_layers,
+        max_window_layers=num_layers,
+    )
+    kind: type[PreTrainedModel] = Qwen2ForProcessRewardModel if is_prm else Qwen2ForCausalLM
+    shutil.copytree(shipped, folder, ignore=shutil.ignore_patterns("*.safetensors", "*.md", "config.json"))
+    kind(config).to(torch.float32).save_pretrained(folder)
+    return folder
+
+
+def inflated_model(folder: Path, role: str, intermediate_size: int) -> Path:
+    """Write a shipped model whose MLPs have more neurons, all new ones with weights of zero; return its folder.
+
+    It computes the same function, so the method's steps and acceptance are the trained family's; it costs what a
+    model of its new size costs.
+    """
+    shipped = SHIPPED_MODELS / role
+    shutil.copytree(shipped, folder)
+    config = json.loads((shipped / "config.json").read_text())
+    added = intermediate_size - config["intermediate_size"]
+    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": intermediate_size}))
+    weights = load_file(shipped / "model.safetensors")
+    for name, tensor in weights.items():
+        if name.endswith(("gate_proj.weight", "up_proj.weight")):
+            weights[name] = torch.nn.functional.pad(tensor, (0, 0, 0, added))
+        elif name.endswith("down_proj.weight"):
+            weights[name] = torch.nn.functional.pad(tensor, (0, added))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def num_parameters(folder: Path) -> int:
+    """Return how many numbers a checkpoint holds."""
+    return sum(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())

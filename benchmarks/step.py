@@ -1,0 +1,267 @@
+"""What a step costs on vLLM: overlapped against one model after the other, and GSI against S-BoN(target).
+
+``make bench-step``. Real services, each on one thread, as each has a device of its own in production; one job at a
+time. The ways take turns, problem by problem, with seeds of their own, so that none finds in a cache what
+another put there.
+
+- *trained*: the shipped family, with neurons of zero weight added until the target takes four to five times as long as
+  its draft, the ratio of the paper's models (1.5 B and 7 B). Its acceptance is real; its steps are short, and all of a
+  length.
+- *long steps*: random models, whose steps have 1 to 64 tokens, as reasoning steps do. Nothing is rejected: it is
+  drafting and scoring that is measured.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.models import inflated_model, num_parameters, random_model
+from benchmarks.report import machine, write_section
+from gsi.algorithm.candidates import Candidate, Message, Outcome, Prompt, Trajectory
+from gsi.algorithm.generate import generate
+from gsi.algorithm.params import Method, Params, SamplingParams, StopRules
+from gsi.algorithm.ports import CandidateBatches, Ports, ScoreBatches, TextBatches, TokenBatches
+from gsi.algorithm.step import MadeStep
+from gsi.client.demo import held_out_problems
+from gsi.client.local_stack import Stack, local_stack
+from gsi.rpc.clients import DraftClient, PrmClient, TargetClient
+
+NEURONS = {"draft": 28_672, "target": 98_304, "prm": 65_536}  # of each layer's MLP; the PRM has three layers, not two
+SIZES = {"draft": (384, 8), "target": (768, 10), "prm": (768, 10)}  # hidden size, layers
+NS = (4, 16)
+TRAINED, LONG = "trained", "long steps"
+LONG_PARAMS = Params(
+    acceptance_threshold=-1000.0, sampling=SamplingParams(max_step_tokens=64), stop=StopRules(max_steps=4)
+)
+SKIPPED_PROBLEMS = 24  # those of the demo
+TIMEOUT_SECONDS = 600.0
+NAMES = {Method.GSI: "GSI, overlapped", Method.SOFT_BEST_OF_N_TARGET: "S-BoN(target), overlapped"}
+console = Console(stderr=True)
+
+
+class OneAfterTheOther:
+    """The models, working in turn as in the code of the paper's authors: draft, then PRM, then target.
+
+    ``run_step`` stays the same: only when a model gets to see the candidates changes.
+    """
+
+    def __init__(self, ports: Ports) -> None:
+        self._own = ports
+        self._is_rated = asyncio.Event()
+        self.ports = Ports(draft=self, target=_Target(self, ports), prm=_Prm(self, ports))
+
+    async def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
+        self._is_rated.clear()
+        proposals = self._own.draft.propose(prefix, n, sampling, seed)
+        yield [candidate async for batch in proposals for candidate in batch]
+
+    async def rate(self, scores: ScoreBatches) -> ScoreBatches:
+        yield [score async for batch in scores for score in batch]
+        self._is_rated.set()
+
+    async def once_rated(self, candidates: TokenBatches) -> TokenBatches:
+        async for batch in candidates:
+            await self._is_rated.wait()
+            yield batch
+
+
+class _Target:
+    """Scores when the PRM has; writes as ever."""
+
+    def __init__(self, turns: OneAfterTheOther, ports: Ports) -> None:
+        self._turns, self._own = turns, ports.target
+
+    def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
+        return whole(self._own.propose(prefix, n, sampling, seed))
+
+    def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
+        return self._own.score(prefix, sampling, self._turns.once_rated(candidates))
+
+
+class _Prm:
+    """Says when it has rated all."""
+
+    def __init__(self, turns: OneAfterTheOther, ports: Ports) -> None:
+        self._turns, self._own = turns, ports.prm
+
+    def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
+        return self._turns.rate(self._own.score(messages, steps, candidates))
+
+
+async def whole(proposals: CandidateBatches) -> CandidateBatches:
+    """Hand candidates on when all are written."""
+    candidates: list[Candidate] = [candidate async for batch in proposals for candidate in batch]
+    yield candidates
+
+
+async def measure(stack: Stack, params: Params, methods: Sequence[Method], num_problems: int) -> dict[str, Any]:
+    """Return seconds a step by way, and what was accepted."""
+    async with AsyncExitStack() as exits:
+        draft, target, prm = (
+            kind(stack.addresses[role], TIMEOUT_SECONDS)
+            for role, kind in (("draft", DraftClient), ("target", TargetClient), ("prm", PrmClient))
+        )
+        for client in (draft, target, prm):
+            exits.push_async_callback(client.close)
+        ports = Ports(draft, target, prm)
+        in_turns = OneAfterTheOther(ports).ports
+        ways = {"GSI, one after the other": (Method.GSI, in_turns)} | {
+            NAMES[method]: (method, ports) for method in methods
+        }
+        made: dict[tuple[str, int], list[tuple[float, MadeStep]]] = defaultdict(list)
+        costs: dict[str, list[float]] = defaultdict(list)
+        for number, problem in enumerate(held_out_problems(num_problems + 1, skip=SKIPPED_PROBLEMS)):
+            messages = (Message("user", problem["prompt"]),)
+            prompt = Prompt(messages, await draft.render(messages))
+            for n in NS:
+                for place, (way, (method, own)) in enumerate(ways.items()):
+                    steps = await run(prompt, replace(params, method=method, n=n), own, seed=10 * number + place)
+                    if number:  # the first problem warms up
+                        made[way, n] += steps
+                for role, proposer in (("draft", draft), ("target", target)):
+                    costs[role].append(await cost(proposer, prompt, n, seed=number))
+            console.print(f"problem {number} of {num_problems}", style="dim", highlight=False)
+    cost_ratio = statistics.median(costs["target"]) / statistics.median(costs["draft"])
+    return {"target_over_draft_cost": cost_ratio, "ways": {f"{w}, n = {n}": row(s) for (w, n), s in made.items()}}
+
+
+async def run(prompt: Prompt, params: Params, ports: Ports, seed: int) -> list[tuple[float, MadeStep]]:
+    """Run one job; return its steps, each with the seconds from its start to its end."""
+    steps: list[tuple[float, MadeStep]] = []
+    started = time.perf_counter()
+
+    async def keep(made: MadeStep) -> None:
+        nonlocal started
+        steps.append((time.perf_counter() - started, made))
+        started = time.perf_counter()
+
+    await generate(Trajectory(prompt), params, ports, seed, keep=keep, max_length=510)
+    return steps
+
+
+async def cost(proposer: Any, prompt: Prompt, n: int, seed: int) -> float:
+    """Return the seconds that a model takes to write n candidates of eight tokens: about a step."""
+    started = time.perf_counter()
+    async for _ in proposer.propose(prompt.token_ids, n, SamplingParams(max_step_tokens=8), seed):
+        pass
+    return time.perf_counter() - started
+
+
+def row(steps: Sequence[tuple[float, MadeStep]]) -> dict[str, float]:
+    return {
+        "steps": len(steps),
+        "seconds_per_step": statistics.fmean(seconds for seconds, _ in steps),
+        "acceptance_rate": statistics.fmean(made.step.outcome is Outcome.ACCEPTED for _, made in steps),
+        **{
+            f"{source}_{part}_seconds": statistics.fmean(
+                made.proposals[source].seconds.get(part, 0.0) if source in made.proposals else 0.0 for _, made in steps
+            )
+            for source in ("draft", "target")
+            for part in ("propose", "target", "prm")
+        },
+    }
+
+
+def ratio(measured: Mapping[str, Any], ours: str, theirs: str, n: int) -> float:
+    ways = measured["ways"]
+    return float(ways[f"{ours}, n = {n}"]["seconds_per_step"] / ways[f"{theirs}, n = {n}"]["seconds_per_step"])
+
+
+def summary(models: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return the ratios that goals are set for, and the overlap's on short steps besides."""
+    gsi, in_turns, target = NAMES[Method.GSI], "GSI, one after the other", NAMES[Method.SOFT_BEST_OF_N_TARGET]
+    figures = {}
+    for n in NS:
+        figures[f"overlap_ratio_n{n}"] = ratio(models[LONG], gsi, in_turns, n)
+        figures[f"overlap_ratio_short_steps_n{n}"] = ratio(models[TRAINED], gsi, in_turns, n)
+        figures[f"gsi_over_sbon_target_n{n}"] = ratio(models[TRAINED], gsi, target, n)
+    return figures
+
+
+GOALS = {"overlap_ratio": "at most 0.75", "gsi_over_sbon_target": "at most 0.6"}
+
+
+def as_markdown(report: Mapping[str, Any]) -> str:
+    """Return the report as the section of RESULTS.md."""
+    lines = [f"One job at a time; {report['machine']}; {report['date']}.", ""]
+    for name, measured in report["models"].items():
+        sizes = ", ".join(f"{role} {count / 1e6:.0f} M" for role, count in measured["parameters"].items())
+        lines.append(
+            f"- *{name}*: {sizes} parameters; the target takes {measured['target_over_draft_cost']:.1f} times as "
+            "long as the draft to write the same number of candidates of eight tokens."
+        )
+    lines += [
+        "",
+        "| models | way | steps | seconds a step | accepted | drafting | until the target's scores | until the PRM's |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, measured in report["models"].items():
+        lines += [_line(name, way, figures) for way, figures in measured["ways"].items()]
+    lines += ["", "| figure | measured | goal |", "|---|---|---|"]
+    for figure in summary(report["models"]):
+        lines.append(f"| `{figure}` | {report[figure]:.2f} | {GOALS.get(figure.rpartition('_')[0], '-')} |")
+    return "\n".join(lines) + "\n"
+
+
+def _line(models: str, way: str, figures: Mapping[str, float]) -> str:
+    is_gsi = way.startswith("GSI")
+    writer = "draft" if is_gsi else "target"
+    scored = f"{figures['draft_target_seconds']:.3f}" if is_gsi else "-"
+    accepted = f"{figures['acceptance_rate']:.1%}" if is_gsi else "-"
+    return (
+        f"| {models} | {way} | {figures['steps']} | {figures['seconds_per_step']:.3f} | {accepted} "
+        f"| {figures[f'{writer}_propose_seconds']:.3f} | {scored} | {figures[f'{writer}_prm_seconds']:.3f} |"
+    )
+
+
+def made_models(name: str, folder: Path) -> None:
+    """Write draft, target and PRM of one kind into a folder."""
+    for role, neurons in NEURONS.items():
+        if name == TRAINED:
+            inflated_model(folder / role, role, neurons)
+        else:
+            hidden_size, num_layers = SIZES[role]
+            random_model(folder / role, hidden_size=hidden_size, num_layers=num_layers, is_prm=role == "prm")
+
+
+async def bench(num_problems: int) -> dict[str, Any]:
+    measured = {}
+    for name, params, methods in (
+        (TRAINED, Params(), (Method.GSI, Method.SOFT_BEST_OF_N_TARGET)),
+        (LONG, LONG_PARAMS, (Method.GSI,)),
+    ):
+        with tempfile.TemporaryDirectory(prefix="gsi-bench-") as folder:
+            models = Path(folder) / "models"
+            made_models(name, models)
+            parameters = {role: num_parameters(models / role) for role in NEURONS}
+            async with local_stack(Path(folder), lambda *_: None, models=models, engine="vllm") as stack:
+                measured[name] = await measure(stack, params, methods, num_problems)
+            measured[name]["parameters"] = parameters
+    return {"problems": num_problems, "models": measured, **summary(measured)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--problems", type=int, default=8)
+    parser.add_argument("--json", action="store_true", help="print the report; RESULTS.md is left as it is")
+    given = parser.parse_args()
+    report = {**machine(), **asyncio.run(bench(given.problems))}
+    if given.json:
+        print(json.dumps(report))
+    else:
+        write_section("Steps on vLLM (`make bench-step`)", as_markdown(report))
+
+
+if __name__ == "__main__":
+    main()

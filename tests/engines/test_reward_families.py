@@ -1,0 +1,187 @@
+"""How each family of reward models reads a trajectory, and how its outputs become a reward."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from gsi.algorithm.candidates import Message
+from gsi.engines.reward_families import (
+    STEP_MARK,
+    OutcomeReward,
+    QwenProcessReward,
+    RewardFamily,
+    SkyworkProcessReward,
+    logistic,
+)
+from gsi.engines.tokenizer_engine import Tokenizer
+from gsi.errors import MisconfiguredError
+from tests.conftest import MODELS
+
+PRM = str(MODELS / "prm")
+MESSAGES = (Message("system", "Be brief."), Message("user", "Start with 27. Step 1: +11. Work mod 31."))
+STEP, LAST = "Step 1: 27 + 11 = 7\n\n", "The answer is 7"
+ROUNDING = 1e-15
+
+TEXTS = st.text("Step 1:+=\n", max_size=12)
+VALUES = st.floats(-700, 700)  # their exponential is a number
+EVERY_VALUE = st.floats(allow_nan=False)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer(PRM, None)
+
+
+@pytest.fixture(scope="module")
+def qwen(tokenizer: Tokenizer) -> QwenProcessReward:
+    return QwenProcessReward(tokenizer, PRM)
+
+
+@pytest.fixture(scope="module")
+def skywork(tokenizer: Tokenizer) -> SkyworkProcessReward:
+    return SkyworkProcessReward(tokenizer)
+
+
+@pytest.fixture(scope="module")
+def outcome(tokenizer: Tokenizer) -> OutcomeReward:
+    return OutcomeReward(tokenizer)
+
+
+@pytest.fixture(scope="module", params=["qwen", "skywork", "outcome"])
+def family(request: pytest.FixtureRequest) -> RewardFamily:
+    found: RewardFamily = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(scope="module", params=["qwen", "skywork"])
+def process_family(request: pytest.FixtureRequest) -> RewardFamily:
+    found: RewardFamily = request.getfixturevalue(request.param)
+    return found
+
+
+def templated(*conversation: Message, add_generation_prompt: bool) -> str:
+    """Return what the checkpoint's chat template writes, by Hugging Face's own tokenizer."""
+    turns = [{"role": message.role, "content": message.content} for message in conversation]
+    tokenizer = AutoTokenizer.from_pretrained(PRM)
+    text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=add_generation_prompt)
+    return text
+
+
+@settings(deadline=None, derandomize=True)
+@given(steps=st.lists(TEXTS, max_size=3), text=TEXTS)
+def test_what_was_read_is_the_beginning_of_what_is_read_next(family: RewardFamily, steps: list[str], text: str) -> None:
+    """Or an engine could keep nothing of it, and would read the whole answer at every step."""
+    before = family.prefix(MESSAGES, steps)
+    assert family.prefix(MESSAGES, [*steps, text])[: len(before)] == before
+
+
+@settings(deadline=None, derandomize=True)
+@given(steps=st.lists(TEXTS, max_size=3), text=TEXTS)
+def test_a_kept_step_is_read_as_the_candidate_was(process_family: RewardFamily, steps: list[str], text: str) -> None:
+    """The engine has read it with its mark when it judged it, and need not read it again."""
+    judged = process_family.prefix(MESSAGES, steps) + process_family.candidate(text)
+    assert process_family.prefix(MESSAGES, [*steps, text]) == judged
+
+
+def test_the_qwen_family_has_a_mark_behind_each_step(qwen: QwenProcessReward, tokenizer: Tokenizer) -> None:
+    """In place of the delimiter, as in the model card; the reward is read at the last one."""
+    marked = "".join(f"{text.rstrip()}{STEP_MARK}" for text in (STEP, LAST))
+    expected = tokenizer.encode(templated(*MESSAGES, add_generation_prompt=True) + marked)
+    assert tuple(qwen.prefix(MESSAGES, [STEP]) + qwen.candidate(LAST)) == expected
+    assert expected[-1] == tokenizer.token_id(STEP_MARK)
+
+
+def test_a_model_without_the_mark_is_refused() -> None:
+    """A reward read at another token would be a guess."""
+
+    class WithoutMark:
+        """Stands for a vocabulary; each of those that ship here has the mark."""
+
+        def token_id(self, token: str) -> int | None:
+            return None
+
+    tokenizer: Any = WithoutMark()
+    with pytest.raises(MisconfiguredError, match=r"some/model has no token <extra_0>: not a PRM"):
+        QwenProcessReward(tokenizer, "some/model")
+
+
+def test_the_skywork_family_reads_problem_and_steps_as_lines(
+    skywork: SkyworkProcessReward, tokenizer: Tokenizer
+) -> None:
+    """No chat template and no system message; the reward is read at the newline behind the candidate."""
+    token_ids = skywork.prefix(MESSAGES, [STEP]) + skywork.candidate(LAST)
+    expected = [tokenizer.encode(f"{text.rstrip()}\n") for text in (MESSAGES[1].content, STEP, LAST)]
+    assert tuple(token_ids) == sum(expected, ())
+    assert (token_ids[-1],) == tokenizer.encode("\n")
+
+
+def test_the_skywork_family_begins_with_the_token_that_begins_a_sequence() -> None:
+    """Vocabularies that have one are trained with it; those that ship here have none."""
+
+    class WithBeginning(Tokenizer):
+        """The shipped vocabulary, one of whose tokens is now called the first."""
+
+        @property
+        def bos_token(self) -> str:
+            return "<|endoftext|>"
+
+    tokenizer = WithBeginning(PRM, None)
+    plain = SkyworkProcessReward(Tokenizer(PRM, None)).prefix(MESSAGES, [])
+    assert SkyworkProcessReward(tokenizer).prefix(MESSAGES, []) == [tokenizer.token_id("<|endoftext|>"), *plain]
+
+
+def test_the_outcome_family_reads_a_finished_conversation(outcome: OutcomeReward, tokenizer: Tokenizer) -> None:
+    """Steps and candidate are one answer, closed as the chat template closes it."""
+    answer = Message("assistant", STEP + LAST)
+    expected = tokenizer.encode(templated(*MESSAGES, answer, add_generation_prompt=False))
+    assert tuple(outcome.prefix(MESSAGES, [STEP]) + outcome.candidate(LAST)) == expected
+
+
+@settings(deadline=None, derandomize=True)
+@given(bad=VALUES, good=VALUES)
+def test_two_labels_are_bad_and_good(qwen: QwenProcessReward, outcome: OutcomeReward, bad: float, good: float) -> None:
+    """The reward is the softmax's share of the second."""
+    largest = max(bad, good)
+    softmax = math.exp(good - largest) / (math.exp(bad - largest) + math.exp(good - largest))
+    assert qwen.reward([bad, good]) == pytest.approx(softmax)
+    assert outcome.reward([bad, good]) == pytest.approx(softmax)
+
+
+@settings(deadline=None, derandomize=True)
+@given(VALUES)
+def test_one_value_becomes_a_reward_by_the_logistic_function(
+    skywork: SkyworkProcessReward, outcome: OutcomeReward, value: float
+) -> None:
+    """Its size is the model's own; beta and the threshold are for rewards from 0 to 1."""
+    expected = 1 / (1 + math.exp(-value))
+    assert skywork.reward([value]) == pytest.approx(expected)
+    assert outcome.reward([value]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("name", "outputs"), [("qwen", [0.5]), ("skywork", [0.5, 0.5])])
+def test_outputs_of_another_family_are_no_reward(
+    request: pytest.FixtureRequest, name: str, outputs: list[float]
+) -> None:
+    """A model that is read as another family fails; it does not make numbers up."""
+    family: RewardFamily = request.getfixturevalue(name)
+    with pytest.raises(ValueError, match="values to unpack"):
+        family.reward(outputs)
+
+
+@settings(deadline=None, derandomize=True)
+@given(EVERY_VALUE)
+def test_every_value_has_a_reward_from_0_to_1(value: float) -> None:
+    """Nothing overflows, and a value and its opposite share 1."""
+    assert 0 <= logistic(value) <= 1
+    assert logistic(-value) == pytest.approx(1 - logistic(value), abs=ROUNDING)
+
+
+@settings(deadline=None, derandomize=True)
+@given(EVERY_VALUE, EVERY_VALUE)
+def test_a_larger_value_never_has_a_smaller_reward(one: float, other: float) -> None:
+    """Or it would turn the model's order around."""
+    assert logistic(min(one, other)) <= logistic(max(one, other)) + ROUNDING

@@ -1,0 +1,171 @@
+"""Which models fit together, and which jobs fit the models."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gsi.algorithm.params import Likelihood
+from gsi.engines.base import ModelInfo
+from gsi.errors import InvalidRequestError, MisconfiguredError
+from gsi.jobs.job import JobParams
+from services.coordinator.compatibility import Limits, common_limits
+
+SAMPLING, MODEL = Likelihood.SAMPLING, Likelihood.MODEL
+BOTH = frozenset(Likelihood)
+
+DRAFT = ModelInfo(
+    model="small",
+    revision="main",
+    tokenizer_fingerprint="0123456789abcdef",
+    vocabulary_size=305,
+    max_length=512,
+    eos_token_ids=(257,),
+    step_delimiter_token_ids=(260,),
+    likelihoods=(SAMPLING, MODEL),
+    engine="transformers",
+    engine_version="5",
+)
+TARGET = replace(DRAFT, model="large")
+PRM = replace(DRAFT, model="judge", likelihoods=())
+
+
+def refusal(draft: ModelInfo, target: ModelInfo) -> str:
+    """Return why these two cannot work together."""
+    with pytest.raises(MisconfiguredError) as refused:
+        common_limits(draft, target, PRM)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("lengths", [(300, 400, 500), (500, 300, 400), (400, 500, 300)])
+def test_an_answer_is_as_long_as_the_shortest_context_less_one(lengths: tuple[int, int, int]) -> None:
+    """Whichever of the three has it; the PRM needs a token for its mark."""
+    models = [replace(info, max_length=length) for info, length in zip((DRAFT, TARGET, PRM), lengths, strict=True)]
+    assert common_limits(*models).max_length == 299
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        ((SAMPLING, MODEL), (MODEL, SAMPLING), {SAMPLING, MODEL}),
+        ((SAMPLING, MODEL), (MODEL,), {MODEL}),
+        ((SAMPLING,), (SAMPLING, MODEL), {SAMPLING}),
+    ],
+)
+def test_a_job_may_have_the_likelihoods_that_both_models_report(
+    ours: tuple[Likelihood, ...], theirs: tuple[Likelihood, ...], expected: set[Likelihood]
+) -> None:
+    """The log ratio compares two of one kind; the PRM reports none and is not asked."""
+    limits = common_limits(replace(DRAFT, likelihoods=ours), replace(TARGET, likelihoods=theirs), PRM)
+    assert limits.likelihoods == expected
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"), [(None, None, None), (0.7, None, 0.7), (None, 0.9, 0.9), (0.6, 0.6, 0.6)]
+)
+def test_the_temperature_is_that_of_whichever_is_fixed(
+    ours: float | None, theirs: float | None, expected: float | None
+) -> None:
+    """The other model can follow it."""
+    limits = common_limits(replace(DRAFT, temperature=ours), replace(TARGET, temperature=theirs), PRM)
+    assert limits.temperature == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "phrase"),
+    [
+        ({"vocabulary_size": 306}, "vocabulary size 305 and 306"),
+        ({"tokenizer_fingerprint": "f" * 64}, "vocabulary fingerprint 0123456789ab and ffffffffffff"),
+        ({"step_delimiter_token_ids": (198, 198)}, "token ids of the step delimiter (260,) and (198, 198)"),
+        (
+            {"vocabulary_size": 306, "step_delimiter_token_ids": ()},
+            "vocabulary size 305 and 306; token ids of the step delimiter (260,) and ()",
+        ),
+    ],
+)
+def test_models_with_different_tokenizers_are_refused_with_what_differs(changes: dict[str, Any], phrase: str) -> None:
+    """The same ids would name other tokens, and every log ratio would be noise."""
+    assert refusal(DRAFT, replace(TARGET, **changes)) == (
+        f"draft small and target large have different tokenizers: {phrase}. "
+        "GSI needs the same token ids in both: choose two models of one family"
+    )
+
+
+def test_the_prm_may_have_another_tokenizer() -> None:
+    """It is sent text; that the models have other names and engines does not matter either."""
+    prm = replace(PRM, tokenizer_fingerprint="f" * 64, vocabulary_size=9, step_delimiter_token_ids=(1, 1))
+    assert common_limits(DRAFT, replace(TARGET, engine="vllm", engine_version="0.32"), prm) == Limits(511, BOTH, None)
+
+
+def test_models_without_a_common_likelihood_are_refused_with_the_settings_to_change() -> None:
+    """Each reports one of two kinds, and they are not the same."""
+    assert refusal(replace(DRAFT, likelihoods=(SAMPLING,)), replace(TARGET, likelihoods=(MODEL,))) == (
+        "the draft reports likelihood sampling, the target model: "
+        "set GSI_DRAFT_LIKELIHOOD and GSI_TARGET_LIKELIHOOD to the same"
+    )
+
+
+def test_models_that_are_set_to_two_temperatures_are_refused_with_both() -> None:
+    """No job could ask for a temperature that suits both."""
+    assert refusal(replace(DRAFT, temperature=0.7), replace(TARGET, temperature=0.9)) == (
+        "the draft is set to temperature 0.7, the target to 0.9: "
+        "set GSI_DRAFT_TEMPERATURE and GSI_TARGET_TEMPERATURE to the same"
+    )
+
+
+@pytest.mark.parametrize(
+    ("limits", "params", "sentence"),
+    [
+        (
+            Limits(511, frozenset({SAMPLING}), None),
+            JobParams(likelihood=MODEL),
+            "params.likelihood: model is not reported by these engines; allowed: sampling",
+        ),
+        (
+            Limits(511, frozenset({MODEL}), None),
+            JobParams(),
+            "params.likelihood: sampling is not reported by these engines; allowed: model",
+        ),
+        (
+            Limits(511, frozenset({SAMPLING}), 0.9),
+            JobParams(temperature=0.6),
+            "params.temperature: 0.6 is not the one that these engines report likelihoods of; allowed: 0.9",
+        ),
+        (
+            Limits(511, frozenset({SAMPLING}), 0.7),
+            JobParams(top_p=0.8),
+            "params.top_p: these engines report no likelihood of a nucleus; allowed: 1, or likelihood model "
+            "with engines set to it; got 0.8",
+        ),
+    ],
+)
+def test_a_job_that_does_not_fit_is_refused_with_the_field_and_what_is_allowed(
+    limits: Limits, params: JobParams, sentence: str
+) -> None:
+    """Before a model has worked on it."""
+    with pytest.raises(InvalidRequestError) as refused:
+        limits.check(params)
+    assert str(refused.value) == sentence
+
+
+def test_a_job_that_fits_passes() -> None:
+    """The temperature that the engines are set to, and no nucleus."""
+    Limits(511, frozenset({SAMPLING}), 0.9).check(JobParams(temperature=0.9))
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.floats(0.01, 10), st.floats(0.01, 1), st.sampled_from(Likelihood))
+def test_engines_that_are_set_to_no_temperature_take_every_one(
+    temperature: float, top_p: float, likelihood: Likelihood
+) -> None:
+    """They compute the likelihood of what is asked, a nucleus too."""
+    Limits(511, BOTH, None).check(JobParams(temperature=temperature, top_p=top_p, likelihood=likelihood))
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.floats(0.01, 10), st.floats(0.01, 1))
+def test_the_bare_models_likelihood_fits_every_temperature_and_nucleus(temperature: float, top_p: float) -> None:
+    """It does not depend on how the tokens were sampled."""
+    Limits(511, BOTH, 0.7).check(JobParams(temperature=temperature, top_p=top_p, likelihood=MODEL))

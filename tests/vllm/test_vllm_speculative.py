@@ -1,0 +1,59 @@
+"""Token-level speculative decoding inside the target: the draft writes ahead, the target verifies, the law stays."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from prometheus_client import REGISTRY
+
+from gsi.algorithm.candidates import FinishReason
+from gsi.engines.base import EngineSettings
+from gsi.engines.registry import load_language_engine
+from gsi.engines.vllm_engine import VllmEngine
+from tests.conftest import MODELS
+from tests.engines.contract import MESSAGES, TOLERANCE, law, proposed, reference_log_likelihood, scored
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnings("ignore")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine() -> AsyncIterator[VllmEngine]:
+    speculative = (
+        f'{{"method": "draft_model", "model": "{MODELS / "draft"}", "num_speculative_tokens": 4, "max_model_len": 512}}'
+    )
+    engine: Any = await load_language_engine(
+        "vllm",
+        EngineSettings(str(MODELS / "target"), num_threads=1, engine_args=f"--speculative-config '{speculative}'"),
+    )
+    yield engine
+    engine.close()
+
+
+async def test_steps_end_at_their_delimiter_though_several_tokens_come_at_once(engine: VllmEngine) -> None:
+    """What vLLM wrote behind the delimiter belongs to no step."""
+    for candidate in await proposed(engine, 32, law(engine)):
+        if candidate.finish_reason is FinishReason.DELIMITER:
+            assert candidate.text.endswith("\n\n")
+            assert candidate.text.count("\n\n") == 1
+        else:
+            assert candidate.token_ids[-1] in engine.info.eos_token_ids
+
+
+async def test_likelihoods_are_the_target_s_own(engine: VllmEngine) -> None:
+    """Of a plain forward pass of the target, for what it wrote so and for what it scores."""
+    candidates = await proposed(engine, 16, law(engine))
+    prefix = engine.render(MESSAGES)
+    expected = [reference_log_likelihood(prefix, candidate.token_ids, law(engine)) for candidate in candidates]
+    assert [candidate.log_likelihood for candidate in candidates] == pytest.approx(expected, abs=TOLERANCE)
+    assert await scored(engine, candidates, law(engine)) == pytest.approx(expected, abs=TOLERANCE)
+
+
+async def test_the_draft_s_tokens_were_used(engine: VllmEngine) -> None:
+    """By vLLM's own count: some were accepted, and some were not."""
+    await proposed(engine, 32, law(engine))
+    drafted, accepted = (
+        sum(s.value for family in REGISTRY.collect() for s in family.samples if s.name == name)
+        for name in ("vllm:spec_decode_num_draft_tokens_total", "vllm:spec_decode_num_accepted_tokens_total")
+    )
+    assert 0 < accepted < drafted
