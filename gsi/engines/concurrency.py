@@ -53,21 +53,18 @@ def together(
     keys: list[Key] = []
     call: asyncio.Task[Mapping[Key, Result]] | None = None
 
-    async def all_of_this_turn() -> Mapping[Key, Result]:
+    async def after_this_turn(asked: Sequence[Key]) -> Mapping[Key, Result]:
         nonlocal call
-        try:
-            await asyncio.sleep(0)  # others may be about to ask
-        finally:
-            asked = tuple(keys)
-            keys.clear()
-            call = None
-        return await work(asked)
+        await asyncio.sleep(0)  # others may be about to ask
+        call = None
+        return await work(tuple(asked))
 
     async def ask(key: Key) -> Result:
-        nonlocal call
+        nonlocal call, keys
+        if call is None or call.done():
+            keys = []
+            call = asyncio.create_task(after_this_turn(keys))
         keys.append(key)
-        if call is None:
-            call = asyncio.create_task(all_of_this_turn())
         return (await call)[key]
 
     return ask
