@@ -37,6 +37,7 @@ RECOMPUTED = Counter(
 
 MAX_FIRST_TOKENS = 1024  # as many candidates as a proposal may have
 ROUNDING = 1e-3  # nats above 0 that rounding may add to the log-probability of a certain token
+UNSOUND = "vLLM gave log-probabilities that are positive, not numbers, or of other tokens"
 PROBE_TOLERANCE = 0.01  # of the likelihood: garbage is off by a factor, half precision by a tenth of this
 TEMPERATURE_TOLERANCE = 1e-6
 
@@ -169,7 +170,10 @@ class VllmEngine:
                 reason = found
                 break
         written = tuple(token_ids[:length])
-        return Candidate(index, written, decode(written), math.fsum(output.logprobs.logprobs[:length]), reason)
+        log_likelihood = sound_sum(output.logprobs.logprobs[:length], output.logprobs.token_ids[:length], written)
+        if log_likelihood is None:
+            raise InternalError(UNSOUND)
+        return Candidate(index, written, decode(written), log_likelihood, reason)
 
     async def _log_likelihood(self, prefix: tuple[int, ...], first: FirstToken, token_ids: tuple[int, ...]) -> float:
         """Return log pi(token_ids | prefix) in nats, by the whole prompt if the faster path gave no sound number."""
@@ -184,22 +188,24 @@ class VllmEngine:
             RECOMPUTED.inc()
             value = await self.likelihood_by(ScoringPath.WHOLE, prefix, token_ids)
         if value is None:
-            raise InternalError("vLLM gave log-probabilities that are positive, not numbers, or of other tokens")
+            raise InternalError(UNSOUND)
         return value
 
     async def _fast_likelihood(
         self, prefix: tuple[int, ...], first: FirstToken, token_ids: tuple[int, ...]
     ) -> float | None:
-        """Ask by the engine's path, and by one request less of a block's cost where the prefix ends with a block.
+        """Ask by the engine's path; where the prefix ends with a full block, apart for the first token.
 
-        A token's row is that of the token before it. Behind a full block that one is in the cache, and each candidate
-        would compute the whole block again for it: so the first tokens of all are asked for together.
+        A token's row is that of the token before it. If that one ends a block, the block is in the cache, and each
+        candidate would compute all of it again for the one row: so the first tokens of all are asked for together.
         """
         block: int = self.core.config.cache_config.block_size
         if self._path is ScoringPath.WHOLE or len(prefix) % block:
             return await self.likelihood_by(self._path, prefix, token_ids)
-        rest = self.likelihood_by(self._path, (*prefix, token_ids[0]), token_ids[1:])
-        values = await asyncio.gather(first(token_ids[0]), *([rest] if len(token_ids) > 1 else []))
+        parts = [first(token_ids[0])]
+        if len(token_ids) > 1:
+            parts.append(self.likelihood_by(self._path, (*prefix, token_ids[0]), token_ids[1:]))
+        values = await asyncio.gather(*parts)
         return None if None in values else math.fsum(value for value in values if value is not None)
 
     async def _first_tokens(self, prefix: Sequence[int], tokens: Sequence[int]) -> dict[int, float | None]:
@@ -220,8 +226,10 @@ class VllmEngine:
         return {token: sound_sum([values[token]], [token], [token]) if token in values else None for token in distinct}
 
     async def _fastest_path(self) -> ScoringPath:
-        """Try each path twice (the second time all of it is cached) on both sides of a block; take the first that
-        gives the likelihoods of the whole prompt."""
+        """Return the fastest path that gives the likelihoods of the whole prompt.
+
+        Each is tried twice, since the second time all that can be is in the cache, on both sides of a block's end.
+        """
         block: int = self.core.config.cache_config.block_size
         longest = min(2 * block + 8, self.info.max_length)
         tokens = tuple(range(1, self._vocabulary_size))
@@ -272,10 +280,11 @@ def suffix_rows(path: ScoringPath, output: RequestOutput, num_suffix: int) -> tu
 
 
 def sound_sum(values: Sequence[float], of: Sequence[int], token_ids: Sequence[int]) -> float | None:
-    """Return the sum (nats); None if a value is positive, not a number, missing, or of another token."""
+    """Return the sum (nats, at most 0); None if a value is positive, not a number, missing, or of another token."""
     if len(values) != len(token_ids) or list(of) != list(token_ids):
         return None
-    return math.fsum(values) if all(value <= ROUNDING for value in values) else None  # NaN compares as false
+    is_sound = all(value <= ROUNDING for value in values)  # NaN compares as false
+    return min(math.fsum(values), 0.0) if is_sound else None
 
 
 def vllm_model_info(settings: EngineSettings, core: VllmCore, tokenizer: Tokenizer) -> ModelInfo:
