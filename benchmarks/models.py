@@ -12,20 +12,23 @@ from gsi.client.local_stack import SHIPPED_MODELS
 from gsi.engines.qwen2_process_reward import Qwen2ForProcessRewardModel
 
 MAX_LENGTH = 4096
+# The proportions of Qwen2.5-0.5B: hidden 896, MLP 4864, 14 heads of 64, 2 of them with keys and values.
 HEAD_SIZE = 64
+MLP_RATIO = 4864 / 896
+KEY_VALUE_HEADS = 2
 
 
 def random_model(folder: Path, *, hidden_size: int, num_layers: int, is_prm: bool = False) -> Path:
-    """Write a random Qwen2 of about 12 x layers x hidden^2 parameters, with our tokenizer; return its folder."""
+    """Write a random Qwen2 of about 18 x layers x hidden^2 parameters, with our tokenizer; return its folder."""
     torch.manual_seed(0)
     shipped = SHIPPED_MODELS / ("prm" if is_prm else "target")
     config = Qwen2Config.from_pretrained(
         shipped,
         hidden_size=hidden_size,
-        intermediate_size=hidden_size * 8 // 3,
+        intermediate_size=int(MLP_RATIO * hidden_size) // HEAD_SIZE * HEAD_SIZE,
         num_hidden_layers=num_layers,
         num_attention_heads=hidden_size // HEAD_SIZE,
-        num_key_value_heads=hidden_size // HEAD_SIZE,
+        num_key_value_heads=KEY_VALUE_HEADS,
         max_position_embeddings=MAX_LENGTH,
         layer_types=["full_attention"] * num_layers,
         max_window_layers=num_layers,

@@ -37,7 +37,7 @@ from gsi.runtime.process_log import configure_logging
 CONTEXTS = (256, 1024, 2048)
 LONGEST, SHORTEST = str(CONTEXTS[-1]), str(CONTEXTS[0])
 NUM_CANDIDATES, CANDIDATE_TOKENS = 16, 32
-SIZES = {"6 M": (256, 8), "100 M": (768, 14)}  # hidden size, layers
+SIZES = {"6 M": (256, 5), "100 M": (768, 9)}  # hidden size, layers
 CACHE_GIB = "4"  # keys and values of 16 whole prompts, which vLLM's default keeps at once
 WORDS = 255  # token ids below are plain bytes: no end of sequence, no mark
 CHECKED = 4  # candidates of each context that are compared with Hugging Face

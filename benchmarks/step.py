@@ -38,7 +38,7 @@ from gsi.client.local_stack import Stack, local_stack
 from gsi.rpc.clients import DraftClient, PrmClient, TargetClient
 
 NEURONS = {"draft": 28_672, "target": 98_304, "prm": 65_536}  # of each layer's MLP; the PRM has three layers, not two
-SIZES = {"draft": (384, 8), "target": (768, 10), "prm": (768, 10)}  # hidden size, layers
+SIZES = {"draft": (384, 5), "target": (768, 7), "prm": (768, 7)}  # hidden size, layers
 NS = (4, 16)
 TRAINED, LONG = "trained", "long steps"
 LONG_PARAMS = Params(

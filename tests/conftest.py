@@ -1,4 +1,7 @@
-"""Real parts for all tests: a Redis-protocol server, and the whole system in processes of its own."""
+"""Real parts for all tests: a Redis-protocol server, and the whole system in processes of its own.
+
+Hypothesis draws the same examples every time, and has no deadline: a slow machine is not a failure.
+"""
 
 import asyncio
 import itertools
@@ -7,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from gsi.jobs.connection import Redis, connect
 from gsi.runtime.embedded_redis import embedded_redis
@@ -15,6 +19,9 @@ MODELS = Path(__file__).parents[1] / "models"
 WAIT_SECONDS = 60.0
 
 _queues = itertools.count()
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 async def wait_until(predicate: Callable[[], Awaitable[bool]], what: str) -> None:

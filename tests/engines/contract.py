@@ -176,7 +176,7 @@ class LanguageEngineContract:
         assert [candidate.log_likelihood for candidate in candidates] == pytest.approx(expected, abs=TOLERANCE)
         assert await scored(engine, candidates, sampling) == pytest.approx(expected, abs=TOLERANCE)
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=strategies.data())
     async def test_a_score_is_that_of_a_plain_forward_pass_whatever_was_read_before(
         self, engine: LanguageEngine, data: strategies.DataObject

@@ -1,7 +1,7 @@
 """When a full engine says that it is worth coming back."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gsi.engines.backlog import MAX_RETRY_SECONDS, MIN_RETRY_SECONDS, WINDOW_SECONDS, Backlog
@@ -84,7 +84,6 @@ def test_nobody_is_sent_away_for_no_time_or_for_hours(clock: Clock, num_waiting:
     assert backlog.retry_after_seconds() == expected
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.floats(0, 20), st.integers(0, 10**6), st.integers(0, 100))), st.floats(0, 1e6))
 def test_the_time_to_come_back_keeps_within_its_bounds(steps: list[tuple[float, int, int]], silence: float) -> None:
     """Whatever an engine reports, and however long it has reported nothing."""

@@ -83,7 +83,7 @@ def test_a_step_that_ends_with_the_last_token_allowed_is_not_called_cut(last: in
     assert ending([0, last], decode, {EOS}, max_tokens=2) is reason
 
 
-@settings(deadline=None, derandomize=True, max_examples=500)
+@settings(max_examples=500)
 @given(st.lists(st.sampled_from(sorted(PIECES)), max_size=12), st.integers(1, 12))
 def test_a_step_ends_where_its_text_first_holds_the_delimiter(token_ids: list[int], max_tokens: int) -> None:
     """Or with the end of the sequence, or at its longest; for every sequence of tokens."""

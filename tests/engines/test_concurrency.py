@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gsi.engines.concurrency import as_finished, once_each, together
@@ -70,7 +70,6 @@ async def batches(*given: Sequence[int]) -> AsyncIterator[Sequence[int]]:
         yield batch
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.permutations(range(NUM_ITEMS)), st.integers(0, NUM_ITEMS))
 async def test_results_come_in_the_order_in_which_work_finishes(order: list[int], cut: int) -> None:
     """Whatever the order of arrival and however the items were cut into batches, empty ones too."""

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
@@ -71,7 +71,6 @@ def templated(*conversation: Message, add_generation_prompt: bool) -> str:
     return text
 
 
-@settings(deadline=None, derandomize=True)
 @given(steps=st.lists(TEXTS, max_size=3), text=TEXTS)
 def test_what_was_read_is_the_beginning_of_what_is_read_next(family: RewardFamily, steps: list[str], text: str) -> None:
     """Or an engine could keep nothing of it, and would read the whole answer at every step."""
@@ -79,7 +78,6 @@ def test_what_was_read_is_the_beginning_of_what_is_read_next(family: RewardFamil
     assert family.prefix(MESSAGES, [*steps, text])[: len(before)] == before
 
 
-@settings(deadline=None, derandomize=True)
 @given(steps=st.lists(TEXTS, max_size=3), text=TEXTS)
 def test_a_kept_step_is_read_as_the_candidate_was(process_family: RewardFamily, steps: list[str], text: str) -> None:
     """The engine has read it with its mark when it judged it, and need not read it again."""
@@ -141,7 +139,6 @@ def test_the_outcome_family_reads_a_finished_conversation(outcome: OutcomeReward
     assert tuple(outcome.prefix(MESSAGES, [STEP]) + outcome.candidate(LAST)) == expected
 
 
-@settings(deadline=None, derandomize=True)
 @given(bad=VALUES, good=VALUES)
 def test_two_labels_are_bad_and_good(qwen: QwenProcessReward, outcome: OutcomeReward, bad: float, good: float) -> None:
     """The reward is the softmax's share of the second."""
@@ -151,7 +148,6 @@ def test_two_labels_are_bad_and_good(qwen: QwenProcessReward, outcome: OutcomeRe
     assert outcome.reward([bad, good]) == pytest.approx(softmax)
 
 
-@settings(deadline=None, derandomize=True)
 @given(VALUES)
 def test_one_value_becomes_a_reward_by_the_logistic_function(
     skywork: SkyworkProcessReward, outcome: OutcomeReward, value: float
@@ -172,7 +168,6 @@ def test_outputs_of_another_family_are_no_reward(
         family.reward(outputs)
 
 
-@settings(deadline=None, derandomize=True)
 @given(EVERY_VALUE)
 def test_every_value_has_a_reward_from_0_to_1(value: float) -> None:
     """Nothing overflows, and a value and its opposite share 1."""
@@ -180,7 +175,6 @@ def test_every_value_has_a_reward_from_0_to_1(value: float) -> None:
     assert logistic(-value) == pytest.approx(1 - logistic(value), abs=ROUNDING)
 
 
-@settings(deadline=None, derandomize=True)
 @given(EVERY_VALUE, EVERY_VALUE)
 def test_a_larger_value_never_has_a_smaller_reward(one: float, other: float) -> None:
     """Or it would turn the model's order around."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gsi.algorithm.params import Likelihood
@@ -155,7 +155,6 @@ def test_a_job_that_fits_passes() -> None:
     Limits(511, frozenset({SAMPLING}), 0.9).check(JobParams(temperature=0.9))
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.floats(0.01, 10), st.floats(0.01, 1), st.sampled_from(Likelihood))
 def test_engines_that_are_set_to_no_temperature_take_every_one(
     temperature: float, top_p: float, likelihood: Likelihood
@@ -164,7 +163,6 @@ def test_engines_that_are_set_to_no_temperature_take_every_one(
     Limits(511, BOTH, None).check(JobParams(temperature=temperature, top_p=top_p, likelihood=likelihood))
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.floats(0.01, 10), st.floats(0.01, 1))
 def test_the_bare_models_likelihood_fits_every_temperature_and_nucleus(temperature: float, top_p: float) -> None:
     """It does not depend on how the tokens were sampled."""

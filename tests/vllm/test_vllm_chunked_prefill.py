@@ -30,7 +30,7 @@ async def engine() -> AsyncIterator[VllmEngine]:
     engine.close()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=strategies.data())
 async def test_a_score_is_that_of_a_plain_forward_pass_whatever_the_chunks(
     engine: VllmEngine, data: strategies.DataObject

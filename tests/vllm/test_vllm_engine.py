@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from prometheus_client import REGISTRY
 
+from gsi.algorithm.candidates import FinishReason
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.engines.base import EngineSettings
 from gsi.engines.registry import load_language_engine
@@ -89,6 +90,19 @@ async def test_garbage_is_known_as_such(values: list[float], of: list[int], what
     assert sound_sum(values, of, [5, 6]) is None
     assert sound_sum(values[:1], of[:1], [5, 6]) is None
     assert sound_sum([-0.5, -1.0], [5, 6], [5, 6]) == -1.5
+
+
+async def test_a_delimiter_of_two_tokens_ends_a_step(engine: VllmEngine) -> None:
+    """Real tokenizers write it as one token or as two newlines: here vLLM may write newlines and one letter only."""
+    newline, letter = engine._tokenizer.encode("\n")[-1], engine._tokenizer.encode("S")[-1]
+    params = engine._sampling_params(law(engine, temperature=2.0), max_tokens=200)
+    params.allowed_token_ids = [newline, letter]
+    prefix = engine.render(MESSAGES)
+    candidates = [await engine._candidate(prefix, params, seed, 0) for seed in range(8)]
+    assert {candidate.finish_reason for candidate in candidates} == {FinishReason.DELIMITER}
+    for candidate in candidates:
+        assert candidate.token_ids[-2:] == (newline, newline)
+        assert candidate.text.index("\n\n") == len(candidate.text) - 2
 
 
 async def test_scoring_costs_no_context_that_was_read_before(engine: VllmEngine) -> None:
