@@ -1,0 +1,72 @@
+"""Does it shorten a step that the target scores before it writes? ``.venv-vllm/bin/python -m benchmarks.priority``.
+
+Eight GSI jobs side by side, and a target that has room for eight requests at once; each scheduling policy twice, in both
+orders. The *trained* models of ``benchmarks.step``: the same seeds give the same steps under both policies.
+"""
+
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.step import TRAINED, made_models
+from gsi.algorithm.candidates import Outcome
+from gsi.client.demo import held_out_problems
+from gsi.client.local_stack import local_stack
+from gsi.client.sdk import Client
+from gsi.jobs.store import JobRecord
+
+NUM_JOBS, NUM_PROBLEMS, N = 8, 24, 8
+ORDER = ("fcfs", "priority", "priority", "fcfs")
+SKIPPED_PROBLEMS = 24  # those of the demo
+
+
+async def run(policy: str, models: Path, folder: Path) -> dict[str, Any]:
+    """Return seconds of all problems, and the mean of a step, of accepted and of resampled ones apart."""
+    settings = {
+        "GSI_TARGET_ENGINE_ARGS": f"--max-num-seqs {NUM_JOBS} --scheduling-policy {policy}",
+        "GSI_COORDINATOR_MAX_JOBS": str(NUM_JOBS),
+    }
+    stack = local_stack(folder, lambda *_: None, models=models, engine="vllm", settings=settings)
+    async with stack as running, Client(running.redis_url) as client:
+        await answered(client, 2)  # warms up
+        started = time.perf_counter()
+        records = await answered(client, NUM_PROBLEMS)
+        seconds = time.perf_counter() - started
+    steps = [step for record in records for step in record.steps]
+    accepted = [step.seconds for step in steps if step.step.outcome is Outcome.ACCEPTED]
+    resampled = [step.seconds for step in steps if step.step.outcome is Outcome.RESAMPLED]
+    return {
+        "policy": policy,
+        "seconds": seconds,
+        "steps": len(steps),
+        "seconds_per_step": statistics.fmean([*accepted, *resampled]),
+        "seconds_per_accepted_step": statistics.fmean(accepted),
+        "seconds_per_resampled_step": statistics.fmean(resampled),
+    }
+
+
+async def answered(client: Client, num_problems: int) -> list[JobRecord]:
+    problems = held_out_problems(num_problems, skip=SKIPPED_PROBLEMS)
+    ids = [
+        await client.submit({"prompt": problem["prompt"], "params": {"n": N, "seed": seed}})
+        for seed, problem in enumerate(problems)
+    ]
+    return list(await asyncio.gather(*(client.wait(job_id) for job_id in ids)))
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="gsi-bench-") as name:
+        models = Path(name) / "models"
+        made_models(TRAINED, models)
+        for number, policy in enumerate(ORDER):
+            folder = Path(name) / str(number)
+            folder.mkdir()
+            print(json.dumps(await run(policy, models, folder)), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
