@@ -1,7 +1,7 @@
 """Does it shorten a step that the target scores before it writes? ``.venv-vllm/bin/python -m benchmarks.priority``.
 
-Eight GSI jobs side by side, and a target that has room for eight requests at once; each scheduling policy twice, in both
-orders. The *trained* models of ``benchmarks.step``: the same seeds give the same steps under both policies.
+Eight GSI jobs side by side, and a target that has room for eight requests at once; each scheduling policy twice, in
+both orders. The *trained* models of ``benchmarks.step``: the same seeds give the same steps under both policies.
 """
 
 import asyncio
