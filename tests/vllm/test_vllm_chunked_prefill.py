@@ -14,7 +14,7 @@ from gsi.engines.base import EngineSettings
 from gsi.engines.registry import load_language_engine
 from gsi.engines.vllm_engine import ScoringPath, VllmEngine
 from tests.conftest import MODELS
-from tests.engines.contract import TOLERANCE, law, reference_log_likelihood, scored, scoring_requests
+from tests.engines.contract import check_scores, law, reference_log_likelihood, scored, scoring_requests
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnings("ignore")]
 
@@ -39,5 +39,4 @@ async def test_a_score_is_that_of_a_plain_forward_pass_whatever_the_chunks(
     prefix, candidates = data.draw(scoring_requests(engine.info.vocabulary_size))
     expected = [reference_log_likelihood(prefix, candidate.token_ids, law(engine)) for candidate in candidates]
     for _ in range(data.draw(strategies.integers(1, 2))):
-        got = await scored(engine, candidates, law(engine), prefix)
-        assert got == pytest.approx(expected, abs=TOLERANCE)
+        check_scores(await scored(engine, candidates, law(engine), prefix), expected, candidates)
