@@ -3,6 +3,7 @@
 ``make test`` has no vLLM and does not collect them; ``.ci/run`` runs both.
 """
 
+import importlib
 import importlib.util
 import warnings
 
@@ -15,4 +16,4 @@ if importlib.util.find_spec("vllm"):
     prepare_import()
     with warnings.catch_warnings():  # vLLM's and torch's own deprecations are not ours to raise
         warnings.simplefilter("ignore")
-        import gsi.engines.vllm_reward  # noqa: F401
+        importlib.import_module("gsi.engines.vllm_reward")
