@@ -100,10 +100,10 @@ async def start(exits: AsyncExitStack, paths: Mapping[str, Path]) -> dict[str, W
     import vllm
     from vllm.config import PoolerConfig
 
-    from gsi.engines.vllm_core_engine import Ours, VllmCore
+    from gsi.engines.vllm_core_engine import VllmCore
 
     stock_pooling = {"runner": "pooling", "pooler_config": PoolerConfig(pooling_type="STEP", step_tag_id=mark)}
-    stock = exits.enter_context(closing(await VllmCore.start(settings["prm"], Ours(stock_pooling))))
+    stock = exits.enter_context(closing(await VllmCore.start(settings["prm"], stock_pooling)))
 
     async def score(context: Tokens, candidates: Sequence[Tokens]) -> list[float]:
         async def arriving() -> AsyncGenerator[list[ReceivedTokens], None]:
@@ -116,7 +116,8 @@ async def start(exits: AsyncExitStack, paths: Mapping[str, Path]) -> dict[str, W
     async def score_by_default(context: Tokens, candidate: Tokens) -> float:
         params = vllm.SamplingParams(max_tokens=1, prompt_logprobs=0)
         output = await target.core.generate(context + candidate, params, 0)
-        return sum(row[token].logprob for row, token in zip(output.prompt_logprobs[-32:], candidate, strict=True))
+        rows = output.prompt_logprobs[-len(candidate) :]
+        return sum(row[token].logprob for row, token in zip(rows, candidate, strict=True))
 
     async def read(context: Tokens, candidate: Tokens) -> float:
         params = vllm.SamplingParams(max_tokens=1, temperature=0.0, detokenize=False)

@@ -8,9 +8,8 @@ import asyncio
 import importlib.metadata
 import itertools
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from vllm import AsyncEngineArgs, PoolingParams, SamplingParams
@@ -48,24 +47,19 @@ class _Parser(FlexibleArgumentParser):
         raise MisconfiguredError(f"engine_args: {message}; allowed: the options of `vllm serve` for the engine")
 
 
-@dataclass(frozen=True, slots=True)
-class Ours:
-    """Engine arguments of one kind of engine: ``defaults`` may be overridden by engine_args, ``fixed`` may not."""
+def engine_args(settings: EngineSettings, fixed: Mapping[str, Any]) -> AsyncEngineArgs:
+    """Read the settings with vLLM's own argument class; ``fixed`` are arguments that they may not change.
 
-    fixed: Mapping[str, Any]
-    defaults: Sequence[str] = ()
-
-
-def engine_args(settings: EngineSettings, ours: Ours) -> AsyncEngineArgs:
-    """Read the settings with vLLM's own argument class. Raises MisconfiguredError that names the argument at fault."""
-    defaults = ["--model", settings.model, "--dtype", settings.dtype, "--scheduling-policy", "priority", *ours.defaults]
+    Raises MisconfiguredError that names the argument at fault.
+    """
+    defaults = ["--model", settings.model, "--dtype", settings.dtype, "--scheduling-policy", "priority"]
     if settings.revision is not None:
         defaults += ["--revision", settings.revision]
     if current_platform.is_cpu():
         defaults += _CPU_ARGS
     given = AsyncEngineArgs.add_cli_args(_Parser()).parse_args([*defaults, *shlex.split(settings.engine_args)])
     args = AsyncEngineArgs.from_cli_args(given)
-    for name, value in ours.fixed.items():
+    for name, value in fixed.items():
         if isinstance(value, dict):
             setattr(args, name, {**(getattr(args, name) or {}), **value})
             continue
@@ -85,15 +79,15 @@ class VllmCore:
         self._numbers = itertools.count()
 
     @classmethod
-    async def start(cls, settings: EngineSettings, ours: Ours) -> "VllmCore":
-        """Start the engine's process and load the model; minutes for a large one."""
-        return await asyncio.to_thread(cls._start, settings, ours)
+    async def start(cls, settings: EngineSettings, fixed: Mapping[str, Any]) -> "VllmCore":
+        """Start the engine's process and load the model; minutes for a large one. ``fixed``: see ``engine_args``."""
+        return await asyncio.to_thread(cls._start, settings, fixed)
 
     @classmethod
-    def _start(cls, settings: EngineSettings, ours: Ours) -> "VllmCore":
+    def _start(cls, settings: EngineSettings, fixed: Mapping[str, Any]) -> "VllmCore":
         if current_platform.is_cpu():
             prepare_cpu(settings.num_threads)
-        config = engine_args(settings, ours).create_engine_config()
+        config = engine_args(settings, fixed).create_engine_config()
         kind = "SuffixAsyncScheduler" if config.scheduler_config.async_scheduling else "SuffixScheduler"
         config.scheduler_config.scheduler_cls = f"{SCHEDULERS}.{kind}"
         backlog = Backlog()
@@ -121,20 +115,12 @@ class VllmCore:
     async def generate(self, token_ids: Sequence[int], params: SamplingParams, priority: int) -> RequestOutput:
         """Return the finished request. Cancelling it stops the engine's work on it."""
         prompt = tokens_input(list(token_ids))
-        with self._translated():
-            async for output in self._llm.generate(prompt, params, self._new_id(), priority=priority):
-                if output.finished:
-                    return output
-        raise RetryableError("the engine gave no answer")
+        return await self._finished(self._llm.generate(prompt, params, self._new_id(), priority=priority))
 
     async def encode(self, token_ids: Sequence[int], params: PoolingParams) -> PoolingRequestOutput:
         """Return the pooled outputs of a prompt. Cancelling it stops the engine's work on it."""
         prompt = tokens_input(list(token_ids))
-        with self._translated():
-            async for output in self._llm.encode(prompt, params, self._new_id()):
-                if output.finished:
-                    return output
-        raise RetryableError("the engine gave no answer")
+        return await self._finished(self._llm.encode(prompt, params, self._new_id()))
 
     async def ask_workers(self, method: str, *args: Any) -> list[Any]:
         """Call a method of every worker; return what each answers."""
@@ -153,6 +139,14 @@ class VllmCore:
 
     def _new_id(self) -> str:
         return str(next(self._numbers))
+
+    async def _finished(self, outputs: AsyncIterable[Any]) -> Any:
+        """Return the last output of a request."""
+        with self._translated():
+            async for output in outputs:
+                if output.finished:
+                    return output
+        raise RetryableError("the engine gave no answer")
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -25,7 +25,7 @@ from gsi.engines.boundaries import ending
 from gsi.engines.concurrency import as_finished, once_each, together
 from gsi.engines.inside_vllm.scheduler import SUFFIX_TOKENS
 from gsi.engines.tokenizer_engine import Tokenizer
-from gsi.engines.vllm_core_engine import PROPOSAL_PRIORITY, SCORING_PRIORITY, Ours, VllmCore
+from gsi.engines.vllm_core_engine import PROPOSAL_PRIORITY, SCORING_PRIORITY, VllmCore
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError
 
 log = structlog.get_logger()
@@ -66,7 +66,7 @@ class VllmEngine:
     async def load(cls, settings: EngineSettings) -> "VllmEngine":
         """Start the engine, fix its temperature, and find out how it can score."""
         tokenizer = await asyncio.to_thread(Tokenizer, settings.model, settings.revision)
-        core = await VllmCore.start(settings, Ours(_fixed_arguments(settings.likelihood)))
+        core = await VllmCore.start(settings, _fixed_arguments(settings.likelihood))
         try:
             if settings.likelihood is Likelihood.SAMPLING:
                 await _temper(core, settings.temperature)

@@ -17,7 +17,7 @@ from gsi.engines.base import EngineSettings, ModelInfo, check_length
 from gsi.engines.concurrency import as_finished, once_each
 from gsi.engines.reward_families import OutcomeReward, QwenProcessReward, RewardFamily, SkyworkProcessReward
 from gsi.engines.tokenizer_engine import Tokenizer
-from gsi.engines.vllm_core_engine import Ours, VllmCore
+from gsi.engines.vllm_core_engine import VllmCore
 from gsi.engines.vllm_engine import vllm_model_info
 from gsi.errors import InternalError
 
@@ -68,7 +68,7 @@ class VllmRewardEngine:
         tokenizer = await asyncio.to_thread(Tokenizer, settings.model, settings.revision)
         config, _ = PretrainedConfig.get_config_dict(settings.model, revision=settings.revision)
         chosen = plan(next(iter(config.get("architectures") or ["none"])), tokenizer, settings.model)
-        core = await VllmCore.start(settings, Ours({**FIXED, **chosen.arguments}))
+        core = await VllmCore.start(settings, {**FIXED, **chosen.arguments})
         return cls(core, vllm_model_info(settings, core, tokenizer), chosen)
 
     async def died(self) -> str:

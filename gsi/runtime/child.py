@@ -18,10 +18,15 @@ def child_command(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "gsi.runtime.child", *command]
 
 
+def end_with_parent(signum: signal.Signals) -> None:
+    """Ask the kernel to send this process a signal when the one that started it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum)
+
+
 def main() -> None:
     parent = os.getppid()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent(signal.SIGTERM)
     if os.getppid() != parent:  # it died before the request was made
         sys.exit(1)
     os.execvp(sys.argv[1], sys.argv[1:])

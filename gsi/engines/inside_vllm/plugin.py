@@ -4,21 +4,18 @@ Registering in the front end alone would not reach the engine's process. Nothing
 not import: it calls this for every program on the machine that uses vLLM.
 """
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
 
 from gsi.engines.vllm_environment import OURS
+from gsi.runtime.child import end_with_parent
 
 _HERE = "gsi.engines.inside_vllm.reward_models"
 REWARD_CLASSES = {
     "GsiQwen2LastStepReward": f"{_HERE}:Qwen2LastStepReward",
     "GsiSkyworkLastStepReward": f"{_HERE}:SkyworkLastStepReward",
 }
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def register() -> None:
@@ -29,10 +26,4 @@ def register() -> None:
         if name not in ModelRegistry.get_supported_archs():
             ModelRegistry.register_model(name, path)
     if OURS in os.environ and multiprocessing.parent_process() is not None:
-        _end_with_parent()
-
-
-def _end_with_parent() -> None:
-    """Ask the kernel to end this process with the one that started it: a killed service would leave a full GPU."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        end_with_parent(signal.SIGKILL)  # a killed service would leave a full GPU

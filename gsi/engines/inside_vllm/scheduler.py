@@ -26,12 +26,8 @@ def suffix_tokens(request: Request) -> int | None:
     return value
 
 
-class _SuffixScoring:
-    """Mixed into both of vLLM's schedulers."""
-
-    kv_cache_manager: Any
-    hash_block_size: int
-    requests: dict[str, Request]
+class SuffixScheduler(Scheduler):
+    """For engines without asynchronous scheduling: those on a CPU."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -62,9 +58,7 @@ class _SuffixScoring:
             num_suffix = suffix_tokens(request) if request is not None else None
             if rows is not None and num_suffix is not None:
                 scored[request_id] = last_rows(rows, num_suffix)
-        answers: dict[int, EngineCoreOutputs] = super().update_from_output(  # type: ignore[misc]
-            scheduler_output, model_runner_output
-        )
+        answers: dict[int, EngineCoreOutputs] = super().update_from_output(scheduler_output, model_runner_output)
         return answers
 
 
@@ -77,9 +71,5 @@ def last_rows(rows: LogprobsTensors, count: int) -> LogprobsTensors:
     return LogprobsTensors(last(rows.logprob_token_ids), last(rows.logprobs), last(rows.selected_token_ranks))
 
 
-class SuffixScheduler(_SuffixScoring, Scheduler):
-    """For engines without asynchronous scheduling: those on a CPU."""
-
-
-class SuffixAsyncScheduler(_SuffixScoring, AsyncScheduler):
-    """For engines with asynchronous scheduling: those on GPUs."""
+class SuffixAsyncScheduler(SuffixScheduler, AsyncScheduler):
+    """For engines with asynchronous scheduling, those on GPUs: the same on top of vLLM's other scheduler."""
