@@ -27,7 +27,10 @@ class ModelInfo:
     likelihoods: tuple[Likelihood, ...]
     engine: str
     engine_version: str
-    temperature: float | None = None  # the only one that likelihood "sampling" can have; None: any
+    temperature: float | None = None  # the only one above 0 that likelihood "sampling" can have; None: any
+    num_parameters: int | None = None  # all of the model's, tied ones counted once; None: unknown
+    has_bounded_rewards: bool = True  # of a PRM: rewards lie in [0, 1]; False: any real number
+    num_speculative_tokens: int = 0  # written ahead of the model by the engine itself; 0: none
 
 
 @dataclass(frozen=True, slots=True)

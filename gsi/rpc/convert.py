@@ -142,6 +142,9 @@ def info_to_proto(info: ModelInfo) -> candidates_pb2.ModelInfo:
         engine=info.engine,
         engine_version=info.engine_version,
         temperature=info.temperature or 0.0,
+        num_parameters=info.num_parameters or 0,
+        has_bounded_rewards=info.has_bounded_rewards,
+        num_speculative_tokens=info.num_speculative_tokens,
     )
 
 
@@ -158,4 +161,7 @@ def info_from_proto(message: candidates_pb2.ModelInfo) -> ModelInfo:
         engine=message.engine,
         engine_version=message.engine_version,
         temperature=message.temperature or None,
+        num_parameters=message.num_parameters or None,
+        has_bounded_rewards=message.has_bounded_rewards,
+        num_speculative_tokens=message.num_speculative_tokens,
     )

@@ -74,6 +74,7 @@ class SamplingParams(_message.Message):
     MAX_STEP_TOKENS_FIELD_NUMBER: _builtins.int
     LIKELIHOOD_FIELD_NUMBER: _builtins.int
     temperature: _builtins.float
+    """0 is greedy decoding: the likeliest token, with log_likelihood 0 under LIKELIHOOD_SAMPLING. Score refuses that pair."""
     top_p: _builtins.float
     max_step_tokens: _builtins.int
     """Tokens of one candidate, at most."""
@@ -268,6 +269,9 @@ class ModelInfo(_message.Message):
     ENGINE_FIELD_NUMBER: _builtins.int
     ENGINE_VERSION_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
+    NUM_PARAMETERS_FIELD_NUMBER: _builtins.int
+    HAS_BOUNDED_REWARDS_FIELD_NUMBER: _builtins.int
+    NUM_SPECULATIVE_TOKENS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name or path of the checkpoint."""
     revision: _builtins.str
@@ -280,7 +284,13 @@ class ModelInfo(_message.Message):
     engine: _builtins.str
     engine_version: _builtins.str
     temperature: _builtins.float
-    """The only temperature that LIKELIHOOD_SAMPLING can have; 0: any."""
+    """The only temperature above 0 that LIKELIHOOD_SAMPLING can have; 0: any."""
+    num_parameters: _builtins.int
+    """All of the loaded model, tied ones counted once: what an estimate of FLOPs needs; 0: unknown."""
+    has_bounded_rewards: _builtins.bool
+    """Whether rewards lie in [0, 1]; false: any real number, as from an outcome model. Of a PRM; means nothing elsewhere."""
+    num_speculative_tokens: _builtins.int
+    """Tokens that the engine itself writes ahead of the model at a time (speculative decoding); 0: none."""
     @_builtins.property
     def eos_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -305,10 +315,13 @@ class ModelInfo(_message.Message):
         engine: _builtins.str = ...,
         engine_version: _builtins.str = ...,
         temperature: _builtins.float = ...,
+        num_parameters: _builtins.int = ...,
+        has_bounded_rewards: _builtins.bool = ...,
+        num_speculative_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "engine_version", b"engine_version", "eos_token_ids", b"eos_token_ids", "likelihoods", b"likelihoods", "max_length", b"max_length", "model", b"model", "revision", b"revision", "step_delimiter_token_ids", b"step_delimiter_token_ids", "temperature", b"temperature", "tokenizer_fingerprint", b"tokenizer_fingerprint", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "engine_version", b"engine_version", "eos_token_ids", b"eos_token_ids", "has_bounded_rewards", b"has_bounded_rewards", "likelihoods", b"likelihoods", "max_length", b"max_length", "model", b"model", "num_parameters", b"num_parameters", "num_speculative_tokens", b"num_speculative_tokens", "revision", b"revision", "step_delimiter_token_ids", b"step_delimiter_token_ids", "temperature", b"temperature", "tokenizer_fingerprint", b"tokenizer_fingerprint", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
