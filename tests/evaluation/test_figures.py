@@ -1,0 +1,361 @@
+"""Every figure, on records whose figures can be computed by hand; the intervals against scipy."""
+
+import math
+import statistics
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from gsi.algorithm.candidates import Outcome, Source
+from gsi.evaluation.figures import (
+    Estimate,
+    Row,
+    comparisons,
+    disagreements,
+    failures,
+    find,
+    flops,
+    is_by_draft_alone,
+    mean,
+    models,
+    paired,
+    ratio,
+    rows,
+    tokens,
+)
+from gsi.evaluation.records import RecordedJob, RecordedModel, RecordedStep
+from gsi.jobs.state import JobState
+from tests.evaluation.made_records import (
+    MODELS,
+    accepted_step,
+    candidate,
+    evaluation,
+    job,
+    proposal,
+    resampled_step,
+    step,
+)
+
+TARGET_LABEL = "soft-best-of-n:target"
+
+
+def only_row(*jobs: RecordedJob) -> Row:
+    (row,) = rows(evaluation(), jobs)
+    return row
+
+
+def graded(label: str, rights: dict[str, list[bool]], n: int = 4) -> list[RecordedJob]:
+    """Return jobs that were right or wrong: for each problem, one value for each seed."""
+    return [
+        job(problem, label=label, n=n, seed=seed, is_correct=right)
+        for problem, of_seeds in rights.items()
+        for seed, right in enumerate(of_seeds)
+    ]
+
+
+def test_rows_come_as_the_evaluation_names_them() -> None:
+    """Labels as asked for, then those that were not; n ascending."""
+    jobs = [job(label=label, n=n) for label, n in (("b", 16), ("z", 1), ("a", 4), ("b", 4), ("y", 1))]
+    found = [(row.label, row.n) for row in rows(evaluation(["b", "a", "never ran"]), jobs)]
+    assert found == [("b", 4), ("b", 16), ("a", 4), ("y", 1), ("z", 1)]
+
+
+def test_no_jobs_no_rows() -> None:
+    """Before the first job is done there is nothing to show, and no error."""
+    assert rows(evaluation(), []) == []
+
+
+def test_accuracy_averages_a_problems_seeds_first() -> None:
+    """Two problems with 1 and 1/2 right: 3/4, with the interval of these two numbers, not of four."""
+    row = only_row(*graded("gsi", {"p0": [True, True], "p1": [True, False]}))
+    assert (row.problems, row.seeds, row.jobs) == (2, 2, 4)
+    assert row.accuracy_by_problem == {"p0": 1.0, "p1": 0.5}
+    assert row.accuracy.value == 0.75
+    low, high = stats.t.interval(0.95, 1, loc=0.75, scale=stats.sem([1.0, 0.5]))
+    assert row.accuracy.half_width == pytest.approx((high - low) / 2)
+
+
+def test_accuracy_over_seeds() -> None:
+    """Three seeds with 2/2, 1/2 and 1/2 right: their mean, their standard deviation and their t-interval."""
+    row = only_row(*graded("gsi", {"p0": [True, True, False], "p1": [True, False, True]}))
+    of_seeds = [1.0, 0.5, 0.5]
+    assert row.accuracy_over_seeds.value == pytest.approx(2 / 3)
+    assert row.seeds_standard_deviation == pytest.approx(statistics.stdev(of_seeds))
+    low, high = stats.t.interval(0.95, 2, loc=2 / 3, scale=stats.sem(of_seeds))
+    assert row.accuracy_over_seeds.half_width == pytest.approx((high - low) / 2)
+
+
+def test_one_observation_has_no_interval() -> None:
+    """One problem and one seed say nothing about others."""
+    row = only_row(job(steps=[accepted_step()]))
+    assert row.accuracy == Estimate(1.0, None)
+    assert row.accuracy_over_seeds.half_width is None
+    assert row.seeds_standard_deviation is None
+    assert row.acceptance_rate == Estimate(1.0, None)
+
+
+def test_the_strict_grader_has_its_own_accuracy() -> None:
+    """One of two answers is right only by the lenient grader."""
+    row = only_row(job("p0", is_correct_strict=False), job("p1"))
+    assert (row.accuracy.value, row.strict_accuracy.value) == (1.0, 0.5)
+
+
+def test_acceptance_is_a_share_of_steps() -> None:
+    """One of 4 and 2 of 2 steps: 3 of 6, not the mean of 1/4 and 1."""
+    some = [accepted_step(), *[resampled_step()] * 3]
+    row = only_row(job("p0", steps=some), job("p1", steps=[accepted_step()] * 2))
+    assert row.acceptance_rate is not None
+    assert row.acceptance_rate.value == 0.5
+    assert row.steps_per_problem == 3
+    # residuals (1 - 0.5 * 4) / 3 and (2 - 0.5 * 2) / 3; the standard error of their mean is 1/3
+    assert row.acceptance_rate.half_width == pytest.approx(stats.t.ppf(0.975, 1) / 3)
+
+
+@pytest.mark.parametrize("label", ["soft-best-of-n:draft", "beam-search", "majority-vote"])
+def test_methods_that_cannot_reject_have_no_acceptance(label: str) -> None:
+    """They accept every step, which is no finding."""
+    assert only_row(job(label=label, steps=[accepted_step()])).acceptance_rate is None
+
+
+def test_no_steps_no_acceptance() -> None:
+    """A row all of whose jobs failed before the first step is still a row."""
+    row = only_row(job(state=JobState.FAILED, is_correct=False, models={}))
+    assert row.acceptance_rate is None
+    assert (row.steps_per_problem, row.flops_per_problem) == (0, 0)
+    assert row.timings is not None
+    assert row.timings.seconds_per_step is None
+
+
+@given(st.lists(st.floats(-10, 10), min_size=2, max_size=30))
+def test_an_interval_is_scipys(values: list[float]) -> None:
+    """The half width is that of scipy's t-interval of the mean."""
+    half_width = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    estimate = mean(values)
+    assert estimate.value == pytest.approx(statistics.mean(values), abs=1e-12)
+    assert estimate.half_width == pytest.approx(half_width, abs=1e-9)
+
+
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=30))
+def test_a_ratio_of_equal_wholes_is_a_mean(parts: list[int]) -> None:
+    """If every problem has 5 steps, the ratio and its interval are those of the problems' shares."""
+    of_ratio, of_mean = ratio(parts, [5] * len(parts)), mean([part / 5 for part in parts])
+    assert of_ratio.value == pytest.approx(of_mean.value)
+    assert of_ratio.half_width == pytest.approx(of_mean.half_width, abs=1e-12)
+
+
+def branching_step(candidates_rated: bool = True) -> RecordedStep:
+    """Return a round of a method that keeps two trajectories: a proposal of two candidates from each."""
+    reward = 0.5 if candidates_rated else None
+    proposals = [proposal(Source.TARGET, *[candidate(3, reward=reward)] * 2, parent=p, selected=None) for p in (0, 1)]
+    return step(*proposals, source=Source.TARGET)
+
+
+@pytest.mark.parametrize(
+    ("made", "counts"),
+    [
+        pytest.param(accepted_step(num_tokens=5), (5, 0, 5, 5), id="accepted"),
+        pytest.param(resampled_step(num_tokens=5), (5, 5, 5, 10), id="resampled: the replacement is rated too"),
+        pytest.param(branching_step(), (0, 12, 0, 12), id="two parents, two candidates of 3 tokens each"),
+        pytest.param(branching_step(candidates_rated=False), (0, 12, 0, 0), id="majority vote: no rewards"),
+        pytest.param(
+            step(proposal(Source.DRAFT, candidate(2, reward=0.1), candidate(3, reward=0.9), selected=1)),
+            (5, 0, 0, 5),
+            id="the draft alone: the discarded candidate counts, nothing is scored",
+        ),
+        pytest.param(
+            step(proposal(Source.DRAFT, candidate(2, reward=math.nan, log_likelihood_target=-math.inf))),
+            (2, 0, 2, 2),
+            id="a value that is not finite was computed all the same",
+        ),
+    ],
+)
+def test_tokens_by_role(made: RecordedStep, counts: tuple[int, int, int, int]) -> None:
+    """Draft written, target written, target scored, PRM rated."""
+    found = tokens(job(steps=[made]))
+    assert (found.draft_written, found.target_written, found.target_scored, found.prm_rated) == counts
+
+
+def test_tokens_are_means_over_jobs() -> None:
+    """Jobs of 2 and 4 draft tokens: 3 a problem."""
+    row = only_row(job("p0", steps=[accepted_step(num_tokens=2)]), job("p1", steps=[accepted_step(num_tokens=4)]))
+    assert row.tokens_per_problem.draft_written == 3
+
+
+def test_flops_count_all_three_models() -> None:
+    """2 N a token: draft 10 parameters, target 100, PRM 50; one resampled step of 5 tokens a candidate."""
+    made = job(steps=[resampled_step(num_tokens=5)])
+    assert flops(made) == 2 * 10 * 5 + 2 * 100 * (5 + 5) + 2 * 50 * 10
+    assert only_row(made).flops_per_problem == flops(made)
+
+
+@pytest.mark.parametrize(
+    "unknown", [{}, MODELS | {"prm": RecordedModel(model="hidden")}], ids=["no model", "no number"]
+)
+def test_flops_are_unknown_if_a_model_is(unknown: dict[str, RecordedModel]) -> None:
+    """A PRM of unknown size that rated something makes the sum unknown, of one job and of its row."""
+    made = job(steps=[accepted_step()], models=unknown)
+    assert flops(made) is None
+    assert only_row(made, job("p1", steps=[accepted_step()])).flops_per_problem is None
+
+
+def test_a_model_that_did_nothing_need_not_be_known() -> None:
+    """Majority vote with the target has no use for the others."""
+    made = job(steps=[branching_step(candidates_rated=False)], models={"target": MODELS["target"]})
+    assert flops(made) == 2 * 100 * 12
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"steps": [accepted_step(), accepted_step()]}, True),
+        ({"steps": [accepted_step(), resampled_step()]}, False),
+        ({"steps": []}, False),
+        ({"steps": [accepted_step()], "state": JobState.FAILED}, False),
+    ],
+)
+def test_by_the_draft_alone(fields: dict[str, Any], expected: bool) -> None:
+    """Every kept step is the draft's, there is one, and the job came to its end."""
+    assert is_by_draft_alone(job(**fields)) is expected
+
+
+def test_shares_by_the_draft_alone() -> None:
+    """Of four answers two are the draft's alone, one of these correct."""
+    row = only_row(
+        job("p0", steps=[accepted_step()]),
+        job("p1", steps=[accepted_step()], is_correct=False),
+        job("p2", steps=[resampled_step()]),
+        job("p3", steps=[accepted_step(), resampled_step()]),
+    )
+    assert (row.share_draft_alone, row.share_draft_alone_correct) == (0.5, 0.25)
+
+
+def test_timings_can_be_taken_away() -> None:
+    """Rows of an evaluation that was stopped and continued differ in their timings and in nothing else."""
+    quick = only_row(job(steps=[accepted_step()]))
+    slow = only_row(
+        job(
+            steps=[step(*accepted_step().proposals, reward=0.9, seconds=9.0)],
+            started_at=0.0,
+            finished_at=900.0,
+        )
+    )
+    assert quick.timings is not None
+    assert (quick.timings.seconds_per_step, quick.timings.seconds_per_problem) == (0.5, 2.0)
+    assert quick != slow
+    assert quick.without_timings() == slow.without_timings()
+
+
+def test_a_job_without_times_has_no_seconds() -> None:
+    """Times that were not recorded are not taken for 0."""
+    row = only_row(job("p0", started_at=None), job("p1", finished_at=105.0))
+    assert row.timings is not None
+    assert row.timings.seconds_per_problem == 5.0
+
+
+def test_states_and_stop_reasons_are_counted() -> None:
+    """A failed job is a failure, has no stop reason, and counts as a wrong answer."""
+    failed = job("p2", state=JobState.FAILED, stop_reason=None, is_correct=False, error="prompt: too long")
+    row = only_row(job("p0"), job("p1", stop_reason="EOS"), failed)
+    assert row.states == {"FAILED": 1, "SUCCEEDED": 2}
+    assert row.stop_reasons == {"ANSWER": 1, "EOS": 1}
+    assert row.failures == 1
+    assert row.accuracy.value == pytest.approx(2 / 3)
+    (failure,) = failures(evaluation(), [job("p0"), failed])
+    assert (failure.problem, failure.state, failure.error) == ("p2", "FAILED", "prompt: too long")
+
+
+def test_shared_parameters() -> None:
+    """Each job has a seed of its own, even where there is one job; beta is the row's."""
+    row = only_row(job("p0", params={"seed": 1}), job("p1", params={"seed": 2, "extra": 0}))
+    assert row.params == {"method": "gsi", "n": 4, "beta": 20.0}
+    assert "seed" not in only_row(job(params={"seed": 1})).params
+
+
+def test_paired_differences() -> None:
+    """Differences 1, 1/2 and 0, problem by problem; their mean and interval."""
+    low = graded(TARGET_LABEL, {"p0": [False, False], "p1": [True, False], "p2": [True, True]})
+    high = graded("gsi", {"p0": [True, True], "p1": [True, True], "p2": [True, True]})
+    of_gsi, of_target = rows(evaluation(["gsi", TARGET_LABEL]), [*low, *high])
+    difference = paired(of_gsi, of_target)
+    assert difference == mean([1.0, 0.5, 0.0])
+    (comparison,) = comparisons([of_gsi, of_target])
+    assert (comparison.label, comparison.reference, comparison.problems) == ("gsi", TARGET_LABEL, 3)
+    assert comparison.difference == difference
+
+
+def test_a_pair_needs_the_same_n_and_a_common_problem() -> None:
+    """Another n is another question; a problem that one row has not answered yet is left out."""
+    target = graded(TARGET_LABEL, {"p0": [True], "p1": [True]})
+    others = [*graded("gsi", {"p0": [True]}, n=16), *graded("rsd", {"p9": [True]}), *graded("beam", {"p1": [False]})]
+    found = comparisons(rows(evaluation(), [*target, *others]))
+    assert [(c.label, c.problems, c.difference.value) for c in found] == [("beam", 1, -1.0)]
+
+
+def test_find() -> None:
+    """A row is found by its label and n, or is not there."""
+    (row,) = found = rows(evaluation(), [job()])
+    assert find(found, "gsi", 4) is row
+    assert find(found, "gsi", 16) is None
+
+
+def test_disagreements() -> None:
+    """Jobs on which the graders differ, with both answers, in the order of the rows."""
+    jobs = [
+        job("p1", label="rsd", is_correct_strict=False, answer="7.0"),
+        job("p0", is_correct=False, is_correct_strict=True),
+        job("p2"),
+    ]
+    first, second = disagreements(evaluation(["gsi", "rsd"]), jobs)
+    assert (first.label, first.problem, first.is_correct, first.is_correct_strict) == ("gsi", "p0", False, True)
+    assert (second.label, second.n, second.seed, second.expected, second.answer) == ("rsd", 4, 0, "7", "7.0")
+
+
+def test_models_by_role() -> None:
+    """Each distinct model once, roles in their usual order."""
+    other = MODELS | {"draft": RecordedModel(model="a-new-draft")}
+    found = models([job(), job(models=other), job(models={})])
+    assert list(found) == ["draft", "target", "prm"]
+    assert {each.model for each in found["draft"]} == {"tiny-draft", "a-new-draft"}
+    assert found["prm"] == [MODELS["prm"]]
+
+
+steps = st.lists(st.sampled_from([accepted_step(num_tokens=3), resampled_step(), branching_step()]), max_size=4)
+jobs_of_all_kinds = st.lists(
+    st.builds(
+        job,
+        st.sampled_from(["p0", "p1", "p2"]),
+        label=st.sampled_from(["gsi", "rsd:binary=0.7", TARGET_LABEL]),
+        n=st.sampled_from([1, 4]),
+        seed=st.integers(0, 2),
+        is_correct=st.booleans(),
+        steps=steps,
+        finished_at=st.floats(101, 200),
+    ),
+    max_size=20,
+)
+
+
+@given(jobs_of_all_kinds, st.randoms())
+def test_the_order_of_jobs_changes_nothing(jobs: list[RecordedJob], random: Any) -> None:
+    """Jobs finish in any order; the figures are the same to the last bit."""
+    shuffled = random.sample(jobs, len(jobs))
+    conditions = evaluation(["gsi", "rsd:binary=0.7", TARGET_LABEL])
+    assert rows(conditions, shuffled) == rows(conditions, jobs)
+
+
+@given(jobs_of_all_kinds)
+def test_shares_are_shares(jobs: list[RecordedJob]) -> None:
+    """What is correct and the draft's alone is at most either of the two; steps are accepted in [0, 1]."""
+    for row in rows(evaluation(), jobs):
+        assert 0 <= row.share_draft_alone_correct <= row.share_draft_alone <= 1
+        assert row.acceptance_rate is None or 0 <= row.acceptance_rate.value <= 1
+        assert sum(row.states.values()) == row.jobs
+
+
+def test_resampled_steps_are_not_the_drafts() -> None:
+    """The builder of these tests says what its names promise."""
+    assert resampled_step().outcome is Outcome.RESAMPLED
+    assert resampled_step().source is Source.TARGET
