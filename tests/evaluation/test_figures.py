@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from gsi.algorithm.candidates import Outcome, Source
+from gsi.algorithm.candidates import Source
 from gsi.evaluation.figures import (
     Estimate,
     Row,
@@ -353,9 +353,3 @@ def test_shares_are_shares(jobs: list[RecordedJob]) -> None:
         assert 0 <= row.share_draft_alone_correct <= row.share_draft_alone <= 1
         assert row.acceptance_rate is None or 0 <= row.acceptance_rate.value <= 1
         assert sum(row.states.values()) == row.jobs
-
-
-def test_resampled_steps_are_not_the_drafts() -> None:
-    """The builder of these tests says what its names promise."""
-    assert resampled_step().outcome is Outcome.RESAMPLED
-    assert resampled_step().source is Source.TARGET
