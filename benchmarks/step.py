@@ -28,7 +28,7 @@ from rich.console import Console
 
 from benchmarks.models import inflated_model, num_parameters, random_model
 from benchmarks.report import machine, write_section
-from gsi.algorithm.candidates import Candidate, Message, Outcome, Prompt, Trajectory
+from gsi.algorithm.candidates import Candidate, Message, Outcome, Prompt, Source, Trajectory
 from gsi.algorithm.generate import generate
 from gsi.algorithm.params import Method, Params, SamplingParams, StopRules
 from gsi.algorithm.ports import CandidateBatches, Ports, ScoreBatches, TextBatches, TokenBatches
@@ -46,7 +46,7 @@ LONG_PARAMS = Params(
 )
 SKIPPED_PROBLEMS = 24  # those of the demo
 TIMEOUT_SECONDS = 600.0
-NAMES = {Method.GSI: "GSI, overlapped", Method.SOFT_BEST_OF_N_TARGET: "S-BoN(target), overlapped"}
+NAMES = {Method.GSI: "GSI, overlapped", Method.SOFT_BEST_OF_N: "S-BoN(target), overlapped"}
 console = Console(stderr=True)
 
 
@@ -126,7 +126,9 @@ async def measure(stack: Stack, params: Params, methods: Sequence[Method], num_p
             prompt = Prompt(messages, await draft.render(messages))
             for n in NS:
                 for place, (way, (method, own)) in enumerate(ways.items()):
-                    steps = await run(prompt, replace(params, method=method, n=n), own, seed=10 * number + place)
+                    steps = await run(
+                        prompt, replace(params, method=method, role=Source.TARGET, n=n), own, seed=10 * number + place
+                    )
                     if number:  # the first problem warms up
                         made[way, n] += steps
                 for role, proposer in (("draft", draft), ("target", target)):
@@ -165,9 +167,9 @@ def row(steps: Sequence[tuple[float, MadeStep]]) -> dict[str, float]:
         "acceptance_rate": statistics.fmean(made.step.outcome is Outcome.ACCEPTED for _, made in steps),
         **{
             f"{source}_{part}_seconds": statistics.fmean(
-                made.proposals[source].seconds.get(part, 0.0) if source in made.proposals else 0.0 for _, made in steps
+                sum(proposal.seconds.get(part, 0.0) for proposal in made.by(source)) for _, made in steps
             )
-            for source in ("draft", "target")
+            for source in Source
             for part in ("propose", "target", "prm")
         },
     }
@@ -180,7 +182,7 @@ def ratio(measured: Mapping[str, Any], ours: str, theirs: str, n: int) -> float:
 
 def summary(models: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Return the ratios that goals are set for, and the overlap's on short steps besides."""
-    gsi, in_turns, target = NAMES[Method.GSI], "GSI, one after the other", NAMES[Method.SOFT_BEST_OF_N_TARGET]
+    gsi, in_turns, target = NAMES[Method.GSI], "GSI, one after the other", NAMES[Method.SOFT_BEST_OF_N]
     figures = {}
     for n in NS:
         figures[f"overlap_ratio_n{n}"] = ratio(models[LONG], gsi, in_turns, n)
@@ -238,7 +240,7 @@ def made_models(name: str, folder: Path) -> None:
 async def bench(num_problems: int) -> dict[str, Any]:
     measured = {}
     for name, params, methods in (
-        (TRAINED, Params(), (Method.GSI, Method.SOFT_BEST_OF_N_TARGET)),
+        (TRAINED, Params(), (Method.GSI, Method.SOFT_BEST_OF_N)),
         (LONG, LONG_PARAMS, (Method.GSI,)),
     ):
         with tempfile.TemporaryDirectory(prefix="gsi-bench-") as folder:

@@ -77,13 +77,16 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The draft candidate that was selected and failed the test."""
+    """The draft candidate that was selected and failed the test.
+
+    A value is None where the method does not ask for it: RSD by rewards alone needs no likelihood of the target.
+    """
 
     text: str
     reward: float
-    tilted_reward: float
+    tilted_reward: float | None
     log_likelihood_draft: float
-    log_likelihood_target: float
+    log_likelihood_target: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,8 @@ class Step:
 
     A likelihood is None where the step protocol does not ask for it: the draft never reads a step that the
     target wrote, and soft best-of-n needs no likelihood of the other model. ``tilted_reward`` needs both.
-    ``best_reward`` is the highest reward among the candidates that this step was selected from.
+    ``best_reward`` is the highest reward among the candidates that this step was selected from. Rewards are NaN where
+    the PRM gave no number, or was not asked.
     """
 
     index: int
@@ -107,6 +111,17 @@ class Step:
     log_likelihood_draft: float | None = None
     log_likelihood_target: float | None = None
     rejected: Rejected | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """How one trajectory of a population came out of the round before: ``parent`` is its place there.
+
+    ``step`` is None for one that was finished already and is carried on.
+    """
+
+    parent: int
+    step: Step | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +147,18 @@ class Trajectory:
 
     def extended(self, *steps: Step) -> "Trajectory":
         return replace(self, steps=self.steps + steps)
+
+
+Population = tuple[Trajectory, ...]  # what a method that keeps several trajectories works on
+
+
+def grown(population: Population, branches: Sequence[Branch]) -> Population:
+    """Return the population after a round."""
+    parents = [population[branch.parent] for branch in branches]
+    return tuple(
+        parent if branch.step is None else parent.extended(branch.step)
+        for parent, branch in zip(parents, branches, strict=True)
+    )
 
 
 def in_index_order(scores: Sequence[Score], num_candidates: int, what: str) -> list[float]:

@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from gsi.algorithm.candidates import Trajectory
+from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import DEFAULT_ANSWER_PATTERN, Params
 from gsi.algorithm.ports import Ports
-from gsi.algorithm.step import METHODS, MadeStep, MakeStep
+from gsi.algorithm.step import MadeStep, MakeStep
 from gsi.algorithm.stopping import HasAnswer, StopReason, stop_reason, tokens_left
 
 Keep = Callable[[MadeStep], Awaitable[None]]
@@ -38,13 +39,13 @@ async def generate(
     """
     make_step = make_step or METHODS[params.method]
     while (reason := stop_reason(trajectory, params.stop, has_answer, max_length)) is None:
-        made = await make_step(trajectory, _limited(params, trajectory, max_length), ports, seed)
+        made = await make_step(trajectory, limited(params, trajectory, max_length), ports, seed)
         await keep(made)
         trajectory = trajectory.extended(made.step)
     return trajectory, reason
 
 
-def _limited(params: Params, trajectory: Trajectory, max_length: int) -> Params:
-    """Let no candidate pass the job's token limit or the models' context."""
+def limited(params: Params, trajectory: Trajectory, max_length: int) -> Params:
+    """Return the parameters by which no candidate can pass the job's token limit or the models' context."""
     limit = min(params.sampling.max_step_tokens, tokens_left(trajectory, params.stop, max_length))
     return replace(params, sampling=replace(params.sampling, max_step_tokens=limit))

@@ -8,6 +8,10 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gsi.algorithm.candidates import Source
+from gsi.algorithm.reward_map import Raw, RewardMap
+from gsi.algorithm.weighting import Binary, Weighting
+
 DEFAULT_ANSWER_PATTERN = r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}"  # \boxed{…}, with one level of braces inside
 
 
@@ -19,18 +23,47 @@ class Likelihood(StrEnum):
 
 
 class Method(StrEnum):
-    """How a step is made."""
+    """How an answer is written. What each does: ``gsi/algorithm/methods/``, ``docs/methods.md``."""
 
-    GSI = "gsi"  # Algorithm 1
-    SOFT_BEST_OF_N_DRAFT = "soft-best-of-n:draft"  # section 2; with n = 1 the draft alone
-    SOFT_BEST_OF_N_TARGET = "soft-best-of-n:target"  # section 2; with n = 1 the target alone
+    GSI = "gsi"
+    GSI_NO_REJECTION = "gsi-no-rejection"
+    RSD = "rsd"
+    SOFT_BEST_OF_N = "soft-best-of-n"
+    BEST_OF_N = "best-of-n"
+    MAJORITY_VOTE = "majority-vote"
+    BEAM_SEARCH = "beam-search"
+    DRAFT = "draft"
+    TARGET = "target"
+    SPECULATIVE_DECODING = "speculative-decoding"
+
+
+class Scope(StrEnum):
+    """What best-of-n chooses among."""
+
+    STEPS = "steps"  # n candidates of every step: "process best-of-n"
+    RESPONSES = "responses"  # n whole answers
+
+
+class Aggregate(StrEnum):
+    """How the rewards of an answer's steps become its score."""
+
+    LAST = "last"
+    MINIMUM = "minimum"
+    PRODUCT = "product"
+
+
+class Resample(StrEnum):
+    """What writes a step anew."""
+
+    TARGET = "target"  # the target as its engine is set up
+    SPECULATIVE = "speculative"  # the same, and its engine must decode speculatively, token by token
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How an engine samples a candidate, and which likelihood it reports."""
 
-    temperature: float = 0.7
+    temperature: float = 0.7  # 0: greedy
     top_p: float = 1.0
     max_step_tokens: int = 512
     likelihood: Likelihood = Likelihood.SAMPLING
@@ -54,6 +87,14 @@ class Params:
     n_target: int | None = None  # candidates of a resampling; None: as many as the draft's
     beta: float = 20.0
     acceptance_threshold: float = 0.5  # u: on the reward's scale, not on beta times it
+    role: Source = Source.DRAFT  # which model writes, where a method uses one
+    weighting: Weighting = Binary()  # when RSD accepts
+    scope: Scope = Scope.STEPS
+    aggregate: Aggregate = Aggregate.LAST
+    beam_width: int | None = None  # trajectories that beam search keeps; None: the square root of n
+    beam_expansion: int | None = None  # candidates of each of them; None: n / beam_width
+    resample: Resample = Resample.TARGET
+    reward_map: RewardMap = Raw()
     sampling: SamplingParams = SamplingParams()
     stop: StopRules = StopRules()
 
@@ -64,6 +105,14 @@ class Params:
             raise ValueError(f"beta must be finite and above 0; got {self.beta}")
         if not math.isfinite(self.acceptance_threshold):
             raise ValueError(f"acceptance_threshold must be finite; got {self.acceptance_threshold}")
+
+    @property
+    def num_beams(self) -> int:
+        return math.isqrt(self.n) if self.beam_width is None else self.beam_width
+
+    @property
+    def num_expansions(self) -> int:
+        return max(1, self.n // self.num_beams) if self.beam_expansion is None else self.beam_expansion
 
     @property
     def num_target_candidates(self) -> int:

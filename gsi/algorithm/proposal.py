@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from gsi.algorithm.candidates import Candidate, Score, in_index_order
+from gsi.algorithm.candidates import Candidate, Score, Source, in_index_order
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches
+from gsi.algorithm.tilting import log_ratio, rankable, tilted_reward
 
 Scorer = Callable[[CandidateBatches], ScoreBatches]
 Channel = asyncio.Queue[Sequence[Candidate] | None]  # None ends it
@@ -15,22 +16,55 @@ Channel = asyncio.Queue[Sequence[Candidate] | None]  # None ends it
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """n candidates in index order, and each scorer's values in the same order.
+    """n candidates that ``source`` wrote, in index order, and each scorer's values in the same order.
 
     ``seconds``: from the proposal's start to the end of drafting ("propose") and of each scorer.
+    ``selected``: the index that was drawn; None where candidates are kept by another rule.
+    ``parent``: which trajectory of a population it continues.
     """
 
+    source: Source
     candidates: tuple[Candidate, ...]
     scores: Mapping[str, list[float]]
     seconds: Mapping[str, float]
+    selected: int | None = None
+    parent: int = 0
 
     @property
     def num_tokens(self) -> int:
         return sum(len(candidate.token_ids) for candidate in self.candidates)
 
+    @property
+    def drawn(self) -> int:
+        """Return the index that was drawn. Raises ValueError if none was."""
+        if self.selected is None:
+            raise ValueError("no candidate was selected")
+        return self.selected
 
-async def propose_and_score(n: int, proposals: CandidateBatches, scorers: Mapping[str, Scorer]) -> Proposal:
-    """Collect n proposals while every scorer rates them as they arrive.
+    @property
+    def is_rated(self) -> bool:
+        """Whether the PRM was asked."""
+        return "prm" in self.scores
+
+    @property
+    def rewards(self) -> list[float]:
+        """Return the rewards for ranking: -inf where the PRM gave NaN."""
+        return [rankable(reward) for reward in self.scores["prm"]]
+
+    @property
+    def log_ratios(self) -> list[float]:
+        """Return log(pi_B / pi_S) in nats of the draft's candidates; empty unless the target scored them."""
+        likelihoods = self.scores.get("target", [])
+        return [log_ratio(b, c.log_likelihood) for b, c in zip(likelihoods, self.candidates, strict=False)]
+
+    def tilted_rewards(self, beta: float) -> list[float]:
+        return [tilted_reward(r, ratio, beta) for r, ratio in zip(self.rewards, self.log_ratios, strict=True)]
+
+
+async def propose_and_score(
+    source: Source, n: int, proposals: CandidateBatches, scorers: Mapping[str, Scorer]
+) -> Proposal:
+    """Collect n proposals of ``source`` while every scorer rates them as they arrive.
 
     If one part fails the others are cancelled, and its error is raised.
     """
@@ -47,6 +81,7 @@ async def propose_and_score(n: int, proposals: CandidateBatches, scorers: Mappin
     candidates, drafted_at = drafting.result()
     scored = {name: task.result() for name, task in scoring.items()}
     return Proposal(
+        source=source,
         candidates=_checked(candidates, n),
         scores={name: in_index_order(scores, n, name) for name, (scores, _) in scored.items()},
         seconds={"propose": drafted_at - started} | {name: at - started for name, (_, at) in scored.items()},

@@ -1,91 +1,87 @@
-"""One step of Algorithm 1 (GSI paper, lines 3 to 13): ``run_step`` is the whole of the method.
+"""What a method makes, and the parts that methods are made of: propose, select, keep, resample.
 
-Draft n candidates and score each under the target and the PRM; select one by its tilted reward; keep it if that
-reaches u, else let the target write the step anew. The line numbers are the paper's.
+The methods themselves are in ``methods/``, a short module each; ``methods/gsi.py`` is Algorithm 1.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import nan
 
-from gsi.algorithm.acceptance import is_accepted
-from gsi.algorithm.candidates import Candidate, Outcome, Rejected, Source, Step, Trajectory
-from gsi.algorithm.params import Method, Params
+from gsi.algorithm.candidates import Branch, Outcome, Population, Rejected, Source, Step, Trajectory
+from gsi.algorithm.params import Params
 from gsi.algorithm.ports import CandidateBatches, Ports, ScoreBatches
 from gsi.algorithm.proposal import Proposal, Scorer, propose_and_score
 from gsi.algorithm.seeds import derive_seed, uniform
 from gsi.algorithm.soft_best_of_n import select
-from gsi.algorithm.tilting import log_ratio, rankable, tilted_reward
 
 
 @dataclass(frozen=True, slots=True)
 class MadeStep:
-    """A step with the proposals it was made from. The log ratios (nats) and tilted rewards are the draft's."""
+    """What came of one round: a step of each trajectory that grew, and the proposals that the steps were made from.
 
-    step: Step
-    proposals: Mapping[Source, Proposal]
-    log_ratios: Sequence[float] = ()
+    Most methods keep one trajectory: then there is one branch. The tilted rewards are the draft's.
+    """
+
+    branches: tuple[Branch, ...]
+    proposals: tuple[Proposal, ...]
     tilted_rewards: Sequence[float] = ()
 
     @property
+    def steps(self) -> list[Step]:
+        """Return the new steps, the leading trajectory's first."""
+        return [branch.step for branch in self.branches if branch.step is not None]
+
+    @property
+    def step(self) -> Step:
+        return self.steps[0]
+
+    @property
     def seconds(self) -> float:
-        """How long the models took: the proposals follow one another, scoring runs beside each."""
-        return sum(max(proposal.seconds.values()) for proposal in self.proposals.values())
+        """How long the models took: trajectories grow side by side, the proposals of one follow one another."""
+        of_parent = dict.fromkeys((proposal.parent for proposal in self.proposals), 0.0)
+        for proposal in self.proposals:
+            of_parent[proposal.parent] += max(proposal.seconds.values())
+        return max(of_parent.values())
+
+    def by(self, source: Source) -> list[Proposal]:
+        """Return the proposals that ``source`` wrote."""
+        return [proposal for proposal in self.proposals if proposal.source is source]
 
     def num_tokens(self, source: Source) -> int:
-        """Return how many tokens a model wrote for this step, those of discarded candidates too."""
-        return self.proposals[source].num_tokens if source in self.proposals else 0
+        """Return how many tokens a model wrote for this round, those of discarded candidates too."""
+        return sum(proposal.num_tokens for proposal in self.by(source))
 
 
 MakeStep = Callable[[Trajectory, Params, Ports, int], Awaitable[MadeStep]]
 
 
-async def run_step(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> MadeStep:
-    """Make the step that follows ``trajectory`` by Algorithm 1. ``seed`` is the job's."""
-    drafted = await _propose(Source.DRAFT, trajectory, params, ports, seed, needs_likelihood=True)  # lines 3, 4
-    log_ratios = list(map(log_ratio, drafted.scores["target"], (c.log_likelihood for c in drafted.candidates)))
-    tilted = [tilted_reward(r, ratio, params.beta) for r, ratio in zip(drafted.scores["prm"], log_ratios, strict=True)]
-    chosen = select(tilted, params.beta, _selection_uniform(Source.DRAFT, trajectory, seed))  # line 5
-    if is_accepted(tilted[chosen], params.acceptance_threshold):  # line 6
-        step = _kept(Source.DRAFT, trajectory, drafted, chosen, tilted[chosen])  # line 7
-        return MadeStep(step, {Source.DRAFT: drafted}, log_ratios, tilted)
-    anew = await _soft_best_of_n(Source.TARGET, trajectory, params, ports, seed)  # lines 9 to 12
-    step = replace(anew.step, outcome=Outcome.RESAMPLED, rejected=_rejected(drafted, chosen, tilted[chosen]))
-    return MadeStep(step, {Source.DRAFT: drafted, **anew.proposals}, log_ratios, tilted)
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A trajectory that is to grow: its place in the population, and the parameters within its own token limit."""
+
+    place: int
+    trajectory: Trajectory
+    params: Params
 
 
-async def draft_soft_best_of_n(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> MadeStep:
-    """Make a step by soft best-of-n on the draft alone (section 2); no test, no target."""
-    return await _soft_best_of_n(Source.DRAFT, trajectory, params, ports, seed)
+MakeRound = Callable[[Population, Sequence[Unfinished], Ports, int], Awaitable[MadeStep]]
 
 
-async def target_soft_best_of_n(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> MadeStep:
-    """Make a step by soft best-of-n on the target alone (section 2); no draft."""
-    return await _soft_best_of_n(Source.TARGET, trajectory, params, ports, seed)
-
-
-METHODS: Mapping[Method, MakeStep] = {
-    Method.GSI: run_step,
-    Method.SOFT_BEST_OF_N_DRAFT: draft_soft_best_of_n,
-    Method.SOFT_BEST_OF_N_TARGET: target_soft_best_of_n,
-}
-
-
-async def _soft_best_of_n(source: Source, trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> MadeStep:
-    proposal = await _propose(source, trajectory, params, ports, seed)
-    rewards = [rankable(reward) for reward in proposal.scores["prm"]]
-    chosen = select(rewards, params.beta, _selection_uniform(source, trajectory, seed))
-    return MadeStep(_kept(source, trajectory, proposal, chosen), {source: proposal})
-
-
-async def _propose(
+async def propose(
     source: Source,
     trajectory: Trajectory,
     params: Params,
     ports: Ports,
     seed: int,
-    needs_likelihood: bool = False,
+    n: int | None = None,
+    *,
+    likelihoods: bool = False,
+    rewards: bool = True,
 ) -> Proposal:
-    """Let ``source`` propose; the PRM, and where a ratio is needed the target, score along."""
+    """Let ``source`` write n candidates for the next step; the target and the PRM score along where they are asked.
+
+    n is the job's for this source unless given; ``likelihoods`` asks the target, ``rewards`` the PRM.
+    """
     prefix = trajectory.token_ids
     texts = [step.text for step in trajectory.steps]
 
@@ -95,43 +91,79 @@ async def _propose(
     def likelihood(candidates: CandidateBatches) -> ScoreBatches:
         return ports.target.score(prefix, params.sampling, candidates)
 
-    n = params.n if source is Source.DRAFT else params.num_target_candidates
+    scorers: Mapping[str, Scorer] = ({"prm": reward} if rewards else {}) | (
+        {"target": likelihood} if likelihoods else {}
+    )
+    if n is None:
+        n = params.n if source is Source.DRAFT else params.num_target_candidates
     proposer = ports.draft if source is Source.DRAFT else ports.target
     proposals = proposer.propose(prefix, n, params.sampling, derive_seed(seed, len(trajectory.steps), source))
-    scorers: Mapping[str, Scorer] = {"prm": reward} | ({"target": likelihood} if needs_likelihood else {})
-    return await propose_and_score(n, proposals, scorers)
+    proposal = await propose_and_score(source, n, proposals, scorers)
+    raw = proposal.scores.get("prm", [])
+    mapped = {"prm": [params.reward_map.reward(score) for score in raw]} if rewards else {}
+    return replace(proposal, scores={**proposal.scores, **mapped})
 
 
-def _selection_uniform(source: Source, trajectory: Trajectory, seed: int) -> float:
-    return uniform(seed, len(trajectory.steps), source, "select")
+def draw(proposal: Proposal, scores: Sequence[float], params: Params, trajectory: Trajectory, seed: int) -> Proposal:
+    """Select a candidate by soft best-of-n on ``scores``; return the proposal with it."""
+    number = uniform(seed, len(trajectory.steps), proposal.source, "select")
+    return replace(proposal, selected=select(scores, params.beta, number))
 
 
-def _kept(source: Source, trajectory: Trajectory, proposal: Proposal, chosen: int, tilted: float | None = None) -> Step:
-    candidate: Candidate = proposal.candidates[chosen]
-    likelihoods = {Source.DRAFT: None, Source.TARGET: None, source: candidate.log_likelihood}
+async def soft_best_of_n(source: Source, trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> Proposal:
+    """Let one model propose, and select by soft best-of-n on the rewards (GSI paper, section 2)."""
+    proposal = await propose(source, trajectory, params, ports, seed)
+    return draw(proposal, proposal.rewards, params, trajectory, seed)
+
+
+def accepted(trajectory: Trajectory, proposal: Proposal, tilted_rewards: Sequence[float] = ()) -> MadeStep:
+    """Keep the selected candidate."""
+    return MadeStep((Branch(0, kept(trajectory, proposal, tilted_rewards)),), (proposal,), tilted_rewards)
+
+
+async def resampled(
+    trajectory: Trajectory,
+    drafted: Proposal,
+    params: Params,
+    ports: Ports,
+    seed: int,
+    tilted_rewards: Sequence[float] = (),
+) -> MadeStep:
+    """Let the target write the step anew by soft best-of-n; keep the rejected candidate beside it."""
+    anew = await soft_best_of_n(Source.TARGET, trajectory, params, ports, seed)
+    step = replace(kept(trajectory, anew), outcome=Outcome.RESAMPLED, rejected=_rejected(drafted, tilted_rewards))
+    return MadeStep((Branch(0, step),), (drafted, anew), tilted_rewards)
+
+
+def kept(trajectory: Trajectory, proposal: Proposal, tilted_rewards: Sequence[float] = ()) -> Step:
+    """Return the selected candidate as the step that follows ``trajectory``."""
+    chosen = proposal.drawn
+    candidate = proposal.candidates[chosen]
+    likelihoods = {Source.DRAFT: None, Source.TARGET: None, proposal.source: candidate.log_likelihood}
     if "target" in proposal.scores:
         likelihoods[Source.TARGET] = proposal.scores["target"][chosen]
     return Step(
         index=len(trajectory.steps),
         token_ids=candidate.token_ids,
         text=candidate.text,
-        source=source,
+        source=proposal.source,
         outcome=Outcome.ACCEPTED,
         finish_reason=candidate.finish_reason,
-        reward=proposal.scores["prm"][chosen],
-        best_reward=max(map(rankable, proposal.scores["prm"])),
-        tilted_reward=tilted,
+        reward=proposal.scores["prm"][chosen] if proposal.is_rated else nan,
+        best_reward=max(proposal.rewards) if proposal.is_rated else nan,
+        tilted_reward=tilted_rewards[chosen] if tilted_rewards else None,
         log_likelihood_draft=likelihoods[Source.DRAFT],
         log_likelihood_target=likelihoods[Source.TARGET],
     )
 
 
-def _rejected(drafted: Proposal, chosen: int, tilted: float) -> Rejected:
+def _rejected(drafted: Proposal, tilted_rewards: Sequence[float]) -> Rejected:
+    chosen = drafted.drawn
     candidate = drafted.candidates[chosen]
     return Rejected(
         text=candidate.text,
         reward=drafted.scores["prm"][chosen],
-        tilted_reward=tilted,
+        tilted_reward=tilted_rewards[chosen] if tilted_rewards else None,
         log_likelihood_draft=candidate.log_likelihood,
-        log_likelihood_target=drafted.scores["target"][chosen],
+        log_likelihood_target=drafted.scores["target"][chosen] if "target" in drafted.scores else None,
     )

@@ -1,5 +1,6 @@
 """How steps and results look on a terminal."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ def step_lines(record: StepRecord) -> Text:
     lines.append(f"{step.outcome:<9}  ", style=style)
     lines.append(_scores(step.reward, step.tilted_reward), style="cyan")
     lines.append(_one_line(step.text))
+    if len(record.branches) > 1:
+        lines.append(f"  + {len(record.branches) - 1} other trajectories", style="dim")
     return lines
 
 
@@ -71,7 +74,8 @@ def totals_line(totals: Mapping[str, Any]) -> Text:
 
 def _scores(reward: float, tilted_reward: float | None) -> str:
     tilted = "tilted   -  " if tilted_reward is None else f"tilted {tilted_reward:5.2f}"
-    return f"reward {reward:4.2f}  {tilted}  "
+    rated = "reward   - " if math.isnan(reward) else f"reward {reward:4.2f}"
+    return f"{rated}  {tilted}  "
 
 
 def _one_line(text: str) -> str:

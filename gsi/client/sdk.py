@@ -63,6 +63,10 @@ class Client:
             raise InvalidRequestError(f"id: no job {job_id} in this queue (yet: a pushed one appears when it is taken)")
         return record
 
+    async def forget(self, job_id: str) -> bool:
+        """Delete a finished job with its steps; return False if there is none, or it has not finished."""
+        return await self._store.forget(job_id)
+
     async def wait(self, job_id: str, timeout_seconds: float | None = None) -> JobRecord:
         """Return a job once it has finished. Raises TimeoutError if that takes too long."""
         return await self._store.wait(job_id, timeout_seconds)

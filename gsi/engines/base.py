@@ -79,7 +79,7 @@ class LanguageEngine(Engine, Target, Protocol):
 
 
 class RewardEngine(Engine, Prm, Protocol):
-    """A process reward model."""
+    """A reward model. ``info.has_bounded_rewards`` says whether its rewards lie in [0, 1] or are any real numbers."""
 
 
 def check_prefix(token_ids: Sequence[int], max_length: int, vocabulary_size: int) -> None:
@@ -103,6 +103,18 @@ def check_length(num_tokens: int, max_length: int) -> None:
         raise InvalidRequestError(
             f"prompt, steps and candidate have {num_tokens} tokens for the PRM; "
             f"allowed: at most {max_length}, its context"
+        )
+
+
+def check_likelihood(sampling: SamplingParams) -> None:
+    """Raise InvalidRequestError if likelihoods are asked for that greedy decoding does not have.
+
+    Its sampling law has one token at each place: every other candidate's log-likelihood is -inf, and no ratio is left.
+    """
+    if sampling.temperature == 0 and sampling.likelihood is Likelihood.SAMPLING:
+        raise InvalidRequestError(
+            "sampling.temperature is 0, greedy, which has no likelihood to score candidates by; "
+            "allowed: above 0, or likelihood model"
         )
 
 

@@ -19,8 +19,12 @@ def sampling_law(logits: Tensor, temperature: float, top_p: float) -> Tensor:
     """Return log-probabilities [..., vocabulary] of softmax(logits / temperature) restricted to the top-p nucleus.
 
     The nucleus is the smallest set of likeliest tokens whose probabilities reach top_p; outside it is -inf.
+    Temperature 0 is greedy: 0 for the likeliest token, the first of several, -inf for all others.
     Double precision: a step's likelihood is a sum over hundreds of tokens.
     """
+    if temperature == 0:
+        nothing = torch.full_like(logits, -torch.inf, dtype=torch.double)
+        return nothing.scatter(-1, logits.argmax(dim=-1, keepdim=True), 0.0)
     law = torch.log_softmax(logits.double() / temperature, dim=-1)
     if top_p >= 1:
         return law

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from gsi.algorithm.candidates import Message, Score
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches, TokenSequence
-from gsi.engines.base import STEP_DELIMITER, EngineSettings, ModelInfo, never
+from gsi.engines.base import STEP_DELIMITER, EngineSettings, ModelInfo, check_likelihood, never
 from gsi.engines.prefix_engine import Prefix, PrefixModel, load_checkpoint
 from gsi.engines.sampling_engine import SamplingBatch, likelihood_law
 from gsi.engines.tokenizer_engine import Tokenizer
@@ -48,6 +48,7 @@ class TransformersEngine:
                 yield finished
 
     async def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
+        check_likelihood(sampling)
         read = await self._model.run(self._model.read, prefix)
         async for batch in candidates:
             values = await self._model.run(self._log_likelihoods, read, sampling, batch)

@@ -20,7 +20,14 @@ from gsi.algorithm.candidates import Candidate, FinishReason, Message, Score
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches, TokenSequence
 from gsi.algorithm.seeds import derive_seed
-from gsi.engines.base import STEP_DELIMITER, EngineSettings, ModelInfo, check_prefix, check_vocabulary
+from gsi.engines.base import (
+    STEP_DELIMITER,
+    EngineSettings,
+    ModelInfo,
+    check_likelihood,
+    check_prefix,
+    check_vocabulary,
+)
 from gsi.engines.boundaries import ending
 from gsi.engines.concurrency import as_finished, once_each, together
 from gsi.engines.inside_vllm.scheduler import SUFFIX_TOKENS
@@ -54,7 +61,7 @@ class ScoringPath(StrEnum):
 
 
 class VllmEngine:
-    """Samples candidates and scores given ones. Its temperature is fixed with likelihood "sampling"."""
+    """Samples candidates and scores given ones. Its temperature is fixed with likelihood "sampling"; greedy is free."""
 
     def __init__(self, core: VllmCore, tokenizer: Tokenizer, info: ModelInfo, path: ScoringPath) -> None:
         self.info = info
@@ -96,6 +103,7 @@ class VllmEngine:
             yield batch
 
     async def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
+        check_likelihood(sampling)
         check_prefix(prefix, self.info.max_length, self._vocabulary_size)
         self._check_law(sampling)
         self.core.admit()
@@ -128,6 +136,8 @@ class VllmEngine:
                 f"likelihood is {sampling.likelihood}; allowed: {self.info.likelihoods[0]}, which this engine is set to"
             )
         fixed = self.info.temperature
+        if sampling.temperature == 0:  # greedy: the likeliest token is the same at every temperature, in every nucleus
+            return
         if fixed is not None and abs(sampling.temperature - fixed) > TEMPERATURE_TOLERANCE:
             raise InvalidRequestError(
                 f"temperature is {sampling.temperature}; allowed: {fixed}, which this engine is set to"
@@ -138,9 +148,10 @@ class VllmEngine:
             )
 
     def _sampling_params(self, sampling: SamplingParams, max_tokens: int) -> VllmSamplingParams:
-        """Return what the candidates of a proposal share. A tempered engine samples at temperature 1."""
+        """Return what the candidates of a proposal share. A tempered engine samples at temperature 1, or greedily."""
+        is_tempered = self.info.temperature is not None and sampling.temperature > 0
         return VllmSamplingParams(
-            temperature=1.0 if self.info.temperature is not None else sampling.temperature,
+            temperature=1.0 if is_tempered else sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=min(sampling.max_step_tokens, max_tokens),
             stop=[STEP_DELIMITER],
@@ -173,6 +184,8 @@ class VllmEngine:
         log_likelihood = sound_sum(output.logprobs.logprobs[:length], output.logprobs.token_ids[:length], written)
         if log_likelihood is None:
             raise InternalError(UNSOUND)
+        if params.temperature == 0 and self.info.likelihoods == (Likelihood.SAMPLING,):
+            log_likelihood = 0.0  # vLLM's number is of the law before it took the likeliest token
         return Candidate(index, written, decode(written), log_likelihood, reason)
 
     async def _log_likelihood(self, prefix: tuple[int, ...], first: FirstToken, token_ids: tuple[int, ...]) -> float:

@@ -8,21 +8,47 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 import re2
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
-from gsi.algorithm.candidates import Message
-from gsi.algorithm.params import DEFAULT_ANSWER_PATTERN, Likelihood, Method, Params, SamplingParams, StopRules
+from gsi.algorithm.candidates import Message, Source
+from gsi.algorithm.params import (
+    DEFAULT_ANSWER_PATTERN,
+    Aggregate,
+    Likelihood,
+    Method,
+    Params,
+    Resample,
+    SamplingParams,
+    Scope,
+    StopRules,
+)
+from gsi.algorithm.reward_map import REWARD_MAPS, Raw
 from gsi.algorithm.seeds import derive_seed
+from gsi.algorithm.weighting import WEIGHTINGS
 from gsi.errors import InvalidRequestError
+from gsi.jobs.method_spec import REWARDLESS, number_names, parse_method, parse_weighting
+from gsi.jobs.named import Named, named
 
 MAX_PAYLOAD_BYTES = 4 * 2**20
 MAX_PROMPT_CHARACTERS = 1_000_000
 MAX_CANDIDATES = 256  # the largest n of the paper's plots
+MIN_TEMPERATURE = 0.01
 SHOWN_CHARACTERS = 60  # of a bad value, in an error
+
+T = TypeVar("T")
 
 
 def _compiled(pattern: str) -> Any:
@@ -40,13 +66,29 @@ def _compiles(pattern: str) -> str:
     return pattern
 
 
+def _written_out(value: Any) -> Any:
+    return parse_weighting(value) if isinstance(value, str) else value
+
+
+DEFAULT_WEIGHTING: Any = {"name": "binary", "delta": 0.7}  # both papers'
+CHOICES: Mapping[str, Mapping[str, Any]] = {"weighting": WEIGHTINGS, "reward_map": REWARD_MAPS}
+if TYPE_CHECKING:  # the types themselves are made from the registries
+    Weighting = Named
+    RewardMap = Named
+else:
+    Weighting = Annotated[named("params.weighting", WEIGHTINGS), BeforeValidator(_written_out)]
+    RewardMap = named("params.reward_map", REWARD_MAPS)
+
+
 class JobParams(BaseModel):
-    """What a job may choose; everything has a default (the paper's, where it names one)."""
+    """What a job may choose; everything has a default (the papers', where they name one)."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True)
 
-    method: Method = Field(Method.GSI, strict=False, description="How a step is made.")
-    n: int = Field(16, ge=1, le=MAX_CANDIDATES, description="Candidates a step.")
+    method: Method = Field(
+        Method.GSI, strict=False, description="How the answer is written; name:option is short for other parameters."
+    )
+    n: int = Field(16, ge=1, le=MAX_CANDIDATES, description="Candidates a step, or responses.")
     n_target: int | None = Field(
         None, ge=1, le=MAX_CANDIDATES, description="Candidates when the target writes a step; null: n."
     )
@@ -54,7 +96,33 @@ class JobParams(BaseModel):
     acceptance_threshold: float = Field(
         0.5, ge=-1e6, le=1e6, description="u: the least tilted reward of an accepted step, on the reward's scale."
     )
-    temperature: float = Field(0.7, ge=0.01, le=10, description="Sampling temperature of draft and target.")
+    role: Source = Field(
+        Source.DRAFT, strict=False, description="The model that writes, where a method uses only one of the two."
+    )
+    weighting: Weighting = Field(
+        DEFAULT_WEIGHTING, description="rsd: the probability of accepting, by the reward; name=number/number is short."
+    )
+    scope: Scope = Field(
+        Scope.STEPS, strict=False, description="best-of-n: of the candidates of every step, or of whole responses."
+    )
+    aggregate: Aggregate = Field(
+        Aggregate.LAST, strict=False, description="The score of a response or a beam, from the rewards of its steps."
+    )
+    beam_width: int | None = Field(
+        None, ge=1, le=MAX_CANDIDATES, description="beam-search: trajectories kept; null: the square root of n."
+    )
+    beam_expansion: int | None = Field(
+        None, ge=1, le=MAX_CANDIDATES, description="beam-search: candidates of each; null: n divided by beam_width."
+    )
+    resample: Resample = Field(
+        Resample.TARGET,
+        strict=False,
+        description="What writes a rejected step anew; speculative: the target must decode so.",
+    )
+    reward_map: RewardMap | None = Field(
+        None, description="From the reward model's score to the reward; null: raw, logistic if it is unbounded."
+    )
+    temperature: float = Field(0.7, ge=0, le=10, description="Of draft and target; 0: greedy, else 0.01 or more.")
     top_p: float = Field(1.0, gt=0, le=1, description="Nucleus that is sampled from.")
     likelihood: Likelihood = Field(
         Likelihood.SAMPLING, strict=False, description="The distribution that likelihoods speak of."
@@ -72,10 +140,73 @@ class JobParams(BaseModel):
         description="RE2 expression; the answer is its first group, or all of it. Stop when it is found; null: off.",
     )
     seed: int | None = Field(None, ge=0, le=2**63 - 1, description="Makes a run repeatable; null: from the job's id.")
+    keep_candidates: bool = Field(False, description="Keep every candidate with its numbers in the job's steps.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_method(cls, given: Any) -> Any:
+        """Write ``name:option`` out. What it says may not be said a second time."""
+        method = given.get("method") if isinstance(given, dict) else None
+        if not isinstance(method, str) or ":" not in method:
+            return given
+        expanded = parse_method(method, list(cls.model_fields))
+        twice = sorted((expanded.keys() & given.keys()) - {"method"})
+        if twice:
+            raise InvalidRequestError(f'params.{twice[0]}: method "{method}" says it, too; allowed: once')
+        return {**given, **expanded}
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        """Refuse what is allowed by itself and not together."""
+        if 0 < self.temperature < MIN_TEMPERATURE:
+            raise InvalidRequestError(
+                f"params.temperature: {self.temperature:g} is not allowed; allowed: 0 (greedy), or a number from "
+                f"{MIN_TEMPERATURE} to 10"
+            )
+        if self.temperature == 0 and self.needs_log_ratio:
+            raise InvalidRequestError(
+                f"params.temperature: 0 is greedy, where a likelihood ratio says nothing, and {self.method} needs one; "
+                f"allowed: a number from {MIN_TEMPERATURE} to 10"
+            )
+        if self.reward_floor is not None and self.method in REWARDLESS:
+            raise InvalidRequestError(f"params.reward_floor: method {self.method} asks for no reward; allowed: null")
+        params = self.to_params()
+        num_candidates = params.num_beams * params.num_expansions
+        if self.method is Method.BEAM_SEARCH and num_candidates > MAX_CANDIDATES:
+            raise InvalidRequestError(
+                f"params.beam_width, params.beam_expansion: {num_candidates} candidates a round; "
+                f"allowed: at most {MAX_CANDIDATES}"
+            )
+        return self
+
+    @property
+    def needs_log_ratio(self) -> bool:
+        """Whether the method compares the likelihoods of both models."""
+        by_ratio = self.method is Method.RSD and WEIGHTINGS[self.weighting.name].needs_log_ratio
+        return by_ratio or self.method in {Method.GSI, Method.GSI_NO_REJECTION}
+
+    @property
+    def needs_speculation(self) -> bool:
+        """Whether the target's engine must decode speculatively."""
+        return self.method is Method.SPECULATIVE_DECODING or self.resample is Resample.SPECULATIVE
+
+    def in_force(self, *, has_bounded_rewards: bool, seed: int) -> "JobParams":
+        """Return these parameters with what they leave to the models and to the job's id."""
+        name = "raw" if has_bounded_rewards else "logistic"
+        chosen = self.reward_map or TypeAdapter(RewardMap).validate_python({"name": name})
+        return self.model_copy(update={"reward_map": chosen, "seed": seed})
 
     def to_params(self) -> Params:
         """Return the algorithm's view of these parameters."""
         return Params(
+            role=self.role,
+            weighting=_built(WEIGHTINGS, self.weighting),
+            scope=self.scope,
+            aggregate=self.aggregate,
+            beam_width=self.beam_width,
+            beam_expansion=self.beam_expansion,
+            resample=self.resample,
+            reward_map=_built(REWARD_MAPS, self.reward_map) if self.reward_map is not None else Raw(),
             method=self.method,
             n=self.n,
             n_target=self.n_target,
@@ -84,6 +215,10 @@ class JobParams(BaseModel):
             sampling=SamplingParams(self.temperature, self.top_p, self.max_step_tokens, self.likelihood),
             stop=StopRules(self.max_steps, self.max_tokens, self.reward_floor),
         )
+
+
+def _built(registry: Mapping[str, type[T]], chosen: Named) -> T:
+    return registry[chosen.name](**chosen.numbers)
 
 
 class JobPayload(BaseModel):
@@ -181,6 +316,8 @@ def _sentence(error: ErrorDetails) -> str:
             return f"{field}: missing; allowed: {allowed(path)}"
         case "extra_forbidden":
             return f"{field}: unknown{_suggestion(path)}"
+        case "value_error" if isinstance(error["ctx"]["error"], InvalidRequestError):
+            return str(error["ctx"]["error"])
         case "value_error":  # of our own validators: the reason is a phrase
             return f"{field}: {_shown(error['input'])} is {error['ctx']['error']}; allowed: {allowed(path)}"
         case _:
@@ -193,6 +330,8 @@ def _shown(value: Any) -> str:
 
 
 def _suggestion(path: list[str]) -> str:
+    if path[0] == "params" and path[1] in CHOICES:
+        return f"; allowed: {', '.join(['name', *number_names(CHOICES[path[1]][path[2]])])}"
     model = JobParams if path[0] == "params" and len(path) > 1 else JobPayload
     close = difflib.get_close_matches(path[-1], model.model_fields, n=1)
     hint = "acceptance_threshold" if path[-1] == "u" else (close[0] if close else None)
@@ -205,6 +344,8 @@ def allowed(path: list[str]) -> str:
         return 'an object like {"v":1,"prompt":"…"}'
     if path == ["params"]:
         return "an object of parameters"
+    if path[0] == "params" and path[1] in CHOICES:
+        return "a number" if len(path) > 2 else f"an object with a name of {', '.join(CHOICES[path[1]])}"
     model = JobParams if path[0] == "params" else JobPayload
     schema = model.model_json_schema()
     field = schema["properties"].get(path[1] if path[0] == "params" else path[0], {})

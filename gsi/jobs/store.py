@@ -45,6 +45,7 @@ class JobResult:
     answer: str = ""
     error: str = ""
     params: str = ""  # JSON: every parameter that was in force, the seed too
+    models: str = ""  # JSON: by role, the model, its engine and its size
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class JobRecord:
             "text": self.fields.get("text", ""),
             "attempt": int(self.fields.get("attempt", 0)),
             "params": json.loads(self.fields.get("params") or "null"),
+            "models": json.loads(self.fields.get("models") or "null"),
             "submitted_at": _seconds(self.fields.get("submitted_at")),
             "started_at": _seconds(self.fields.get("started_at")),
             "finished_at": _seconds(self.fields.get("finished_at")),
@@ -147,6 +149,12 @@ class JobStore:
             return None
         texts = {name.decode(): value.decode() for name, value in fields.items()}
         return JobRecord(job_id, JobState(texts["state"]), texts, tuple(await self.steps(job_id)))
+
+    async def forget(self, job_id: str) -> bool:
+        """Delete a finished job's record and steps; return False if there is none, or it has not finished."""
+        if not await self._is_finished(job_id):
+            return False
+        return bool(await self._redis.delete(self._keys.record(job_id), self._keys.steps(job_id)))
 
     async def follow(self, job_id: str) -> AsyncIterator[StepRecord]:
         """Yield every step of a job, those kept before and those to come, until it has finished.

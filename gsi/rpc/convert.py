@@ -50,8 +50,10 @@ def sampling_to_proto(sampling: SamplingParams) -> candidates_pb2.SamplingParams
 
 def sampling_from_proto(message: candidates_pb2.SamplingParams) -> SamplingParams:
     """Read sampling parameters. Raises InvalidRequestError that names the field and what is allowed."""
-    if not 0 < message.temperature <= 100:
-        raise InvalidRequestError(f"sampling.temperature is {message.temperature}; allowed: above 0, at most 100")
+    if not 0 <= message.temperature <= 100:
+        raise InvalidRequestError(
+            f"sampling.temperature is {message.temperature}; allowed: 0 for greedy, or above 0, at most 100"
+        )
     if not 0 < message.top_p <= 1:
         raise InvalidRequestError(f"sampling.top_p is {message.top_p}; allowed: above 0, at most 1")
     if message.max_step_tokens < 1:

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from gsi.errors import MisconfiguredError
+from gsi.grading.equality import EqualityChecker
 from gsi.jobs.connection import LOST_CONNECTION, Redis, RedisError, connect, durability_warnings
 from gsi.jobs.keys import Keys
 from gsi.jobs.store import JobStore
@@ -36,7 +37,8 @@ async def coordinate(settings: CoordinatorSettings) -> None:
     redis, keys = connect(settings.redis_url), Keys(settings.queue)
     store, stream, models = JobStore(redis, keys), JobStream(redis, keys, consumer), Models(settings)
     leases = LeaseKeeper(store, consumer, settings.lease_seconds)
-    runner = JobRunner(store, models, leases, consumer)
+    equality = EqualityChecker()
+    runner = JobRunner(store, models, leases, equality, consumer)
     worker = Worker(stream, runner, leases, settings.max_jobs, settings.lease_seconds)
     try:
         await _unless_stopped(stop, _prepare(redis, stream, models))
@@ -44,6 +46,7 @@ async def coordinate(settings: CoordinatorSettings) -> None:
             log.info("ready", queue=settings.queue, consumer=consumer, max_jobs=settings.max_jobs)
             await worker.run(stop)
     finally:
+        await equality.close()
         await models.close()
         await redis.aclose()
         log.info("stopped")

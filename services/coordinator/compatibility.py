@@ -4,7 +4,7 @@ the same law: ids must name the same tokens, and both likelihoods must be of one
 
 from dataclasses import dataclass
 
-from gsi.algorithm.params import Likelihood
+from gsi.algorithm.params import Likelihood, Resample
 from gsi.engines.base import ModelInfo
 from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.jobs.job import JobParams
@@ -19,15 +19,25 @@ class Limits:
     max_length: int
     likelihoods: frozenset[Likelihood]
     temperature: float | None
+    has_bounded_rewards: bool = True  # a PRM's are probabilities, an outcome model's any number
+    num_speculative_tokens: int = 0  # that the target's engine drafts by itself; 0: it does not
 
     def check(self, params: JobParams) -> None:
-        """Raise InvalidRequestError that names the parameter by which these engines report no likelihood."""
+        """Raise InvalidRequestError that names the parameter which these engines cannot serve."""
+        if params.needs_speculation and not self.num_speculative_tokens:
+            name = "resample" if params.resample is Resample.SPECULATIVE else "method"
+            raise InvalidRequestError(
+                f"params.{name}: {getattr(params, name)} needs a target whose engine decodes speculatively, "
+                "and this one does not: GSI_TARGET_ENGINE_ARGS=\"--speculative-config '…'\" makes a vLLM engine do so"
+            )
         if params.likelihood not in self.likelihoods:
             allowed = ", ".join(sorted(self.likelihoods))
             raise InvalidRequestError(
                 f"params.likelihood: {params.likelihood} is not reported by these engines; allowed: {allowed}"
             )
         if self.temperature is None or params.likelihood is not Likelihood.SAMPLING:
+            return
+        if params.temperature == 0:  # greedy, which every engine can
             return
         if params.temperature != self.temperature:
             raise InvalidRequestError(
@@ -50,6 +60,8 @@ def common_limits(draft: ModelInfo, target: ModelInfo, prm: ModelInfo) -> Limits
         max_length=shortest - 1,  # the PRM reads a mark behind a last step that has no delimiter to replace
         likelihoods=frozenset(draft.likelihoods) & frozenset(target.likelihoods),
         temperature=draft.temperature if draft.temperature is not None else target.temperature,
+        has_bounded_rewards=prm.has_bounded_rewards,
+        num_speculative_tokens=target.num_speculative_tokens,
     )
 
 

@@ -45,19 +45,21 @@ TOKENS = Counter("gsi_tokens_total", "Tokens by model and kind: proposed, scored
 
 def observe_step(made: MadeStep) -> None:
     """Count one kept step and everything that it was made from."""
-    STEPS.labels(made.step.outcome).inc()
+    for step in made.steps:
+        STEPS.labels(step.outcome).inc()
+        TOKENS.labels(step.source, "kept").inc(len(step.token_ids))
     STEP_SECONDS.observe(made.seconds)
-    for source, proposal in made.proposals.items():
-        CANDIDATES.labels(source).inc(len(proposal.candidates))
-        TOKENS.labels(source, "proposed").inc(proposal.num_tokens)
+    for proposal in made.proposals:
+        CANDIDATES.labels(proposal.source).inc(len(proposal.candidates))
+        TOKENS.labels(proposal.source, "proposed").inc(proposal.num_tokens)
         for role in proposal.scores:
             TOKENS.labels(role, "scored").inc(proposal.num_tokens)
-        for reward in filter(math.isfinite, proposal.scores["prm"]):  # one NaN would spoil the sum for ever
+        for reward in filter(math.isfinite, proposal.scores.get("prm", [])):  # one NaN would spoil the sum for ever
             REWARD.observe(reward)
-    for ratio, tilted in zip(made.log_ratios, made.tilted_rewards, strict=True):
-        LOG_RATIO.observe(ratio)
+        for ratio in proposal.log_ratios:
+            LOG_RATIO.observe(ratio)
+    for tilted in made.tilted_rewards:
         TILTED_REWARD.observe(tilted)
-    TOKENS.labels(made.step.source, "kept").inc(len(made.step.token_ids))
     _observe_phases(made)
 
 
@@ -74,8 +76,8 @@ def observe_backlog(backlog: Backlog) -> None:
 
 
 def _observe_phases(made: MadeStep) -> None:
-    if drafted := made.proposals.get(Source.DRAFT):
+    for drafted in made.by(Source.DRAFT):
         PHASE_SECONDS.labels("draft").observe(drafted.seconds["propose"])
         PHASE_SECONDS.labels("score").observe(max(drafted.seconds.values()) - drafted.seconds["propose"])
-    if resampled := made.proposals.get(Source.TARGET):
-        PHASE_SECONDS.labels("resample").observe(max(resampled.seconds.values()))
+    for anew in made.by(Source.TARGET):
+        PHASE_SECONDS.labels("resample").observe(max(anew.seconds.values()))

@@ -1,13 +1,16 @@
 """The three services as the coordinator sees them: do they fit together, and is each there?"""
 
 import asyncio
+import json
 import operator
 from contextlib import suppress
+from typing import Any
 
 import structlog
 from tenacity import AsyncRetrying, retry_if_result, wait_fixed
 
 from gsi.algorithm.ports import Ports
+from gsi.engines.base import ModelInfo
 from gsi.errors import MisconfiguredError, RetryableError
 from gsi.rpc.clients import DraftClient, PrmClient, ServiceClient, TargetClient
 from services.coordinator.compatibility import Limits, common_limits
@@ -28,6 +31,7 @@ class Models:
         self.prm = PrmClient(settings.prm, settings.prm_timeout_seconds)
         self.ports = Ports(self.draft, self.target, self.prm)
         self.limits = Limits(0, frozenset(), None)
+        self.description = ""  # JSON: by role, what a result says of the models that made it
         self._is_connected = False
         self._waits: dict[str, asyncio.Task[None]] = {}
 
@@ -88,6 +92,13 @@ class Models:
             self.draft.model_info(), self.target.model_info(), self.prm.model_info()
         )
         self.limits = common_limits(draft, target, prm)
+        infos = {"draft": draft, "target": target, "prm": prm}
+        self.description = json.dumps({role: _described(info) for role, info in infos.items()})
         if set(draft.eos_token_ids) != set(target.eos_token_ids):
             log.warning("draft and target end differently", draft=draft.eos_token_ids, target=target.eos_token_ids)
         log.info("models", draft=draft.model, target=target.model, prm=prm.model, max_length=self.limits.max_length)
+
+
+def _described(info: ModelInfo) -> dict[str, Any]:
+    names = ("model", "revision", "engine", "engine_version", "num_parameters")
+    return {name: getattr(info, name) for name in names}

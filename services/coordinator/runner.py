@@ -4,13 +4,12 @@ import time
 
 import structlog
 
-from gsi.algorithm.candidates import Prompt, Source, Trajectory
-from gsi.algorithm.generate import generate
-from gsi.algorithm.params import Params
-from gsi.algorithm.ports import Ports
-from gsi.algorithm.step import METHODS, MadeStep
-from gsi.algorithm.stopping import StopReason
+from gsi.algorithm.answer import write_answer
+from gsi.algorithm.candidates import Prompt, Trajectory
+from gsi.algorithm.methods.rounds import Answers
+from gsi.algorithm.step import MadeStep
 from gsi.errors import InvalidRequestError
+from gsi.grading.equality import EqualityChecker
 from gsi.jobs.connection import RedisError
 from gsi.jobs.job import AnswerFinder, Job, claimed_id, parse_payload
 from gsi.jobs.state import JobState
@@ -30,8 +29,11 @@ INTERNAL_ERROR = "internal error; the coordinator's log has it"
 class JobRunner:
     """Runs deliveries, each to its end: an answer, or an error that names the field at fault."""
 
-    def __init__(self, store: JobStore, models: Models, leases: LeaseKeeper, consumer: str) -> None:
+    def __init__(
+        self, store: JobStore, models: Models, leases: LeaseKeeper, equality: EqualityChecker, consumer: str
+    ) -> None:
         self._store = store
+        self._equality = equality
         self._models = models
         self._leases = leases
         self._consumer = consumer
@@ -62,23 +64,32 @@ class JobRunner:
             return JobResult(JobState.FAILED, error=INTERNAL_ERROR)
 
     async def _answer(self, job: Job, lease: Lease) -> JobResult:
-        """Generate from the last kept step on."""
-        params = job.payload.params
-        self._models.limits.check(params)
+        """Write the answer from the last kept step on."""
+        limits = self._models.limits
+        params = job.payload.params.in_force(has_bounded_rewards=limits.has_bounded_rewards, seed=job.seed)
+        limits.check(params)
         kept = await self._store.steps(job.id)
         prompt = await patiently(self._models, lambda: self._prompt(job))
         finder = AnswerFinder(params.answer_pattern)
-        trajectory, reason = await generate(
-            Trajectory(prompt).extended(*(record.step for record in kept)),
+        trajectory, reason = await write_answer(
+            Trajectory(prompt),
+            [record.round for record in kept],
             params.to_params(),
             self._models.ports,
             job.seed,
-            keep=lambda made: self._keep(lease, made),
-            max_length=self._models.limits.max_length,
-            has_answer=finder.has_answer,
-            make_step=self._make_step,
+            keep=lambda made: self._keep(lease, made, keep_candidates=params.keep_candidates),
+            max_length=limits.max_length,
+            answers=Answers(finder.find, self._equality.are_equal),
+            attempt=lambda make: patiently(self._models, make),  # the same step again if a service was away meanwhile
         )
-        return _succeeded(job, trajectory, reason, finder)
+        return JobResult(
+            JobState.SUCCEEDED,
+            stop_reason=reason,
+            text=trajectory.text,
+            answer=finder.find(trajectory.text) or "",
+            params=params.model_dump_json(),
+            models=self._models.description,
+        )
 
     async def _prompt(self, job: Job) -> Prompt:
         messages = job.payload.messages
@@ -91,24 +102,8 @@ class JobRunner:
             )
         return Prompt(messages, token_ids)
 
-    async def _make_step(self, trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> MadeStep:
-        """Make a step by the job's method; the same step again if a service was away meanwhile."""
-        return await patiently(self._models, lambda: METHODS[params.method](trajectory, params, ports, seed))
-
-    async def _keep(self, lease: Lease, made: MadeStep) -> None:
-        tokens = {source: made.num_tokens(source) for source in Source}
-        record = StepRecord(made.step, tokens[Source.DRAFT], tokens[Source.TARGET], made.seconds)
+    async def _keep(self, lease: Lease, made: MadeStep, *, keep_candidates: bool) -> None:
+        record = StepRecord.of(made, keep_candidates=keep_candidates)
         with metrics.PHASE_SECONDS.labels("checkpoint").time():
             await self._store.append_step(lease, record)
         metrics.observe_step(made)
-
-
-def _succeeded(job: Job, trajectory: Trajectory, reason: StopReason, finder: AnswerFinder) -> JobResult:
-    in_force = job.payload.params.model_copy(update={"seed": job.seed})
-    return JobResult(
-        JobState.SUCCEEDED,
-        stop_reason=reason,
-        text=trajectory.text,
-        answer=finder.find(trajectory.text) or "",
-        params=in_force.model_dump_json(),
-    )

@@ -16,8 +16,9 @@ from scipy.stats import chisquare
 
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.generate import generate
+from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Method, Params, StopRules
-from gsi.algorithm.step import METHODS, MadeStep
+from gsi.algorithm.step import MadeStep
 from gsi.algorithm.tilting import log_ratio, tilted_reward
 from tests.algorithm import exact
 from tests.algorithm.worlds import START, World, log
@@ -71,14 +72,14 @@ def assert_drawn_from(law: Mapping[T, float], draws: Sequence[T]) -> None:
 @pytest.mark.parametrize("n", [1, 2, 4])
 async def test_soft_best_of_n_on_the_target_follows_its_exact_law(n: int) -> None:
     """Section 2: "weighs each draw by w_i ∝ exp(beta r(x, y_i)), then sample a response y_i" with y_i ~ pi_B."""
-    params = Params(method=Method.SOFT_BEST_OF_N_TARGET, n=n, beta=3.0)
+    params = Params(method=Method.SOFT_BEST_OF_N, role=Source.TARGET, n=n, beta=3.0)
     law = exact.soft_best_of_n(WORLD.target, WORLD.reward, params.beta, n)
     assert_drawn_from(dict(enumerate(law)), kept(await steps_of(WORLD, params)))
 
 
 async def test_soft_best_of_n_on_the_draft_follows_its_exact_law() -> None:
     """Section 4: "S-BoN with pi_S" is the same rule on the draft's candidates; the target has no say."""
-    params = Params(method=Method.SOFT_BEST_OF_N_DRAFT, n=3, beta=3.0)
+    params = Params(method=Method.SOFT_BEST_OF_N, n=3, beta=3.0)
     law = exact.soft_best_of_n(WORLD.draft, WORLD.reward, params.beta, params.n)
     assert_drawn_from(dict(enumerate(law)), kept(await steps_of(WORLD, params)))
 
@@ -122,7 +123,7 @@ async def test_the_tilted_reward_is_computed_for_every_candidate() -> None:
     params = Params(n=16, beta=3.0)
     tilted = exact.tilted_rewards(WORLD, params.beta)
     for made in await steps_of(WORLD, params, num_draws=50):
-        candidates = made.proposals[Source.DRAFT].candidates
+        candidates = made.by(Source.DRAFT)[0].candidates
         assert made.tilted_rewards == pytest.approx([tilted[c.token_ids[0]] for c in candidates])
 
 
@@ -226,7 +227,7 @@ async def test_acceptance_is_asked_of_the_selected_candidate() -> None:
             assert made.step.tilted_reward == pytest.approx(tilted[made.step.token_ids[0]])
             assert tilted[made.step.token_ids[0]] >= params.acceptance_threshold
         else:
-            assert made.step.rejected.tilted_reward < params.acceptance_threshold
+            assert (made.step.rejected.tilted_reward or 0.0) < params.acceptance_threshold
             better_one_lost += max(made.tilted_rewards) >= params.acceptance_threshold
     assert better_one_lost > 0
 
@@ -246,7 +247,7 @@ async def test_the_threshold_is_on_the_scale_of_the_reward(
     """Line 6: u is compared with r~ = r + log(pi_B / pi_S) / beta, neither with beta r~ nor with r alone."""
     world = World(draft=(draft, 1 - draft), target=(target, 1 - target), reward=(reward, reward))
     made = await steps_of(world, Params(n=1, beta=20.0, acceptance_threshold=u), num_draws=200)
-    first = [m for m in made if m.proposals[Source.DRAFT].candidates[0].token_ids == (0,)]
+    first = [m for m in made if m.by(Source.DRAFT)[0].candidates[0].token_ids == (0,)]
     assert {m.step.outcome for m in first} == {outcome}
 
 

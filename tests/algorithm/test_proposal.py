@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from gsi.algorithm.candidates import Candidate, FinishReason, Score
+from gsi.algorithm.candidates import Candidate, FinishReason, Score, Source
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches
 from gsi.algorithm.proposal import propose_and_score
 
@@ -70,14 +70,14 @@ async def break_after(started: asyncio.Event, candidates: CandidateBatches) -> S
 
 async def test_candidates_and_scores_are_put_in_index_order() -> None:
     """They arrive in completion order, from each part its own."""
-    proposal = await propose_and_score(3, draft([2], [0, 1]), {"prm": reward, "target": likelihood})
+    proposal = await propose_and_score(Source.DRAFT, 3, draft([2], [0, 1]), {"prm": reward, "target": likelihood})
     assert [c.index for c in proposal.candidates] == [0, 1, 2]
     assert proposal.scores == {"prm": [0.0, 0.1, 0.2], "target": [0.0, -1.0, -2.0]}
 
 
 async def test_a_proposal_counts_every_candidates_tokens() -> None:
     """Those that will be discarded too: they were paid for."""
-    assert (await propose_and_score(3, draft([0, 1, 2]), {})).num_tokens == 1 + 2 + 3
+    assert (await propose_and_score(Source.DRAFT, 3, draft([0, 1, 2]), {})).num_tokens == 1 + 2 + 3
 
 
 async def test_scoring_starts_before_drafting_has_finished() -> None:
@@ -97,13 +97,13 @@ async def test_scoring_starts_before_drafting_has_finished() -> None:
 
         return score
 
-    proposal = await propose_and_score(2, patient_draft(), {name: scorer(name) for name in scored})
+    proposal = await propose_and_score(Source.DRAFT, 2, patient_draft(), {name: scorer(name) for name in scored})
     assert proposal.scores == {"prm": [0.5, 0.5], "target": [0.5, 0.5]}
 
 
 async def test_seconds_are_told_for_drafting_and_each_scorer() -> None:
     """A scorer that waits for the last candidate ends after the drafting does."""
-    seconds = (await propose_and_score(2, draft([0], [1]), {"prm": reward, "target": likelihood})).seconds
+    seconds = (await propose_and_score(Source.DRAFT, 2, draft([0], [1]), {"prm": reward, "target": likelihood})).seconds
     assert set(seconds) == {"propose", "prm", "target"}
     assert 0 <= seconds["propose"] <= seconds["target"]
 
@@ -118,7 +118,7 @@ async def test_a_draft_that_fails_stops_the_scorers_and_raises_its_own_error() -
         raise ModelBrokeError
 
     with pytest.raises(ModelBrokeError):
-        await propose_and_score(2, broken_draft(), {"prm": waiting.score})
+        await propose_and_score(Source.DRAFT, 2, broken_draft(), {"prm": waiting.score})
     assert waiting.closed
 
 
@@ -127,6 +127,7 @@ async def test_a_scorer_that_fails_stops_the_draft_and_the_other_scorer() -> Non
     drafting, scoring = Waiting(), Waiting()
     with pytest.raises(ModelBrokeError):
         await propose_and_score(
+            Source.DRAFT,
             2,
             drafting.propose(),
             {"prm": partial(break_after, scoring.started), "target": scoring.score},
@@ -138,7 +139,7 @@ async def test_a_scorer_that_fails_stops_the_draft_and_the_other_scorer() -> Non
 async def test_a_cancelled_proposal_stops_every_part() -> None:
     """A job that is cancelled leaves no engine at work."""
     drafting, scoring = Waiting(), Waiting()
-    task = asyncio.create_task(propose_and_score(2, drafting.propose(), {"prm": scoring.score}))
+    task = asyncio.create_task(propose_and_score(Source.DRAFT, 2, drafting.propose(), {"prm": scoring.score}))
     await asyncio.gather(drafting.started.wait(), scoring.started.wait())
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -151,7 +152,7 @@ async def test_a_cancelled_proposal_stops_every_part() -> None:
 async def test_a_proposer_must_give_each_index_once(indices: list[int]) -> None:
     """A candidate that is missing, given twice or not asked for is an error, not a guess."""
     with pytest.raises(RuntimeError, match=r"proposal must be given once for each of 2 candidates"):
-        await propose_and_score(2, draft(indices), {"prm": reward})
+        await propose_and_score(Source.DRAFT, 2, draft(indices), {"prm": reward})
 
 
 @pytest.mark.parametrize("indices", [[0], [1, 1], [0, 1, 0], []])
@@ -164,4 +165,4 @@ async def test_a_scorer_must_score_each_index_once(indices: list[int]) -> None:
         yield [Score(index, 0.5) for index in indices]
 
     with pytest.raises(RuntimeError, match=r"prm must be given once for each of 2 candidates"):
-        await propose_and_score(2, draft([0, 1]), {"prm": careless})
+        await propose_and_score(Source.DRAFT, 2, draft([0, 1]), {"prm": careless})

@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gsi.algorithm.candidates import Candidate, FinishReason, Outcome, Source
+from gsi.algorithm.methods import METHODS, best_of_n
+from gsi.algorithm.methods.gsi import run_step
 from gsi.algorithm.params import Method, Params, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches
-from gsi.algorithm.step import METHODS, MadeStep, run_step
+from gsi.algorithm.step import MadeStep
+from gsi.jobs.method_spec import REWARDLESS
 from tests.algorithm.worlds import LETTERS, START, EnumerableModel, World, log
 
 WORLD = World(draft=(0.5, 0.3, 0.2), target=(0.2, 0.3, 0.5), reward=(0.2, 0.5, 0.9))
@@ -48,7 +51,7 @@ async def test_an_accepted_step_is_the_drafts_with_both_likelihoods() -> None:
     assert (step.text, step.reward) == (LETTERS[y], WORLD.reward[y])
     assert (step.log_likelihood_draft, step.log_likelihood_target) == (log(WORLD.draft[y]), log(WORLD.target[y]))
     assert step.tilted_reward == pytest.approx(WORLD.reward[y] + math.log(WORLD.target[y] / WORLD.draft[y]) / 20)
-    assert set(made.proposals) == {Source.DRAFT}
+    assert [proposal.source for proposal in made.proposals] == [Source.DRAFT]
 
 
 async def test_a_resampled_step_is_the_targets_with_the_rejected_candidate_beside_it() -> None:
@@ -72,22 +75,22 @@ async def test_the_draft_proposes_n_and_the_target_n_target() -> None:
     accepted, resampled = await first_step(WORLD, ACCEPT_ALL), await first_step(WORLD, REJECT_ALL)
     assert (accepted.num_tokens(Source.DRAFT), accepted.num_tokens(Source.TARGET)) == (4, 0)
     assert (resampled.num_tokens(Source.DRAFT), resampled.num_tokens(Source.TARGET)) == (4, 3)
-    assert len(resampled.log_ratios) == len(resampled.tilted_rewards) == 4
+    assert len(resampled.by(Source.DRAFT)[0].log_ratios) == len(resampled.tilted_rewards) == 4
 
 
 async def test_best_reward_is_that_of_the_proposal_the_step_came_from() -> None:
     """The reward floor asks whether any candidate was good, not whether the draw was lucky."""
     for seed in range(50):
         made = await first_step(WORLD, replace(ACCEPT_ALL, beta=0.1), seed)
-        assert made.step.best_reward == max(made.proposals[Source.DRAFT].scores["prm"]) >= made.step.reward
+        assert made.step.best_reward == max(made.by(Source.DRAFT)[0].scores["prm"]) >= made.step.reward
         made = await first_step(WORLD, REJECT_ALL, seed)
-        assert made.step.best_reward == max(made.proposals[Source.TARGET].scores["prm"])
+        assert made.step.best_reward == max(made.by(Source.TARGET)[0].scores["prm"])
 
 
 async def test_draft_soft_best_of_n_never_asks_the_target() -> None:
     """It needs no large model at all."""
     ports = replace(WORLD.ports(), target=Unasked())
-    made = await METHODS[Method.SOFT_BEST_OF_N_DRAFT](START, Params(n=4), ports, 1)
+    made = await METHODS[Method.SOFT_BEST_OF_N](START, Params(n=4), ports, 1)
     assert (made.step.source, made.step.outcome) == (Source.DRAFT, Outcome.ACCEPTED)
     assert (made.step.log_likelihood_target, made.step.tilted_reward) == (None, None)
 
@@ -95,7 +98,7 @@ async def test_draft_soft_best_of_n_never_asks_the_target() -> None:
 async def test_target_soft_best_of_n_never_asks_the_draft() -> None:
     """It is the law that GSI approximates."""
     ports = replace(WORLD.ports(), draft=Unasked())
-    made = await METHODS[Method.SOFT_BEST_OF_N_TARGET](START, Params(n=4), ports, 1)
+    made = await METHODS[Method.SOFT_BEST_OF_N](START, Params(n=4, role=Source.TARGET), ports, 1)
     assert (made.step.source, made.step.outcome) == (Source.TARGET, Outcome.ACCEPTED)
     assert (made.step.log_likelihood_draft, made.step.tilted_reward) == (None, None)
 
@@ -119,17 +122,17 @@ async def test_rewards_that_are_all_nan_still_give_a_step() -> None:
     assert step.best_reward == -math.inf
 
 
-@pytest.mark.parametrize("method", Method)
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in REWARDLESS])
 async def test_a_candidate_whose_reward_is_nan_is_not_kept_beside_one_that_has_a_reward(method: Method) -> None:
     """However likely both models find it."""
     world = replace(WORLD, reward=(math.nan, 0.01, math.nan))
     for seed in range(100):
         made = await first_step(world, Params(method=method, n=4, acceptance_threshold=-1e6), seed)
-        rewards = made.proposals[made.step.source].scores["prm"]
+        rewards = made.by(made.step.source)[0].scores["prm"]
         assert made.step.reward == 0.01 or all(map(math.isnan, rewards))
 
 
-@given(st.sampled_from(Method), st.integers(0, 2**63 - 1), st.integers(1, 5), st.integers(1, 5))
+@given(st.sampled_from(sorted(METHODS)), st.integers(0, 2**63 - 1), st.integers(1, 5), st.integers(1, 5))
 async def test_a_step_is_a_function_of_trajectory_params_and_seed(
     method: Method, seed: int, n: int, n_target: int
 ) -> None:
@@ -142,7 +145,7 @@ async def test_draft_and_target_draw_from_seeds_of_their_own() -> None:
     """Two equal models do not write the same candidates, or a rejected step would only come back."""
     world = replace(WORLD, target=WORLD.draft)
     made = [await first_step(world, Params(n=4, acceptance_threshold=1e6), seed) for seed in range(20)]
-    same = [m for m in made if m.proposals[Source.DRAFT].candidates == m.proposals[Source.TARGET].candidates]
+    same = [m for m in made if m.by(Source.DRAFT)[0].candidates == m.by(Source.TARGET)[0].candidates]
     assert len(same) < 5
 
 
@@ -151,7 +154,7 @@ async def test_neighbouring_steps_and_jobs_draw_different_candidates() -> None:
     here = await run_step(START, replace(ACCEPT_ALL, n=32), WORLD.ports(), 1)
     later = await run_step(START.extended(here.step), replace(ACCEPT_ALL, n=32), WORLD.ports(), 1)
     elsewhere = await run_step(START, replace(ACCEPT_ALL, n=32), WORLD.ports(), 2)
-    assert len({m.proposals[Source.DRAFT].candidates for m in (here, later, elsewhere)}) == 3
+    assert len({m.by(Source.DRAFT)[0].candidates for m in (here, later, elsewhere)}) == 3
     assert (here.step.index, later.step.index) == (0, 1)
 
 
@@ -160,10 +163,10 @@ async def test_every_selection_draws_a_number_of_its_own() -> None:
     model = Numbered(WORLD, WORLD.draft)
     ports = replace(WORLD.ports(), draft=model, target=model)
     selected = []
-    for method in (Method.SOFT_BEST_OF_N_DRAFT, Method.SOFT_BEST_OF_N_TARGET):
-        first = (await METHODS[method](START, Params(n=256), ports, 1)).step
-        second = (await METHODS[method](START.extended(first), Params(n=256), ports, 1)).step
-        elsewhere = (await METHODS[method](START, Params(n=256), ports, 2)).step
+    for role in Source:
+        first = (await best_of_n.soft(START, Params(n=256, role=role), ports, 1)).step
+        second = (await best_of_n.soft(START.extended(first), Params(n=256, role=role), ports, 1)).step
+        elsewhere = (await best_of_n.soft(START, Params(n=256, role=role), ports, 2)).step
         selected += [step.token_ids for step in (first, second, elsewhere)]
     assert len(set(selected)) == 6
 
@@ -171,5 +174,5 @@ async def test_every_selection_draws_a_number_of_its_own() -> None:
 async def test_a_step_takes_as_long_as_its_proposals_one_after_the_other() -> None:
     """Within a proposal the parts run side by side, so the longest of them counts."""
     made = await first_step(WORLD, REJECT_ALL)
-    drafted, anew = made.proposals[Source.DRAFT].seconds, made.proposals[Source.TARGET].seconds
+    drafted, anew = made.by(Source.DRAFT)[0].seconds, made.by(Source.TARGET)[0].seconds
     assert made.seconds == max(drafted.values()) + max(anew.values())

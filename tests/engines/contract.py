@@ -188,6 +188,32 @@ class LanguageEngineContract:
         assert [candidate.log_likelihood for candidate in candidates] == pytest.approx(expected, abs=TOLERANCE)
         assert await scored(engine, candidates, sampling) == pytest.approx(expected, abs=TOLERANCE)
 
+    async def test_greedy_writes_the_likeliest_tokens_whatever_the_seed(self, engine: LanguageEngine) -> None:
+        """Temperature 0: every token is the argmax of a plain forward pass. Nothing else could have been written."""
+        prefix, (model, _) = engine.render(MESSAGES), reference("target")
+        for likelihood in engine.info.likelihoods:
+            greedy = SamplingParams(temperature=0.0, likelihood=likelihood)
+            candidates = [await proposed(engine, 3, greedy, seed) for seed in (1, 2)]
+            (written,) = {candidate.token_ids for proposal in candidates for candidate in proposal}
+            with torch.inference_mode():
+                logits = model(torch.tensor([[*prefix, *written]])).logits[0, len(prefix) - 1 : -1]
+            assert list(written) == logits.argmax(dim=-1).tolist()
+            is_certain = likelihood is Likelihood.SAMPLING
+            expected = 0.0 if is_certain else reference_log_likelihood(prefix, written, greedy)
+            for candidate in candidates[0]:
+                assert candidate.log_likelihood == pytest.approx(expected, abs=0 if is_certain else TOLERANCE)
+
+    async def test_greedy_has_no_likelihood_to_score_by(self, engine: LanguageEngine) -> None:
+        """Nearly every candidate would have -inf, and no ratio. The bare model's likelihood is as ever."""
+        candidates = await proposed(engine, 2, law(engine))
+        with pytest.raises(InvalidRequestError, match=r"sampling\.temperature is 0"):
+            await scored(engine, candidates, SamplingParams(temperature=0.0, likelihood=Likelihood.SAMPLING))
+        if Likelihood.MODEL in engine.info.likelihoods:
+            bare = SamplingParams(temperature=0.0, likelihood=Likelihood.MODEL)
+            prefix = engine.render(MESSAGES)
+            expected = [reference_log_likelihood(prefix, candidate.token_ids, bare) for candidate in candidates]
+            assert await scored(engine, candidates, bare) == pytest.approx(expected, abs=TOLERANCE)
+
     @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=strategies.data())
     async def test_a_score_is_that_of_a_plain_forward_pass_whatever_was_read_before(

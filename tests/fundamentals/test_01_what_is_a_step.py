@@ -3,8 +3,8 @@
 import pytest
 
 from gsi.algorithm.candidates import Candidate, FinishReason, Source
+from gsi.algorithm.methods.gsi import run_step
 from gsi.algorithm.params import Params, SamplingParams
-from gsi.algorithm.step import run_step
 from tests.fundamentals.tiny import DRAFT, START, TINY
 
 
@@ -29,8 +29,8 @@ async def test_a_model_proposes_many_candidates_numbered_from_0() -> None:
 async def test_one_candidate_is_kept_and_becomes_the_step() -> None:
     """The others are discarded."""
     made = await run_step(START, Params(n=4), TINY, seed=1)
-    assert len(made.proposals[Source.DRAFT].candidates) == 4
-    assert made.step.text in [c.text for c in made.proposals[Source.DRAFT].candidates]
+    assert len(made.by(Source.DRAFT)[0].candidates) == 4
+    assert made.step.text in [c.text for c in made.by(Source.DRAFT)[0].candidates]
 
 
 async def test_the_steps_so_far_are_what_the_models_read_next() -> None:

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 from gsi.algorithm.candidates import Step, Trajectory
 from gsi.algorithm.generate import generate
+from gsi.algorithm.methods.gsi import run_step
 from gsi.algorithm.params import Params, StopRules
 from gsi.algorithm.seeds import derive_seed, uniform
-from gsi.algorithm.step import MadeStep, run_step
+from gsi.algorithm.step import MadeStep
 from gsi.jobs.step_record import StepRecord
 from tests.fundamentals.tiny import BAD, GOOD, START, TINY, TinyModel, TinyPrm
 
@@ -53,13 +54,13 @@ async def test_a_kept_step_comes_back_from_its_checkpoint_as_it_was() -> None:
     assert stored_and_read(step) == step
 
 
-async def test_a_checkpoint_gives_back_numbers_where_json_has_none() -> None:
+async def test_a_checkpoint_has_null_where_json_has_no_number() -> None:
     """Here the draft writes what the target never would, and the PRM has no reward for it: -inf and NaN."""
     ports = replace(TINY, draft=TinyModel({BAD: 1.0}), target=TinyModel({GOOD: 1.0}), prm=TinyPrm(UNRATED))
     read = stored_and_read((await run_step(START, Params(n=2), ports, seed=1)).step)
     assert read.rejected is not None
-    numbers = (read.rejected.reward, read.rejected.tilted_reward, read.rejected.log_likelihood_target)
-    assert [type(number) for number in numbers] == [float, float, float]
+    assert math.isnan(read.rejected.reward)
+    assert (read.rejected.tilted_reward, read.rejected.log_likelihood_target) == (None, None)
 
 
 def stored_and_read(step: Step) -> Step:

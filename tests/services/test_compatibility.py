@@ -150,6 +150,13 @@ def test_a_job_that_does_not_fit_is_refused_with_the_field_and_what_is_allowed(
     assert str(refused.value) == sentence
 
 
+@pytest.mark.parametrize("top_p", [1.0, 0.8])
+def test_greedy_fits_engines_of_every_temperature(top_p: float) -> None:
+    """The likeliest token is the same at each, and in each nucleus."""
+    greedy = JobParams().model_copy(update={"temperature": 0.0, "top_p": top_p})
+    Limits(511, frozenset({SAMPLING}), 0.9).check(greedy)
+
+
 def test_a_job_that_fits_passes() -> None:
     """The temperature that the engines are set to, and no nucleus."""
     Limits(511, frozenset({SAMPLING}), 0.9).check(JobParams(temperature=0.9))

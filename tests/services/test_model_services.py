@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from gsi.algorithm.candidates import Candidate, Message, Prompt, Trajectory
 from gsi.algorithm.generate import generate
 from gsi.algorithm.params import Params, SamplingParams
 from gsi.algorithm.ports import Ports
+from gsi.engines.base import ModelInfo
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
 from gsi.rpc.clients import DraftClient, PrmClient, TargetClient
 from gsi.rpc.server import serve
@@ -50,7 +52,7 @@ class EndlessEngine:
         self.death = asyncio.Event()
         self._error = error
 
-    info = None
+    info: ModelInfo | None = None
 
     def close(self) -> None:
         pass
@@ -154,6 +156,38 @@ async def test_a_trajectory_over_grpc_is_the_one_that_the_engines_write(
 
 async def _keep(made: object) -> None:
     """These trajectories need no checkpoint."""
+
+
+async def test_greedy_crosses_the_wire(draft: DraftClient, target: TargetClient) -> None:
+    """Temperature 0 is a temperature, not a field that was left out; what it cannot be asked for is refused by name."""
+    greedy = SamplingParams(temperature=0.0, max_step_tokens=32)
+    prefix = await draft.render(MESSAGES)
+    once, again = [[c async for batch in draft.propose(prefix, 1, greedy, seed) for c in batch] for seed in (1, 2)]
+    assert once == again
+    assert once[0].log_likelihood == 0.0
+    with pytest.raises(InvalidRequestError, match=r"sampling\.temperature is 0"):
+        await anext(target.score(prefix, greedy, batches(once)))
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_model_s_description_loses_nothing_on_the_wire(role: str) -> None:
+    """What is unknown stays unknown, and what is not the default arrives."""
+    _, client_kind = ROLES[role]
+    engine = EndlessEngine()
+    shipped = await load_shipped(role)
+    shipped.close()
+    for info in (
+        shipped.info,
+        replace(shipped.info, temperature=0.7, has_bounded_rewards=False, num_speculative_tokens=4),
+        replace(shipped.info, num_parameters=None),
+    ):
+        engine.info = info
+        servicer, _ = ROLES[role]
+        async with serving(servicer.SERVICE, servicer.add_to_server, partial(_already, engine)) as server:
+            client: Any = client_kind(server.address, 10.0)
+            await wait_until(client.is_serving, "the model is loaded")
+            assert await client.model_info() == info
+            await client.close()
 
 
 async def test_candidates_are_streamed_as_they_finish(draft: DraftClient) -> None:
@@ -274,7 +308,11 @@ SAMPLING_PROTO = candidates_pb2.SamplingParams(
     [
         ("n is 0; allowed: 1 to 1024", {"n": 0}),
         ("n is 10000; allowed: 1 to 1024", {"n": 10_000}),
-        ("sampling.temperature is 0.0", {"sampling": candidates_pb2.SamplingParams()}),
+        (
+            "sampling.temperature is -1.0; allowed: 0 for greedy, or above 0, at most 100",
+            {"sampling": candidates_pb2.SamplingParams(temperature=-1)},
+        ),
+        ("sampling.top_p is 0.0; allowed: above 0, at most 1", {"sampling": candidates_pb2.SamplingParams()}),
         ("prefix has 0 tokens; allowed: 1 to 511", {"prefix_token_ids": []}),
         ("prefix has 600 tokens; allowed: 1 to 511", {"prefix_token_ids": [1] * 600}),
     ],

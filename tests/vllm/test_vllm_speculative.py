@@ -5,14 +5,16 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import torch
 from prometheus_client import REGISTRY
 
 from gsi.algorithm.candidates import FinishReason
+from gsi.algorithm.params import SamplingParams
 from gsi.engines.base import EngineSettings
 from gsi.engines.registry import load_language_engine
 from gsi.engines.vllm_engine import VllmEngine
 from tests.conftest import MODELS
-from tests.engines.contract import MESSAGES, TOLERANCE, law, proposed, reference_log_likelihood, scored
+from tests.engines.contract import MESSAGES, TOLERANCE, law, proposed, reference, reference_log_likelihood, scored
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnings("ignore")]
 
@@ -47,6 +49,16 @@ async def test_likelihoods_are_the_target_s_own(engine: VllmEngine) -> None:
     expected = [reference_log_likelihood(prefix, candidate.token_ids, law(engine)) for candidate in candidates]
     assert [candidate.log_likelihood for candidate in candidates] == pytest.approx(expected, abs=TOLERANCE)
     assert await scored(engine, candidates, law(engine)) == pytest.approx(expected, abs=TOLERANCE)
+
+
+async def test_greedy_is_the_target_s_argmax(engine: VllmEngine) -> None:
+    """What the draft wrote ahead is kept only where the target would have written it."""
+    greedy = SamplingParams(temperature=0.0)
+    prefix, (model, _) = engine.render(MESSAGES), reference("target")
+    (candidate,) = await proposed(engine, 1, greedy)
+    logits = model(torch.tensor([[*prefix, *candidate.token_ids]])).logits[0, len(prefix) - 1 : -1]
+    assert list(candidate.token_ids) == logits.argmax(dim=-1).tolist()
+    assert candidate.log_likelihood == 0.0
 
 
 async def test_the_draft_s_tokens_were_used(engine: VllmEngine) -> None:

@@ -1,0 +1,61 @@
+"""Beam search guided by the PRM, on one model (RSD paper, Table 3; Chen et al., 2024a, as cited there).
+
+Each round every unfinished beam gets ``num_expansions`` candidates; of those and the finished beams, the
+``num_beams`` with the highest score are kept. The first round expands the prompt as often as all later ones together.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from gsi.algorithm.candidates import Branch, Population
+from gsi.algorithm.methods.rounds import Search, aggregated, highest_score, score, side_by_side
+from gsi.algorithm.params import Params
+from gsi.algorithm.ports import Ports
+from gsi.algorithm.proposal import Proposal
+from gsi.algorithm.seeds import derive_seed
+from gsi.algorithm.step import MadeStep, Unfinished, kept, propose
+
+
+@dataclass(frozen=True, slots=True)
+class _Beam:
+    """What may be kept: a candidate behind its beam, or a finished beam (without a step)."""
+
+    branch: Branch
+    token_ids: tuple[int, ...]
+    score: float
+
+
+async def expand(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> MadeStep:
+    """Make one round."""
+    params = growing[0].params
+    n = params.num_beams * params.num_expansions if len(population) == 1 else params.num_expansions
+
+    async def write(one: Unfinished) -> Proposal:
+        own_seed = derive_seed(seed, "beam", one.place)
+        proposal = await propose(params.role, one.trajectory, one.params, ports, own_seed, n)
+        return replace(proposal, parent=one.place)
+
+    proposals = await side_by_side([write(one) for one in growing])
+    beams = [*_finished(population, growing, params), *_candidates(growing, proposals, params)]
+    different = {beam.token_ids: beam for beam in beams}  # two that say the same have the same score
+    best = sorted(different.values(), key=lambda beam: -beam.score)[: params.num_beams]
+    return MadeStep(tuple(beam.branch for beam in best), tuple(proposals))
+
+
+def _finished(population: Population, growing: Sequence[Unfinished], params: Params) -> Iterator[_Beam]:
+    places = {one.place for one in growing}
+    for place, trajectory in enumerate(population):
+        if place not in places:
+            yield _Beam(Branch(place, None), trajectory.token_ids, score(trajectory, params.aggregate))
+
+
+def _candidates(growing: Sequence[Unfinished], proposals: Sequence[Proposal], params: Params) -> Iterator[_Beam]:
+    for one, proposal in zip(growing, proposals, strict=True):
+        rewards = [step.reward for step in one.trajectory.steps]
+        for index, reward in enumerate(proposal.rewards):
+            step = kept(one.trajectory, replace(proposal, selected=index))
+            token_ids = one.trajectory.token_ids + step.token_ids
+            yield _Beam(Branch(one.place, step), token_ids, aggregated([*rewards, reward], params.aggregate))
+
+
+BEAM_SEARCH = Search(expand, highest_score, starts_with_n=False)
