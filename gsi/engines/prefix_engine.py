@@ -23,7 +23,7 @@ class Prefix:
     """A prefix that has been read: keys and values per layer [1, heads, length, head size], and its last outputs."""
 
     layers: tuple[tuple[Tensor, Tensor], ...]
-    last_outputs: Tensor  # [outputs]: logits over the vocabulary, or a PRM's two labels
+    last_outputs: Tensor  # [outputs]: logits over the vocabulary, or what a reward model gives
     length: int  # tokens
 
     def cache(self, num_rows: int) -> DynamicCache:

@@ -1,12 +1,14 @@
-"""The Hugging Face class of a Qwen2 process reward model (PRM): a language backbone, two labels on every token.
+"""The Hugging Face classes of Qwen2 process reward models (PRM): a language backbone, and a head on every token.
 
-Its parameters carry the names of Qwen2.5-Math-PRM-7B (`model.*`, `score.0.*`, `score.2.*`), so that vLLM's own
-`Qwen2ForProcessRewardModel` and this class load the same checkpoint: the shipped small one or the public one.
+Their parameters carry the names of the public checkpoints, so that these classes and vLLM load the same files:
+`score.0.*` and `score.2.*` for Qwen2.5-Math-PRM and the small PRM that ships here, `v_head.summary.*` for
+Skywork-o1-Open-PRM.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -17,14 +19,40 @@ NUM_LABELS = 2  # bad step, good step
 
 
 @dataclass
-class ProcessRewardOutput(ModelOutput):
-    """Hold the logits [batch, length, 2] of one pass and the cache that a later pass may continue from."""
+class RewardOutput(ModelOutput):
+    """Hold the outputs [batch, length, outputs] of one pass and the cache that a later pass may continue from."""
 
     logits: torch.Tensor | None = None
     past_key_values: Cache | None = None
 
 
-class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
+class _Qwen2RewardModel(Qwen2PreTrainedModel):
+    """A backbone `model`, and a head that a subclass names."""
+
+    def _head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return outputs [batch, length, outputs] of hidden states [batch, length, hidden]."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+    ) -> RewardOutput:
+        """Return outputs [batch, length, outputs] for token ids [batch, length]; the mask also covers the cache."""
+        hidden = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+        )
+        return RewardOutput(logits=self._head(hidden.last_hidden_state), past_key_values=hidden.past_key_values)
+
+
+class Qwen2ForProcessRewardModel(_Qwen2RewardModel):
     """Judge reasoning steps: softmax(logits)[..., 1] at a step's `<extra_0>` token is its reward (0 to 1)."""
 
     def __init__(self, config: Qwen2Config) -> None:
@@ -37,20 +65,22 @@ class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
         )
         self.post_init()
 
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
-        use_cache: bool | None = None,
-    ) -> ProcessRewardOutput:
-        """Return logits [batch, length, 2] for token ids [batch, length]; the mask also covers the cache."""
-        hidden = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            use_cache=use_cache,
-        )
-        return ProcessRewardOutput(logits=self.score(hidden.last_hidden_state), past_key_values=hidden.past_key_values)
+    def _head(self, hidden: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.score(hidden)
+        return outputs
+
+
+class Qwen2ForPrmModel(_Qwen2RewardModel):
+    """Judge reasoning steps, as Skywork-o1-Open-PRM: the sigmoid of the value at a step's newline is its reward."""
+
+    _keys_to_ignore_on_load_unexpected: ClassVar = [r"^lm_head\."]  # the language model that it was made of
+
+    def __init__(self, config: Qwen2Config) -> None:
+        super().__init__(config)
+        self.model = Qwen2Model(config)
+        self.v_head = nn.ModuleDict({"summary": nn.Linear(config.hidden_size, 1)})
+        self.post_init()
+
+    def _head(self, hidden: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.v_head["summary"](hidden)
+        return outputs

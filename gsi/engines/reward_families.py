@@ -6,17 +6,28 @@ those at the candidate's last token. A prefix is the beginning of the next step'
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from gsi.algorithm.candidates import Message
 from gsi.engines.tokenizer_engine import Tokenizer
-from gsi.errors import MisconfiguredError
+from gsi.errors import InternalError, MisconfiguredError
+
+# Architectures, as a checkpoint's config.json names them.
+QWEN_PROCESS_REWARD = "Qwen2ForProcessRewardModel"
+SKYWORK_PROCESS_REWARD = "Qwen2ForPrmModel"
+CLASSIFIER = "ForSequenceClassification"  # the end of its name: LlamaForSequenceClassification, ...
+FAMILIES = f"{QWEN_PROCESS_REWARD}, {SKYWORK_PROCESS_REWARD}, *{CLASSIFIER}"
 
 STEP_MARK = "<extra_0>"  # Qwen2.5-Math-PRM's: stands behind each step, in place of the delimiter
 
 
 class RewardFamily(Protocol):
     """One way to read a trajectory."""
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether every reward lies in [0, 1]; if not, it may be any real number."""
+        ...
 
     def prefix(self, messages: Sequence[Message], steps: Sequence[str]) -> list[int]:
         """Return the token ids of conversation and kept steps."""
@@ -27,8 +38,32 @@ class RewardFamily(Protocol):
         ...
 
     def reward(self, outputs: Sequence[float]) -> float:
-        """Return the reward in [0, 1] from the model's raw outputs at the candidate's last token."""
+        """Return the reward from the model's raw outputs at the candidate's last token."""
         ...
+
+
+def family_of(architecture: str, num_labels: int, tokenizer: Tokenizer, model: str) -> RewardFamily | None:
+    """Return how a checkpoint of this architecture is read; None if it is of no family that is known here.
+
+    ``num_labels``: outputs of a sequence classifier, as its config.json has them; ``model``: its name, for errors.
+    """
+    if architecture == QWEN_PROCESS_REWARD:
+        return QwenProcessReward(tokenizer, model)
+    if architecture == SKYWORK_PROCESS_REWARD:
+        return SkyworkProcessReward(tokenizer)
+    if not architecture.endswith(CLASSIFIER):
+        return None
+    if num_labels not in (1, 2):
+        raise MisconfiguredError(f"{model} has {num_labels} labels; allowed for a reward: 1 value, or 2 labels")
+    return OutcomeReward(tokenizer, is_bounded=num_labels == 2)
+
+
+def sound_reward(family: RewardFamily, outputs: Sequence[float]) -> float:
+    """Return the family's reward. Raises InternalError if the model gave no number, or one out of its range."""
+    reward = family.reward(outputs)
+    if not math.isfinite(reward) or (family.is_bounded and not 0 <= reward <= 1):
+        raise InternalError(f"the reward model gave {outputs}")
+    return reward
 
 
 class QwenProcessReward:
@@ -36,6 +71,8 @@ class QwenProcessReward:
 
     Source: the model card of Qwen/Qwen2.5-Math-PRM-7B.
     """
+
+    is_bounded: ClassVar = True
 
     def __init__(self, tokenizer: Tokenizer, model: str) -> None:
         self._tokenizer = tokenizer
@@ -64,6 +101,8 @@ class SkyworkProcessReward:
     Source: the repository SkyworkAI/skywork-o1-prm-inference, as its model cards use it.
     """
 
+    is_bounded: ClassVar = True
+
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._step_end = tokenizer.encode("\n")[-1]
@@ -84,13 +123,14 @@ class SkyworkProcessReward:
 
 
 class OutcomeReward:
-    """A sequence classifier over a finished conversation, such as Skywork-Reward: one value, of any size.
+    """A sequence classifier over a finished conversation, such as Skywork-Reward.
 
-    The candidate is read as the end of the assistant's answer. The logistic function maps the value to (0, 1), as the
-    Bradley-Terry loss that such models are trained with does; with two labels it is their softmax.
+    The candidate is read as the end of the assistant's answer. One output is the reward as it is, any real number: a
+    job chooses what becomes of it. With two labels, bad and good, the reward is the softmax's share of the second.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, is_bounded: bool) -> None:
+        self.is_bounded = is_bounded
         self._tokenizer = tokenizer
         self._closing = tokenizer.closing_of_answer()
 
@@ -104,7 +144,10 @@ class OutcomeReward:
         return [*self._tokenizer.encode(text.rstrip("\n")), *self._closing]  # a finished answer ends in no newline
 
     def reward(self, outputs: Sequence[float]) -> float:
-        return logistic(outputs[0] if len(outputs) == 1 else outputs[1] - outputs[0])
+        if len(outputs) == 1:
+            return outputs[0]
+        bad, good = outputs
+        return logistic(good - bad)
 
 
 def logistic(value: float) -> float:

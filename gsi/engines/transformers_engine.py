@@ -13,6 +13,7 @@ from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches, To
 from gsi.engines.base import STEP_DELIMITER, EngineSettings, ModelInfo, check_likelihood, never
 from gsi.engines.prefix_engine import Prefix, PrefixModel, load_checkpoint
 from gsi.engines.sampling_engine import SamplingBatch, likelihood_law
+from gsi.engines.size_engine import num_parameters
 from gsi.engines.tokenizer_engine import Tokenizer
 from gsi.errors import MisconfiguredError
 
@@ -97,4 +98,5 @@ def model_info(
         likelihoods=likelihoods,
         engine="transformers",
         engine_version=transformers.__version__,
+        num_parameters=num_parameters(model),
     )

@@ -1,16 +1,18 @@
-"""A process reward model (PRM) on Hugging Face transformers, read as Qwen2.5-Math-PRM is."""
+"""A reward model on Hugging Face transformers, of whichever family its checkpoint is (``reward_families.py``)."""
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gsi.algorithm.candidates import Message, Score
 from gsi.algorithm.ports import ScoreBatches, StepText, TextBatches
 from gsi.engines.base import EngineSettings, check_length, never
-from gsi.engines.prefix_engine import Prefix, PrefixModel, load_checkpoint
-from gsi.engines.qwen2_process_reward import Qwen2ForProcessRewardModel
-from gsi.engines.reward_families import QwenProcessReward
+from gsi.engines.checkpoint_reward import architecture_of, load_reward_model
+from gsi.engines.prefix_engine import Prefix, PrefixModel
+from gsi.engines.reward_families import FAMILIES, RewardFamily, family_of, sound_reward
 from gsi.engines.tokenizer_engine import Tokenizer
 from gsi.engines.transformers_engine import model_info, refuse_engine_args
+from gsi.errors import MisconfiguredError
 
 
 class TransformersRewardEngine:
@@ -18,10 +20,12 @@ class TransformersRewardEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         refuse_engine_args(settings)
-        self._tokenizer = Tokenizer(settings.model, settings.revision)
-        self._family = QwenProcessReward(self._tokenizer, settings.model)
-        model = load_checkpoint(Qwen2ForProcessRewardModel, settings)
-        self.info = model_info(settings, model, self._tokenizer, likelihoods=())
+        tokenizer = Tokenizer(settings.model, settings.revision)
+        architecture, num_labels = architecture_of(settings)
+        self._family = known_family(architecture, num_labels, tokenizer, settings.model)
+        model = load_reward_model(architecture, settings)
+        described = model_info(settings, model, tokenizer, likelihoods=())
+        self.info = replace(described, has_bounded_rewards=self._family.is_bounded)
         self._model = PrefixModel(model, self.info.max_length, settings.device, settings.num_threads)
 
     @classmethod
@@ -44,9 +48,17 @@ class TransformersRewardEngine:
         return self._model.read(self._family.prefix(messages, steps))
 
     def _rewards(self, prefix: Prefix, candidates: Sequence[StepText]) -> list[float]:
-        """Return P(good step) in [0, 1] at each candidate's own step mark, from one forward pass."""
+        """Return the reward at each candidate's own last token, from one forward pass."""
         rows = [self._family.candidate(candidate.text) for candidate in candidates]
         check_length(prefix.length + max(map(len, rows)), self._model.max_length)
-        logits = self._model.continue_rows(prefix.cache(len(rows)), rows)
-        at_marks = logits[range(len(rows)), [len(row) - 1 for row in rows]].double()
-        return [self._family.reward(outputs) for outputs in at_marks.tolist()]
+        outputs = self._model.continue_rows(prefix.cache(len(rows)), rows)
+        at_last = outputs[range(len(rows)), [len(row) - 1 for row in rows]].double()
+        return [sound_reward(self._family, row) for row in at_last.tolist()]
+
+
+def known_family(architecture: str, num_labels: int, tokenizer: Tokenizer, model: str) -> RewardFamily:
+    """Return how a checkpoint is read. Raises MisconfiguredError that lists what can be read."""
+    family = family_of(architecture, num_labels, tokenizer, model)
+    if family is None:
+        raise MisconfiguredError(f"{model} is a {architecture}; reward models that can be read: {FAMILIES}")
+    return family

@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 from prometheus_client import Counter
+from transformers import AutoModelForCausalLM
 from vllm import SamplingParams as VllmSamplingParams
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind
@@ -31,6 +32,7 @@ from gsi.engines.base import (
 from gsi.engines.boundaries import ending
 from gsi.engines.concurrency import as_finished, once_each, together
 from gsi.engines.inside_vllm.scheduler import SUFFIX_TOKENS
+from gsi.engines.size_engine import num_parameters_if_made
 from gsi.engines.tokenizer_engine import Tokenizer
 from gsi.engines.vllm_core_engine import PROPOSAL_PRIORITY, SCORING_PRIORITY, VllmCore
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError
@@ -77,7 +79,8 @@ class VllmEngine:
         try:
             if settings.likelihood is Likelihood.SAMPLING:
                 await _temper(core, settings.temperature)
-            engine = cls(core, tokenizer, vllm_model_info(settings, core, tokenizer), ScoringPath.WHOLE)
+            info = await asyncio.to_thread(vllm_model_info, settings, core, tokenizer, make_language_model)
+            engine = cls(core, tokenizer, info, ScoringPath.WHOLE)
             engine._path = await engine._fastest_path()
         except BaseException:
             core.close()
@@ -300,13 +303,21 @@ def sound_sum(values: Sequence[float], of: Sequence[int], token_ids: Sequence[in
     return min(math.fsum(values), 0.0) if is_sound else None
 
 
-def vllm_model_info(settings: EngineSettings, core: VllmCore, tokenizer: Tokenizer) -> ModelInfo:
-    """Describe the model that the engine has loaded."""
+def make_language_model(config: Any) -> Any:
+    """Make an untrained model of the class that this configuration is of; the checkpoint's own code is not run."""
+    return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+
+def vllm_model_info(
+    settings: EngineSettings, core: VllmCore, tokenizer: Tokenizer, make: Callable[[Any], Any]
+) -> ModelInfo:
+    """Describe the model that the engine has loaded; ``make`` makes one like it of its Hugging Face configuration."""
     model_config = core.config.model_config
     hf_config = model_config.hf_config
     eos = model_config.try_get_generation_config().get("eos_token_id") or hf_config.eos_token_id
     is_language_model = model_config.runner_type == "generate"
     is_tempered = is_language_model and settings.likelihood is Likelihood.SAMPLING
+    speculative = core.config.speculative_config
     return ModelInfo(
         model=settings.model,
         revision=settings.revision or getattr(hf_config, "_commit_hash", None) or "local",
@@ -319,6 +330,8 @@ def vllm_model_info(settings: EngineSettings, core: VllmCore, tokenizer: Tokeniz
         engine="vllm",
         engine_version=core.version,
         temperature=settings.temperature if is_tempered else None,
+        num_parameters=num_parameters_if_made(partial(make, hf_config)),
+        num_speculative_tokens=speculative.num_speculative_tokens if speculative is not None else 0,
     )
 
 

@@ -2,28 +2,39 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import structlog
-from transformers import PretrainedConfig
 from vllm import PoolingParams
 from vllm.config import PoolerConfig
 
 from gsi.algorithm.candidates import Message, Score
 from gsi.algorithm.ports import ScoreBatches, StepText, TextBatches
 from gsi.engines.base import EngineSettings, ModelInfo, check_length
+from gsi.engines.checkpoint_reward import architecture_of, make_reward_model
 from gsi.engines.concurrency import as_finished, once_each
-from gsi.engines.reward_families import OutcomeReward, QwenProcessReward, RewardFamily, SkyworkProcessReward
+from gsi.engines.reward_families import (
+    QWEN_PROCESS_REWARD,
+    SKYWORK_PROCESS_REWARD,
+    OutcomeReward,
+    RewardFamily,
+    family_of,
+    sound_reward,
+)
 from gsi.engines.tokenizer_engine import Tokenizer
 from gsi.engines.vllm_core_engine import VllmCore
 from gsi.engines.vllm_engine import vllm_model_info
-from gsi.errors import InternalError
 
 log = structlog.get_logger()
 
 FIXED = {"runner": "pooling", "enable_prefix_caching": True}
+
+CLASSES = {  # of ours (``inside_vllm/plugin.py``), in place of the checkpoint's
+    QWEN_PROCESS_REWARD: "GsiQwen2LastStepReward",
+    SKYWORK_PROCESS_REWARD: "GsiSkyworkLastStepReward",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +46,16 @@ class Plan:
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-def plan(architecture: str, tokenizer: Tokenizer, model: str) -> Plan:
-    """Return how to run a checkpoint of this architecture (the first in its config.json)."""
-    if architecture == "Qwen2ForProcessRewardModel":
-        return Plan(QwenProcessReward(tokenizer, model), arguments=_class("GsiQwen2LastStepReward"))
-    if architecture == "Qwen2ForPrmModel":
-        return Plan(SkyworkProcessReward(tokenizer), arguments=_class("GsiSkyworkLastStepReward"))
-    if architecture.endswith("ForSequenceClassification"):
-        return Plan(OutcomeReward(tokenizer))
+def plan(architecture: str, num_labels: int, tokenizer: Tokenizer, model: str) -> Plan:
+    """Return how to run a checkpoint of this architecture with this many labels."""
+    family = family_of(architecture, num_labels, tokenizer, model)
+    if family is not None:
+        ours = CLASSES.get(architecture)
+        return Plan(family, arguments={"hf_overrides": {"architectures": [ours]}} if ours else {})
     # vLLM's own class, if it has one: outputs at every token that is not in the cache, of which we take the last.
     log.warning("not a known family of reward models: read as an outcome model", architecture=architecture)
-    return Plan(OutcomeReward(tokenizer), "token_classify", {"pooler_config": PoolerConfig(pooling_type="ALL")})
-
-
-def _class(name: str) -> dict[str, Any]:
-    """Name a class of ours (``inside_vllm/plugin.py``) in place of the checkpoint's."""
-    return {"hf_overrides": {"architectures": [name]}}
+    unbounded = OutcomeReward(tokenizer, is_bounded=False)  # nobody knows how many outputs it has
+    return Plan(unbounded, "token_classify", {"pooler_config": PoolerConfig(pooling_type="ALL")})
 
 
 class VllmRewardEngine:
@@ -66,10 +71,12 @@ class VllmRewardEngine:
     async def load(cls, settings: EngineSettings) -> "VllmRewardEngine":
         """Start the engine for whichever family of reward models the checkpoint is of."""
         tokenizer = await asyncio.to_thread(Tokenizer, settings.model, settings.revision)
-        config, _ = PretrainedConfig.get_config_dict(settings.model, revision=settings.revision)
-        chosen = plan(next(iter(config.get("architectures") or ["none"])), tokenizer, settings.model)
+        architecture, num_labels = await asyncio.to_thread(architecture_of, settings)
+        chosen = plan(architecture, num_labels, tokenizer, settings.model)
         core = await VllmCore.start(settings, {**FIXED, **chosen.arguments})
-        return cls(core, vllm_model_info(settings, core, tokenizer), chosen)
+        make = partial(make_reward_model, architecture)
+        info = await asyncio.to_thread(vllm_model_info, settings, core, tokenizer, make)
+        return cls(core, replace(info, has_bounded_rewards=chosen.family.is_bounded), chosen)
 
     async def died(self) -> str:
         return await self.core.died()
@@ -92,7 +99,4 @@ class VllmRewardEngine:
         check_length(len(token_ids), self.info.max_length)
         output = await self.core.encode(token_ids, self._params)
         outputs = output.outputs.data.double().reshape(-1, output.outputs.data.shape[-1])[-1].tolist()
-        reward = self._family.reward(outputs)
-        if not 0 <= reward <= 1:
-            raise InternalError(f"the reward model gave {outputs}")
-        return reward
+        return sound_reward(self._family, outputs)

@@ -283,6 +283,7 @@ class LanguageEngineContract:
         assert info.max_length in {511, 512}  # vLLM keeps room for a token
         assert info.step_delimiter_token_ids == tuple(tokenizer("\n\n")["input_ids"])
         assert info.likelihoods
+        assert info.num_parameters == sum(parameter.numel() for parameter in reference("target")[0].parameters())
 
 
 class RewardEngineContract:
@@ -323,6 +324,11 @@ class RewardEngineContract:
         mistaken = ("Step 1: 27 + 11 = 9\n\n",)
         (reward,) = await rewarded(engine, [ReceivedText(0, "Step 2: 9 - 28 = 12\n\n")], steps=mistaken)
         assert reward > 0.5
+
+    async def test_the_model_describes_itself(self, engine: RewardEngine) -> None:
+        """A reward's range, and what its passes cost."""
+        assert engine.info.has_bounded_rewards
+        assert engine.info.num_parameters == sum(parameter.numel() for parameter in reference("prm")[0].parameters())
 
     async def test_rewards_do_not_depend_on_their_batch(self, engine: RewardEngine) -> None:
         """Alone or together: the same number."""

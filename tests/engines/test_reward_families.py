@@ -15,10 +15,12 @@ from gsi.engines.reward_families import (
     QwenProcessReward,
     RewardFamily,
     SkyworkProcessReward,
+    family_of,
     logistic,
+    sound_reward,
 )
 from gsi.engines.tokenizer_engine import Tokenizer
-from gsi.errors import MisconfiguredError
+from gsi.errors import InternalError, MisconfiguredError
 from tests.conftest import MODELS
 
 PRM = str(MODELS / "prm")
@@ -48,7 +50,7 @@ def skywork(tokenizer: Tokenizer) -> SkyworkProcessReward:
 
 @pytest.fixture(scope="module")
 def outcome(tokenizer: Tokenizer) -> OutcomeReward:
-    return OutcomeReward(tokenizer)
+    return OutcomeReward(tokenizer, is_bounded=False)
 
 
 @pytest.fixture(scope="module", params=["qwen", "skywork", "outcome"])
@@ -149,16 +151,20 @@ def test_two_labels_are_bad_and_good(qwen: QwenProcessReward, outcome: OutcomeRe
 
 
 @given(VALUES)
-def test_one_value_becomes_a_reward_by_the_logistic_function(
-    skywork: SkyworkProcessReward, outcome: OutcomeReward, value: float
+def test_a_process_models_value_becomes_a_reward_by_the_logistic_function(
+    skywork: SkyworkProcessReward, value: float
 ) -> None:
-    """Its size is the model's own; beta and the threshold are for rewards from 0 to 1."""
-    expected = 1 / (1 + math.exp(-value))
-    assert skywork.reward([value]) == pytest.approx(expected)
-    assert outcome.reward([value]) == pytest.approx(expected)
+    """As its authors read it."""
+    assert skywork.reward([value]) == pytest.approx(1 / (1 + math.exp(-value)))
 
 
-@pytest.mark.parametrize(("name", "outputs"), [("qwen", [0.5]), ("skywork", [0.5, 0.5])])
+@given(VALUES)
+def test_an_outcome_models_value_is_the_reward(outcome: OutcomeReward, value: float) -> None:
+    """Whatever its size: the job that uses it says what becomes of it."""
+    assert outcome.reward([value]) == value
+
+
+@pytest.mark.parametrize(("name", "outputs"), [("qwen", [0.5]), ("skywork", [0.5, 0.5]), ("outcome", [0.5, 0.5, 0.5])])
 def test_outputs_of_another_family_are_no_reward(
     request: pytest.FixtureRequest, name: str, outputs: list[float]
 ) -> None:
@@ -166,6 +172,53 @@ def test_outputs_of_another_family_are_no_reward(
     family: RewardFamily = request.getfixturevalue(name)
     with pytest.raises(ValueError, match="values to unpack"):
         family.reward(outputs)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "num_labels", "kind", "is_bounded"),
+    [
+        ("Qwen2ForProcessRewardModel", 2, QwenProcessReward, True),
+        ("Qwen2ForPrmModel", 2, SkyworkProcessReward, True),
+        ("LlamaForSequenceClassification", 1, OutcomeReward, False),
+        ("Gemma2ForSequenceClassification", 2, OutcomeReward, True),
+    ],
+)
+def test_an_architecture_has_a_family(
+    tokenizer: Tokenizer, architecture: str, num_labels: int, kind: type[RewardFamily], is_bounded: bool
+) -> None:
+    """Both engines choose by it; only one value without a scale is unbounded."""
+    family = family_of(architecture, num_labels, tokenizer, PRM)
+    assert isinstance(family, kind)
+    assert family.is_bounded == is_bounded
+
+
+def test_other_architectures_have_none(tokenizer: Tokenizer) -> None:
+    """What an engine makes of one is its own matter."""
+    assert family_of("Qwen2ForCausalLM", 1, tokenizer, PRM) is None
+
+
+def test_a_classifier_of_many_labels_is_refused(tokenizer: Tokenizer) -> None:
+    """Nobody could say which of them is good."""
+    with pytest.raises(MisconfiguredError, match="some/model has 5 labels; allowed for a reward: 1 value, or 2 labels"):
+        family_of("BertForSequenceClassification", 5, tokenizer, "some/model")
+
+
+@given(st.floats())
+def test_a_sound_reward_is_a_number_in_the_familys_range(outcome: OutcomeReward, value: float) -> None:
+    """Anything else is the model's fault, and is said to be."""
+    if math.isfinite(value):
+        assert sound_reward(outcome, [value]) == value
+    else:
+        with pytest.raises(InternalError, match="the reward model gave"):
+            sound_reward(outcome, [value])
+
+
+def test_a_value_out_of_a_bounded_familys_range_is_the_models_fault(tokenizer: Tokenizer) -> None:
+    """A classifier that says that it has two labels, and gives one value."""
+    family = OutcomeReward(tokenizer, is_bounded=True)
+    assert sound_reward(family, [0.0, 0.0]) == 0.5
+    with pytest.raises(InternalError, match=r"the reward model gave \[1\.5\]"):
+        sound_reward(family, [1.5])
 
 
 @given(EVERY_VALUE)

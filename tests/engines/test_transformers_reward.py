@@ -1,15 +1,30 @@
-"""The transformers PRM engine keeps the contract, and refuses what is not a PRM."""
+"""The transformers reward engine keeps the contract, reads every family, and refuses what is no reward model."""
 
 import asyncio
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from transformers import BertConfig, BertForSequenceClassification
 
 from gsi.engines.base import EngineSettings, RewardEngine
 from gsi.engines.registry import load_language_engine, load_reward_engine
 from gsi.errors import MisconfiguredError
 from tests.conftest import MODELS
-from tests.engines.contract import RewardEngineContract
+from tests.engines.contract import RewardEngineContract, rewarded
+from tests.engines.reward_checkpoints import (
+    CANDIDATES,
+    TOLERANCE,
+    Checkpoint,
+    classifier,
+    classifier_of_two,
+    num_parameters_of_file,
+    random_backbone,
+    skywork,
+    stock,
+    written,
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +39,50 @@ class TestTransformersRewardEngine(RewardEngineContract):
     """The shared contract."""
 
 
-async def test_a_language_model_is_refused_as_a_prm() -> None:
-    """Its missing head would be filled with random numbers, and every reward would be a guess."""
-    with pytest.raises(MisconfiguredError, match=r"target is no Qwen2ForProcessRewardModel: it lacks score\.0"):
-        await load_reward_engine("transformers", EngineSettings(str(MODELS / "target")))
+@pytest.mark.parametrize(("family", "is_bounded"), [(skywork, True), (classifier, False), (classifier_of_two, True)])
+async def test_a_family_is_read_as_its_authors_read_it(family: Checkpoint, is_bounded: bool, tmp_path: Path) -> None:
+    """Together and alone, over the prefix that was read once: the reward of a plain pass over the whole trajectory."""
+    path, value = family(tmp_path / "model")
+    engine = await load_reward_engine("transformers", EngineSettings(str(path), num_threads=1))
+    expected = [value(candidate.text) for candidate in CANDIDATES]
+    assert await rewarded(engine, CANDIDATES) == pytest.approx(expected, abs=TOLERANCE)
+    assert await rewarded(engine, CANDIDATES[1:]) == pytest.approx(expected[1:], abs=TOLERANCE)
+    assert engine.info.has_bounded_rewards == is_bounded
+    assert engine.info.num_parameters == num_parameters_of_file(path)
+    engine.close()
+
+
+async def test_a_checkpoint_without_its_head_is_refused(tmp_path: Path) -> None:
+    """The missing head would be filled with random numbers, and every reward would be a guess."""
+    _, backbone = random_backbone()
+    weights = {f"model.{name}": tensor for name, tensor in backbone.state_dict().items()}
+    path = written(tmp_path / "headless", "Qwen2ForProcessRewardModel", weights)
+    with pytest.raises(MisconfiguredError, match=r"headless is no Qwen2ForProcessRewardModel: it lacks score\.0"):
+        await load_reward_engine("transformers", EngineSettings(str(path)))
+
+
+async def test_what_is_no_reward_model_is_refused_with_what_is(tmp_path: Path) -> None:
+    """A language model, and a reward model that only vLLM has a class for."""
+    path, _ = stock(tmp_path / "stock")
+    for model, architecture in ((MODELS / "target", "Qwen2ForCausalLM"), (path, "Qwen2ForRewardModel")):
+        with pytest.raises(MisconfiguredError) as refused:
+            await load_reward_engine("transformers", EngineSettings(str(model)))
+        assert str(refused.value) == (
+            f"{model} is a {architecture}; reward models that can be read: "
+            "Qwen2ForProcessRewardModel, Qwen2ForPrmModel, *ForSequenceClassification"
+        )
+
+
+async def test_a_classifier_that_reads_backwards_is_refused(tmp_path: Path) -> None:
+    """Nothing of what it read would hold once more text stands behind it."""
+    path, _ = classifier(tmp_path / "bert")
+    config = BertConfig(
+        vocab_size=320, hidden_size=32, num_hidden_layers=1, num_attention_heads=1, intermediate_size=32, num_labels=1
+    )
+    BertForSequenceClassification(config).save_pretrained(path)
+    assert json.loads((path / "config.json").read_text())["architectures"] == ["BertForSequenceClassification"]
+    with pytest.raises(MisconfiguredError, match="bert is a BertForSequenceClassification without a head named score"):
+        await load_reward_engine("transformers", EngineSettings(str(path)))
 
 
 async def test_an_unknown_engine_is_named_with_those_that_exist() -> None:

@@ -51,6 +51,12 @@ async def test_likelihoods_are_the_target_s_own(engine: VllmEngine) -> None:
     assert await scored(engine, candidates, law(engine)) == pytest.approx(expected, abs=TOLERANCE)
 
 
+async def test_the_model_says_how_many_tokens_are_written_ahead(engine: VllmEngine) -> None:
+    """As its own arguments set it; its parameters are the target's alone."""
+    assert engine.info.num_speculative_tokens == 4
+    assert engine.info.num_parameters == sum(parameter.numel() for parameter in reference("target")[0].parameters())
+
+
 async def test_greedy_is_the_target_s_argmax(engine: VllmEngine) -> None:
     """What the draft wrote ahead is kept only where the target would have written it."""
     greedy = SamplingParams(temperature=0.0)

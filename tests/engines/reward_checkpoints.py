@@ -1,0 +1,128 @@
+"""Tiny random checkpoints of each family of reward models, with what a plain Hugging Face forward pass makes of them.
+
+Names and shapes of the parameters are those of the public checkpoints.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification, Qwen2Config, Qwen2Model
+
+from gsi.rpc.convert import ReceivedText
+from tests.conftest import MODELS
+from tests.engines.contract import MESSAGES, STEPS, reference
+
+CANDIDATES = (ReceivedText(0, "Step 2: 7 - 28 = 10\n\n"), ReceivedText(1, "The answer is \\boxed{7}"))
+TOLERANCE = 1e-5
+
+Values = Callable[[str], float]  # a text to the reward that Hugging Face gives it
+Checkpoint = Callable[[Path], tuple[Path, Values]]  # a folder that is not there yet to the checkpoint written into it
+
+
+def random_backbone() -> tuple[Qwen2Config, Qwen2Model]:
+    torch.manual_seed(0)
+    config = Qwen2Config.from_pretrained(MODELS / "prm")
+    return config, Qwen2Model(config).eval()
+
+
+def written(folder: Path, architecture: str, weights: dict[str, torch.Tensor], **config: Any) -> Path:
+    """Write a checkpoint with the shipped PRM's tokenizer."""
+    folder.mkdir()
+    for file in (MODELS / "prm").iterdir():
+        if file.suffix != ".safetensors" and file.is_file():
+            shutil.copy(file, folder)
+    described = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**described, **config, "architectures": [architecture]}))
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "model.safetensors")
+    return folder
+
+
+def num_parameters_of_file(checkpoint: Path) -> int:
+    """Return how many numbers a checkpoint stores; it stores what layers share once."""
+    return sum(tensor.numel() for tensor in load_file(checkpoint / "model.safetensors").values())
+
+
+def value_head(folder: Path, architecture: str, names: tuple[str, ...], head: torch.nn.Module) -> tuple[Path, Any]:
+    """Write a backbone with a head; return the head over the last token's hidden state as a function of token ids."""
+    _, backbone = random_backbone()
+    weights = {f"model.{name}": tensor for name, tensor in backbone.state_dict().items()}
+    weights |= dict(zip(names, head.state_dict().values(), strict=True))
+
+    def last(token_ids: list[int]) -> torch.Tensor:
+        with torch.inference_mode():
+            hidden = backbone(input_ids=torch.tensor([token_ids])).last_hidden_state[0, -1]
+            outputs: torch.Tensor = head(hidden)
+        return outputs
+
+    return written(folder, architecture, weights), last
+
+
+def skywork(folder: Path) -> tuple[Path, Values]:
+    """A newline behind the problem and each step, one value through a sigmoid; no chat template."""
+    _, tokenizer = reference("prm")
+    head = torch.nn.Linear(Qwen2Config.from_pretrained(MODELS / "prm").hidden_size, 1)
+    path, last = value_head(folder, "Qwen2ForPrmModel", ("v_head.summary.weight", "v_head.summary.bias"), head)
+
+    def value(text: str) -> float:
+        token_ids = tokenizer((tokenizer.bos_token or "") + MESSAGES[0].content + "\n")["input_ids"]
+        for step in (*STEPS, text):
+            token_ids += [*tokenizer(step.rstrip("\n"))["input_ids"], *tokenizer("\n")["input_ids"]]
+        return float(torch.sigmoid(last(token_ids)))
+
+    return path, value
+
+
+def conversation(tokenizer: Any, text: str) -> list[int]:
+    """The finished conversation by the chat template, its last answer ending in the candidate."""
+    messages = [
+        {"role": "user", "content": MESSAGES[0].content},
+        {"role": "assistant", "content": (STEPS[0] + text).rstrip()},
+    ]
+    token_ids: list[int] = tokenizer.apply_chat_template(messages, return_dict=False)
+    return token_ids
+
+
+def classified(folder: Path, num_labels: int) -> tuple[Path, Callable[[str], torch.Tensor]]:
+    """Write a sequence classifier; return its outputs [labels] at the end of the conversation, by its own pooling."""
+    config, backbone = random_backbone()
+    _, tokenizer = reference("prm")
+    config.num_labels, config.pad_token_id = num_labels, 0
+    model = AutoModelForSequenceClassification.from_config(config).float().eval()
+    model.model.load_state_dict(backbone.state_dict())
+    torch.nn.init.normal_(model.score.weight)  # values well outside of [0, 1]
+    labels = {str(label): f"LABEL_{label}" for label in range(num_labels)}
+    path = written(folder, "Qwen2ForSequenceClassification", model.state_dict(), id2label=labels, pad_token_id=0)
+
+    def outputs(text: str) -> torch.Tensor:
+        with torch.inference_mode():
+            logits: torch.Tensor = model(torch.tensor([conversation(tokenizer, text)])).logits[0]
+        return logits
+
+    return path, outputs
+
+
+def classifier(folder: Path) -> tuple[Path, Values]:
+    """An outcome model such as Skywork-Reward: one value at the end of the conversation, as it is."""
+    path, outputs = classified(folder, 1)
+    return path, lambda text: float(outputs(text)[0])
+
+
+def classifier_of_two(folder: Path) -> tuple[Path, Values]:
+    """An outcome model with two labels, bad and good: the softmax's share of the second."""
+    path, outputs = classified(folder, 2)
+    return path, lambda text: float(torch.softmax(outputs(text), dim=-1)[1])
+
+
+def stock(folder: Path) -> tuple[Path, Values]:
+    """A reward model that we have no class for and vLLM has: Qwen2.5-Math-RM's, one value at every token."""
+    _, tokenizer = reference("prm")
+    hidden = Qwen2Config.from_pretrained(MODELS / "prm").hidden_size
+    head = torch.nn.Sequential(torch.nn.Linear(hidden, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, 1))
+    names = ("score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias")
+    path, last = value_head(folder, "Qwen2ForRewardModel", names, head)
+    return path, lambda text: float(last(conversation(tokenizer, text)))
