@@ -1,0 +1,114 @@
+"""Asking whether two answers are the same, where mathematics runs in a process of its own, and grouping answers by it.
+
+A pool of ``concurrent.futures`` would do, but it offers no way to end a worker that hangs (before Python 3.14), and it
+runs the parent's main module in its worker.
+"""
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Self
+
+import structlog
+
+from gsi.grading.notation import equal_as_text, normalised
+from gsi.runtime.child import child_command
+
+AreEqual = Callable[[str, str], Awaitable[bool]]
+
+START_SECONDS = 60.0  # imports sympy, perhaps on a busy machine
+QUESTION_SECONDS = 10.0  # two answers to parse and one comparison, at most 3 s each: see ``mathematics.py``
+
+log = structlog.get_logger()
+
+
+class EqualityChecker:
+    """Says whether two answers are the same; what text does not decide, a child process asks math-verify.
+
+    The child starts with the first such question and answers one at a time. One that takes longer than
+    ``question_seconds``, or crashes, is replaced, and its question is answered by text alone: not the same.
+    """
+
+    def __init__(self, question_seconds: float = QUESTION_SECONDS) -> None:
+        self._question_seconds = question_seconds
+        self._one_at_a_time = asyncio.Lock()
+        self._child: Process | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def are_equal(self, expected: str, given: str) -> bool:
+        """Return whether two answers are the same. Never raises for what they say."""
+        decided = equal_as_text(expected, given)
+        if decided is not None:
+            return decided
+        async with self._one_at_a_time:
+            return await self._ask(expected, given)
+
+    async def close(self) -> None:
+        """End the child. A later question would start another."""
+        async with self._one_at_a_time:
+            await self._end_child()
+
+    async def _ask(self, expected: str, given: str) -> bool:
+        answer = b""
+        try:
+            child = await self._running_child()
+            assert child.stdin is not None
+            child.stdin.write(json.dumps([expected, given]).encode() + b"\n")
+            answer = await _line(child, self._question_seconds)
+        except TimeoutError:
+            pass
+        finally:
+            if not answer:  # it hangs, has crashed, or nobody waits for the answer any more
+                log.warning("answers_compared_as_text", expected=expected, given=given)
+                await self._end_child()
+        return answer == b"true\n"
+
+    async def _running_child(self) -> Process:
+        if self._child is None or self._child.returncode is not None:
+            command = child_command([sys.executable, "-m", "gsi.grading.mathematics"])
+            self._child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
+            await _line(self._child, START_SECONDS)  # "ready"
+        return self._child
+
+    async def _end_child(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            with suppress(ProcessLookupError):  # it has ended by itself
+                child.kill()
+            await child.communicate()
+
+
+async def _line(child: Process, seconds: float) -> bytes:
+    """Read a line; empty when the child has ended. Raises TimeoutError."""
+    assert child.stdout is not None
+    return await asyncio.wait_for(child.stdout.readline(), seconds)
+
+
+async def grouped(answers: Sequence[str | None], are_equal: AreEqual) -> list[int]:
+    """Return the number of each answer's group, in order of first appearance from 0 on; -1 where there is no answer.
+
+    An answer belongs to the first group whose first answer equals it: equality to some precision is not transitive.
+    """
+    firsts: list[str] = []  # the first answer of each group
+    groups: dict[str | None, int] = {None: -1}  # by notation: what is written alike is asked about once
+    for answer in answers:
+        notation = None if answer is None else normalised(answer)
+        if answer is not None and notation not in groups:
+            groups[notation] = await _group(answer, firsts, are_equal)
+    return [groups[None if answer is None else normalised(answer)] for answer in answers]
+
+
+async def _group(answer: str, firsts: list[str], are_equal: AreEqual) -> int:
+    for index, first in enumerate(firsts):
+        if await are_equal(first, answer):
+            return index
+    firsts.append(answer)
+    return len(firsts) - 1

@@ -1,0 +1,82 @@
+r"""Mathematical equality of two answers, by math-verify (github.com/huggingface/Math-Verify).
+
+``python -m gsi.grading.mathematics`` answers questions, one a line of JSON, for ``equality.py``: sympy may take for
+ever or fill the memory over what a model wrote, and that must be able to end with a process.
+"""
+
+import json
+import os
+import re
+import resource
+import signal
+import sys
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any, TextIO
+
+from math_verify import LatexExtractionConfig, parse, verify
+from math_verify.errors import TimeoutException
+
+from gsi.grading.notation import equal_as_text, normalised
+
+PARSE_SECONDS = 3  # for one answer; math-verify counts whole seconds
+VERIFY_SECONDS = 3
+MAX_MEMORY_BYTES = 2**30  # address space; 70 MB of it are taken at the start
+
+_NUMBER = re.compile(
+    r"([+-]?(?:\d+\.?\d*|\.\d+))"
+    r"(?:(?:[eE]|(?:\\times|\\cdot|\*)10\^)(\{)?([+-]?\d{1,4})(?(2)\}))?"  # 4.5e33, 4.5\times10^{33}
+)
+_EXPONENT = re.compile(r"(?<=\d)\.?[eE]([+-]?\d+)(?![\w.])")
+_DANGLING_POINT = re.compile(r"(?<=\d)\.(?![\d.])")
+
+
+def are_equal(expected: str, given: str) -> bool:
+    r"""Return whether two answers, LaTeX without ``$`` or a box, are the same: as text, as numbers, or to math-verify.
+
+    Only in a process's main thread, since math-verify keeps its time limits by an alarm. May hang nonetheless, and take
+    any memory: for what a model wrote there is ``EqualityChecker``. Never raises there.
+    """
+    decided = equal_as_text(expected, given)
+    if decided is not None:
+        return decided
+    numbers = _number(expected), _number(given)
+    if None not in numbers:  # math-verify rounds to six places, where 2e-10 and 3e-10 are both 0
+        return numbers[0] == numbers[1]
+    try:
+        return bool(verify(_parsed(expected), _parsed(given), timeout_seconds=VERIFY_SECONDS))
+    except TimeoutException:  # the alarm of a call that had just ended
+        return False
+
+
+def _number(answer: str) -> Decimal | None:
+    """Return an answer that is one decimal number, in any notation of its exponent."""
+    found = _NUMBER.fullmatch(normalised(answer))
+    return Decimal(f"{found[1]}e{found[3] or 0}") if found else None
+
+
+def _parsed(answer: str) -> list[Any]:
+    """Return sympy's view of an answer, then its text; math-verify reads 4.5e33 as a product with Euler's number."""
+    latex = _DANGLING_POINT.sub("", _EXPONENT.sub(r" \\times 10^{\1}", answer))
+    parsed: list[Any] = parse(f"\\boxed{{{latex}}}", [LatexExtractionConfig()], parsing_timeout=PARSE_SECONDS)
+    return parsed
+
+
+def answer_questions(questions: Iterable[str], answers: TextIO) -> None:
+    """Answer lines of ``[expected, given]`` with lines of ``true`` or ``false``, after one that says it is ready."""
+    are_equal("x^2", "x")  # builds tables on first use
+    print("ready", file=answers, flush=True)
+    for question in questions:
+        print(json.dumps(are_equal(*json.loads(question))), file=answers, flush=True)
+
+
+def main() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the parent, which may still ask
+    with os.fdopen(os.dup(1), "w") as answers:
+        os.dup2(2, 1)  # what a library prints is no answer
+        answer_questions(sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()
