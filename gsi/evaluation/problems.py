@@ -286,7 +286,7 @@ def _answer(where: str, row: Row, field: str) -> str:
 
 def _final(answer: str) -> str:
     boxed = last_boxed(answer)
-    return re.sub(r"\\?\$", "", answer.rpartition("####")[2] if boxed is None else boxed).strip()
+    return re.sub(r"\\?\$", "", answer.rpartition("####")[2] if boxed is None else boxed).strip().rstrip(".")
 
 
 def _refusal(where: str, row: Row, field: str, allowed: str) -> InvalidRequestError:

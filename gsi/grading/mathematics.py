@@ -23,6 +23,8 @@ PARSE_SECONDS = 3  # for one answer; math-verify counts whole seconds
 VERIFY_SECONDS = 3
 MAX_MEMORY_BYTES = 2**30  # address space; 70 MB of it are taken at the start
 
+_WHOLE_BOX = (LatexExtractionConfig(try_extract_without_anchor=False, boxed_match_priority=0),)
+
 _NUMBER = re.compile(
     r"([+-]?(?:\d+\.?\d*|\.\d+))"
     r"(?:(?:[eE]|(?:\\times|\\cdot|\*)10\^)(\{)?([+-]?\d{1,4})(?(2)\}))?"  # 4.5e33, 4.5\times10^{33}
@@ -56,9 +58,15 @@ def _number(answer: str) -> Decimal | None:
 
 
 def _parsed(answer: str) -> list[Any]:
-    """Return sympy's view of an answer, then its text; math-verify reads 4.5e33 as a product with Euler's number."""
+    """Return sympy's view of an answer, if it has one, then its text.
+
+    math-verify reads 4.5e33 as a product with Euler's number; and of an answer that it cannot parse as a whole it would
+    take the last fraction, if it were not told to leave it at the first try.
+    """
     latex = _DANGLING_POINT.sub("", _EXPONENT.sub(r" \\times 10^{\1}", answer))
-    parsed: list[Any] = parse(f"\\boxed{{{latex}}}", [LatexExtractionConfig()], parsing_timeout=PARSE_SECONDS)
+    parsed: list[Any] = parse(
+        f"\\boxed{{{latex}}}", _WHOLE_BOX, extraction_mode="first_match", parsing_timeout=PARSE_SECONDS
+    )
     return parsed
 
 
