@@ -65,7 +65,7 @@ class Row:
     accuracy_over_seeds: Estimate  # mean of the seeds' accuracies; interval over seeds
     seeds_standard_deviation: float | None  # of the seeds' accuracies; None for one seed
     acceptance_rate: Estimate | None  # share of steps, interval over problems; None for methods that cannot reject
-    steps_per_problem: float
+    steps_per_problem: float  # rounds, where a method keeps several trajectories
     tokens_per_problem: Tokens
     flops_per_problem: float | None  # None where a model that worked has no known number of parameters
     share_draft_alone: float  # see ``is_by_draft_alone``
@@ -86,6 +86,15 @@ class Row:
     def without_timings(self) -> "Row":
         """Return what must be equal for an evaluation that was stopped and continued and one that was not."""
         return replace(self, timings=None)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRewards:
+    """The PRM's numbers for the steps of a method that can reject, ascending (RSD paper, Figure 3)."""
+
+    accepted: tuple[float, ...]  # of the draft's steps that were kept
+    rejected: tuple[float, ...]  # of the draft's candidates that were drawn and failed the test
+    replacement: tuple[float, ...]  # of the target's steps that were kept in their place
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +296,28 @@ def failures(evaluation: Evaluation, jobs: Sequence[RecordedJob]) -> list[Failur
         for job in _in_order(evaluation, jobs)
         if job.state is not JobState.SUCCEEDED
     ]
+
+
+def rewards(evaluation: Evaluation, jobs: Iterable[RecordedJob]) -> dict[str, StepRewards]:
+    """Return the rewards of each label that can reject, over all its n, those that are not finite left out."""
+    able = [job for job in jobs if job.params.get("method") in METHODS_THAT_REJECT]
+    groups = _grouped(able, lambda job: (_place(evaluation, job.label), job.label, 0))
+    return {label: _rewards(of_label) for (_, label, _), of_label in groups.items()}
+
+
+def _rewards(jobs: Iterable[RecordedJob]) -> StepRewards:
+    steps = [step for job in jobs for step in job.steps]
+    resampled = [step for step in steps if step.outcome is Outcome.RESAMPLED]
+    drafted = [p for step in resampled for p in step.proposals if p.source is Source.DRAFT]
+    return StepRewards(
+        accepted=_finite(step.reward for step in steps if step.outcome is Outcome.ACCEPTED),
+        rejected=_finite(p.candidates[p.selected].reward for p in drafted if p.selected is not None),
+        replacement=_finite(step.reward for step in resampled),
+    )
+
+
+def _finite(values: Iterable[float | None]) -> tuple[float, ...]:
+    return tuple(sorted(value for value in values if value is not None and math.isfinite(value)))
 
 
 def models(jobs: Iterable[RecordedJob]) -> dict[str, list[RecordedModel]]:

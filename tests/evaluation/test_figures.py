@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from gsi.algorithm.candidates import Source
+from gsi.algorithm.candidates import Outcome, Source
 from gsi.evaluation.figures import (
     Estimate,
     Row,
+    StepRewards,
     comparisons,
     disagreements,
     failures,
@@ -23,6 +24,7 @@ from gsi.evaluation.figures import (
     models,
     paired,
     ratio,
+    rewards,
     rows,
     tokens,
 )
@@ -353,3 +355,21 @@ def test_shares_are_shares(jobs: list[RecordedJob]) -> None:
         assert 0 <= row.share_draft_alone_correct <= row.share_draft_alone <= 1
         assert row.acceptance_rate is None or 0 <= row.acceptance_rate.value <= 1
         assert sum(row.states.values()) == row.jobs
+
+
+def test_rewards_of_accepted_and_rejected_steps() -> None:
+    """By label, over all n: kept drafts, drawn drafts that failed, and what the target wrote instead."""
+    drafted = proposal(Source.DRAFT, candidate(reward=0.3), candidate(reward=0.1), selected=1)
+    written = proposal(Source.TARGET, candidate(reward=0.7), candidate(reward=0.6))
+    resampled = step(drafted, written, source=Source.TARGET, outcome=Outcome.RESAMPLED, reward=0.7)
+    unrated = step(proposal(Source.DRAFT, candidate(reward=math.nan)), reward=math.nan)
+    jobs = [
+        job(n=1, steps=[accepted_step(reward=0.9), resampled]),
+        job(n=4, steps=[accepted_step(reward=0.8), unrated]),
+        job(label="rsd", steps=[resampled_step(rejected_reward=0.2, reward=0.5)]),
+        job(label=TARGET_LABEL, steps=[accepted_step()]),
+    ]
+    found = rewards(evaluation(["rsd", "gsi"]), jobs)
+    assert list(found) == ["rsd", "gsi"]
+    assert found["gsi"] == StepRewards(accepted=(0.8, 0.9), rejected=(0.1,), replacement=(0.7,))
+    assert found["rsd"] == StepRewards(accepted=(), rejected=(0.2,), replacement=(0.5,))
