@@ -1,10 +1,9 @@
 """Where measurements are written, and on what they were made."""
 
-import datetime
-import os
-import platform
 import re
 from pathlib import Path
+
+from gsi.runtime.machine import describe_machine, today
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 TITLE = "# Results\n\nMeasured, not promised: each section says on what machine, when, and by which command.\n"
@@ -12,11 +11,7 @@ TITLE = "# Results\n\nMeasured, not promised: each section says on what machine,
 
 def machine() -> dict[str, str]:
     """Return a line about this machine, and today's date (UTC)."""
-    info = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
-    name = models[0].strip() if models else platform.machine()
-    today = datetime.datetime.now(datetime.UTC).date()
-    return {"machine": f"{os.cpu_count()} cores of {name}, no GPU used", "date": today.isoformat()}
+    return {"machine": f"{describe_machine()}, no GPU used", "date": today()}
 
 
 def write_section(heading: str, text: str) -> None:

@@ -1,44 +1,41 @@
 """The command ``gsi``. Answers go to standard output; progress, warnings and errors to standard error."""
 
-import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gsi.client import render
 from gsi.client.demo import run_demo
+from gsi.client.evaluation import evaluate
 from gsi.client.local_stack import local_stack
 from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, Client
-from gsi.errors import InvalidRequestError, MisconfiguredError
-from gsi.jobs.connection import LOST_CONNECTION
+from gsi.client.terminal import (
+    EXIT_FAILED,
+    Engine,
+    Param,
+    Queue,
+    RedisUrl,
+    err,
+    explained,
+    given_params,
+    out,
+    report,
+    run,
+)
+from gsi.errors import InvalidRequestError
 from gsi.jobs.job import parse_payload
 from gsi.runtime.embedded_redis import free_port, is_free
 from gsi.runtime.signals import stop_on_signals
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Guided Speculative Inference: submit, follow, run.")
-out = Console()
-err = Console(stderr=True)
 
 REDIS_PORT = 6379  # where clients look by default
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-
-RedisUrl = Annotated[str, typer.Option("--redis-url", envvar="GSI_REDIS_URL", help="Where the queue is.")]
-Queue = Annotated[str, typer.Option("--queue", envvar="GSI_QUEUE", help="Which queue.")]
-Engine = Annotated[
-    str | None, typer.Option(help="What runs the three models: transformers or vllm. [default: GSI_<ROLE>_ENGINE]")
-]
-Param = Annotated[
-    list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter, such as n=4. Repeatable.")
-]
 
 
 @app.command()
@@ -52,8 +49,8 @@ def submit(
     queue: Queue = DEFAULT_QUEUE,
 ) -> None:
     """Push jobs and print their ids, one a line. Nothing is pushed if one of them is wrong."""
-    with _explained():
-        params = _params(param)
+    with explained():
+        params = given_params(param)
         raw = [{"prompt": prompt} for prompt in prompts or []] + _payloads(file)
         if not raw:
             raise InvalidRequestError('nothing to submit; allowed: gsi submit "a prompt", or --file jobs.jsonl')
@@ -64,7 +61,7 @@ def submit(
                 for payload in payloads:
                     print(await client.submit(payload), flush=True)
 
-        _run(push())
+        run(push())
 
 
 @app.command()
@@ -83,8 +80,8 @@ def follow(
                 out.print(render.step_lines(record), soft_wrap=True)
             out.print(render.ending(await client.result(job_id)), soft_wrap=True)
 
-    with _explained():
-        _run(show())
+    with explained():
+        run(show())
 
 
 @app.command()
@@ -101,8 +98,8 @@ def result(
         async with Client(redis_url, queue) as client:
             return await client.wait(job_id) if wait else await client.result(job_id)
 
-    with _explained():
-        record = _run(fetch())
+    with explained():
+        record = run(fetch())
         if as_json:
             print(json.dumps(record.to_dict(), ensure_ascii=False))
         else:
@@ -130,7 +127,7 @@ def up(
             port = REDIS_PORT if is_free(REDIS_PORT) else free_port()
             stack = local_stack(
                 Path(folder),
-                _report,
+                report,
                 models=models,
                 engine=engine,
                 queue=queue,
@@ -143,8 +140,8 @@ def up(
                 err.print("stopping", style="dim")
         err.print("stopped", style="dim")
 
-    with _explained():
-        _run(serve())
+    with explained():
+        run(serve())
 
 
 @app.command()
@@ -156,13 +153,13 @@ def demo(
     param: Param = None,
 ) -> None:
     """Run held-out arithmetic problems through the whole system on this machine."""
-    with _explained():
-        params = {"n": n} | _params(param)
+    with explained():
+        params = {"n": n} | given_params(param)
         parse_payload({"prompt": "-", "params": params})
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=err, transient=True) as progress:
             task = progress.add_task("problems", total=problems)
-            ran = _run(run_demo(params, problems, _report, lambda: progress.advance(task), engine))
+            ran = run(run_demo(params, problems, report, lambda: progress.advance(task), engine))
         if as_json:
             print(json.dumps(ran, ensure_ascii=False))
         else:
@@ -170,43 +167,12 @@ def demo(
             out.print(render.totals_line(ran["totals"]))
 
 
+app.command("eval")(evaluate)
+
+
 def main() -> None:
     """Run the command line."""
     app()
-
-
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(work)
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn the errors that a user can do something about into one line and an exit code."""
-    try:
-        yield
-    except InvalidRequestError as error:
-        err.print(f"[red]refused[/]  {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(EXIT_USAGE) from None
-    except MisconfiguredError as error:
-        err.print(f"[red]cannot start[/]  {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(EXIT_FAILED) from None
-    except LOST_CONNECTION as error:
-        err.print(f"[red]no Redis[/]  {error}. Is it running (gsi up)? --redis-url or GSI_REDIS_URL names it.")
-        raise typer.Exit(EXIT_FAILED) from None
-
-
-def _params(given: list[str] | None) -> dict[str, Any]:
-    """Read NAME=VALUE pairs; a value is JSON if it can be, else text."""
-    params: dict[str, Any] = {}
-    for pair in given or []:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise InvalidRequestError(f"--param {pair}: no value; allowed: NAME=VALUE, such as n=4")
-        try:
-            params[name] = json.loads(value)
-        except ValueError:
-            params[name] = value
-    return params
 
 
 def _payloads(file: str | None) -> list[dict[str, Any]]:
@@ -225,16 +191,6 @@ def _payloads(file: str | None) -> list[dict[str, Any]]:
             except InvalidRequestError as error:
                 raise InvalidRequestError(f"{file} line {number}: {error}") from None
     return payloads
-
-
-def _report(process: str, event: Mapping[str, Any]) -> None:
-    """Show what a person at the terminal wants of a process's log: that it is ready, and what goes wrong."""
-    if event.get("event") == "ready":
-        err.print(f"[green]ready[/]  {process:<14} {event.get('address', event.get('queue', ''))}", highlight=False)
-    elif event.get("level") in {"warning", "error", "critical"}:
-        rest = {k: v for k, v in event.items() if k not in {"event", "level", "timestamp", "process", "exception"}}
-        details = "  ".join(f"{name}={value}" for name, value in rest.items())
-        err.print(f"[yellow]{event['level']}[/]  {process:<14} {event['event']}  {details}", highlight=False)
 
 
 def _print_directions(redis_url: str, metrics: Mapping[str, str]) -> None:

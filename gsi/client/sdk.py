@@ -18,6 +18,7 @@ from gsi.jobs.job import Job, JobPayload, parse_payload
 from gsi.jobs.keys import Keys
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.store import JobRecord, JobStore
+from gsi.jobs.stream import JobStream
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 DEFAULT_QUEUE = "default"
@@ -29,6 +30,7 @@ class Client:
     def __init__(self, redis_url: str = DEFAULT_REDIS_URL, queue: str = DEFAULT_QUEUE) -> None:
         self._redis = connect(redis_url)
         self._store = JobStore(self._redis, Keys(queue))
+        self._stream = JobStream(self._redis, Keys(queue), consumer="")
 
     async def __aenter__(self) -> Self:
         return self
@@ -51,6 +53,10 @@ class Client:
     def follow(self, job_id: str) -> AsyncIterator[StepRecord]:
         """Yield every step of a job as it is kept, from the first, until the job has finished."""
         return self._store.follow(job_id)
+
+    async def is_served(self) -> bool:
+        """Return whether a coordinator has read this queue since its server began. Raises if the server is away."""
+        return await self._stream.has_group()
 
     async def exists(self, job_id: str) -> bool:
         """Return whether there is a record of this job; one pushed by XADD gets it when it is taken."""

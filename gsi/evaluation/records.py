@@ -39,8 +39,18 @@ class RecordedProposal(Record):
     candidates: tuple[RecordedCandidate, ...]
 
 
-class RecordedStep(Record):
-    """A kept step with its cost. ``draft_tokens`` and ``target_tokens`` count discarded candidates too."""
+class RecordedRejection(Record):
+    """The draft's candidate that was drawn and failed the test."""
+
+    text: str
+    reward: float | None = None
+    tilted_reward: float | None = None
+    log_likelihood_draft: float
+    log_likelihood_target: float | None = None
+
+
+class KeptStep(Record):
+    """A kept step."""
 
     index: int
     token_ids: tuple[int, ...]
@@ -52,9 +62,26 @@ class RecordedStep(Record):
     tilted_reward: float | None = None
     log_likelihood_draft: float | None = None
     log_likelihood_target: float | None = None
+    rejected: RecordedRejection | None = None
+
+
+class RecordedBranch(Record):
+    """How a trajectory came out of the round before: whose it was there, and its step, unless it was finished."""
+
+    parent: int
+    step: KeptStep | None = None
+
+
+class RecordedStep(KeptStep):
+    """A round: the kept step, the leading one where several trajectories are kept, with its cost.
+
+    ``draft_tokens`` and ``target_tokens`` count discarded candidates too.
+    """
+
     draft_tokens: int
     target_tokens: int
     seconds: float
+    branches: tuple[RecordedBranch, ...] = ()  # empty where a method keeps one trajectory
     proposals: tuple[RecordedProposal, ...] = ()
 
 

@@ -71,6 +71,14 @@ class JobStream:
         ours: dict[str, Any] = next((group for group in groups if group["name"] == GROUP.encode()), {})
         return Backlog(lag=ours.get("lag"), pending=ours.get("pending", 0))
 
+    async def has_group(self) -> bool:
+        """Return whether a coordinator has ever read this queue, on this server's memory."""
+        try:
+            groups = await self._redis.xinfo_groups(self._keys.jobs)
+        except ResponseError:  # no such key
+            return False
+        return any(group["name"] == GROUP.encode() for group in groups)
+
     async def _grouped(self, command: Awaitable[Any]) -> Any:
         """Send a command that needs the group; on a server that came back empty, make the group and answer None."""
         try:

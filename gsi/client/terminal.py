@@ -1,0 +1,75 @@
+"""What the commands share: consoles, options, errors as one line and an exit code."""
+
+import asyncio
+import json
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from gsi.errors import InvalidRequestError, MisconfiguredError
+from gsi.jobs.connection import LOST_CONNECTION
+
+out = Console()
+err = Console(stderr=True)
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+RedisUrl = Annotated[str, typer.Option("--redis-url", envvar="GSI_REDIS_URL", help="Where the queue is.")]
+Queue = Annotated[str, typer.Option("--queue", envvar="GSI_QUEUE", help="Which queue.")]
+Engine = Annotated[
+    str | None, typer.Option(help="What runs the three models: transformers or vllm. [default: GSI_<ROLE>_ENGINE]")
+]
+Param = Annotated[
+    list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter, such as n=4. Repeatable.")
+]
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(work)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn the errors that a user can do something about into one line and an exit code."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        err.print(f"[red]refused[/]  {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_USAGE) from None
+    except MisconfiguredError as error:
+        err.print(f"[red]cannot start[/]  {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED) from None
+    except LOST_CONNECTION as error:
+        err.print(
+            f"[red]no Redis[/]  {escape(str(error))}. Is it running (gsi up)? --redis-url or GSI_REDIS_URL names it."
+        )
+        raise typer.Exit(EXIT_FAILED) from None
+
+
+def given_params(given: list[str] | None) -> dict[str, Any]:
+    """Read NAME=VALUE pairs; a value is JSON if it can be, else text."""
+    params: dict[str, Any] = {}
+    for pair in given or []:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise InvalidRequestError(f"--param {pair}: no value; allowed: NAME=VALUE, such as n=4")
+        try:
+            params[name] = json.loads(value)
+        except ValueError:
+            params[name] = value
+    return params
+
+
+def report(process: str, event: Mapping[str, Any]) -> None:
+    """Show what a person at the terminal wants of a process's log: that it is ready, and what goes wrong."""
+    if event.get("event") == "ready":
+        err.print(f"[green]ready[/]  {process:<14} {event.get('address', event.get('queue', ''))}", highlight=False)
+    elif event.get("level") in {"warning", "error", "critical"}:
+        rest = {k: v for k, v in event.items() if k not in {"event", "level", "timestamp", "process", "exception"}}
+        details = "  ".join(f"{name}={value}" for name, value in rest.items())
+        err.print(f"[yellow]{event['level']}[/]  {process:<14} {event['event']}  {details}", highlight=False)

@@ -1,0 +1,117 @@
+"""What an evaluation is to run: every problem with every seed by every method at every n."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from gsi.algorithm.params import Method
+from gsi.algorithm.seeds import derive_seed
+from gsi.errors import InvalidRequestError
+from gsi.evaluation.problems import Problem
+from gsi.jobs.job import JobParams, JobPayload, parse_payload
+from gsi.jobs.method_spec import parse_method
+
+ALONE = frozenset({Method.DRAFT, Method.TARGET, Method.SPECULATIVE_DECODING})  # one candidate a step, whatever n is
+MAX_SEEDS = 1000
+
+
+class Plan(BaseModel):
+    """What was asked for. Two evaluations of equal plans run the same jobs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    fields: dict[str, str] = {}  # of a JSONL file: where it has what
+    limit: int | None = None
+    methods: tuple[str, ...]  # as written: name, or name:option
+    ns: tuple[int, ...]
+    seeds: int
+    params: dict[str, Any] = {}  # of every job; a method's own options win
+
+    @property
+    def name(self) -> str:
+        """Return a name that equal plans share."""
+        stem = "".join(c if c.isalnum() else "-" for c in self.dataset.rpartition("/")[2].removesuffix(".jsonl"))
+        return f"{stem}-{_digest(self.model_dump_json())[:8]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A method at one n, and the parameters that say so."""
+
+    label: str
+    n: int
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One job of an evaluation."""
+
+    row: Row
+    seed: int
+    problem: Problem
+
+    @property
+    def key(self) -> tuple[str, int, int, str]:
+        """Return what tells it from all others of its evaluation."""
+        return (self.row.label, self.row.n, self.seed, self.problem.id)
+
+    def payload(self, run_id: str) -> JobPayload:
+        """Return the job to push. Its id is the task's own, so pushing it twice runs it once.
+
+        A problem has the same job seed in every method: methods are compared on the same luck, as far as they share it.
+        """
+        params = {**self.row.params, "seed": derive_seed("evaluation", self.problem.id, self.seed)}
+        return parse_payload(
+            {
+                "id": f"eval-{run_id}-{_digest(repr(self.key))}",
+                "prompt": self.problem.prompt,
+                "system": self.problem.system,
+                "params": {**params, "keep_candidates": True},
+            }
+        )
+
+
+def rows(plan: Plan) -> list[Row]:
+    """Return the rows in the order asked for. Raises InvalidRequestError that names the option at fault."""
+    if not plan.methods:
+        raise InvalidRequestError(f"methods: none; allowed: {', '.join(Method)}, each with options behind colons")
+    if not 1 <= plan.seeds <= MAX_SEEDS:
+        raise InvalidRequestError(f"seeds: {plan.seeds} is not allowed; allowed: 1 to {MAX_SEEDS}")
+    if not plan.ns:
+        raise InvalidRequestError("n: none; allowed: whole numbers from 1 to 256")
+    found: dict[tuple[str, int], Row] = {}
+    for label, n in product(plan.methods, plan.ns):
+        row = _row(label, n, plan.params)
+        found.setdefault((label, row.n), row)
+    return list(found.values())
+
+
+def tasks(plan: Plan, problems: Sequence[Problem]) -> Iterator[list[Task]]:
+    """Yield the jobs that run beside each other: all problems of one row and one seed.
+
+    Rows take turns, seed by seed, so that a busy moment of the machine falls on all of them alike.
+    """
+    asked = rows(plan)
+    for seed, row in product(range(plan.seeds), asked):
+        yield [Task(row, seed, problem) for problem in problems]
+
+
+def _row(label: str, n: int, shared: Mapping[str, Any]) -> Row:
+    own = parse_method(label, list(JobParams.model_fields))
+    if "seed" in {*own, *shared}:
+        raise InvalidRequestError("params.seed: an evaluation gives every job its own; allowed: --seeds N")
+    if own["method"] in ALONE:
+        n = 1
+    params = {**shared, **({} if "n" in shared else {"n": n}), **own}
+    checked = parse_payload({"prompt": "-", "params": params}).params
+    return Row(label, checked.n, params)
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
