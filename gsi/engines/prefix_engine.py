@@ -73,7 +73,8 @@ class PrefixModel:
     def read(self, token_ids: Sequence[int]) -> Prefix:
         """Read a prefix. Raises InvalidRequestError if it is empty, too long, or not of this vocabulary."""
         check_prefix(token_ids, self.max_length, self.vocabulary_size)
-        outputs = self._model(input_ids=self._tensor([token_ids]), use_cache=True)
+        cache = DynamicCache()  # the model's own would drop what a sliding window has passed, and be shorter than said
+        outputs = self._model(input_ids=self._tensor([token_ids]), past_key_values=cache, use_cache=True)
         layers = tuple((layer.keys, layer.values) for layer in outputs.past_key_values.layers)
         return Prefix(layers, outputs.logits[0, -1], len(token_ids))
 

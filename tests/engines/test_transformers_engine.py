@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 
 import pytest
-from transformers import Qwen2Config, Qwen2ForCausalLM
+import torch
+from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from gsi.algorithm.candidates import Candidate, FinishReason, Message
 from gsi.algorithm.params import Likelihood, SamplingParams
@@ -83,6 +84,30 @@ async def test_a_proposal_that_is_closed_writes_no_further_token(
         at_first_candidate = num_tokens
     await anext(engine.propose(engine.render(MESSAGES), 1, SamplingParams(max_step_tokens=1), 0))
     assert num_tokens == at_first_candidate + 1
+
+
+def test_a_sliding_window_is_that_of_a_plain_pass() -> None:
+    """A prefix longer than the window: each token sees the window behind it, none less and none more."""
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=50,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        sliding_window=8,
+    )
+    plain = MistralForCausalLM(config).eval()
+    model = PrefixModel(plain, max_length=64, device="cpu", num_threads=1)
+    tokens, rows = list(range(20)), [[21, 22, 23], [24]]
+    read = model.read(tokens)
+    outputs = model.continue_rows(read.cache(2), rows)
+    with torch.inference_mode():
+        for row, output in zip(rows, outputs, strict=True):
+            expected = plain(torch.tensor([tokens + row])).logits[0, len(tokens) :]
+            torch.testing.assert_close(output[: len(row)], expected, atol=1e-6, rtol=0)
+    model.close()
 
 
 PIECES = {0: "a", 1: "\n", 2: "b\n", 3: ".\n\n", 4: "\n\nc", 5: ""}  # ends of real vocabularies; 5 ends the sequence
