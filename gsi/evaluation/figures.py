@@ -14,11 +14,15 @@ from typing import Any, TypeVar
 from scipy import stats
 
 from gsi.algorithm.candidates import Outcome, Source
+from gsi.algorithm.params import Method, Resample
 from gsi.evaluation.records import Evaluation, RecordedCandidate, RecordedJob, RecordedModel
 from gsi.jobs.state import JobState
 
-METHODS_THAT_REJECT = frozenset({"gsi", "rsd"})  # the others accept every step, so their rate would say nothing
-REFERENCE = "soft-best-of-n:target"  # what the others approximate; with n = 1 it is the target alone
+METHODS_THAT_REJECT = frozenset(
+    {Method.GSI, Method.RSD}
+)  # the others accept every step, so their rate would say nothing
+REFERENCE = "soft-best-of-n:target"  # what the others approximate
+TARGET_ALONE = (("target", 1), (REFERENCE, 1))  # rows in which the target answers by itself, the plainest first
 K = TypeVar("K", int, str, tuple[int, str, int])  # what jobs are grouped by
 TWO_SIDED_95 = 0.975  # quantile of a 95 % interval's upper end
 
@@ -55,7 +59,7 @@ class Row:
 
     label: str
     n: int
-    params: Mapping[str, Any]  # those that all jobs of the row share
+    params: Mapping[str, Any]  # those that all jobs of the row share, as far as they succeeded
     problems: int
     seeds: int
     jobs: int
@@ -67,7 +71,7 @@ class Row:
     acceptance_rate: Estimate | None  # share of steps, interval over problems; None for methods that cannot reject
     steps_per_problem: float  # rounds, where a method keeps several trajectories
     tokens_per_problem: Tokens
-    flops_per_problem: float | None  # None where a model that worked has no known number of parameters
+    flops_per_problem: float | None  # None where they cannot be known: see ``flops``
     share_draft_alone: float  # see ``is_by_draft_alone``
     share_draft_alone_correct: float  # of all jobs: by the draft alone, and correct
     states: Mapping[str, int]
@@ -154,7 +158,7 @@ def _row(jobs: Sequence[RecordedJob]) -> Row:
     return Row(
         label=jobs[0].label,
         n=jobs[0].n,
-        params=_shared_params(jobs),
+        params=_shared_params([job for job in jobs if job.state is JobState.SUCCEEDED] or jobs),
         problems=len(by_problem),
         seeds=len(accuracies_of_seeds),
         jobs=len(jobs),
@@ -227,6 +231,11 @@ def find(all_rows: Sequence[Row], label: str, n: int) -> Row | None:
     return next((row for row in all_rows if (row.label, row.n) == (label, n)), None)
 
 
+def target_alone(all_rows: Sequence[Row]) -> Row | None:
+    """Return the row in which the target answers by itself, or None."""
+    return next((row for label, n in TARGET_ALONE if (row := find(all_rows, label, n)) is not None), None)
+
+
 def tokens(job: RecordedJob) -> Tokens:
     """Count the tokens of one job.
 
@@ -252,8 +261,10 @@ def flops(job: RecordedJob) -> float | None:
     """Return 2 N for each token written, scored or rated, N the model's parameters (RSD paper, section 3.3).
 
     Reading the prompt is not counted, nor is a prefix that is read again. None if a model worked whose number of
-    parameters is not known.
+    parameters is not known, or if the target decoded speculatively: what it drafted inside its engine is not on record.
     """
+    if job.params.get("method") == Method.SPECULATIVE_DECODING or job.params.get("resample") == Resample.SPECULATIVE:
+        return None
     counted = tokens(job)
     tokens_of_role = {
         "draft": counted.draft_written,

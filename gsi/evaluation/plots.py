@@ -5,7 +5,6 @@ are made without pyplot: nothing is global and no display is needed.
 """
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
+from gsi.algorithm.params import Method
 from gsi.evaluation import figures
 from gsi.evaluation.figures import Estimate, Row, StepRewards
 from gsi.evaluation.records import Evaluation, RecordedJob
@@ -161,10 +161,10 @@ def accuracy_over_threshold(evaluation: Evaluation, rows: Sequence[Row]) -> Figu
 
 def threshold(row: Row) -> float | None:
     """Return the least reward (RSD, binary) or tilted reward (GSI) that is accepted; None for other methods."""
-    if row.method == "gsi":
+    if row.method == Method.GSI:
         return row.params.get("acceptance_threshold")
     weighting = row.params.get("weighting") or {}
-    is_binary = row.method == "rsd" and weighting.get("name") == "binary"
+    is_binary = row.method == Method.RSD and weighting.get("name") == "binary"
     return weighting.get("delta") if is_binary else None
 
 
@@ -233,8 +233,8 @@ def _sweep(rows: Sequence[Row], varied: Sequence[str], value: Callable[[Row], fl
 def _series(group: Mapping[float, Row]) -> Series:
     """Name a series by what its labels have in common: gsi:beta=4 and gsi:beta=8 are "gsi"."""
     first, *others = group.values()
-    options = [re.split("[:,]", row.label) for row in others]
-    common = [option for option in re.split("[:,]", first.label) if all(option in each for each in options)]
+    options = [row.label.split(":") for row in others]
+    common = [option for option in first.label.split(":") if all(option in each for each in options)]
     return Series(f"{':'.join(common)}, n = {first.n}", first.n, first.label, sorted(group.items()))
 
 

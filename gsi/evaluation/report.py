@@ -164,7 +164,7 @@ def _cost(rows: Sequence[Row]) -> list[str]:
     counted = [row.tokens_per_problem for row in rows]
     known = [row.flops_per_problem for row in rows if row.flops_per_problem]
     unit, prefix = _prefix(min(known, default=1))
-    alone = figures.find(rows, REFERENCE, 1)
+    alone = figures.target_alone(rows)
     columns = [
         *_names(rows),
         Column("draft writes", [whole(each.draft_written) for each in counted]),
@@ -178,7 +178,7 @@ def _cost(rows: Sequence[Row]) -> list[str]:
     note = (
         "Tokens and FLOPs a problem, discarded candidates included. FLOPs are 2 N for each token that a model of N "
         "parameters writes, scores or rates (RSD paper, section 3.3); reading prompts is not counted. The last columns "
-        f"are ratios of FLOPs: to {REFERENCE} with n = 1, and with the same n."
+        f"are ratios of FLOPs: to those of the target by itself, and to those of {REFERENCE} with the same n."
     )
     return ["## Cost", table(columns), _wrapped(note)]
 

@@ -94,7 +94,7 @@ def job(
     **fields: Any,
 ) -> RecordedJob:
     """Return a job that succeeded; its method is what its label starts with, up to the options."""
-    method = label if label.startswith("soft-best-of-n") else label.partition(":")[0]
+    method = label.partition(":")[0]
     return RecordedJob.model_validate(
         {
             "id": f"{label}-{n}-{seed}-{problem}",

@@ -26,6 +26,7 @@ from gsi.evaluation.figures import (
     ratio,
     rewards,
     rows,
+    target_alone,
     tokens,
 )
 from gsi.evaluation.records import RecordedJob, RecordedModel, RecordedStep
@@ -209,6 +210,14 @@ def test_a_model_that_did_nothing_need_not_be_known() -> None:
     assert flops(made) == 2 * 100 * 12
 
 
+def test_what_is_drafted_inside_an_engine_is_not_known() -> None:
+    """So the FLOPs of speculative decoding are not either, by itself or to write a step anew."""
+    steps = [step(proposal(Source.TARGET, candidate(3)), source=Source.TARGET)]
+    assert flops(job(label="target", steps=steps)) == 2 * 100 * 3
+    assert flops(job(label="speculative-decoding", steps=steps)) is None
+    assert flops(job(label="rsd:speculative", params={"resample": "speculative"}, steps=steps)) is None
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
@@ -276,6 +285,13 @@ def test_shared_parameters() -> None:
     assert "seed" not in only_row(job(params={"seed": 1})).params
 
 
+def test_parameters_of_failed_jobs_do_not_count() -> None:
+    """They lack what the models would have decided, unless there are no others."""
+    failed = job("p1", state=JobState.FAILED, params={"reward_map": None})
+    assert only_row(job("p0", params={"reward_map": {"name": "raw"}}), failed).params["reward_map"] == {"name": "raw"}
+    assert only_row(failed).params["reward_map"] is None
+
+
 def test_paired_differences() -> None:
     """Differences 1, 1/2 and 0, problem by problem; their mean and interval."""
     low = graded(TARGET_LABEL, {"p0": [False, False], "p1": [True, False], "p2": [True, True]})
@@ -301,6 +317,20 @@ def test_find() -> None:
     (row,) = found = rows(evaluation(), [job()])
     assert find(found, "gsi", 4) is row
     assert find(found, "gsi", 16) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ([("gsi", 1), (TARGET_LABEL, 4)], None),
+        ([(TARGET_LABEL, 4), (TARGET_LABEL, 1)], (TARGET_LABEL, 1)),
+        ([(TARGET_LABEL, 1), ("target", 1)], ("target", 1)),
+    ],
+)
+def test_the_target_alone(asked: list[tuple[str, int]], expected: tuple[str, int] | None) -> None:
+    """The method of this name, or else soft best-of-1, which asks the PRM as well."""
+    row = target_alone(rows(evaluation(), [job(label=label, n=n) for label, n in asked]))
+    assert (row and (row.label, row.n)) == expected
 
 
 def test_disagreements() -> None:

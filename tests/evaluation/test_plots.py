@@ -9,6 +9,7 @@ from typing import Any
 import numpy
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
@@ -108,7 +109,7 @@ def test_acceptance_over_beta() -> None:
         *jobs_of("gsi:beta=4", 4, 0, params={"beta": 4.0}),
         *jobs_of("gsi:beta=8", 16, 1, params={"beta": 8.0}),
         *jobs_of("gsi:beta=4", 16, 0, params={"beta": 4.0}),
-        *jobs_of("gsi:beta=2,u=0.9", 4, 0, params={"beta": 2.0, "acceptance_threshold": 0.9}),
+        *jobs_of("gsi:beta=2:u=0.9", 4, 0, params={"beta": 2.0, "acceptance_threshold": 0.9}),
         *jobs_of("soft-best-of-n:target", 4),
     ]
     axes = only_axes(plots.acceptance_over_beta(CONDITIONS, figures.rows(CONDITIONS, jobs)))
@@ -127,7 +128,9 @@ def test_accuracy_over_flops() -> None:
     assert axes.get_xscale() == "log"
     assert [x for x, _ in points(axes)["gsi"]] == [flops["gsi", 1], flops["gsi", 4]]
     assert names_in_legend(figure) == ["rsd:binary=0.7, n = 4", "gsi"]
-    small, large = axes.collections[1].get_sizes()  # type: ignore[attr-defined]
+    _, markers_of_gsi = axes.collections
+    assert isinstance(markers_of_gsi, PathCollection)
+    small, large = markers_of_gsi.get_sizes()
     assert small < large
 
 
