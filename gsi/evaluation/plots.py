@@ -155,6 +155,7 @@ def accuracy_over_threshold(evaluation: Evaluation, rows: Sequence[Row]) -> Figu
     _titled(below, "Answers whose every step is the draft's")
     below.set_ylabel("share of answers")
     below.set_xlabel("threshold: delta (rsd), u (gsi)")
+    _ticks(below, [x for each in series for x, _ in each.points])
     _legend(figure)
     return figure
 
@@ -281,11 +282,16 @@ def _line(axes: Axes, points: Sequence[tuple[float, Estimate]], name: str | None
 
 
 def _log_axis(axes: Axes, xs: Sequence[float]) -> None:
-    """Make the x axis logarithmic, with a tick at each value that was measured."""
-    ticks = sorted(set(xs))
+    """Make the x axis logarithmic, with its ticks where something was measured."""
     axes.set_xscale("log", base=2)
-    axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    _ticks(axes, xs)
     axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _ticks(axes: Axes, xs: Sequence[float]) -> None:
+    """Put a tick at each value that was measured, and nowhere else."""
+    ticks = sorted(set(xs))
+    axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
 
 
 def _legend(figure: Figure) -> None:

@@ -94,8 +94,12 @@ def _conditions(evaluation: Evaluation, jobs: Sequence[RecordedJob], rows: Seque
     lines += [f"- **{role}**: {_model(model)}" for role, found in figures.models(jobs).items() for model in found]
     shared = [name for name in SHOWN_PARAMS if rows and _is_shared(name, rows)]
     if shared:
-        lines.append(f"- **all methods**: {', '.join(f'{name} {rows[0].params[name]}' for name in shared)}")
+        lines.append(f"- **all methods**: {', '.join(f'{name} {_value(rows[0].params[name])}' for name in shared)}")
     return "\n".join(lines)
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _is_shared(name: str, rows: Sequence[Row]) -> bool:
@@ -105,7 +109,10 @@ def _is_shared(name: str, rows: Sequence[Row]) -> bool:
 
 def _model(model: RecordedModel) -> str:
     size = f"{_size(model.num_parameters)} parameters" if model.num_parameters is not None else None
-    return ", ".join(_plain(part) for part in (model.model, size, model.engine) if part)
+    name = (
+        PurePath(model.model).name if PurePath(model.model).is_absolute() else model.model
+    )  # a folder of some machine
+    return ", ".join(_plain(part) for part in (name, size, model.engine) if part)
 
 
 def _size(num_parameters: int) -> str:
@@ -132,6 +139,8 @@ def _accuracy(evaluation: Evaluation, rows: Sequence[Row]) -> list[str]:
         "by the strict grader, *SD of seeds* the standard deviation of the seeds' accuracies, *accepted* the share of "
         f"steps whose draft was kept. Seconds were measured with {_counted(evaluation.concurrency, 'job')} at once."
     )
+    if any(row.accuracy.half_width == 0 for row in rows):
+        note += " ± 0.0 means that these problems show no difference, not that others would show none."
     return ["## Accuracy and speed", table(columns), _wrapped(note), *_incomplete(evaluation, rows)]
 
 
@@ -172,8 +181,8 @@ def _cost(rows: Sequence[Row]) -> list[str]:
         Column("target scores", [whole(each.target_scored) for each in counted]),
         Column("PRM rates", [whole(each.prm_rated) for each in counted]),
         Column(f"{prefix}FLOPs", [significant(_quotient(row.flops_per_problem, unit)) for row in rows]),
-        Column("of target alone", [_relative(row, alone) for row in rows]),
-        Column(f"of {REFERENCE}", [_relative(row, figures.find(rows, REFERENCE, row.n)) for row in rows]),
+        Column("FLOPs / target alone", [_relative(row, alone) for row in rows]),
+        Column(f"FLOPs / {REFERENCE}", [_relative(row, figures.find(rows, REFERENCE, row.n)) for row in rows]),
     ]
     note = (
         "Tokens and FLOPs a problem, discarded candidates included. FLOPs are 2 N for each token that a model of N "

@@ -147,6 +147,7 @@ def test_accuracy_over_the_threshold() -> None:
     assert alone_of_rsd == [(0.5, 1), (0.7, 0), (0.9, 0)]
     assert alone_of_gsi == [(0.4, 0), (0.6, 0)]
     assert below.get_xlabel() == "threshold: delta (rsd), u (gsi)"
+    assert [text.get_text() for text in below.get_xticklabels()] == ["0.4", "0.5", "0.6", "0.7", "0.9"]
 
 
 def test_only_a_binary_weighting_has_a_threshold() -> None:

@@ -53,7 +53,7 @@ def test_the_conditions_are_stated() -> None:
         "- **machine**: 2 cores of a small machine; 8 jobs at once",
         "- **date**: 2026-11-22",
         "- **draft**: tiny-draft, 10 parameters, transformers",
-        "- **all methods**: beta 20.0",
+        "- **all methods**: beta 20",
     ):
         assert line in text.splitlines()
 
@@ -101,7 +101,7 @@ def test_costs_are_related_to_the_target() -> None:
     alone = job(label=REFERENCE, n=1, steps=[resampled_step()])
     best_of_4 = job(label=REFERENCE, n=4, steps=[resampled_step()] * 4)
     text = markdown(evaluation(), [alone, best_of_4, job(n=4, steps=[resampled_step()] * 2)])
-    ratios = [(line["of target alone"], line[f"of {REFERENCE}"]) for line in table_under("Cost", text)]
+    ratios = [(line["FLOPs / target alone"], line[f"FLOPs / {REFERENCE}"]) for line in table_under("Cost", text)]
     assert ratios == [("2.00", "0.50"), ("1.00", "1.00"), ("4.00", "1.00")]
 
 
@@ -111,7 +111,7 @@ def test_unknown_flops_are_left_out() -> None:
     text = markdown(evaluation(), [job(steps=[accepted_step()], models=unknown)])
     (line,) = table_under("Cost", text)
     assert line["draft writes"] == "1"
-    assert not any("FLOPs" in column or column.startswith("of ") for column in line)
+    assert not any("FLOPs" in column for column in line)
 
 
 def test_methods_are_compared_with_the_target() -> None:
@@ -240,3 +240,20 @@ def test_sizes_of_models(num_parameters: int | None, printed: str) -> None:
     """Parameters as the field counts them, or nothing where the engine cannot tell."""
     model = RecordedModel(model="tiny", engine="vllm", num_parameters=num_parameters)
     assert printed in markdown(evaluation(), [job(models={"draft": model})])
+
+
+@pytest.mark.parametrize(
+    ("model", "shown"), [("Qwen/Qwen2.5-Math-PRM-7B", "Qwen/Qwen2.5-Math-PRM-7B"), ("/home/somebody/models/prm", "prm")]
+)
+def test_names_of_models(model: str, shown: str) -> None:
+    """A name from the hub stays whole; where a model lies on somebody's machine is nobody's business."""
+    text = markdown(evaluation(), [job(models={"prm": RecordedModel(model=model)})])
+    assert f"- **prm**: {shown}" in text.splitlines()
+
+
+def test_no_difference_is_no_certainty() -> None:
+    """Where all problems came out alike the interval is empty, and the report says what that means."""
+    alike = [job("p0"), job("p1")]
+    sentence = "± 0.0 means that these problems show no difference"
+    assert sentence in markdown(evaluation(), alike)
+    assert sentence not in markdown(evaluation(), [*alike, job("p2", is_correct=False)])
