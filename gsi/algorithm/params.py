@@ -12,7 +12,8 @@ from gsi.algorithm.candidates import Source
 from gsi.algorithm.reward_map import Raw, RewardMap
 from gsi.algorithm.weighting import Binary, Weighting
 
-DEFAULT_ANSWER_PATTERN = r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}"  # \boxed{…}, with one level of braces inside
+_BRACES = r"(?:[^{}]|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})*"  # three levels deep, as the papers' data sets need
+DEFAULT_ANSWER_PATTERN = rf"\\boxed\{{({_BRACES})\}}"
 
 
 class Likelihood(StrEnum):

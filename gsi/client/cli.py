@@ -11,6 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gsi.client import render
+from gsi.client.calibration import calibrate, theory
 from gsi.client.demo import run_demo
 from gsi.client.evaluation import evaluate
 from gsi.client.local_stack import local_stack
@@ -168,6 +169,8 @@ def demo(
 
 
 app.command("eval")(evaluate)
+app.command()(calibrate)
+app.command()(theory)
 
 
 def main() -> None:
