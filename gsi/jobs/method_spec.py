@@ -40,11 +40,11 @@ def parse_method(spec: str, parameters: Collection[str]) -> dict[str, Any]:
 
 def parse_weighting(text: str) -> dict[str, Any]:
     """Return the object that ``name`` or ``name=value/value`` stands for; the values are in the class's order."""
-    name, _, values = text.partition("=")
+    name, equals, values = text.partition("=")
     if name not in WEIGHTINGS:
         raise InvalidRequestError(f'params.weighting: "{name}" is not allowed; allowed: {", ".join(WEIGHTINGS)}')
     names = number_names(WEIGHTINGS[name])
-    given = values.split("/") if values else []
+    given = values.split("/") if equals else []
     if len(given) > len(names):
         allowed = ", ".join(names) or "no number"
         raise InvalidRequestError(f"params.weighting: {text} has {len(given)} numbers; allowed: {allowed}")
@@ -88,4 +88,4 @@ def _number(value: str, text: str) -> float:
     try:
         return float(value)
     except ValueError:
-        raise InvalidRequestError(f'params.weighting: "{value}" in {text} is not a number') from None
+        raise InvalidRequestError(f'params.weighting: "{value}" in {text}; allowed: a number') from None

@@ -1,4 +1,4 @@
-"""The paper's laws computed without sampling, and without ``gsi``: what its code is held against."""
+"""The papers' laws computed without sampling, and without ``gsi``: what its code is held against."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,6 +56,39 @@ def algorithm_1(world: World, beta: float, u: float, n: int, n_target: int) -> M
     anew = soft_best_of_n(world.target, world.reward, beta, n_target)
     rejected = 1 - sum(accepted.values())
     return accepted | {(Source.TARGET, y): rejected * anew[y] for y in world.steps}
+
+
+def best_of_n(law: Law, scores: Sequence[float], n: int) -> list[float]:
+    """Return the law of the step with the highest score, the first of them, from all |Y|^n draws."""
+    kept = [0.0] * len(law)
+    for draws in product(range(len(law)), repeat=n):
+        kept[max(draws, key=lambda y: scores[y])] += math.prod(law[y] for y in draws)
+    return kept
+
+
+def rsd(
+    world: World, weights: Sequence[float], *, beta: float = 1.0, n: int = 1, n_target: int | None = None
+) -> Mapping[tuple[Source, int], float]:
+    """Return the law of (who wrote the step, which step) under RSD, where step y is accepted with ``weights[y]``.
+
+    With n = 1 that is P_RSD of equation (2), RSD: its two terms are the two sources. With n above 1 soft best-of-n on
+    the rewards selects the draft's step, and the target's.
+    """
+    selected = soft_best_of_n(world.draft, world.reward, beta, n)
+    accepted = {(Source.DRAFT, y): weights[y] * selected[y] for y in world.steps}
+    anew = soft_best_of_n(world.target, world.reward, beta, n_target or n)
+    nu = 1 - sum(accepted.values())
+    return accepted | {(Source.TARGET, y): nu * anew[y] for y in world.steps}
+
+
+def of_steps(law: Mapping[tuple[Source, int], float], world: World) -> list[float]:
+    """Return the law of the step, whoever wrote it."""
+    return [law[Source.DRAFT, y] + law[Source.TARGET, y] for y in world.steps]
+
+
+def rsd_reward(world: World, weights: Sequence[float]) -> float:
+    """Return E_{P_RSD}[r], with n = 1."""
+    return expectation(of_steps(rsd(world, weights), world), world.reward)
 
 
 def normalised(weights: Sequence[float]) -> list[float]:

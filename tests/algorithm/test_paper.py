@@ -1,17 +1,20 @@
-"""The paper's equations and the lines of Algorithm 1, held against the code that serves them.
+"""The papers' equations and algorithms, held against the code that serves them.
 
+Numbers of sections, equations and theorems are the GSI paper's, and the RSD paper's where "RSD" stands before them.
 Sampled laws come from the real ``run_step`` and ``generate`` in enumerable worlds; exact laws from ``exact.py``.
 Seeds are fixed, so every test gives the same numbers every time.
 """
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import TypeVar
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from gsi.algorithm.candidates import Outcome, Source
@@ -20,6 +23,17 @@ from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Method, Params, StopRules
 from gsi.algorithm.step import MadeStep
 from gsi.algorithm.tilting import log_ratio, tilted_reward
+from gsi.algorithm.weighting import (
+    WEIGHTINGS,
+    Binary,
+    Clip,
+    Constant,
+    Hybrid,
+    LikelihoodRatio,
+    Logistic,
+    Sigmoidal,
+    Weighting,
+)
 from tests.algorithm import exact
 from tests.algorithm.worlds import START, World, log
 
@@ -96,6 +110,21 @@ def test_soft_best_of_n_is_within_the_bound_of_equation_2(world: World, beta: fl
         assert 0 <= exact.kl_divergence(exact.optimal(world, beta), law) <= bound
 
 
+@pytest.mark.parametrize(("role", "n"), [(Source.DRAFT, 3), (Source.TARGET, 2)])
+async def test_hard_best_of_n_follows_its_exact_law(role: Source, n: int) -> None:
+    """RSD, section 3: "process Best-of-N that samples N candidate steps and selects" the best one by reward."""
+    model = WORLD.draft if role is Source.DRAFT else WORLD.target
+    params = Params(method=Method.BEST_OF_N, role=role, n=n)
+    assert_drawn_from(dict(enumerate(exact.best_of_n(model, WORLD.reward, n))), kept(await steps_of(WORLD, params)))
+
+
+@pytest.mark.parametrize("method", [Method.DRAFT, Method.TARGET])
+async def test_a_model_alone_follows_its_own_law(method: Method) -> None:
+    """RSD, Table 2, "Single Model": one candidate, whatever n is."""
+    model = WORLD.draft if method is Method.DRAFT else WORLD.target
+    assert_drawn_from(dict(enumerate(model)), kept(await steps_of(WORLD, Params(method=method, n=4))))
+
+
 # --- Section 3: the tilted reward --------------------------------------------------------------------------------
 
 
@@ -115,6 +144,15 @@ async def test_tilted_soft_best_of_n_follows_its_exact_law(n: int) -> None:
     made = await steps_of(COVERED, params)
     assert {m.step.outcome for m in made} == {Outcome.ACCEPTED}
     law = exact.soft_best_of_n(COVERED.draft, exact.tilted_rewards(COVERED, params.beta), params.beta, n)
+    assert_drawn_from(dict(enumerate(law)), kept(made))
+
+
+async def test_the_method_without_rejection_is_tilted_soft_best_of_n() -> None:
+    """Section 3, steps 1 to 3, and nothing behind them: the policy of Theorem 1, at whatever u."""
+    params = Params(method=Method.GSI_NO_REJECTION, n=3, beta=3.0, acceptance_threshold=0.9)
+    made = await steps_of(COVERED, params)
+    assert {m.step.outcome for m in made} == {Outcome.ACCEPTED}
+    law = exact.soft_best_of_n(COVERED.draft, exact.tilted_rewards(COVERED, params.beta), params.beta, params.n)
     assert_drawn_from(dict(enumerate(law)), kept(made))
 
 
@@ -314,3 +352,180 @@ def test_the_limit_of_algorithm_1_with_both_branches_is_not_the_optimal_policy()
     law, _ = algorithm_1_law(world, beta, u, n=2000)
     assert law == pytest.approx([b * (ok + 1 - p) for b, ok in zip(best, passes, strict=True)], abs=1e-3)
     assert reward_gap(world, beta, u, n=2000) > 2 * theorem_2_bound(world, beta, u, n=2000)
+
+
+# --- RSD: the mixture --------------------------------------------------------------------------------------------
+
+# What RSD's Table 1 and section 2.4 print, written anew: (reward, pi_M / pi_m) -> weight.
+PRINTED: Mapping[str, tuple[Weighting, Callable[[float, float], float]]] = {
+    "constant": (Constant(0.3), lambda r, ratio: 0.3),
+    "binary": (Binary(0.5), lambda r, ratio: float(r >= 0.5)),
+    "clip": (Clip(), lambda r, ratio: min(1, max(0, r))),
+    "sigmoidal": (Sigmoidal(), lambda r, ratio: max(0, r / (1 + r))),
+    "logistic": (Logistic(4.0, 0.5), lambda r, ratio: 1 / (1 + math.exp(-4 * (r - 0.5)))),
+    "likelihood-ratio": (LikelihoodRatio(0.8), lambda r, ratio: min(1, 0.8 * ratio)),
+    "hybrid": (Hybrid(1.5), lambda r, ratio: min(1, 1.5 * r * ratio)),
+}
+
+
+def printed_weights(world: World, formula: Callable[[float, float], float]) -> list[float]:
+    return [formula(r, t / d) for r, t, d in zip(world.reward, world.target, world.draft, strict=True)]
+
+
+def test_every_weighting_has_its_formula_here() -> None:
+    """A new one cannot be forgotten."""
+    assert set(PRINTED) == set(WEIGHTINGS)
+
+
+@pytest.mark.parametrize("name", PRINTED)
+async def test_rsd_proposition_2_1(name: str) -> None:
+    """RSD, Proposition 2.1: P_RSD = w P_m + nu P_M with nu = 1 - E_{P_m}[w], term by term: who wrote the step, too."""
+    rule, formula = PRINTED[name]
+    law = exact.rsd(WORLD, printed_weights(WORLD, formula))
+    made = await steps_of(WORLD, Params(method=Method.RSD, n=1, weighting=rule))
+    assert_drawn_from(law, [(m.step.source, m.step.token_ids[0]) for m in made])
+
+
+def test_the_terms_of_rsd_proposition_2_1() -> None:
+    """RSD, equation (2), with the terms spelled out: what the tests above compare with."""
+    weights = [0.1, 0.9, 0.5, 0.0, 1.0]
+    nu = 1 - exact.expectation(WORLD.draft, weights)
+    mixture = [w * small + nu * large for w, small, large in zip(weights, WORLD.draft, WORLD.target, strict=True)]
+    assert exact.of_steps(exact.rsd(WORLD, weights), WORLD) == pytest.approx(mixture)
+    assert sum(mixture) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("n", "n_target", "name"), [(3, None, "binary"), (2, 3, "logistic"), (3, 1, "hybrid")])
+async def test_rsd_with_several_candidates_follows_its_exact_law(n: int, n_target: int | None, name: str) -> None:
+    """Section 4, the comparison with RSD: soft best-of-n on the draft, the weighting, soft best-of-n on the target."""
+    rule, formula = PRINTED[name]
+    params = Params(method=Method.RSD, n=n, n_target=n_target, beta=3.0, weighting=rule)
+    law = exact.rsd(WORLD, printed_weights(WORLD, formula), beta=params.beta, n=n, n_target=n_target)
+    made = await steps_of(WORLD, params)
+    assert_drawn_from(law, [(m.step.source, m.step.token_ids[0]) for m in made])
+
+
+async def test_rsd_algorithm_2_leaves_nothing_to_chance_at_weights_0_and_1() -> None:
+    """RSD, Algorithm 2: "if omega(r) = 0 or 1", and section 2.3: "a definite acceptance or rejection outcome"."""
+    for made in await steps_of(WORLD, Params(method=Method.RSD, n=1, weighting=Binary(0.6)), num_draws=1000):
+        drafted = made.by(Source.DRAFT)[0].candidates[0].token_ids[0]
+        assert (made.step.outcome is Outcome.ACCEPTED) == (WORLD.reward[drafted] >= 0.6)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    """Draw a world of two to five steps in which the draft may write every step."""
+    k = draw(st.integers(2, 5))
+    shares = st.lists(st.integers(1, 20), min_size=k, max_size=k)
+    rewards = st.lists(st.integers(0, 20), min_size=k, max_size=k)
+    draft, target, reward = draw(shares), draw(shares), draw(rewards)
+    return World(exact.normalised(draft), exact.normalised(target), [r / 20 for r in reward])
+
+
+NON_DECREASING = st.one_of(
+    st.builds(Constant, st.floats(0, 1)),
+    st.builds(Binary, st.floats(-0.1, 1.1)),
+    st.just(Clip()),
+    st.just(Sigmoidal()),
+    st.builds(Logistic, st.floats(0.01, 100), st.floats(0, 1)),
+)
+
+
+def is_better_on_average(world: World) -> bool:
+    """Return whether E_{P_M}[r] >= E_{P_m}[r]: RSD, equation (1)."""
+    return exact.expectation(world.target, world.reward) >= exact.expectation(world.draft, world.reward)
+
+
+@given(worlds(), NON_DECREASING)
+def test_rsd_proposition_2_2(world: World, rule: Weighting) -> None:
+    """RSD, Proposition 2.2: w non-decreasing in r and E_{P_M}[r] >= E_{P_m}[r] imply E_{P_RSD}[r] >= E_{P_m}[r]."""
+    assume(is_better_on_average(world))
+    weights = [rule.weight(r, math.nan) for r in world.reward]
+    assert exact.rsd_reward(world, weights) >= exact.expectation(world.draft, world.reward) - 1e-12
+
+
+def test_rsd_proposition_2_2_needs_a_weighting_that_does_not_fall_in_r() -> None:
+    """The likelihood ratio of RSD, section 2.4, is none: here it throws the draft's best step away, and P_RSD loses."""
+    world = World(draft=(0.3, 0.3, 0.4), target=(0.2, 0.8, 0.0), reward=(0.0, 0.5, 0.6))
+    assert is_better_on_average(world)
+    weights = printed_weights(world, lambda r, ratio: min(1, ratio))
+    assert exact.rsd_reward(world, weights) < exact.expectation(world.draft, world.reward) - 0.01
+
+
+# RSD, Proposition 2.3. With R = E_{P_M}[r], E_{P_RSD}[r] = R + E_{P_m}[w (r - R)]: to accept a step better than R adds
+# to the reward, and one below R is accepted only because the budget nu <= gamma forces it. So what holds is
+#   - among weightings of equal nu, the binary one is best, at every threshold and in every world;
+#   - among weightings of at most its nu, it is best if its threshold is at most R.
+# The paper's "largest possible threshold" is best where the budget binds (it is at most R) and can be met exactly (no
+# step weighs more than what is left of it). The proof's lambda should stand with the other sign: its threshold
+# lambda + R would be at least R, whatever the budget.
+
+
+def binary_weights(world: World, delta: float) -> list[float]:
+    return [Binary(delta).weight(r, math.nan) for r in world.reward]
+
+
+def nu(world: World, weights: Sequence[float]) -> float:
+    """Return how often the target writes the step."""
+    return 1 - exact.expectation(world.draft, weights)
+
+
+def largest_threshold(world: World, gamma: float) -> float:
+    """Return delta_gamma of RSD, Proposition 2.3: "the largest possible threshold" by which nu <= gamma."""
+    return max(delta for delta in world.reward if nu(world, binary_weights(world, delta)) <= gamma)
+
+
+def at_nu(world: World, weights: Sequence[float], wanted: float) -> list[float]:
+    """Return weights moved towards 1, or towards 0, until the target writes the step as often as wanted."""
+    now = nu(world, weights)
+    if now > wanted:
+        return [1 - (1 - w) * wanted / now for w in weights]
+    return [w * (1 - wanted) / (1 - now) if now < 1 else w for w in weights]
+
+
+unit_weights = st.lists(st.floats(0, 1), min_size=5, max_size=5)
+
+
+@given(worlds(), unit_weights, st.integers(0, 4))
+def test_rsd_proposition_2_3_among_weightings_of_equal_nu(world: World, weights: list[float], which: int) -> None:
+    """RSD, Proposition 2.3, where the target writes as often: no weighting has a higher reward than the binary one."""
+    binary = binary_weights(world, world.reward[which % len(world.reward)])
+    other = at_nu(world, weights[: len(world.reward)], nu(world, binary))
+    assert nu(world, other) == pytest.approx(nu(world, binary), abs=1e-9)
+    assert exact.rsd_reward(world, binary) >= exact.rsd_reward(world, other) - 1e-9
+
+
+@given(worlds(), unit_weights, st.integers(0, 4), st.floats(0, 1))
+def test_rsd_proposition_2_3_within_a_budget_that_binds(
+    world: World, weights: list[float], which: int, share: float
+) -> None:
+    """RSD, Proposition 2.3, at a threshold of at most E_{P_M}[r]: nothing that asks the target less often is better."""
+    delta = world.reward[which % len(world.reward)]
+    assume(delta <= exact.expectation(world.target, world.reward))
+    binary = binary_weights(world, delta)
+    other = at_nu(world, weights[: len(world.reward)], share * nu(world, binary))
+    assert exact.rsd_reward(world, binary) >= exact.rsd_reward(world, other) - 1e-9
+
+
+def test_rsd_proposition_2_3_does_not_hold_where_the_budget_is_larger_than_is_good() -> None:
+    """The largest threshold throws away steps of the draft that are better than what the target writes in their place.
+
+    E_{P_M}[r] = 0.6 >= E_{P_m}[r] = 0.54, and gamma = 0.7 allows the threshold 1. But r = 0.8 is better than 0.6.
+    """
+    world = World(draft=(0.4, 0.3, 0.3), target=(0.3, 0.5, 0.2), reward=(0.0, 0.8, 1.0))
+    assert is_better_on_average(world)
+    assert largest_threshold(world, gamma=0.7) == 1.0
+    assert exact.rsd_reward(world, binary_weights(world, 1.0)) == pytest.approx(0.72)
+    assert exact.rsd_reward(world, binary_weights(world, 0.8)) == pytest.approx(0.78)
+    assert nu(world, binary_weights(world, 0.8)) < nu(world, binary_weights(world, 1.0)) <= 0.7
+
+
+def test_rsd_proposition_2_3_does_not_hold_where_the_budget_is_met_inside_a_step() -> None:
+    """Of two steps the binary weighting accepts both or one; accepting one of them now and then spends all of gamma."""
+    world = World(draft=(0.5, 0.5), target=(0.4, 0.6), reward=(0.0, 1.0))
+    assert is_better_on_average(world)
+    assert largest_threshold(world, gamma=0.3) == 0.0
+    now_and_then = [0.4, 1.0]
+    assert nu(world, now_and_then) == pytest.approx(0.3)
+    assert exact.rsd_reward(world, binary_weights(world, 0.0)) == pytest.approx(0.5)
+    assert exact.rsd_reward(world, now_and_then) == pytest.approx(0.68)

@@ -1,0 +1,121 @@
+"""A method in one word: the grammar, its conflicts, and errors that list what is allowed."""
+
+from typing import Any
+
+import pytest
+
+from gsi.algorithm.params import Method
+from gsi.algorithm.weighting import WEIGHTINGS
+from gsi.errors import InvalidRequestError
+from gsi.jobs.job import JobParams
+from gsi.jobs.method_spec import ALIASES, parse_method, parse_weighting
+
+PARAMETERS = list(JobParams.model_fields)
+
+
+@pytest.mark.parametrize("method", Method)
+def test_a_name_alone_is_the_method(method: Method) -> None:
+    """Everything else stays at its default."""
+    assert parse_method(method, PARAMETERS) == {"method": method}
+
+
+@pytest.mark.parametrize(
+    ("spec", "parameters"),
+    [
+        ("gsi:beta=8", {"beta": 8}),
+        ("gsi:u=0.3", {"acceptance_threshold": 0.3}),
+        ("gsi:beta=8:n=4:seed=1", {"beta": 8, "n": 4, "seed": 1}),
+        ("gsi:reward_floor=null", {"reward_floor": None}),
+        ("gsi:keep_candidates=true", {"keep_candidates": True}),
+        ("gsi:likelihood=model", {"likelihood": "model"}),
+        ("soft-best-of-n:target", {"role": "target"}),
+        ("best-of-n:steps", {"scope": "steps"}),
+        ("best-of-n:responses", {"scope": "responses"}),
+        ("best-of-n:minimum", {"scope": "responses", "aggregate": "minimum"}),
+        ("best-of-n:target:product", {"role": "target", "scope": "responses", "aggregate": "product"}),
+        ("beam-search:width=8:expansion=2", {"beam_width": 8, "beam_expansion": 2}),
+        ("rsd:binary=0.7", {"weighting": {"name": "binary", "delta": 0.7}}),
+        ("rsd:binary=-1e-3", {"weighting": {"name": "binary", "delta": -0.001}}),
+        ("rsd:logistic=10/0.7", {"weighting": {"name": "logistic", "alpha": 10.0, "delta": 0.7}}),
+        ("rsd:logistic=5", {"weighting": {"name": "logistic", "alpha": 5.0}}),
+        ("rsd:clip", {"weighting": {"name": "clip"}}),
+        ("rsd:weighting=clip", {"weighting": "clip"}),
+        ("rsd:binary:speculative", {"weighting": {"name": "binary"}, "resample": "speculative"}),
+    ],
+)
+def test_options_stand_for_parameters(spec: str, parameters: dict[str, Any]) -> None:
+    """In any order, as many as needed."""
+    name, *options = spec.split(":")
+    assert parse_method(spec, PARAMETERS) == {"method": name} | parameters
+    assert parse_method(":".join([name, *reversed(options)]), PARAMETERS) == {"method": name} | parameters
+
+
+def test_aliases_are_short_for_parameters_that_exist() -> None:
+    """A parameter that is renamed takes its alias along."""
+    assert set(ALIASES.values()) <= set(PARAMETERS)
+    assert not set(ALIASES) & set(PARAMETERS)
+
+
+@pytest.mark.parametrize("spec", ["", "xyz", "GSI", ":gsi", "xyz:target"])
+def test_an_unknown_method_is_answered_with_those_there_are(spec: str) -> None:
+    """Every one of them."""
+    with pytest.raises(InvalidRequestError) as error:
+        parse_method(spec, PARAMETERS)
+    assert str(error.value) == (
+        f'params.method: "{spec.partition(":")[0]}" is not allowed; allowed: gsi, gsi-no-rejection, rsd, '
+        "soft-best-of-n, best-of-n, majority-vote, beam-search, draft, target, speculative-decoding"
+    )
+
+
+@pytest.mark.parametrize("option", ["", "xyz", "xyz=1", "n", "width", "method=rsd", "prm", "target=1", "system=x"])
+def test_an_unknown_option_is_answered_with_those_there_are(option: str) -> None:
+    """Words, weightings and the names of parameters; the method cannot be said inside itself."""
+    with pytest.raises(InvalidRequestError) as error:
+        parse_method(f"gsi:{option}", PARAMETERS)
+    said, allowed = str(error.value).split("; allowed: ")
+    assert said == f'params.method: option "{option}" is not allowed'
+    words, names = allowed.split(", or a parameter as NAME=VALUE (")
+    assert words.split(", ") == [
+        *("draft", "target", "steps", "responses", "last", "minimum", "product", "speculative"),
+        *WEIGHTINGS,
+    ]
+    assert names.rstrip(")").split(", ") == [name for name in PARAMETERS if name != "method"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "parameter"),
+    [
+        ("gsi:n=4:n=5", "n"),
+        ("gsi:u=0.3:acceptance_threshold=0.4", "acceptance_threshold"),
+        ("soft-best-of-n:draft:target", "role"),
+        ("rsd:binary:clip", "weighting"),
+        ("rsd:binary=0.5:weighting=clip", "weighting"),
+        ("best-of-n:steps:minimum", "scope"),
+    ],
+)
+def test_what_is_said_twice_is_refused(spec: str, parameter: str) -> None:
+    """Rather than that the last one wins."""
+    with pytest.raises(InvalidRequestError, match=f'^params.method: "{spec}" says {parameter} twice; allowed: once$'):
+        parse_method(spec, PARAMETERS)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (
+            "xyz=1",
+            '"xyz" is not allowed; allowed: constant, binary, clip, sigmoidal, logistic, likelihood-ratio, hybrid',
+        ),
+        ("binary=0.7/2", "binary=0.7/2 has 2 numbers; allowed: delta"),
+        ("logistic=1/2/3", "logistic=1/2/3 has 3 numbers; allowed: alpha, delta"),
+        ("clip=1", "clip=1 has 1 numbers; allowed: no number"),
+        ("binary=high", '"high" in binary=high; allowed: a number'),
+        ("binary=", '"" in binary=; allowed: a number'),
+        ("logistic=10/", '"" in logistic=10/; allowed: a number'),
+    ],
+)
+def test_a_weighting_that_cannot_be_read_is_answered_with_what_can(text: str, error: str) -> None:
+    """Names, or the numbers that this one has."""
+    with pytest.raises(InvalidRequestError) as raised:
+        parse_weighting(text)
+    assert str(raised.value) == f"params.weighting: {error}"
