@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gsi.evaluation.figures import Estimate, Row
     from gsi.evaluation.session import Outcome
 
+EXIT_INTERRUPTED = 130  # as shells say of SIGINT
 EVALUATIONS = Path("gsi-eval")  # where results go unless a folder is named
 
 OptionalRedisUrl = Annotated[
@@ -99,7 +100,11 @@ def run_with_progress(plan: Any, folder: Any, system: Any) -> "Outcome":
         def on_job(row: str, _: Any) -> None:
             progress.update(task, advance=1, description=row)
 
-        outcome: Outcome = run(session.evaluate(begun, problems, folder, system, report, on_job))
+        try:
+            outcome: Outcome = run(session.evaluate(begun, problems, folder, system, report, on_job))
+        except KeyboardInterrupt:
+            err.print(f"stopped; the same command goes on with what is in {folder.path}", highlight=False)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
         return outcome
 
 

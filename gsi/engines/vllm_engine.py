@@ -45,6 +45,13 @@ RECOMPUTED = Counter(
 )
 
 MAX_FIRST_TOKENS = 1024  # as many candidates as a proposal may have
+FIXED = {  # engine arguments
+    "runner": "generate",
+    "logprobs_mode": "raw_logprobs",
+    "enable_prefix_caching": True,
+    "max_logprobs": MAX_FIRST_TOKENS,
+    "worker_extension_cls": "gsi.engines.inside_vllm.tempering.Tempering",
+}
 ROUNDING = 1e-3  # nats above 0 that rounding may add to the log-probability of a certain token
 UNSOUND = "vLLM gave log-probabilities that are positive, not numbers, or of other tokens"
 PROBE_TOLERANCE = 0.01  # of the likelihood: garbage is off by a factor, half precision by a tenth of this
@@ -75,8 +82,9 @@ class VllmEngine:
     async def load(cls, settings: EngineSettings) -> "VllmEngine":
         """Start the engine, fix its temperature, and find out how it can score."""
         tokenizer = await asyncio.to_thread(Tokenizer, settings.model, settings.revision)
-        core = await VllmCore.start(settings, _fixed_arguments(settings.likelihood))
+        core = await VllmCore.start(settings, FIXED)
         try:
+            await core.ask_workers("mend_sampling")
             if settings.likelihood is Likelihood.SAMPLING:
                 await _temper(core, settings.temperature)
             info = await asyncio.to_thread(vllm_model_info, settings, core, tokenizer, make_language_model)
@@ -333,18 +341,6 @@ def vllm_model_info(
         num_parameters=num_parameters_if_made(partial(make, hf_config)),
         num_speculative_tokens=speculative.num_speculative_tokens if speculative is not None else 0,
     )
-
-
-def _fixed_arguments(likelihood: Likelihood) -> dict[str, object]:
-    fixed: dict[str, object] = {
-        "runner": "generate",
-        "logprobs_mode": "raw_logprobs",
-        "enable_prefix_caching": True,
-        "max_logprobs": MAX_FIRST_TOKENS,
-    }
-    if likelihood is Likelihood.SAMPLING:
-        fixed["worker_extension_cls"] = "gsi.engines.inside_vllm.tempering.Tempering"
-    return fixed
 
 
 async def _temper(core: VllmCore, temperature: float) -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from scipy import stats
 
 from gsi.algorithm.candidates import Outcome, Source
-from gsi.algorithm.params import Method, Resample
+from gsi.algorithm.params import Method
 from gsi.evaluation.records import Evaluation, RecordedCandidate, RecordedJob, RecordedModel
 from gsi.jobs.state import JobState
 
@@ -263,9 +263,9 @@ def flops(job: RecordedJob) -> float | None:
     Reading the prompt is not counted, nor is a prefix that is read again. None if a model worked whose number of
     parameters is not known, or if the target decoded speculatively: what it drafted inside its engine is not on record.
     """
-    if job.params.get("method") == Method.SPECULATIVE_DECODING or job.params.get("resample") == Resample.SPECULATIVE:
-        return None
     counted = tokens(job)
+    if counted.target_written and any(model.num_speculative_tokens for model in job.models.values()):
+        return None
     tokens_of_role = {
         "draft": counted.draft_written,
         "target": counted.target_written + counted.target_scored,

@@ -91,6 +91,7 @@ class RecordedModel(Record):
     model: str
     engine: str = ""
     num_parameters: int | None = None
+    num_speculative_tokens: int = 0  # that its engine drafts by itself
 
 
 class RecordedJob(Record):

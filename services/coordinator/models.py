@@ -100,5 +100,5 @@ class Models:
 
 
 def _described(info: ModelInfo) -> dict[str, Any]:
-    names = ("model", "revision", "engine", "engine_version", "num_parameters")
+    names = ("model", "revision", "engine", "engine_version", "num_parameters", "num_speculative_tokens")
     return {name: getattr(info, name) for name in names}

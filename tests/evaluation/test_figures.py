@@ -213,9 +213,10 @@ def test_a_model_that_did_nothing_need_not_be_known() -> None:
 def test_what_is_drafted_inside_an_engine_is_not_known() -> None:
     """So the FLOPs of speculative decoding are not either, by itself or to write a step anew."""
     steps = [step(proposal(Source.TARGET, candidate(3)), source=Source.TARGET)]
+    speculating = MODELS | {"target": {"model": "target", "num_parameters": 100, "num_speculative_tokens": 4}}
     assert flops(job(label="target", steps=steps)) == 2 * 100 * 3
-    assert flops(job(label="speculative-decoding", steps=steps)) is None
-    assert flops(job(label="rsd:speculative", params={"resample": "speculative"}, steps=steps)) is None
+    assert flops(job(label="speculative-decoding", steps=steps, models=speculating)) is None
+    assert flops(job(label="rsd", steps=[accepted_step()], models=speculating)) is not None  # the target only scored
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,17 @@ from typing import Any
 
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
 
+from gsi.engines.inside_vllm.cpu_sampling import mend_on_cpu
+
 
 class Tempering:
     """Mixed into vLLM's worker by its ``worker_extension_cls``."""
 
     model_runner: Any
+
+    def mend_sampling(self) -> bool:
+        """Let speculative decoding sample at the temperature that was asked for: ``cpu_sampling.py``."""
+        return mend_on_cpu()
 
     def temper(self, temperature: float) -> int:
         """Divide the model's logits by ``temperature`` from now on; return in how many places (0: not possible)."""

@@ -1,0 +1,213 @@
+"""``gsi eval`` as people run it: real processes, the shipped family, and what becomes of it when it is killed."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from gsi.client.cli import app
+from gsi.client.local_stack import local_stack
+from gsi.client.sdk import Client
+from gsi.evaluation.folder import Folder
+from gsi.evaluation.plan import Plan
+from gsi.evaluation.problems import load_problems
+from gsi.evaluation.records import Evaluation
+from gsi.evaluation.runner import run_missing
+from gsi.jobs.connection import connect
+from gsi.jobs.state import JobState
+
+GSI = str(Path(sys.executable).parent / "gsi")
+LIMIT = 8
+METHODS = "gsi,rsd:binary=0.9,majority-vote"
+NUM_JOBS = 3 * LIMIT
+OPTIONS = ["eval", "--dataset", "arithmetic", "--methods", METHODS, "--n", "2", "--seeds", "1", "--limit", str(LIMIT)]
+TIMEOUT_SECONDS = 100
+
+
+def gsi(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([GSI, *arguments], capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+
+
+def without_times(records: Path) -> dict[tuple[Any, ...], Any]:
+    """Return everything of each job but when and how fast it ran, by what names it."""
+    found = {}
+    for line in records.read_text().splitlines():
+        job = json.loads(line)
+        for name in ("id", "submitted_at", "started_at", "finished_at"):
+            del job[name]
+        for step in job["steps"]:
+            del step["seconds"]
+            for proposal in step["proposals"]:
+                del proposal["seconds"]
+        found[job["label"], job["n"], job["seed"], job["problem"]] = job
+    return found
+
+
+def table(report: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "timings"} for row in report["rows"]]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """The report and the folder of an evaluation that nobody stopped."""
+    folder = tmp_path_factory.mktemp("evaluation") / "whole"
+    ran = gsi(*OPTIONS, "--json", "--out", str(folder))
+    assert ran.returncode == 0, ran.stderr
+    report: dict[str, Any] = json.loads(ran.stdout)
+    return report, folder
+
+
+def test_the_report_is_one_json_object_and_three_kinds_of_file(uninterrupted: tuple[dict[str, Any], Path]) -> None:
+    """A script reads standard output, a person the Markdown, and both can be made again from the records."""
+    report, folder = uninterrupted
+    assert [(row["label"], row["n"]) for row in report["rows"]] == [(label, 2) for label in METHODS.split(",")]
+    assert all(row["failures"] == 0 and 0 <= row["accuracy"]["value"] <= 1 for row in report["rows"])
+    assert {"run.json", "records.jsonl", "report.md", "report.json"} <= {path.name for path in folder.iterdir()}
+    assert json.loads((folder / "report.json").read_text()) == report
+    for plot in folder.glob("*.png"):
+        assert f"({plot.name})" in (folder / "report.md").read_text()
+
+
+def test_a_record_holds_every_candidate_of_every_step(uninterrupted: tuple[dict[str, Any], Path]) -> None:
+    """With both likelihoods where the method compares them, so that figures can be computed without a model."""
+    _, folder = uninterrupted
+    records = Folder(folder).records()
+    assert len(records) == NUM_JOBS
+    for record in records:
+        assert record.state is JobState.SUCCEEDED
+        assert {role: bool(model.num_parameters) for role, model in record.models.items()} == dict.fromkeys(
+            ("draft", "target", "prm"), True
+        )
+        for step in record.steps:
+            assert step.proposals
+            drafted = step.proposals[0]
+            assert (len(drafted.candidates) == 2) or record.label == "majority-vote"
+            for candidate in drafted.candidates:
+                assert (candidate.log_likelihood_target is not None) == (record.label == "gsi")
+                assert (candidate.reward is not None) == (record.label != "majority-vote")
+            if record.label != "majority-vote" and step.source == "draft":
+                assert drafted.selected is not None
+                assert drafted.candidates[drafted.selected].text == step.text
+
+
+def test_an_evaluation_that_was_killed_goes_on_and_ends_with_the_same_table(
+    uninterrupted: tuple[dict[str, Any], Path], tmp_path: Path
+) -> None:
+    """SIGKILL half-way: finished jobs are not run again, and every number but the seconds is the same."""
+    report, whole = uninterrupted
+    folder = tmp_path / "killed"
+    command = [GSI, *OPTIONS, "--json", "--out", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_for_records(folder / "records.jsonl", NUM_JOBS // 3)
+        process.send_signal(signal.SIGKILL)
+    before = (folder / "records.jsonl").read_bytes()
+    num_before = before.count(b"\n")
+    assert 0 < num_before < NUM_JOBS
+    ran = gsi(*OPTIONS, "--json", "--out", str(folder))
+    assert ran.returncode == 0, ran.stderr
+    assert f"going on: {num_before} of {NUM_JOBS} jobs" in ran.stderr
+    assert (folder / "records.jsonl").read_bytes().startswith(before[: before.rfind(b"\n") + 1])
+    assert table(json.loads(ran.stdout)) == table(report)
+    assert without_times(folder / "records.jsonl") == without_times(whole / "records.jsonl")
+
+
+def test_a_finished_evaluation_is_reported_without_a_system(uninterrupted: tuple[dict[str, Any], Path]) -> None:
+    """The same command again runs nothing: the report is computed from the records."""
+    report, folder = uninterrupted
+    ran = gsi(*OPTIONS, "--json", "--out", str(folder))
+    assert json.loads(ran.stdout) == report
+    assert "ready" not in ran.stderr
+
+
+def wait_for_records(path: Path, count: int) -> None:
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not path.exists() or path.read_bytes().count(b"\n") < count:
+        assert time.monotonic() < deadline, "no record was written in time"
+        time.sleep(0.02)
+
+
+async def test_a_running_system_is_used_and_left_empty(tmp_path: Path) -> None:
+    """Jobs go through the queue that is there; once on disk they leave its memory."""
+    plan = Plan(dataset="arithmetic", methods=("draft", "gsi"), ns=(2,), seeds=1, limit=3)
+    folder = Folder(tmp_path / "out")
+    evaluation = Evaluation(
+        dataset="arithmetic", problems=3, labels=plan.methods, ns=(2,), seeds=1, concurrency=3, machine="-", date="-"
+    )
+    run, problems, seen = folder.begin(plan, evaluation), load_problems("arithmetic", 3), []
+    async with local_stack(tmp_path, lambda *_: None) as stack, Client(stack.redis_url) as client:
+        assert await client.is_served()
+        await run_missing(client, run, problems, folder, concurrency=3, on_job=lambda row, _: seen.append(row))
+        redis: Any = connect(stack.redis_url)
+        keys = [key async for key in redis.scan_iter("*:job:*")]
+        await redis.aclose()
+    assert keys == []
+    assert len(folder.records()) == len(seen) == 6
+    assert seen[:3] == ["draft, n = 1, seed 0"] * 3  # alone, a model writes one candidate whatever n is
+
+
+def test_calibration_reads_the_records_and_runs_what_is_worth_it(
+    uninterrupted: tuple[dict[str, Any], Path], tmp_path: Path
+) -> None:
+    """One table, a recommended setting with its interval, and the theory with its warnings."""
+    _, whole = uninterrupted
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for name in ("run.json", "records.jsonl"):
+        (folder / name).write_bytes((whole / name).read_bytes())
+    ran = gsi("calibrate", str(folder), "--run", "2", "--json")
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    assert found["recommended"]["method"] in {one["method"] for one in found["measured"]}
+    assert len(found["measured"]) == 2
+    recorded = next(one for one in found["measured"] if one["setting"]["beta"] == 20)
+    gsi_row = next(row for row in uninterrupted[0]["rows"] if row["label"] == "gsi")
+    assert recorded["accuracy"] == pytest.approx(gsi_row["accuracy"]["value"])  # run again, it is the same
+    assert recorded["acceptance"] == pytest.approx(gsi_row["acceptance_rate"]["value"])
+    assert found["theory"]["theorem_1_log10_n"] > 15  # e^(2 beta) alone is 10^17
+    assert "Recommended" in (folder / "calibration.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--dataset", "mmath"], "dataset: mmath is not known; allowed: arithmetic, math500"),
+        (["--methods", "magic"], 'params.method: "magic" is not allowed; allowed: gsi, gsi-no-rejection'),
+        (["--methods", "rsd:magic=1"], 'option "magic=1" is not allowed; allowed: draft, target'),
+        (["--methods", ","], "methods: none; allowed: gsi"),
+        (["--n", "0"], "params.n: 0 is not allowed; allowed: a whole number from 1 to 256"),
+        (["--n", "four"], 'n: "four" is not allowed; allowed: whole numbers'),
+        (["--seeds", "0"], "seeds: 0 is not allowed; allowed: 1 to 1000"),
+        (["--limit", "0"], "limit: 0 is not allowed"),
+        (["--param", "bta=3"], "params.bta: unknown; did you mean beta?"),
+        (["--param", "seed=3"], "params.seed: an evaluation gives every job its own"),
+        (["--field", "question=q"], "field: arithmetic is no file"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_starts(arguments: list[str], sentence: str, tmp_path: Path) -> None:
+    """The sentence lists what is allowed, and nothing is left behind."""
+    ran = CliRunner().invoke(app, ["eval", *arguments, "--out", str(tmp_path / "out")])
+    assert ran.exit_code == 2
+    assert sentence in ran.stderr.replace("\n", " ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_plan_may_not_write_into_the_folder(uninterrupted: tuple[dict[str, Any], Path]) -> None:
+    """Records of two plans in one file would be a table of neither."""
+    _, folder = uninterrupted
+    ran = CliRunner().invoke(app, [*OPTIONS, "--seeds", "2", "--out", str(folder)])
+    assert ran.exit_code == 2
+    assert "holds another evaluation (seeds: 1 there, 2 here)" in ran.stderr.replace("\n", " ")
+
+
+def test_a_redis_that_is_away_is_named(tmp_path: Path) -> None:
+    """With where to look."""
+    options = ["--limit", "1", "--out", str(tmp_path / "out"), "--redis-url", "redis://127.0.0.1:1/0"]
+    ran = CliRunner().invoke(app, ["eval", *options])
+    assert ran.exit_code == 1
+    assert "no Redis" in ran.stderr
