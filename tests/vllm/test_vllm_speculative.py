@@ -1,5 +1,7 @@
 """Token-level speculative decoding inside the target: the draft writes ahead, the target verifies, the law stays."""
 
+import math
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 import pytest_asyncio
 import torch
 from prometheus_client import REGISTRY
+from scipy import stats
 
 from gsi.algorithm.candidates import FinishReason
 from gsi.algorithm.params import SamplingParams
@@ -49,6 +52,18 @@ async def test_likelihoods_are_the_target_s_own(engine: VllmEngine) -> None:
     expected = [reference_log_likelihood(prefix, candidate.token_ids, law(engine)) for candidate in candidates]
     assert [candidate.log_likelihood for candidate in candidates] == pytest.approx(expected, abs=TOLERANCE)
     assert await scored(engine, candidates, law(engine)) == pytest.approx(expected, abs=TOLERANCE)
+
+
+async def test_steps_are_drawn_from_the_target_s_law(engine: VllmEngine) -> None:
+    """A chi-square test of 1,024 whole steps, drafted tokens and those behind them, against their own probabilities."""
+    written = [c for seed in range(4) for c in await proposed(engine, 256, law(engine), seed)]
+    drawn = Counter(candidate.token_ids for candidate in written)
+    expected = {candidate.token_ids: len(written) * math.exp(candidate.log_likelihood) for candidate in written}
+    common = [token_ids for token_ids, count in expected.items() if count >= 5]
+    observed, wanted = [drawn[token_ids] for token_ids in common], [expected[token_ids] for token_ids in common]
+    rest = len(written) - sum(observed), len(written) - sum(wanted)
+    assert len(common) >= 2
+    assert stats.chisquare([*observed, rest[0]], [*wanted, rest[1]]).pvalue > 1e-4
 
 
 async def test_the_model_says_how_many_tokens_are_written_ahead(engine: VllmEngine) -> None:

@@ -1,8 +1,8 @@
 """A fault of vLLM 0.32 mended: on a CPU its speculative decoding samples at a temperature read from unset memory.
 
 Where vLLM verifies drafted tokens, it hands each request's temperature on to the request's tokens. Its stand-in for the
-kernel that does so on GPUs drops the result (https://github.com/vllm-project/vllm/issues/55005): what is sampled is then
-not of the target's law, without an error. On GPUs the kernel is right, and nothing is changed.
+kernel that does so on GPUs drops the result (https://github.com/vllm-project/vllm/issues/55005): what is sampled is not
+of the target's law, without an error. On GPUs the kernel itself runs, and nothing is changed.
 """
 
 import torch
@@ -22,7 +22,7 @@ def expand_batch_to_tokens(
 ) -> torch.Tensor:
     """Return [num_tokens]: each request's value as often as it has tokens, with one value replaced by another.
 
-    ``x`` [requests]; ``cu_num_tokens`` [requests]: tokens up to and including each request. Name and arguments are vLLM's.
+    ``x`` [requests]; ``cu_num_tokens`` [requests]: tokens up to and including each request. The name is vLLM's.
     """
     counts = torch.diff(cu_num_tokens, prepend=cu_num_tokens.new_zeros(1))
     return x.masked_fill(x == replace_from, replace_to).repeat_interleave(counts, output_size=num_tokens)
