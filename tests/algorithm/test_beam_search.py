@@ -63,6 +63,16 @@ async def test_the_best_of_all_candidates_are_kept_whichever_beam_they_continue(
         assert made.step.reward == kept[0]
 
 
+async def test_every_beam_draws_from_a_seed_of_its_own() -> None:
+    """Or beams of equal length would all be continued by the same draws."""
+    even = World(draft=(0.125,) * 8, target=(0.125,) * 8, reward=(0.5,) * 8)
+    population = (trajectory(("a", 0.5)), trajectory(("b", 0.5)))
+    params = replace(PARAMS, beam_expansion=16)
+    growing = [Unfinished(place, one, params) for place, one in enumerate(population)]
+    first, second = (await expand(population, growing, even.ports(), 1)).proposals
+    assert first.candidates != second.candidates
+
+
 async def test_what_is_proposed_twice_is_kept_once() -> None:
     """Three beams that say the same would be one beam at three times its cost."""
     certain = World(draft=(1.0, 0.0), target=(0.5, 0.5), reward=(0.5, 0.9))

@@ -170,7 +170,7 @@ async def test_every_round_is_kept_before_the_next_is_begun() -> None:
             1,
             keep=keep_two,
             max_length=MAX_LENGTH,
-            answers=READ,
+            answers=UNREAD,
             attempt=lambda make: make(),
         )
     assert len(written.rounds) == 2
