@@ -3,15 +3,28 @@
 import ast
 import importlib
 import inspect
+import json
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from pydantic.fields import FieldInfo
 
+from gsi.algorithm.params import Method
+from gsi.algorithm.reward_map import REWARD_MAPS
+from gsi.algorithm.weighting import WEIGHTINGS
+from gsi.client.cli import app
+from gsi.errors import InvalidRequestError
+from gsi.evaluation import records
+from gsi.evaluation.problems import HUB_DATASETS, KNOWN_SHAPES
 from gsi.jobs import keys
-from gsi.jobs.job import parse_payload
+from gsi.jobs.job import JobParams, parse_payload
+from gsi.jobs.method_spec import parse_method
 from gsi.jobs.state import TRANSITIONS
 from gsi.runtime.settings import ProcessSettings
 
@@ -24,6 +37,8 @@ NAMES = r" \(((?:`\w[\w.]*`(?:, | and )?)+)"  # in parentheses behind a path: na
 ANCHOR_DROPS = re.compile(r"[^\w\- ]")
 OTHER_VARIABLES = {"GSI_REDIS_URL", "GSI_QUEUE", "GSI_DRAFT_PORT"}  # the client's, and one that Kubernetes writes
 METRIC = re.compile(r"gsi_[a-z_]+[a-z]")
+COMMAND = re.compile(r"^(?:\$ )?\.venv/bin/gsi (.+?)(?:\s+#.*)?$", re.MULTILINE)  # a line of a code block
+SHORTHANDS = re.compile(rf"`((?:{'|'.join(Method)}):[^`…{{]+)`")
 PARTS_OF_A_HISTOGRAM = ("_bucket", "_count", "_sum")
 
 
@@ -36,12 +51,13 @@ def section(text: str, heading: str) -> str:
     return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
-@pytest.mark.parametrize("document", ["lifecycle.md", "algorithm.md", "decisions"])
+@pytest.mark.parametrize("document", ["lifecycle.md", "algorithm.md", "methods.md", "evaluation.md", "decisions"])
 def test_a_path_that_a_document_names_exists(document: str) -> None:
     """Moving a file without its documents fails here."""
     paths = [DOCS / document] if document.endswith(".md") else sorted((DOCS / document).glob("*.md"))
     named = {path for document in paths for path in re.findall(PATH, text_of(document))}
     assert named
+    named -= {"gsi-eval/", *(hub.path for hub in HUB_DATASETS.values())}  # made by a command, on the hub
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
 
@@ -139,6 +155,100 @@ def test_the_payload_in_the_readme_is_a_job() -> None:
     payloads = re.findall(r"job '(\{.*\})'", text_of(ROOT / "README.md"))
     assert payloads
     assert all(parse_payload(payload).prompt for payload in payloads)
+
+
+def test_every_method_has_a_row_in_its_document() -> None:
+    """A method in the code is in the table of docs/methods.md, and no other."""
+    described = re.findall(r"^\| `([\w-]+)` \|(?:[^|\n]+\|){4}$", text_of(DOCS / "methods.md"), re.MULTILINE)
+    assert described == list(Method)
+
+
+@pytest.mark.parametrize(
+    ("heading", "registry"),
+    [
+        ("Weightings: when RSD accepts", WEIGHTINGS),
+        ("Reward maps: what a reward model's number means", REWARD_MAPS),
+    ],
+)
+def test_every_rule_is_documented_with_its_numbers(heading: str, registry: Mapping[str, Any]) -> None:
+    """The tables of weightings and reward maps have each class, its numbers in order, and their defaults."""
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| [^|]+ \| ([^|]+) \|", section(text_of(DOCS / "methods.md"), heading), re.MULTILINE
+    )
+    shown = {
+        name: ", ".join(f"`{field.name}` ({field.default:g})" for field in fields(kind)) or "none"
+        for name, kind in registry.items()
+    }
+    assert dict(rows) == shown
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_method_in_the_shorthand_is_one(document: Path) -> None:
+    """What a document writes as name:option can be written so in a job; the example of a new rule is its own test."""
+    for spec in SHORTHANDS.findall(text_of(document)):
+        if "square" not in spec:
+            parse_payload({"prompt": "-", "params": parse_method(spec, list(JobParams.model_fields))})
+
+
+def test_a_refusal_in_the_methods_document_is_what_a_user_reads() -> None:
+    """The parameters in its table are refused by its sentences."""
+    rows = re.findall(r"^\| `(\{.+\})` \| `(.+)` \|$", text_of(DOCS / "methods.md"), re.MULTILINE)
+    assert len(rows) > 5
+    for params, sentence in rows:
+        with pytest.raises(InvalidRequestError) as refused:
+            parse_payload({"prompt": "-", "params": json.loads(params)})
+        assert str(refused.value) == sentence
+
+
+def test_every_field_of_a_record_is_documented() -> None:
+    """A job's in docs/evaluation.md, a proposal's and a branch's in docs/methods.md, and no other."""
+    evaluation, methods = text_of(DOCS / "evaluation.md"), text_of(DOCS / "methods.md")
+    assert documented_fields(section(evaluation, "Records")) == set(records.RecordedJob.model_fields)
+    candidates = {f"candidates[].{name}" for name in records.RecordedCandidate.model_fields}
+    kept = documented_fields(section(methods, "Keeping every candidate"))
+    assert kept == set(records.RecordedProposal.model_fields) | candidates
+    branches = {"branches", *(f"branches[].{name}" for name in records.RecordedBranch.model_fields)}
+    assert documented_fields(section(methods, "Searches: methods that keep several trajectories")) == branches
+
+
+def test_every_data_set_is_documented_with_its_place_and_source() -> None:
+    """The table of docs/evaluation.md has each name's path on the hub and who made it, and each shape of a file."""
+    described = section(text_of(DOCS / "evaluation.md"), "Data sets")
+    for name, hub in HUB_DATASETS.items():
+        parts = [f"`{part}`" for part in (hub.path, hub.config) if part] + [f"split `{hub.split}`"]
+        assert f"| `{name}` | {', '.join(parts)}" in described
+        assert f"| {hub.source} |" in described
+    for shape in KNOWN_SHAPES:
+        assert all(f"`{name}`" in described for name in (shape.problem, shape.answer, shape.choices, shape.id) if name)
+
+
+@pytest.mark.parametrize("name", ["eval", "calibrate", "theory"])
+def test_every_option_is_documented(name: str) -> None:
+    """An option of the command is in the section that is called after it."""
+    described = section(text_of(DOCS / "evaluation.md"), f"gsi {name}")
+    names = {option for option in options_of(name) if option.startswith("--")} - {"--help"}
+    assert {option for option in names if not re.search(rf"`{option}[` ]", described)} == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_command_has_the_options_that_a_document_gives_it(document: Path) -> None:
+    """``gsi`` in a code block is called as it can be called."""
+    for line in COMMAND.findall(text_of(document)):
+        name, *arguments = shlex.split(line)
+        given = {argument for argument in arguments if re.match(r"--?[a-z]", argument)}
+        assert given <= options_of(name)
+
+
+def options_of(name: str) -> set[str]:
+    """Return the options of a command of ``gsi``."""
+    group: Any = typer.main.get_command(app)
+    return {option for parameter in group.commands[name].params for option in parameter.opts} | {"--help"}
+
+
+def documented_fields(text: str) -> set[str]:
+    """Return the names in the first column of the tables in a text, in backticks there."""
+    cells = re.findall(r"^\| (`.+?`) \|", text, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
 
 
 def defined_names(body: list[ast.stmt], owner: str = "") -> set[str]:
