@@ -65,12 +65,13 @@ class Target(Proposer, LikelihoodScorer, Protocol):
 
 
 class Prm(Protocol):
-    """A process reward model."""
+    """A reward model: of steps (PRM), or of finished answers (outcome model)."""
 
     def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
         """Yield the reward of each candidate as the step that follows ``steps``, in completion order.
 
-        Reads texts, not token ids: a PRM may have a tokenizer and a template of its own. Rewards lie in [0, 1].
+        Reads texts, not token ids: a PRM may have a tokenizer and a template of its own. Rewards lie in [0, 1] where
+        the model's description says ``has_bounded_rewards``; otherwise they are any finite number.
         """
         ...
 

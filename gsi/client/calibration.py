@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.markdown import Markdown
 
-from gsi.client.evaluation import OptionalRedisUrl, run_with_progress, whole_numbers
+from gsi.client.evaluation import ModelsFolder, OptionalRedisUrl, run_with_progress, whole_numbers
 from gsi.client.terminal import Engine, Queue, err, explained, out
 from gsi.errors import InvalidRequestError, MisconfiguredError
 
@@ -24,6 +24,7 @@ def calibrate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     concurrency: Annotated[int | None, typer.Option(min=1, max=4096, help="Jobs in the queue at once.")] = None,
     engine: Engine = None,
+    models: ModelsFolder = None,
     redis_url: OptionalRedisUrl = None,
     queue: Queue = "default",
 ) -> None:
@@ -44,7 +45,7 @@ def calibrate(
         )
         rows: list[Any] = []
         if num_runs:
-            system = modules.session.System(redis_url, queue, engine, None, concurrency)
+            system = modules.session.System(redis_url, queue, engine, models, concurrency)
             plan = modules.recommendation.plan_of(run, told)
             rows = run_with_progress(plan, modules.Folder(folder / "calibration"), system).rows
         markdown = modules.recommendation.to_markdown(run, told, rows)

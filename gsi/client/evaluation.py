@@ -27,6 +27,9 @@ OptionalRedisUrl = Annotated[
         help="The queue of a running system. [default: the one on this machine, or one of our own]",
     ),
 ]
+ModelsFolder = Annotated[
+    Path | None, typer.Option("--models", help="Of our own system: a folder with models draft, target and prm.")
+]
 Field = Annotated[
     list[str] | None,
     typer.Option("--field", metavar="NAME=FIELD", help="Where a JSONL file has problem, answer, choices, context, id."),
@@ -54,7 +57,7 @@ def evaluate(
         int | None, typer.Option(min=1, max=4096, help="Jobs in the queue at once. [default: 64; 4 in our own system]")
     ] = None,
     engine: Engine = None,
-    models: Annotated[Path | None, typer.Option(help="For our own system: a folder with draft, target, prm.")] = None,
+    models: ModelsFolder = None,
     redis_url: OptionalRedisUrl = None,
     queue: Queue = "default",
 ) -> None:

@@ -1,0 +1,79 @@
+"""An outcome reward model in place of a PRM, through the whole system: its raw score becomes what the job says."""
+
+import math
+import shutil
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from gsi.client.local_stack import local_stack
+from gsi.client.sdk import Client
+from gsi.evaluation.records import RecordedStep
+from gsi.jobs.state import JobState
+from tests.conftest import MODELS
+from tests.engines.reward_checkpoints import classifier
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+PROMPT = "Start with 7. Step 1: *4. Step 2: +9. Step 3: -20. Step 4: *3. Work mod 31."
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
+    """A system whose reward model is a random sequence classifier with one label, as Skywork-Reward's are."""
+    models = tmp_path_factory.mktemp("family")
+    for role in ("draft", "target"):
+        shutil.copytree(MODELS / role, models / role)
+    classifier(models / "prm")
+    stack = local_stack(tmp_path_factory.mktemp("outcome"), lambda *_: None, models=models)
+    async with stack as running, Client(running.redis_url) as connected:
+        yield connected
+
+
+async def steps_of(client: Client, **params: Any) -> tuple[list[RecordedStep], dict[str, Any]]:
+    """Return the steps of a job, and the parameters that were in force."""
+    job_id = await client.submit({"prompt": PROMPT, "params": {"n": 4, "seed": 1, "keep_candidates": True, **params}})
+    record = await client.wait(job_id, 60.0)
+    assert record.state is JobState.SUCCEEDED, record.fields
+    plain = record.to_dict()
+    return [RecordedStep.model_validate(step) for step in plain["steps"]], plain["params"]
+
+
+def rewards(steps: list[RecordedStep]) -> list[float]:
+    drafted = [p.candidates for step in steps for p in step.proposals if p.source == "draft"]
+    found = [candidate.reward for candidates in drafted for candidate in candidates]
+    assert all(reward is not None for reward in found)
+    return [reward for reward in found if reward is not None]
+
+
+async def test_a_job_that_says_nothing_gets_rewards_between_0_and_1(client: Client) -> None:
+    """By the logistic function, and the result says so: u and delta keep their meaning."""
+    steps, params = await steps_of(client)
+    assert params["reward_map"] == {"name": "logistic", "center": 0.0, "scale": 1.0}
+    assert all(0 < reward < 1 for reward in rewards(steps))
+
+
+async def test_each_map_is_of_the_same_raw_score(client: Client) -> None:
+    """First steps of equal seeds have equal candidates, so their rewards differ by the map alone."""
+    raw = rewards((await steps_of(client, reward_map={"name": "raw"}))[0][:1])
+    assert any(not 0 <= score <= 1 for score in raw)
+    center = sorted(raw)[1] / 2 + sorted(raw)[2] / 2
+    mapped = {
+        "logistic": [1 / (1 + math.exp(-(score - center) / 2)) for score in raw],
+        "linear": [min(1.0, max(0.0, (score - center) / 2)) for score in raw],
+        "threshold": [float(score >= center) for score in raw],
+    }
+    for name, expected in mapped.items():
+        chosen = {"name": name, "center": center} | ({} if name == "threshold" else {"scale": 2})
+        steps, _ = await steps_of(client, reward_map=chosen)
+        assert rewards(steps[:1]) == pytest.approx(expected), name
+
+
+async def test_rsd_cuts_a_raw_score_at_its_threshold(client: Client) -> None:
+    """RSD paper, section 4: an outcome model whose score may be any number, and delta on its scale."""
+    scores = rewards((await steps_of(client, method="rsd", reward_map={"name": "raw"}))[0])
+    for delta, outcomes in ((min(scores) - 10, {"accepted"}), (max(scores) + 10, {"resampled"})):
+        steps, _ = await steps_of(client, method=f"rsd:binary={delta}", reward_map={"name": "raw"})
+        assert {step.outcome for step in steps} == outcomes
