@@ -39,7 +39,7 @@ from gsi.algorithm.reward_map import REWARD_MAPS, Raw
 from gsi.algorithm.seeds import derive_seed
 from gsi.algorithm.weighting import WEIGHTINGS
 from gsi.errors import InvalidRequestError
-from gsi.jobs.method_spec import REWARDLESS, number_names, parse_method, parse_weighting
+from gsi.jobs.method_spec import REWARDLESS, USED_BY, number_names, parse_choice, parse_method
 from gsi.jobs.named import Named, named
 
 MAX_PAYLOAD_BYTES = 4 * 2**20
@@ -66,8 +66,31 @@ def _compiles(pattern: str) -> str:
     return pattern
 
 
-def _written_out(value: Any) -> Any:
-    return parse_weighting(value) if isinstance(value, str) else value
+def _choice(what: str, registry: Mapping[str, type[Any]]) -> Any:
+    """Return the type of a field that chooses from ``registry``: an object, or its shorthand."""
+
+    def written_out(value: Any) -> Any:
+        return parse_choice(what, registry, value) if isinstance(value, str) else value
+
+    return Annotated[named(f"params.{what}", registry), BeforeValidator(written_out)]
+
+
+def _or_short(pattern: str) -> Any:
+    """Return what adds to a field's JSON Schema that it may be text of this pattern, too."""
+
+    def add(schema: dict[str, Any]) -> None:
+        about: dict[str, Any] = {
+            name: schema.pop(name) for name in ("default", "description", "title") if name in schema
+        }
+        long = schema.pop("anyOf", None) or [dict(schema)]
+        schema.clear()
+        schema.update({"anyOf": [*long, {"type": "string", "pattern": pattern}], **about})
+
+    return add
+
+
+def _short(registry: Mapping[str, Any]) -> Any:
+    return _or_short(rf"^({'|'.join(registry)})(=[^/]+(/[^/]+)*)?$")
 
 
 DEFAULT_WEIGHTING: Any = {"name": "binary", "delta": 0.7}  # both papers'
@@ -76,8 +99,8 @@ if TYPE_CHECKING:  # the types themselves are made from the registries
     Weighting = Named
     RewardMap = Named
 else:
-    Weighting = Annotated[named("params.weighting", WEIGHTINGS), BeforeValidator(_written_out)]
-    RewardMap = named("params.reward_map", REWARD_MAPS)
+    Weighting = _choice("weighting", WEIGHTINGS)
+    RewardMap = _choice("reward_map", REWARD_MAPS)
 
 
 class JobParams(BaseModel):
@@ -86,7 +109,10 @@ class JobParams(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True)
 
     method: Method = Field(
-        Method.GSI, strict=False, description="How the answer is written; name:option is short for other parameters."
+        Method.GSI,
+        strict=False,
+        description="How the answer is written; name:option is short for other parameters.",
+        json_schema_extra=_or_short(f"^({'|'.join(Method)})(:[^:]+)+$"),
     )
     n: int = Field(16, ge=1, le=MAX_CANDIDATES, description="Candidates a step, or responses.")
     n_target: int | None = Field(
@@ -100,7 +126,9 @@ class JobParams(BaseModel):
         Source.DRAFT, strict=False, description="The model that writes, where a method uses only one of the two."
     )
     weighting: Weighting = Field(
-        DEFAULT_WEIGHTING, description="rsd: the probability of accepting, by the reward; name=number/number is short."
+        DEFAULT_WEIGHTING,
+        description="rsd: the probability of accepting, by the reward; name=number/number is short.",
+        json_schema_extra=_short(WEIGHTINGS),
     )
     scope: Scope = Field(
         Scope.STEPS, strict=False, description="best-of-n: of the candidates of every step, or of whole responses."
@@ -120,7 +148,9 @@ class JobParams(BaseModel):
         description="What writes a rejected step anew; speculative: the target must decode so.",
     )
     reward_map: RewardMap | None = Field(
-        None, description="From the reward model's score to the reward; null: raw, logistic if it is unbounded."
+        None,
+        description="From the reward model's score to the reward; null: raw, or logistic if it is unbounded.",
+        json_schema_extra=_short(REWARD_MAPS),
     )
     temperature: float = Field(0.7, ge=0, le=10, description="Of draft and target; 0: greedy, else 0.01 or more.")
     top_p: float = Field(1.0, gt=0, le=1, description="Nucleus that is sampled from.")
@@ -150,7 +180,7 @@ class JobParams(BaseModel):
         if not isinstance(method, str) or ":" not in method:
             return given
         expanded = parse_method(method, list(cls.model_fields))
-        twice = sorted((expanded.keys() & given.keys()) - {"method"})
+        twice = sorted(name for name in expanded.keys() & given.keys() - {"method"} if expanded[name] != given[name])
         if twice:
             raise InvalidRequestError(f'params.{twice[0]}: method "{method}" says it, too; allowed: once')
         return {**given, **expanded}
@@ -188,7 +218,8 @@ class JobParams(BaseModel):
     @property
     def needs_speculation(self) -> bool:
         """Whether the target's engine must decode speculatively."""
-        return self.method is Method.SPECULATIVE_DECODING or self.resample is Resample.SPECULATIVE
+        is_resampling = self.method in USED_BY["resample"] and self.resample is Resample.SPECULATIVE
+        return is_resampling or self.method is Method.SPECULATIVE_DECODING
 
     def in_force(self, *, has_bounded_rewards: bool, seed: int) -> "JobParams":
         """Return these parameters with what they leave to the models and to the job's id."""
@@ -344,6 +375,8 @@ def allowed(path: list[str]) -> str:
         return 'an object like {"v":1,"prompt":"…"}'
     if path == ["params"]:
         return "an object of parameters"
+    if path == ["params", "method"]:
+        return ", ".join(Method)
     if path[0] == "params" and path[1] in CHOICES:
         return "a number" if len(path) > 2 else f"an object with a name of {', '.join(CHOICES[path[1]])}"
     model = JobParams if path[0] == "params" else JobPayload

@@ -4,7 +4,7 @@ the same law: ids must name the same tokens, and both likelihoods must be of one
 
 from dataclasses import dataclass
 
-from gsi.algorithm.params import Likelihood, Resample
+from gsi.algorithm.params import Likelihood, Method
 from gsi.engines.base import ModelInfo
 from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.jobs.job import JobParams
@@ -25,7 +25,7 @@ class Limits:
     def check(self, params: JobParams) -> None:
         """Raise InvalidRequestError that names the parameter which these engines cannot serve."""
         if params.needs_speculation and not self.num_speculative_tokens:
-            name = "resample" if params.resample is Resample.SPECULATIVE else "method"
+            name = "method" if params.method is Method.SPECULATIVE_DECODING else "resample"
             raise InvalidRequestError(
                 f"params.{name}: {getattr(params, name)} needs a target whose engine decodes speculatively, "
                 "and this one does not: GSI_TARGET_ENGINE_ARGS=\"--speculative-config '…'\" makes a vLLM engine do so"

@@ -20,7 +20,7 @@ STEPS = Counter("gsi_steps_total", "Steps kept; accepted / all is the acceptance
 STEP_SECONDS = Histogram("gsi_step_seconds", "Time that the models took for a step.", buckets=SECONDS_BUCKETS)
 PHASE_SECONDS = Histogram(
     "gsi_phase_seconds",
-    "Parts of a step: draft, score (what scoring takes beyond drafting), resample, checkpoint (Redis).",
+    "Parts of a step: draft, score (what scoring takes beyond drafting), resample, target (alone), checkpoint (Redis).",
     ["phase"],
     buckets=SECONDS_BUCKETS,
 )
@@ -56,9 +56,9 @@ def observe_step(made: MadeStep) -> None:
             TOKENS.labels(role, "scored").inc(proposal.num_tokens)
         for reward in filter(math.isfinite, proposal.scores.get("prm", [])):  # one NaN would spoil the sum for ever
             REWARD.observe(reward)
-        for ratio in proposal.log_ratios:
+        for ratio in filter(math.isfinite, proposal.log_ratios):
             LOG_RATIO.observe(ratio)
-    for tilted in made.tilted_rewards:
+    for tilted in filter(math.isfinite, made.tilted_rewards):
         TILTED_REWARD.observe(tilted)
     _observe_phases(made)
 
@@ -79,5 +79,6 @@ def _observe_phases(made: MadeStep) -> None:
     for drafted in made.by(Source.DRAFT):
         PHASE_SECONDS.labels("draft").observe(drafted.seconds["propose"])
         PHASE_SECONDS.labels("score").observe(max(drafted.seconds.values()) - drafted.seconds["propose"])
-    for anew in made.by(Source.TARGET):
-        PHASE_SECONDS.labels("resample").observe(max(anew.seconds.values()))
+    phase = "resample" if made.by(Source.DRAFT) else "target"
+    for written in made.by(Source.TARGET):
+        PHASE_SECONDS.labels(phase).observe(max(written.seconds.values()))

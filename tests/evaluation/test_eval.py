@@ -178,7 +178,7 @@ def test_calibration_reads_the_records_and_runs_what_is_worth_it(
     [
         (["--dataset", "mmath"], "dataset: mmath is not known; allowed: arithmetic, math500"),
         (["--methods", "magic"], 'params.method: "magic" is not allowed; allowed: gsi, gsi-no-rejection'),
-        (["--methods", "rsd:magic=1"], 'option "magic=1" is not allowed; allowed: draft, target'),
+        (["--methods", "rsd:magic=1"], 'option "magic=1" is not allowed with rsd; allowed: speculative, constant'),
         (["--methods", ","], "methods: none; allowed: gsi"),
         (["--n", "0"], "params.n: 0 is not allowed; allowed: a whole number from 1 to 256"),
         (["--n", "four"], 'n: "four" is not allowed; allowed: whole numbers'),

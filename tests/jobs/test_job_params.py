@@ -1,6 +1,7 @@
 """A job's parameters: shorthand written out, what does not go together, JSON there and back, and the schema."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -54,15 +55,21 @@ def test_shorthand_is_the_same_job_as_what_it_stands_for(method: str, written_ou
 @pytest.mark.parametrize(
     ("params", "field"),
     [
-        ({"method": "gsi:n=4", "n": 4}, "n"),
+        ({"method": "gsi:n=4", "n": 5}, "n"),
         ({"method": "gsi:u=0.3", "acceptance_threshold": 0.4}, "acceptance_threshold"),
         ({"method": "rsd:binary", "weighting": {"name": "clip"}}, "weighting"),
         ({"method": "best-of-n:minimum", "scope": "steps"}, "scope"),
     ],
 )
-def test_what_a_method_says_is_not_said_again(params: Mapping[str, Any], field: str) -> None:
+def test_what_a_method_says_is_not_said_otherwise(params: Mapping[str, Any], field: str) -> None:
     """Nobody has to know which of the two would win."""
     assert error_of(params) == f'params.{field}: method "{params["method"]}" says it, too; allowed: once'
+
+
+def test_what_is_said_twice_alike_is_no_contradiction() -> None:
+    """Best-of-n by minimum is of responses, whether that is said or not."""
+    alike = {"method": "best-of-n:responses:minimum", "scope": "responses"}
+    assert parsed(alike) == parsed({"method": "best-of-n:minimum"})
 
 
 def test_values_in_shorthand_are_checked_as_any_other() -> None:
@@ -361,12 +368,15 @@ def test_the_schema_lists_the_methods_and_their_choices() -> None:
     """In the order of the code."""
     properties = SCHEMA["$defs"]["JobParams"]["properties"]
     for field, kind in (
-        ("method", Method),
         ("scope", Scope),
         ("aggregate", Aggregate),
         ("resample", Resample),
         ("role", Source),
     ):
         assert definition(properties[field])["enum"] == list(kind)
+    by_name, short = properties["method"]["anyOf"]
+    assert definition(by_name)["enum"] == list(Method)
+    assert re.fullmatch(short["pattern"], "rsd:binary=0.7:n=4")
+    assert not re.fullmatch(short["pattern"], "magic:n=4")
     assert set(properties) == set(JobParams.model_fields)
     assert JobPayload.model_json_schema()["$defs"]["JobParams"]["properties"] == properties

@@ -8,7 +8,7 @@ from gsi.algorithm.params import Method
 from gsi.algorithm.weighting import WEIGHTINGS
 from gsi.errors import InvalidRequestError
 from gsi.jobs.job import JobParams
-from gsi.jobs.method_spec import ALIASES, parse_method, parse_weighting
+from gsi.jobs.method_spec import ALIASES, USED_BY, parse_choice, parse_method
 
 PARAMETERS = list(JobParams.model_fields)
 
@@ -73,13 +73,34 @@ def test_an_unknown_option_is_answered_with_those_there_are(option: str) -> None
     with pytest.raises(InvalidRequestError) as error:
         parse_method(f"gsi:{option}", PARAMETERS)
     said, allowed = str(error.value).split("; allowed: ")
-    assert said == f'params.method: option "{option}" is not allowed'
-    words, names = allowed.split(", or a parameter as NAME=VALUE (")
-    assert words.split(", ") == [
-        *("draft", "target", "steps", "responses", "last", "minimum", "product", "speculative"),
-        *WEIGHTINGS,
+    assert said == f'params.method: option "{option}" is not allowed with gsi'
+    words, names = allowed.split(", NAME=VALUE with a parameter (")
+    assert words == "speculative"
+    assert names.rstrip(")").split(", ") == [
+        name for name in PARAMETERS if name != "method" and Method.GSI in USED_BY.get(name, set(Method))
     ]
-    assert names.rstrip(")").split(", ") == [name for name in PARAMETERS if name != "method"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("gsi", ["speculative"]),
+        ("rsd", ["speculative", *WEIGHTINGS]),
+        ("soft-best-of-n", ["draft", "target"]),
+        ("best-of-n", ["draft", "target", "steps", "responses", "last", "minimum", "product"]),
+        ("majority-vote", ["draft", "target"]),
+        ("beam-search", ["draft", "target", "last", "minimum", "product"]),
+        ("target", []),
+    ],
+)
+def test_a_method_takes_the_options_that_it_looks_at(spec: str, words: list[str]) -> None:
+    """And refuses the others: who writes ``gsi:target`` means something that would not happen."""
+    every = {"draft", "target", "steps", "responses", "last", "minimum", "product", "speculative", *WEIGHTINGS}
+    for word in words:
+        assert parse_method(f"{spec}:{word}", PARAMETERS)["method"] == spec
+    for word in every - set(words):
+        with pytest.raises(InvalidRequestError, match=f"is not allowed with {spec}; allowed: "):
+            parse_method(f"{spec}:{word}", PARAMETERS)
 
 
 @pytest.mark.parametrize(
@@ -117,5 +138,5 @@ def test_what_is_said_twice_is_refused(spec: str, parameter: str) -> None:
 def test_a_weighting_that_cannot_be_read_is_answered_with_what_can(text: str, error: str) -> None:
     """Names, or the numbers that this one has."""
     with pytest.raises(InvalidRequestError) as raised:
-        parse_weighting(text)
+        parse_choice("weighting", WEIGHTINGS, text)
     assert str(raised.value) == f"params.weighting: {error}"

@@ -1,7 +1,8 @@
 """Beam search guided by the PRM, on one model (RSD paper, Table 3; Chen et al., 2024a, as cited there).
 
 Each round every unfinished beam gets ``num_expansions`` candidates; of those and the finished beams, the
-``num_beams`` with the highest score are kept. The first round expands the prompt as often as all later ones together.
+``num_beams`` with the highest score are kept. A single trajectory, as the prompt is, is expanded ``num_beams`` times as
+often, so that a round has as many candidates as all others.
 """
 
 from collections.abc import Iterator, Sequence
