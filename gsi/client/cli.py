@@ -32,6 +32,7 @@ from gsi.client.terminal import (
 from gsi.errors import InvalidRequestError
 from gsi.jobs.job import parse_payload
 from gsi.runtime.embedded_redis import free_port, is_free
+from gsi.runtime.process_log import configure_logging
 from gsi.runtime.signals import stop_on_signals
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Guided Speculative Inference: submit, follow, run.")
@@ -174,7 +175,8 @@ app.command()(theory)
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. Standard output is for answers, so what libraries of ours log goes to standard error."""
+    configure_logging("gsi", "console", "error")
     app()
 
 

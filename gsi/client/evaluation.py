@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -14,6 +15,7 @@ from gsi.errors import InvalidRequestError, MisconfiguredError
 
 if TYPE_CHECKING:
     from gsi.evaluation.figures import Estimate, Row
+    from gsi.evaluation.records import RecordedJob
     from gsi.evaluation.session import Outcome
 
 EXIT_INTERRUPTED = 130  # as shells say of SIGINT
@@ -79,6 +81,7 @@ def evaluate(
             print(json.dumps(outcome.report, ensure_ascii=False))
         else:
             out.print(results_table(outcome.rows))
+            _print_failures(outcome.jobs)
             err.print(f"report  {outcome.folder / 'report.md'}", highlight=False, soft_wrap=True)
 
 
@@ -123,9 +126,14 @@ def whole_numbers(name: str, text: str) -> tuple[int, ...]:
 
 def results_table(rows: "list[Row]") -> Table:
     """Return the figures that most people look at; the report has the others."""
-    table = Table(header_style="bold", box=SIMPLE_HEAD)
-    table.add_column("method", min_width=14, overflow="fold")
-    for name in ("n", "accuracy, %", "accepted, %", "steps", "s/step", "draft + target\ntokens"):
+    table = Table(
+        header_style="bold",
+        box=SIMPLE_HEAD,
+        caption="± 95 %; accepted: share of steps; tokens a problem, the draft's + the target's",
+        caption_justify="left",
+    )
+    table.add_column("method", min_width=16, overflow="fold")
+    for name in ("n", "accuracy, %", "accepted, %", "steps", "s/step", "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         seconds = row.timings.seconds_per_step if row.timings else None
@@ -139,6 +147,16 @@ def results_table(rows: "list[Row]") -> Table:
             f"{row.tokens_per_problem.draft_written:,.0f} + {row.tokens_per_problem.target_written:,.0f}",
         )
     return table
+
+
+def _print_failures(jobs: "list[RecordedJob]") -> None:
+    """Say for each method that some of its jobs ended without an answer, and why the first did."""
+    errors: dict[str, list[str]] = {}
+    for job in jobs:
+        if job.error:
+            errors.setdefault(job.label, []).append(job.error)
+    for label, found in errors.items():
+        err.print(f"[yellow]failed[/]  {len(found)} jobs of {label}: {escape(found[0])}", soft_wrap=True)
 
 
 def _percent(estimate: "Estimate | None") -> str:
