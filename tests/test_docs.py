@@ -23,8 +23,9 @@ from gsi.errors import InvalidRequestError
 from gsi.evaluation import records
 from gsi.evaluation.problems import HUB_DATASETS, KNOWN_SHAPES
 from gsi.jobs import keys
-from gsi.jobs.job import JobParams, parse_payload
+from gsi.jobs.job import parse_payload
 from gsi.jobs.method_spec import parse_method
+from gsi.jobs.payload import JobParams
 from gsi.jobs.state import TRANSITIONS
 from gsi.runtime.settings import ProcessSettings
 

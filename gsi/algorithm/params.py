@@ -1,6 +1,6 @@
 """What a job may choose. The defaults are the paper's (section 4, hyperparameters).
 
-The ranges that users may ask for are checked where jobs come in (``gsi/jobs/job.py``); here stands only what the
+The ranges that users may ask for are checked where jobs come in (``gsi/jobs/payload.py``); here stands only what the
 mathematics itself needs.
 """
 

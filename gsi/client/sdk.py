@@ -14,8 +14,9 @@ from typing import Any, Self
 
 from gsi.errors import InvalidRequestError
 from gsi.jobs.connection import connect
-from gsi.jobs.job import Job, JobPayload, parse_payload
+from gsi.jobs.job import Job, parse_payload
 from gsi.jobs.keys import Keys
+from gsi.jobs.payload import JobPayload
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.store import JobRecord, JobStore
 from gsi.jobs.stream import JobStream

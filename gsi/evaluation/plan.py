@@ -12,8 +12,9 @@ from gsi.algorithm.params import Method
 from gsi.algorithm.seeds import derive_seed
 from gsi.errors import InvalidRequestError
 from gsi.evaluation.problems import Problem
-from gsi.jobs.job import JobParams, JobPayload, parse_payload
+from gsi.jobs.job import parse_payload
 from gsi.jobs.method_spec import parse_method
+from gsi.jobs.payload import JobParams, JobPayload
 
 ALONE = frozenset({Method.DRAFT, Method.TARGET, Method.SPECULATIVE_DECODING})  # one candidate a step, whatever n is
 MAX_SEEDS = 1000

@@ -10,9 +10,10 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
 from gsi.errors import InvalidRequestError
+from gsi.jobs.method_spec import parse_choice
 
 
 class Named(BaseModel):
@@ -28,9 +29,32 @@ class Named(BaseModel):
 
 
 def named(what: str, registry: Mapping[str, type[Any]]) -> Any:
-    """Return the type of a field that chooses from ``registry``. Errors of a class's own check name ``what``."""
-    models = [_model(what, name, kind) for name, kind in registry.items()]
-    return Annotated[reduce(or_, models), Field(discriminator="name")]
+    """Return the type of ``params.what``, which chooses from ``registry``: an object, or its shorthand."""
+
+    def written_out(value: Any) -> Any:
+        return parse_choice(what, registry, value) if isinstance(value, str) else value
+
+    models = [_model(f"params.{what}", name, kind) for name, kind in registry.items()]
+    return Annotated[reduce(or_, models), Field(discriminator="name"), BeforeValidator(written_out)]
+
+
+def or_text(pattern: str) -> Any:
+    """Return what adds to a field's JSON Schema that it may be text of this pattern, too."""
+
+    def add(schema: dict[str, Any]) -> None:
+        about: dict[str, Any] = {
+            name: schema.pop(name) for name in ("default", "description", "title") if name in schema
+        }
+        long = schema.pop("anyOf", None) or [dict(schema)]
+        schema.clear()
+        schema.update({"anyOf": [*long, {"type": "string", "pattern": pattern}], **about})
+
+    return add
+
+
+def or_short(registry: Mapping[str, Any]) -> Any:
+    """Return what adds the shorthand of a choice to its JSON Schema."""
+    return or_text(rf"^({'|'.join(registry)})(=[^/]+(/[^/]+)*)?$")
 
 
 def _model(what: str, name: str, kind: type[Any]) -> type[Named]:

@@ -3,7 +3,8 @@
 import pytest
 
 from gsi.errors import InvalidRequestError
-from gsi.jobs.job import AnswerFinder, Job, parse_payload
+from gsi.jobs.answer_pattern import AnswerFinder
+from gsi.jobs.job import Job, parse_payload
 
 
 def refusal(payload: str) -> str:

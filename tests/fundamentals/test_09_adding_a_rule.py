@@ -42,8 +42,9 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     added: dict[str, Any] = eval(f"{{{line}}}", module)
     for name, kind in added.items():
         monkeypatch.setitem(cast("dict[str, Any]", weighting.WEIGHTINGS), name, kind)
-    monkeypatch.setattr(gsi.jobs, "job", gsi.jobs.job)  # which the import below replaces: to be put back
-    monkeypatch.delitem(sys.modules, "gsi.jobs.job")
+    for name in ("payload", "refusals", "job"):
+        monkeypatch.setattr(gsi.jobs, name, getattr(gsi.jobs, name))  # which the import below replaces: to be put back
+        monkeypatch.delitem(sys.modules, f"gsi.jobs.{name}")
     return importlib.import_module("gsi.jobs.job")
 
 

@@ -4,7 +4,7 @@ import time
 
 from gsi.algorithm.generate import has_boxed_answer
 from gsi.algorithm.params import DEFAULT_ANSWER_PATTERN
-from gsi.jobs.job import AnswerFinder
+from gsi.jobs.answer_pattern import AnswerFinder
 
 
 def test_the_last_boxed_answer_counts() -> None:

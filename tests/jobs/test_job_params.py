@@ -16,7 +16,8 @@ from gsi.algorithm.params import Aggregate, Method, Params, Resample, Scope
 from gsi.algorithm.reward_map import REWARD_MAPS, LogisticMap, Raw, Threshold
 from gsi.algorithm.weighting import WEIGHTINGS, Binary, Clip, Constant, Hybrid, LikelihoodRatio, Logistic, Weighting
 from gsi.errors import InvalidRequestError
-from gsi.jobs.job import JobParams, JobPayload, parse_payload
+from gsi.jobs.job import parse_payload
+from gsi.jobs.payload import JobParams, JobPayload
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "job.schema.json").read_text())
 NAMES = "constant, binary, clip, sigmoidal, logistic, likelihood-ratio, hybrid"

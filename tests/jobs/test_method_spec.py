@@ -7,8 +7,8 @@ import pytest
 from gsi.algorithm.params import Method
 from gsi.algorithm.weighting import WEIGHTINGS
 from gsi.errors import InvalidRequestError
-from gsi.jobs.job import JobParams
 from gsi.jobs.method_spec import ALIASES, USED_BY, parse_choice, parse_method
+from gsi.jobs.payload import JobParams
 
 PARAMETERS = list(JobParams.model_fields)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gsi.algorithm.params import Likelihood
 from gsi.engines.base import ModelInfo
 from gsi.errors import InvalidRequestError, MisconfiguredError
-from gsi.jobs.job import JobParams
+from gsi.jobs.payload import JobParams
 from services.coordinator.compatibility import Limits, common_limits
 
 SAMPLING, MODEL = Likelihood.SAMPLING, Likelihood.MODEL

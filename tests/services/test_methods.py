@@ -14,8 +14,8 @@ from gsi.client.demo import held_out_problems
 from gsi.client.local_stack import local_stack
 from gsi.client.sdk import Client
 from gsi.jobs.connection import connect
-from gsi.jobs.job import JobParams
 from gsi.jobs.method_spec import REWARDLESS
+from gsi.jobs.payload import JobParams
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.store import JobRecord

@@ -1,0 +1,212 @@
+"""The payload of a job: what any language can push. Its JSON Schema is ``docs/job.schema.json``."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+from gsi.algorithm.candidates import Message, Source
+from gsi.algorithm.params import (
+    DEFAULT_ANSWER_PATTERN,
+    Aggregate,
+    Likelihood,
+    Method,
+    Params,
+    Resample,
+    SamplingParams,
+    Scope,
+    StopRules,
+)
+from gsi.algorithm.reward_map import REWARD_MAPS, Raw
+from gsi.algorithm.weighting import WEIGHTINGS
+from gsi.errors import InvalidRequestError
+from gsi.jobs.answer_pattern import checked
+from gsi.jobs.method_spec import REWARDLESS, USED_BY, parse_method
+from gsi.jobs.named import Named, named, or_short, or_text
+
+MAX_PROMPT_CHARACTERS = 1_000_000
+MAX_CANDIDATES = 256  # the largest n of the paper's plots
+MIN_TEMPERATURE = 0.01
+
+T = TypeVar("T")
+
+DEFAULT_WEIGHTING: Any = {"name": "binary", "delta": 0.7}  # both papers'
+CHOICES: Mapping[str, Mapping[str, Any]] = {"weighting": WEIGHTINGS, "reward_map": REWARD_MAPS}
+if TYPE_CHECKING:  # the types themselves are made from the registries
+    Weighting = Named
+    RewardMap = Named
+else:
+    Weighting = named("weighting", WEIGHTINGS)
+    RewardMap = named("reward_map", REWARD_MAPS)
+
+
+def _built(registry: Mapping[str, type[T]], chosen: Named) -> T:
+    return registry[chosen.name](**chosen.numbers)
+
+
+class JobParams(BaseModel):
+    """What a job may choose; everything has a default (the papers', where they name one)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True)
+
+    method: Method = Field(
+        Method.GSI,
+        strict=False,
+        description="How the answer is written; name:option is short for other parameters.",
+        json_schema_extra=or_text(f"^({'|'.join(Method)})(:[^:]+)+$"),
+    )
+    n: int = Field(16, ge=1, le=MAX_CANDIDATES, description="Candidates a step, or responses.")
+    n_target: int | None = Field(
+        None, ge=1, le=MAX_CANDIDATES, description="Candidates when the target writes a step; null: n."
+    )
+    beta: float = Field(20.0, ge=1e-6, le=1e6, description="Inverse temperature of soft best-of-n.")
+    acceptance_threshold: float = Field(
+        0.5, ge=-1e6, le=1e6, description="u: the least tilted reward of an accepted step, on the reward's scale."
+    )
+    role: Source = Field(
+        Source.DRAFT, strict=False, description="The model that writes, where a method uses only one of the two."
+    )
+    weighting: Weighting = Field(
+        DEFAULT_WEIGHTING,
+        description="rsd: the probability of accepting, by the reward; name=number/number is short.",
+        json_schema_extra=or_short(WEIGHTINGS),
+    )
+    scope: Scope = Field(
+        Scope.STEPS, strict=False, description="best-of-n: of the candidates of every step, or of whole responses."
+    )
+    aggregate: Aggregate = Field(
+        Aggregate.LAST, strict=False, description="The score of a response or a beam, from the rewards of its steps."
+    )
+    beam_width: int | None = Field(
+        None, ge=1, le=MAX_CANDIDATES, description="beam-search: trajectories kept; null: the square root of n."
+    )
+    beam_expansion: int | None = Field(
+        None, ge=1, le=MAX_CANDIDATES, description="beam-search: candidates of each; null: n divided by beam_width."
+    )
+    resample: Resample = Field(
+        Resample.TARGET,
+        strict=False,
+        description="What writes a rejected step anew; speculative: the target must decode so.",
+    )
+    reward_map: RewardMap | None = Field(
+        None,
+        description="From the reward model's score to the reward; null: raw, or logistic if it is unbounded.",
+        json_schema_extra=or_short(REWARD_MAPS),
+    )
+    temperature: float = Field(0.7, ge=0, le=10, description="Of draft and target; 0: greedy, else 0.01 or more.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus that is sampled from.")
+    likelihood: Likelihood = Field(
+        Likelihood.SAMPLING, strict=False, description="The distribution that likelihoods speak of."
+    )
+    max_steps: int = Field(45, ge=1, le=1000, description="Steps of an answer, at most.")
+    max_tokens: int = Field(4096, ge=1, le=131_072, description="Tokens of an answer, at most.")
+    max_step_tokens: int = Field(512, ge=1, le=8192, description="Tokens of a candidate, at most.")
+    reward_floor: float | None = Field(
+        None, ge=-1e6, le=1e6, description="Stop after a step none of whose candidates reached this reward; null: off."
+    )
+    answer_pattern: Annotated[str, AfterValidator(checked)] | None = Field(
+        DEFAULT_ANSWER_PATTERN,
+        min_length=1,
+        max_length=1000,
+        description="RE2 expression; the answer is its first group, or all of it. Stop when it is found; null: off.",
+    )
+    seed: int | None = Field(None, ge=0, le=2**63 - 1, description="Makes a run repeatable; null: from the job's id.")
+    keep_candidates: bool = Field(False, description="Keep every candidate with its numbers in the job's steps.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_method(cls, given: Any) -> Any:
+        """Write ``name:option`` out. What it says may not be said a second time."""
+        method = given.get("method") if isinstance(given, dict) else None
+        if not isinstance(method, str) or ":" not in method:
+            return given
+        expanded = parse_method(method, list(cls.model_fields))
+        twice = sorted(name for name in expanded.keys() & given.keys() - {"method"} if expanded[name] != given[name])
+        if twice:
+            raise InvalidRequestError(f'params.{twice[0]}: method "{method}" says it, too; allowed: once')
+        return {**given, **expanded}
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        """Refuse what is allowed by itself and not together."""
+        if 0 < self.temperature < MIN_TEMPERATURE:
+            raise InvalidRequestError(
+                f"params.temperature: {self.temperature:g} is not allowed; allowed: 0 (greedy), or a number from "
+                f"{MIN_TEMPERATURE} to 10"
+            )
+        if self.temperature == 0 and self.needs_log_ratio:
+            raise InvalidRequestError(
+                f"params.temperature: 0 is greedy, where a likelihood ratio says nothing, and {self.method} needs one; "
+                f"allowed: a number from {MIN_TEMPERATURE} to 10"
+            )
+        if self.reward_floor is not None and self.method in REWARDLESS:
+            raise InvalidRequestError(f"params.reward_floor: method {self.method} asks for no reward; allowed: null")
+        params = self.to_params()
+        num_candidates = params.num_beams * params.num_expansions
+        if self.method is Method.BEAM_SEARCH and num_candidates > MAX_CANDIDATES:
+            raise InvalidRequestError(
+                f"params.beam_width, params.beam_expansion: {num_candidates} candidates a round; "
+                f"allowed: at most {MAX_CANDIDATES}"
+            )
+        return self
+
+    @property
+    def needs_log_ratio(self) -> bool:
+        """Whether the method compares the likelihoods of both models."""
+        by_ratio = self.method is Method.RSD and WEIGHTINGS[self.weighting.name].needs_log_ratio
+        return by_ratio or self.method in {Method.GSI, Method.GSI_NO_REJECTION}
+
+    @property
+    def needs_speculation(self) -> bool:
+        """Whether the target's engine must decode speculatively."""
+        is_resampling = self.method in USED_BY["resample"] and self.resample is Resample.SPECULATIVE
+        return is_resampling or self.method is Method.SPECULATIVE_DECODING
+
+    def in_force(self, *, has_bounded_rewards: bool, seed: int) -> "JobParams":
+        """Return these parameters with what they leave to the models and to the job's id."""
+        name = "raw" if has_bounded_rewards else "logistic"
+        chosen = self.reward_map or TypeAdapter(RewardMap).validate_python({"name": name})
+        return self.model_copy(update={"reward_map": chosen, "seed": seed})
+
+    def to_params(self) -> Params:
+        """Return the algorithm's view of these parameters."""
+        return Params(
+            role=self.role,
+            weighting=_built(WEIGHTINGS, self.weighting),
+            scope=self.scope,
+            aggregate=self.aggregate,
+            beam_width=self.beam_width,
+            beam_expansion=self.beam_expansion,
+            resample=self.resample,
+            reward_map=_built(REWARD_MAPS, self.reward_map) if self.reward_map is not None else Raw(),
+            method=self.method,
+            n=self.n,
+            n_target=self.n_target,
+            beta=self.beta,
+            acceptance_threshold=self.acceptance_threshold,
+            sampling=SamplingParams(self.temperature, self.top_p, self.max_step_tokens, self.likelihood),
+            stop=StopRules(self.max_steps, self.max_tokens, self.reward_floor),
+        )
+
+
+class JobPayload(BaseModel):
+    """The JSON in field ``job`` of a stream entry. Its JSON Schema is ``docs/job.schema.json``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, title="GSI job, version 1")
+
+    v: Literal[1] = Field(1, description="Version of this format.")
+    id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="Names the job; null: the id of its stream entry. Pushing an id twice runs it once.",
+    )
+    prompt: str = Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="The user's question.")
+    system: str | None = Field(
+        None, max_length=MAX_PROMPT_CHARACTERS, description="A system message; null: the chat template's own."
+    )
+    params: JobParams = JobParams()
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        system = (Message("system", self.system),) if self.system is not None else ()
+        return (*system, Message("user", self.prompt))

@@ -1,0 +1,91 @@
+"""Why a payload is refused, in words: which field, what it was, and what is allowed, read from the schema."""
+
+import difflib
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+from gsi.algorithm.params import Method
+from gsi.errors import InvalidRequestError
+from gsi.jobs.method_spec import number_names
+from gsi.jobs.payload import CHOICES, JobParams, JobPayload
+
+SHOWN_CHARACTERS = 60  # of a bad value, in an error
+
+
+def sentence(error: ErrorDetails) -> str:
+    """Say which field is wrong, what it was, and what is allowed."""
+    path = [str(part) for part in error["loc"]] or ["job"]
+    field = ".".join(path)
+    match error["type"]:
+        case "json_invalid":
+            return f'job: not JSON ({error["ctx"]["error"]}); allowed: an object like {{"v":1,"prompt":"…"}}'
+        case "missing":
+            return f"{field}: missing; allowed: {allowed(path)}"
+        case "extra_forbidden":
+            return f"{field}: unknown{_suggestion(path)}"
+        case "value_error" if isinstance(error["ctx"]["error"], InvalidRequestError):
+            return str(error["ctx"]["error"])
+        case "value_error":  # of our own validators: the reason is a phrase
+            return f"{field}: {_shown(error['input'])} is {error['ctx']['error']}; allowed: {allowed(path)}"
+        case _:
+            return f"{field}: {_shown(error['input'])} is not allowed; allowed: {allowed(path)}"
+
+
+def _shown(value: Any) -> str:
+    shown = json.dumps(value, ensure_ascii=False, default=str)
+    return shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[:SHOWN_CHARACTERS]}… ({len(shown)} characters)"
+
+
+def _suggestion(path: list[str]) -> str:
+    if path[0] == "params" and path[1] in CHOICES:
+        return f"; allowed: {', '.join(['name', *number_names(CHOICES[path[1]][path[2]])])}"
+    model = JobParams if path[0] == "params" and len(path) > 1 else JobPayload
+    close = difflib.get_close_matches(path[-1], model.model_fields, n=1)
+    hint = "acceptance_threshold" if path[-1] == "u" else (close[0] if close else None)
+    return f"; did you mean {hint}?" if hint else f"; allowed: {', '.join(model.model_fields)}"
+
+
+def allowed(path: list[str]) -> str:
+    """Return what a field allows, in words, read from the schema: one source for check, error and docs."""
+    if path == ["job"]:
+        return 'an object like {"v":1,"prompt":"…"}'
+    if path == ["params"]:
+        return "an object of parameters"
+    if path == ["params", "method"]:
+        return ", ".join(Method)
+    if path[0] == "params" and path[1] in CHOICES:
+        return "a number" if len(path) > 2 else f"an object with a name of {', '.join(CHOICES[path[1]])}"
+    model = JobParams if path[0] == "params" else JobPayload
+    schema = model.model_json_schema()
+    field = schema["properties"].get(path[1] if path[0] == "params" else path[0], {})
+    alternatives = [_resolved(part, schema) for part in field.get("anyOf", [field])]
+    return " or ".join(_in_words(alternative) for alternative in alternatives)
+
+
+def _resolved(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    reference = part.get("$ref", "")
+    resolved: dict[str, Any] = schema["$defs"][reference.rpartition("/")[2]] if reference else part
+    return resolved
+
+
+def _in_words(schema: Mapping[str, Any]) -> str:
+    if "const" in schema or "enum" in schema:
+        return ", ".join(map(str, schema.get("enum", [schema.get("const")])))
+    kind = {"integer": "a whole number", "number": "a number", "string": "text", "null": "null"}[schema["type"]]
+    if "minLength" in schema or "maxLength" in schema:
+        return f"{kind} of {schema.get('minLength', 0)} to {schema['maxLength']} characters"
+    if "pattern" in schema:
+        return f"{kind} that matches {schema['pattern']}"
+    if "exclusiveMinimum" in schema:
+        return f"{kind} above {_number(schema['exclusiveMinimum'])}, at most {_number(schema['maximum'])}"
+    if "maximum" in schema:
+        return f"{kind} from {_number(schema['minimum'])} to {_number(schema['maximum'])}"
+    return kind
+
+
+def _number(value: float) -> str:
+    return format(Decimal(repr(value)).normalize(), "f")  # as a person writes it: no exponent, no .0
