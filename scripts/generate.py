@@ -9,7 +9,7 @@ from pathlib import Path
 
 from grpc_tools import protoc
 
-from gsi.jobs.job import JobPayload
+from gsi.jobs.payload import JobPayload
 
 ROOT = Path(__file__).parents[1]
 STUB_SUFFIXES = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi")

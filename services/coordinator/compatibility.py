@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gsi.algorithm.params import Likelihood, Method
 from gsi.engines.base import ModelInfo
 from gsi.errors import InvalidRequestError, MisconfiguredError
-from gsi.jobs.job import JobParams
+from gsi.jobs.payload import JobParams
 
 SHOWN_DIGITS = 12  # of a fingerprint, in an error
 

@@ -10,8 +10,9 @@ from gsi.algorithm.methods.rounds import Answers
 from gsi.algorithm.step import MadeStep
 from gsi.errors import InvalidRequestError
 from gsi.grading.equality import EqualityChecker
+from gsi.jobs.answer_pattern import AnswerFinder
 from gsi.jobs.connection import RedisError
-from gsi.jobs.job import AnswerFinder, Job, claimed_id, parse_payload
+from gsi.jobs.job import Job, claimed_id, parse_payload
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.store import JobResult, JobStore, Lease, LeaseLostError
