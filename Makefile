@@ -1,10 +1,10 @@
 # make demo          set up .venv and run 24 held-out problems through the whole system (ARGS="--json"; ENGINE=vllm)
 # make test          set up .venv and run every check: style, types, tests
 # make test-vllm     the same for the vLLM engines, on a CPU, in an environment of their own
-# make bench         measure methods against each other and write benchmarks/RESULTS.md  (about half an hour)
+# make bench         measure methods against each other and write benchmarks/RESULTS.md  (about an hour and a half)
 # make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
 # make bench-step    measure what a step costs on vLLM, and what its overlap saves       (about ten minutes)
-# make train         train the small family in models/ again                             (about half an hour)
+# make train         train the small family in models/ again                             (about an hour and a half)
 # make protos        write gsi/v1 and docs/job.schema.json from their sources
 ARGS ?=
 PYTHON ?= python3

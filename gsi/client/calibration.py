@@ -47,7 +47,7 @@ def calibrate(
         if num_runs:
             system = modules.session.System(redis_url, queue, engine, models, concurrency)
             plan = modules.recommendation.plan_of(run, told)
-            rows = run_with_progress(plan, modules.Folder(folder / "calibration"), system).rows
+            rows = run_with_progress(plan, modules.Folder(folder / "calibration" / plan.name), system).rows
         markdown = modules.recommendation.to_markdown(run, told, rows)
         plain = modules.recommendation.to_plain(run, told, rows)
         (folder / "calibration.md").write_text(markdown)

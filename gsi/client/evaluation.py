@@ -132,8 +132,8 @@ def results_table(rows: "list[Row]") -> Table:
         caption="± 95 %; accepted: share of steps; tokens a problem, the draft's + the target's",
         caption_justify="left",
     )
-    table.add_column("method", min_width=16, overflow="fold")
-    for name in ("n", "accuracy, %", "accepted, %", "steps", "s/step", "tokens"):
+    table.add_column("method", min_width=21, overflow="fold")
+    for name in ("n", "accuracy, %", "accepted, %", "s/step", "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         seconds = row.timings.seconds_per_step if row.timings else None
@@ -142,7 +142,6 @@ def results_table(rows: "list[Row]") -> Table:
             str(row.n),
             _percent(row.accuracy),
             _percent(row.acceptance_rate),
-            f"{row.steps_per_problem:.1f}",
             "-" if seconds is None else f"{seconds:.3f}",
             f"{row.tokens_per_problem.draft_written:,.0f} + {row.tokens_per_problem.target_written:,.0f}",
         )

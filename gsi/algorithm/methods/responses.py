@@ -4,7 +4,7 @@ Responses are written step by step beside each other, so that they stop, resume 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from gsi.algorithm.candidates import Branch, Population
@@ -50,22 +50,24 @@ async def _unrated(population: Population, growing: Sequence[Unfinished], ports:
 
 async def most_votes(population: Population, params: Params, answers: Answers) -> int:
     """Return the place of the first response whose answer most responses share; one without an answer has no vote."""
-    groups: list[int | None] = []  # of each response: the place of the first one with an equal answer
-    for text in (trajectory.text for trajectory in population):
-        groups.append(await _group_of(answers.find(text), population, groups, answers))
-    votes = Counter(group for group in groups if group is not None)
-    return max(votes, key=lambda group: (votes[group], -group)) if votes else 0
+    first_of: dict[str, int] = {}  # an answer as it is written: the place of the first response that says the same
+    votes: Counter[int] = Counter()
+    for place, answer in enumerate(answers.find(trajectory.text) for trajectory in population):
+        if answer is not None:
+            if answer not in first_of:
+                first_of[answer] = await _first_equal(answer, place, first_of, answers)
+            votes[first_of[answer]] += 1
+    return max(votes, key=lambda first: (votes[first], -first)) if votes else 0
 
 
-async def _group_of(
-    answer: str | None, population: Population, groups: Sequence[int | None], answers: Answers
-) -> int | None:
-    if answer is None:
-        return None
-    for first in dict.fromkeys(group for group in groups if group is not None):
-        if await answers.are_equal(answers.find(population[first].text) or "", answer):
+async def _first_equal(answer: str, place: int, first_of: Mapping[str, int], answers: Answers) -> int:
+    """Return the place of the first response that says the same; ``place``, its own, if none before it does."""
+    different: set[int] = set()
+    for other, first in first_of.items():
+        if first not in different and await answers.are_equal(other, answer):
             return first
-    return len(groups)
+        different.add(first)
+    return place
 
 
 BEST_OF_RESPONSES = Search(_rated, highest_score, starts_with_n=True)
