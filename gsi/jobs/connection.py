@@ -1,8 +1,10 @@
 """The connection to Redis: time-outs, retries, and what its configuration would lose."""
 
+import asyncio
+from collections.abc import Iterable
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -17,6 +19,42 @@ LOST_CONNECTION = (RedisConnectionError, RedisTimeoutError)  # what a server tha
 OLDEST_VERSION = (7, 0)
 MAX_CONNECTIONS = 100
 SOCKET_TIMEOUT_SECONDS = 10.0  # longer than any BLOCK that we ask for
+
+
+class _Cancellable:
+    """Sends within a time limit that leaves cancellation alone.
+
+    redis-py sends by ``asyncio.wait_for``, which in Python 3.11 may lose a cancellation that comes as the sending ends:
+    a run whose lease was lost would go on.
+    """
+
+    socket_timeout: float | None
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        connection: Any = super()
+        limit, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(limit):
+                await connection.send_packed_command(command, check_health)
+        except TimeoutError as error:
+            raise RedisTimeoutError("Timeout writing to socket") from error
+        finally:
+            self.socket_timeout = limit
+
+
+class _Plain(_Cancellable, Connection):
+    pass
+
+
+class _Tls(_Cancellable, SSLConnection):
+    pass
+
+
+class _Unix(_Cancellable, UnixDomainSocketConnection):
+    pass
+
+
+CONNECTIONS: dict[type, type] = {Connection: _Plain, SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
 
 
 def connect(url: str) -> Redis:
@@ -34,6 +72,7 @@ def connect(url: str) -> Redis:
             retry=Retry(backoff, retries=6),
             health_check_interval=15,
         )
+        pool.connection_class = CONNECTIONS[pool.connection_class]
         return Redis.from_pool(pool)
     except ValueError as error:
         raise MisconfiguredError(f"redis url: {error}") from None

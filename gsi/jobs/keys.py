@@ -5,8 +5,10 @@ All keys of one queue share the hash tag ``{queue}``, so that a script over seve
 | key                         | type   | lives                         | holds |
 |-----------------------------|--------|-------------------------------|-------|
 | gsi:{q}:jobs:normal         | stream | entry: until its job is done  | field ``job``: the payload, JSON |
-| gsi:{q}:job:<id>            | hash   | kept                          | the job's record: the source of truth |
-| gsi:{q}:job:<id>:steps      | stream | kept                          | a step an entry: checkpoint and live feed |
+| gsi:{q}:job:<id>            | hash   | its lifetime after its end    | the job's record: the source of truth |
+| gsi:{q}:job:<id>:steps      | stream | as the record                 | a step an entry: checkpoint and live feed |
+| gsi:{q}:delayed             | zset   | a member: until it is due     | ids of jobs to be tried again, by when |
+| gsi:{q}:dead                | stream | the newest 100,000 or so      | ids of dead jobs, with reason and last error |
 | gsi:{q}:results             | stream | the newest 100,000 or so      | ids of finished jobs, with their state |
 """
 
@@ -18,7 +20,8 @@ from gsi.errors import InvalidRequestError
 GROUP = "coordinators"  # the consumer group on the jobs stream
 JOB_FIELD = "job"
 QUEUE_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"  # a brace would break the hash tag
-MAX_RESULTS = 100_000  # a feed to wake on, not a store: the records stay
+MAX_RESULTS = 100_000  # a feed to wake on, not a store: the records are that
+MAX_DEAD = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,14 @@ class Keys:
     @property
     def jobs(self) -> str:
         return f"gsi:{{{self.queue}}}:jobs:normal"
+
+    @property
+    def delayed(self) -> str:
+        return f"gsi:{{{self.queue}}}:delayed"
+
+    @property
+    def dead(self) -> str:
+        return f"gsi:{{{self.queue}}}:dead"
 
     @property
     def results(self) -> str:

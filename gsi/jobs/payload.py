@@ -205,6 +205,12 @@ class JobPayload(BaseModel):
         None, max_length=MAX_PROMPT_CHARACTERS, description="A system message; null: the chat template's own."
     )
     params: JobParams = JobParams()
+    deadline_seconds: float | None = Field(
+        None, gt=0, le=31_536_000, description="From submission: a job that is not finished by then is EXPIRED."
+    )
+    result_ttl_seconds: float | None = Field(
+        None, ge=1, le=31_536_000, description="How long the result can be read; null: as the queue's coordinators say."
+    )
 
     @property
     def messages(self) -> tuple[Message, ...]:

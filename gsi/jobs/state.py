@@ -31,6 +31,7 @@ TRANSITIONS: Mapping[JobState | None, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.EXPIRED}),
     JobState.RUNNING: frozenset(
         {
+            JobState.QUEUED,
             JobState.RUNNING,
             JobState.SUCCEEDED,
             JobState.FAILED,

@@ -4,7 +4,7 @@ import asyncio
 import json
 import operator
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
@@ -13,7 +13,7 @@ from tenacity import AsyncRetrying, retry_if_result, wait_fixed
 from gsi.errors import InvalidRequestError
 from gsi.jobs import scripts
 from gsi.jobs.job import Job
-from gsi.jobs.keys import GROUP, JOB_FIELD, MAX_RESULTS, Keys
+from gsi.jobs.keys import GROUP, JOB_FIELD, MAX_DEAD, MAX_RESULTS, Keys
 from gsi.jobs.state import JobState, states_before
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.stream import Delivery
@@ -27,12 +27,42 @@ class LeaseLostError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Policy:
+    """What holds for all jobs of a queue, as its coordinators are told."""
+
+    max_attempts: int = 5
+    result_seconds: float = 7 * 86_400  # how long a finished job can be read
+    dead_seconds: float = 30 * 86_400  # the same for a dead one
+
+    @property
+    def result_ms(self) -> int:
+        return int(self.result_seconds * 1000)
+
+    @property
+    def dead_ms(self) -> int:
+        return int(self.dead_seconds * 1000)
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to write a job: its fencing token, and the entry to acknowledge."""
+    """The right to write a job: its fencing token, and the entry to acknowledge.
+
+    ``attempt`` counts from 1; ``age_seconds`` is how long ago the job was submitted when it was taken.
+    """
 
     job_id: str
     entry_id: str
     token: int
+    attempt: int = field(default=1, compare=False)
+    age_seconds: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Whether a lease is still ours, and why the job is to be cancelled, if it is."""
+
+    is_held: bool
+    cancel_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +76,7 @@ class JobResult:
     error: str = ""
     params: str = ""  # JSON: every parameter that was in force, the seed too
     models: str = ""  # JSON: by role, the model, its engine and its size
+    lifetime_seconds: float | None = None  # how long it can be read; None: the queue's
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,30 +110,48 @@ class JobRecord:
 class JobStore:
     """The jobs of one queue."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: Keys, policy: Policy | None = None) -> None:
         self._redis: Any = redis
         self._keys = keys
+        self.policy = policy or Policy()
         self._submit = redis.register_script(scripts.SUBMIT)
         self._take = redis.register_script(scripts.TAKE)
         self._append_step = redis.register_script(scripts.APPEND_STEP)
         self._commit = redis.register_script(scripts.COMMIT)
+        self._retry = redis.register_script(scripts.RETRY)
+        self._due = redis.register_script(scripts.DUE)
+        self._promote = redis.register_script(scripts.PROMOTE)
+        self._cancel = redis.register_script(scripts.CANCEL)
         self._set_idle = redis.register_script(scripts.SET_IDLE)
 
     async def submit(self, job: Job) -> bool:
         """Write the job's record and push it, at once; return False if a job of this id exists already."""
         payload = job.payload.model_copy(update={"id": job.id}).model_dump_json(exclude_defaults=True)
         keys = [self._keys.record(job.id), self._keys.jobs]
-        return bool(await self._submit(keys, [JOB_FIELD, payload, "state", JobState.QUEUED.value]))
+        return bool(await self._submit(keys, [JOB_FIELD, payload, "state", JobState.QUEUED.value, "payload", payload]))
 
     async def take(self, job_id: str, delivery: Delivery, consumer: str) -> Lease | None:
-        """Become the job's only writer. None if there is nothing to do: it has finished, or came twice."""
+        """Become the job's only writer. None if nothing is to be run: it has finished, came twice, or is dead now."""
         before: list[str] = [state or "" for state in states_before(JobState.RUNNING)]
-        arguments: list[str] = [delivery.entry_id, consumer, JobState.RUNNING.value, *before]
-        token, *_ = await self._take([self._keys.record(job_id)], arguments)
+        arguments: list[str | int] = [
+            delivery.entry_id,
+            consumer,
+            GROUP,
+            job_id,
+            JOB_FIELD,
+            self.policy.max_attempts,
+            MAX_RESULTS,
+            MAX_DEAD,
+            self.policy.dead_ms,
+            JobState.RUNNING.value,
+            JobState.DEAD.value,
+            *before,
+        ]
+        token, *rest = await self._take([*self._finishing(job_id), self._keys.dead], arguments)
         if not token:
-            await self._drop(delivery)
             return None
-        return Lease(job_id, delivery.entry_id, token)
+        attempt, age_ms = rest
+        return Lease(job_id, delivery.entry_id, token, attempt, age_ms / 1000)
 
     async def append_step(self, lease: Lease, record: StepRecord) -> None:
         """Keep a step. Raises LeaseLostError if the job is another's by now."""
@@ -111,9 +160,9 @@ class JobStore:
 
     async def commit(self, lease: Lease, result: JobResult) -> None:
         """End the job, announce it, acknowledge its entry. Raises LeaseLostError if the job is another's by now."""
-        keys = [self._keys.record(lease.job_id), self._keys.jobs, self._keys.results]
         before = ",".join(state for state in states_before(result.state) if state)
-        fields = [str(word) for name, value in asdict(result).items() if name != "state" for word in (name, value)]
+        written = {name: value for name, value in asdict(result).items() if name not in {"state", "lifetime_seconds"}}
+        fields = [str(word) for name, value in written.items() for word in (name, value)]
         arguments: list[str | int] = [
             lease.token,
             GROUP,
@@ -121,17 +170,73 @@ class JobStore:
             result.state.value,
             lease.job_id,
             MAX_RESULTS,
+            self.policy.result_ms if result.lifetime_seconds is None else int(result.lifetime_seconds * 1000),
             before,
         ]
-        _held(await self._commit(keys, [*arguments, *fields]), lease)
+        _held(await self._commit(self._finishing(lease.job_id), [*arguments, *fields]), lease)
 
-    async def renew(self, lease: Lease, consumer: str) -> bool:
-        """Start the lease anew; return False if it was lost."""
+    async def retry(self, lease: Lease, error: str, delay_seconds: float) -> JobState:
+        """Put the job off; return QUEUED, or DEAD if it has been tried often enough.
+
+        Its kept steps stay. Raises LeaseLostError if the job is another's by now.
+        """
+        arguments: list[str | int] = [
+            lease.token,
+            GROUP,
+            lease.entry_id,
+            lease.job_id,
+            error,
+            int(delay_seconds * 1000),
+            self.policy.max_attempts,
+            MAX_RESULTS,
+            MAX_DEAD,
+            self.policy.dead_ms,
+            JobState.QUEUED.value,
+            JobState.DEAD.value,
+        ]
+        keys = [*self._finishing(lease.job_id), self._keys.dead, self._keys.delayed]
+        answer = await self._retry(keys, arguments)
+        _held(answer, lease)
+        return JobState(answer.decode())
+
+    async def promote_due(self, count: int = 100) -> int:
+        """Push jobs again whose delay is over, up to ``count``; return how many."""
+        ids = [job_id.decode() for job_id in await self._due([self._keys.delayed], [count])]
+        return sum([await self._promoted(job_id) for job_id in ids])
+
+    async def cancel(self, job_id: str, reason: str) -> JobState | None:
+        """Cancel a job that is queued, ask a running one to stop; return the state it was in. None: there is no job.
+
+        A finished one stays as it is.
+        """
+        arguments: list[str | int] = [
+            job_id,
+            reason,
+            GROUP,
+            MAX_RESULTS,
+            self.policy.result_ms,
+            JobState.QUEUED.value,
+            JobState.RUNNING.value,
+            JobState.CANCELLED.value,
+        ]
+        state = await self._cancel([*self._finishing(job_id), self._keys.delayed], arguments)
+        return None if state is None else JobState(state.decode())
+
+    async def renew(self, lease: Lease, consumer: str) -> Hold:
+        """Start the lease anew, if it is still ours."""
         return await self._idle(lease, consumer, idle_ms=0)
 
+    async def look_at(self, lease: Lease) -> Hold:
+        """Return whether the lease is still ours, without renewing it."""
+        token, reason = await self._redis.hmget(self._keys.record(lease.job_id), "token", "cancel_reason")
+        return Hold(token == str(lease.token).encode(), reason.decode() if reason else "")
+
     async def hand_back(self, lease: Lease, consumer: str, lease_ms: int) -> bool:
-        """Let another coordinator take the job over as if the lease had ended; return False if it was lost already."""
-        return await self._idle(lease, consumer, idle_ms=lease_ms)
+        """Let another coordinator take the job over as if the lease had ended, without counting an attempt.
+
+        Returns False if it was lost already.
+        """
+        return (await self._idle(lease, consumer, idle_ms=lease_ms)).is_held
 
     async def steps(self, job_id: str) -> list[StepRecord]:
         """Return the kept steps in order."""
@@ -189,17 +294,21 @@ class JobStore:
         state = await self._redis.hget(self._keys.record(job_id), "state")
         return state is not None and JobState(state.decode()).is_finished
 
-    async def _drop(self, delivery: Delivery) -> None:
-        """Acknowledge and free an entry whose job needs no run."""
-        await self._redis.xack(self._keys.jobs, GROUP, delivery.entry_id)
-        await self._redis.xdel(self._keys.jobs, delivery.entry_id)
+    async def _promoted(self, job_id: str) -> int:
+        keys = [self._keys.delayed, self._keys.record(job_id), self._keys.jobs]
+        return int(await self._promote(keys, [job_id, JOB_FIELD]))
 
-    async def _idle(self, lease: Lease, consumer: str, idle_ms: int) -> bool:
+    async def _idle(self, lease: Lease, consumer: str, idle_ms: int) -> Hold:
         keys = [self._keys.record(lease.job_id), self._keys.jobs]
-        return bool(await self._set_idle(keys, [lease.token, GROUP, consumer, lease.entry_id, idle_ms]))
+        held, *reason = await self._set_idle(keys, [lease.token, GROUP, consumer, lease.entry_id, idle_ms])
+        return Hold(bool(held), reason[0].decode() if reason else "")
+
+    def _finishing(self, job_id: str) -> list[str]:
+        """Return the keys of every script that may end a job, in their order."""
+        return [self._keys.record(job_id), self._keys.jobs, self._keys.steps(job_id), self._keys.results]
 
 
-def _held(answer: int, lease: Lease) -> None:
+def _held(answer: object, lease: Lease) -> None:
     if not answer:
         raise LeaseLostError(f"job {lease.job_id}: another coordinator has taken it")
 

@@ -14,7 +14,7 @@ from gsi.errors import MisconfiguredError
 from gsi.grading.equality import EqualityChecker
 from gsi.jobs.connection import LOST_CONNECTION, Redis, RedisError, connect, durability_warnings
 from gsi.jobs.keys import Keys
-from gsi.jobs.store import JobStore
+from gsi.jobs.store import JobStore, Policy
 from gsi.jobs.stream import JobStream
 from gsi.runtime.metrics import serve_metrics
 from gsi.runtime.process_log import configure_logging
@@ -35,11 +35,12 @@ async def coordinate(settings: CoordinatorSettings) -> None:
     serve_metrics(settings.metrics_listen)
     consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     redis, keys = connect(settings.redis_url), Keys(settings.queue)
-    store, stream, models = JobStore(redis, keys), JobStream(redis, keys, consumer), Models(settings)
+    policy = Policy(settings.max_attempts, settings.result_ttl_seconds, settings.dead_ttl_seconds)
+    store, stream, models = JobStore(redis, keys, policy), JobStream(redis, keys, consumer), Models(settings)
     leases = LeaseKeeper(store, consumer, settings.lease_seconds)
     equality = EqualityChecker()
-    runner = JobRunner(store, models, leases, equality, consumer)
-    worker = Worker(stream, runner, leases, settings.max_jobs, settings.lease_seconds)
+    runner = JobRunner(store, models, leases, equality, consumer, settings.retry_seconds)
+    worker = Worker(stream, store, runner, leases, settings.max_jobs, settings.lease_seconds)
     try:
         await _unless_stopped(stop, _prepare(redis, stream, models))
         if not stop.is_set():

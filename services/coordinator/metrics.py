@@ -32,6 +32,9 @@ JOB_SECONDS = Histogram(
 STREAM_LAG = Gauge("gsi_stream_lag", "Jobs in the stream that no coordinator has taken.")
 STREAM_PENDING = Gauge("gsi_stream_pending", "Jobs taken and not yet acknowledged, by all coordinators.")
 REDELIVERIES = Counter("gsi_redeliveries_total", "Jobs taken over from a coordinator that was gone.")
+LEASES_LOST = Counter("gsi_leases_lost_total", "Runs that were cancelled because another coordinator had the job.")
+RETRIES = Counter("gsi_retries_total", "Jobs that were put off after a failure, to be tried again.")
+DEAD_LETTERS = Counter("gsi_dead_letters_total", "Jobs that this coordinator gave up after too many attempts.")
 CANDIDATES = Counter("gsi_candidates_total", "Candidates proposed.", ["role"])
 REWARD = Histogram("gsi_reward", "Rewards of all candidates.", buckets=REWARD_BUCKETS)
 TILTED_REWARD = Histogram(

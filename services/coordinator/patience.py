@@ -5,12 +5,18 @@ from typing import TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, wait_exponential_jitter
 
-from gsi.errors import InvalidRequestError, RetryableError
+from gsi.errors import RetryableError
 from services.coordinator.models import Models
 
 T = TypeVar("T")
 
-MAX_DEADLINES = 5  # calls in a row that a serving service did not finish in time, before the job is failed
+MAX_DEADLINES = 5  # calls in a row that a serving service did not finish in time, before the run is given up
+MAX_LOSSES = 4  # the same for calls in which a service that served was lost: perhaps it is this job that ends it
+
+
+class GivenUpError(Exception):
+    """A call failed again and again while its service served: the job is to be tried another time."""
+
 
 _backoff = wait_exponential_jitter(multiplier=0.1, max=5, jitter=0.2)
 
@@ -18,7 +24,7 @@ _backoff = wait_exponential_jitter(multiplier=0.1, max=5, jitter=0.2)
 async def patiently(models: Models, call: Callable[[], Awaitable[T]]) -> T:
     """Make a call; while a service is away or full, wait for it and make the call again.
 
-    Raises InvalidRequestError if the service serves and yet passes its deadline too often: the job asks too much.
+    Raises GivenUpError if the service serves and yet passes its deadline, or is lost, too often in a row.
     """
 
     async def attempt() -> T:
@@ -31,7 +37,7 @@ async def patiently(models: Models, call: Callable[[], Awaitable[T]]) -> T:
 
     retrying = AsyncRetrying(
         retry=lambda state: isinstance(_failure(state), RetryableError),
-        stop=_has_passed_deadlines,
+        stop=_is_hopeless,
         wait=_delay,
         before_sleep=wait_for_service,
         retry_error_callback=_give_up,
@@ -49,17 +55,23 @@ def _delay(state: RetryCallState) -> float:
     return max(named or 0.0, _backoff(state))
 
 
-def _has_passed_deadlines(state: RetryCallState) -> bool:
-    """Count deadlines in a row, on tenacity's own object for this call; another failure starts the count anew."""
+def _is_hopeless(state: RetryCallState) -> bool:
+    """Count failures of one kind in a row, on tenacity's own object for this call; another kind starts anew."""
     error, counts = _failure(state), state.retry_object.statistics
-    is_deadline = isinstance(error, RetryableError) and error.is_deadline
-    counts["num_deadlines"] = counts.get("num_deadlines", 0) + 1 if is_deadline else 0
-    return bool(counts["num_deadlines"] >= MAX_DEADLINES)
+    kinds = {
+        "num_deadlines": isinstance(error, RetryableError) and error.is_deadline,
+        "num_losses": isinstance(error, RetryableError) and error.is_away,
+    }
+    for name, is_of_kind in kinds.items():
+        counts[name] = counts.get(name, 0) + 1 if is_of_kind else 0
+    return bool(counts["num_deadlines"] >= MAX_DEADLINES or counts["num_losses"] >= MAX_LOSSES)
 
 
 def _give_up(state: RetryCallState) -> None:
     error = _failure(state)
-    raise InvalidRequestError(
+    if isinstance(error, RetryableError) and error.is_away:
+        raise GivenUpError(f"a service was lost {MAX_LOSSES} times during one step ({error})") from error
+    raise GivenUpError(
         f"params.n, params.max_step_tokens: a step did not finish in time {MAX_DEADLINES} times ({error}); "
         "allowed: what the services can do within their deadlines"
     ) from error

@@ -1,6 +1,11 @@
 """One job: take it, go on after its last step, keep every step, commit its result."""
 
+import asyncio
+import random
 import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -18,26 +23,44 @@ from gsi.jobs.step_record import StepRecord
 from gsi.jobs.store import JobResult, JobStore, Lease, LeaseLostError
 from gsi.jobs.stream import Delivery
 from services.coordinator import metrics
-from services.coordinator.leases import LeaseKeeper
+from services.coordinator.leases import LeaseKeeper, Run
 from services.coordinator.models import Models
-from services.coordinator.patience import patiently
+from services.coordinator.patience import GivenUpError, patiently
 
 log = structlog.get_logger()
 
+MAX_RETRY_SECONDS = 300.0
 INTERNAL_ERROR = "internal error; the coordinator's log has it"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A run that may go better another time."""
+
+    error: str
+
+
+End = JobResult | Failure
 
 
 class JobRunner:
     """Runs deliveries, each to its end: an answer, or an error that names the field at fault."""
 
     def __init__(
-        self, store: JobStore, models: Models, leases: LeaseKeeper, equality: EqualityChecker, consumer: str
+        self,
+        store: JobStore,
+        models: Models,
+        leases: LeaseKeeper,
+        equality: EqualityChecker,
+        consumer: str,
+        retry_seconds: float,
     ) -> None:
         self._store = store
         self._equality = equality
         self._models = models
         self._leases = leases
         self._consumer = consumer
+        self._retry_seconds = retry_seconds
 
     async def run(self, delivery: Delivery) -> None:
         """Run one delivery. Raises LeaseLostError if another coordinator has taken the job meanwhile."""
@@ -46,23 +69,50 @@ class JobRunner:
         if lease is None:
             return
         started = time.perf_counter()
-        async with self._leases.held(lease):
-            result = await self._result(delivery, lease)
-            await self._store.commit(lease, result)
-        metrics.observe_job(result.state, time.perf_counter() - started)
-        log.info("job finished", job=job_id, state=result.state, stop_reason=result.stop_reason, error=result.error)
+        async with self._leases.held(lease) as run:
+            end = await self._unless_cancelled(self._result(delivery, lease), run)
+            state = await self._end(lease, end)
+        metrics.observe_job(state, time.perf_counter() - started)
+        log.info("job ended", job=job_id, attempt=lease.attempt, state=state, error=end.error)
 
-    async def _result(self, delivery: Delivery, lease: Lease) -> JobResult:
-        """Return how the job ended, whatever happens to it but the loss of Redis or of the lease."""
+    async def _unless_cancelled(self, work: Coroutine[Any, Any, End], run: Run) -> End:
+        """Do the work; if the job is cancelled meanwhile, that is how it ended."""
+        task = asyncio.current_task()
         try:
-            return await self._answer(Job(lease.job_id, parse_payload(delivery.payload)), lease)
+            return await work
+        except asyncio.CancelledError:
+            if not run.cancel_reason or task is None:
+                raise  # the lease is lost, or the coordinator stops
+            task.uncancel()
+            return JobResult(JobState.CANCELLED, error=run.cancel_reason)
+
+    async def _end(self, lease: Lease, end: End) -> JobState:
+        """Write how the run ended; return the job's state."""
+        if isinstance(end, JobResult):
+            await self._store.commit(lease, end)
+            return end.state
+        delay = min(MAX_RETRY_SECONDS, self._retry_seconds * 2 ** (lease.attempt - 1)) * random.uniform(0.5, 1.5)
+        state = await self._store.retry(lease, end.error, delay)
+        (metrics.DEAD_LETTERS if state is JobState.DEAD else metrics.RETRIES).inc()
+        return state
+
+    async def _result(self, delivery: Delivery, lease: Lease) -> End:
+        """Return how the run ended, whatever happens to it but the loss of Redis or of the lease."""
+        try:
+            job = Job(lease.job_id, parse_payload(delivery.payload))
+            async with asyncio.timeout(_seconds_left(job, lease)):
+                return await self._answer(job, lease)
         except InvalidRequestError as error:
             return JobResult(JobState.FAILED, error=str(error))
+        except TimeoutError:
+            return JobResult(JobState.EXPIRED, error=f"deadline_seconds: {job.payload.deadline_seconds:g} have passed")
+        except GivenUpError as error:
+            return Failure(str(error))
         except (LeaseLostError, RedisError):
             raise
         except Exception:
             log.exception("job failed", job=lease.job_id)
-            return JobResult(JobState.FAILED, error=INTERNAL_ERROR)
+            return Failure(INTERNAL_ERROR)
 
     async def _answer(self, job: Job, lease: Lease) -> JobResult:
         """Write the answer from the last kept step on."""
@@ -90,6 +140,7 @@ class JobRunner:
             answer=finder.find(trajectory.text) or "",
             params=params.model_dump_json(),
             models=self._models.description,
+            lifetime_seconds=job.payload.result_ttl_seconds,
         )
 
     async def _prompt(self, job: Job) -> Prompt:
@@ -108,3 +159,8 @@ class JobRunner:
         with metrics.PHASE_SECONDS.labels("checkpoint").time():
             await self._store.append_step(lease, record)
         metrics.observe_step(made)
+
+
+def _seconds_left(job: Job, lease: Lease) -> float | None:
+    deadline = job.payload.deadline_seconds
+    return None if deadline is None else deadline - lease.age_seconds

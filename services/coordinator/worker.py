@@ -8,7 +8,7 @@ from contextlib import suppress
 import structlog
 
 from gsi.jobs.connection import LOST_CONNECTION, RedisError
-from gsi.jobs.store import LeaseLostError
+from gsi.jobs.store import JobStore, LeaseLostError
 from gsi.jobs.stream import Delivery, JobStream
 from services.coordinator import metrics
 from services.coordinator.leases import LeaseKeeper
@@ -19,15 +19,23 @@ log = structlog.get_logger()
 BLOCK_SECONDS = 0.5  # how late a stop is noticed
 REDIS_AWAY_SECONDS = 1.0
 BACKLOG_SECONDS = 2.0
+PROMOTE_SECONDS = 0.5
 
 
 class Worker:
     """Reads one queue until it is told to stop. A job in flight then is handed back, to go on elsewhere."""
 
     def __init__(
-        self, stream: JobStream, runner: JobRunner, leases: LeaseKeeper, max_jobs: int, lease_seconds: float
+        self,
+        stream: JobStream,
+        store: JobStore,
+        runner: JobRunner,
+        leases: LeaseKeeper,
+        max_jobs: int,
+        lease_seconds: float,
     ) -> None:
         self._stream = stream
+        self._store = store
         self._runner = runner
         self._leases = leases
         self._max_jobs = max_jobs
@@ -38,7 +46,8 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run jobs until ``stop`` is set."""
-        background = [asyncio.create_task(self._leases.keep()), asyncio.create_task(self._observe_backlog())]
+        background = [asyncio.create_task(self._leases.keep()), asyncio.create_task(self._promote())]
+        background.append(asyncio.create_task(self._observe_backlog()))
         try:
             while not stop.is_set():
                 for delivery in await self._deliveries():
@@ -98,6 +107,13 @@ class Worker:
             log.warning("run ended without a result", reason=str(error))
         except RedisError as error:
             log.warning("run ended without a result; it is delivered again", reason=str(error))
+
+    async def _promote(self) -> None:
+        """Push jobs again whose delay is over. Every coordinator does so; each job is pushed once."""
+        while True:
+            with suppress(*LOST_CONNECTION):  # the reading loop says so
+                await self._store.promote_due()
+            await asyncio.sleep(PROMOTE_SECONDS)
 
     async def _observe_backlog(self) -> None:
         while True:

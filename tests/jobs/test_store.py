@@ -12,7 +12,7 @@ from gsi.jobs.job import Job, parse_payload
 from gsi.jobs.keys import GROUP, Keys
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
-from gsi.jobs.store import JobResult, JobStore, Lease, LeaseLostError
+from gsi.jobs.store import JobResult, JobStore, Lease, LeaseLostError, Policy
 from gsi.jobs.stream import Delivery, JobStream
 from gsi.runtime.embedded_redis import embedded_redis
 
@@ -161,9 +161,9 @@ async def test_a_worker_that_was_replaced_cannot_steal_the_job_back(
     old, _ = await take(store, stream)
     new = await take_over(store, other_stream)
     assert new is not None
-    assert not await store.renew(old, stream.consumer)
+    assert not (await store.renew(old, stream.consumer)).is_held
     assert not await store.hand_back(old, stream.consumer, lease_ms=60_000)
-    assert await store.renew(new, other_stream.consumer)
+    assert (await store.renew(new, other_stream.consumer)).is_held
 
 
 async def test_a_renewed_lease_is_not_abandoned(redis: Redis, store: JobStore, stream: JobStream, keys: Keys) -> None:
@@ -171,7 +171,7 @@ async def test_a_renewed_lease_is_not_abandoned(redis: Redis, store: JobStore, s
     await store.submit(JOB)
     lease, _ = await take(store, stream)
     for _ in range(3):
-        assert await store.renew(lease, stream.consumer)
+        assert (await store.renew(lease, stream.consumer)).is_held
     answer: Any = await redis.xpending_range(keys.jobs, GROUP, "-", "+", 1)
     assert answer[0]["times_delivered"] == 1
     assert await stream.take_over(count=1, min_idle_ms=60_000) == []
@@ -291,3 +291,174 @@ async def test_a_server_that_may_lose_jobs_is_named() -> None:
         warnings = await durability_warnings(redis)
         await redis.aclose()
     assert [warning.split(":")[0] for warning in warnings] == ["appendonly is off", "maxmemory-policy is allkeys-lru"]
+
+
+# --- Attempts, retries, dead letters ---------------------------------------------------------------------------------
+
+
+async def test_a_job_that_is_put_off_is_pushed_again_when_its_delay_is_over(
+    redis: Redis, keys: Keys, store: JobStore, stream: JobStream
+) -> None:
+    """Meanwhile it is queued and holds no slot; its kept steps stay."""
+    await store.submit(JOB)
+    lease, _ = await take(store, stream)
+    await store.append_step(lease, step(0))
+    assert await store.retry(lease, "target: UNAVAILABLE", delay_seconds=0.2) is JobState.QUEUED
+    assert await store.promote_due() == 0
+    assert (await stream.backlog()).pending == await redis.xlen(keys.jobs) == 0
+    await asyncio.sleep(0.25)
+    assert await store.promote_due() == 1
+    assert await store.promote_due() == 0
+    again, _ = await take(store, stream)
+    assert (again.attempt, again.token) == (2, 2)
+    assert len(await store.steps(JOB.id)) == 1
+
+
+async def test_a_job_pushed_by_bare_xadd_can_be_put_off_too(
+    redis: Redis, keys: Keys, store: JobStore, stream: JobStream
+) -> None:
+    """Its payload is kept when it is taken, because the entry is freed."""
+    await redis.xadd(keys.jobs, {"job": '{"id":"job-1","prompt":"hello"}'})
+    lease, _ = await take(store, stream)
+    await store.retry(lease, "full", delay_seconds=0)
+    assert await store.promote_due() == 1
+    (delivery,) = await stream.take_new(count=1, block_ms=100)
+    assert json.loads(delivery.payload) == {"id": "job-1", "prompt": "hello"}
+
+
+async def test_a_job_that_fails_too_often_is_dead_with_its_last_error(
+    redis: Redis, keys: Keys, stream: JobStream
+) -> None:
+    """It is announced as any end is, and the dead letters say why."""
+    store = JobStore(redis, keys, Policy(max_attempts=2))
+    await store.submit(JOB)
+    lease, _ = await take(store, stream)
+    assert await store.retry(lease, "first", delay_seconds=0) is JobState.QUEUED
+    await store.promote_due()
+    lease, _ = await take(store, stream)
+    assert await store.retry(lease, "second", delay_seconds=0) is JobState.DEAD
+    record = await store.record(JOB.id)
+    assert record is not None
+    assert (record.state, record.fields["error"]) == (JobState.DEAD, "tried 2 times: second")
+    dead: Any = await redis.xrange(keys.dead)
+    assert [fields for _, fields in dead] == [{b"id": b"job-1", b"reason": b"tried 2 times", b"error": b"second"}]
+    results: Any = await redis.xrange(keys.results)
+    assert [fields for _, fields in results] == [{b"id": b"job-1", b"state": b"DEAD"}]
+    assert await redis.xlen(keys.jobs) == await redis.zcard(keys.delayed) == 0
+
+
+async def test_a_job_whose_coordinators_are_lost_again_and_again_is_dead(
+    redis: Redis, keys: Keys, stream: JobStream, other_stream: JobStream
+) -> None:
+    """Perhaps it is the job that ends them. It is not run once more than the limit says."""
+    store = JobStore(redis, keys, Policy(max_attempts=3))
+    await store.submit(JOB)
+    await take(store, stream)
+    assert await take_over(store, other_stream)
+    assert await take_over(store, stream)
+    assert await take_over(store, other_stream) is None
+    record = await store.record(JOB.id)
+    assert record is not None
+    assert record.state is JobState.DEAD
+    assert record.fields["error"] == "taken 3 times: its coordinator was lost each time"
+    assert (await stream.backlog()).pending == 0
+
+
+async def test_a_job_that_was_handed_back_has_not_used_an_attempt(
+    redis: Redis, keys: Keys, stream: JobStream, other_stream: JobStream
+) -> None:
+    """However often coordinators are stopped in good order."""
+    store = JobStore(redis, keys, Policy(max_attempts=2))
+    await store.submit(JOB)
+    lease, _ = await take(store, stream)
+    for holder, other in [(stream, other_stream), (other_stream, stream)] * 3:
+        assert lease.attempt == 1
+        assert await store.hand_back(lease, holder.consumer, lease_ms=60_000)
+        (delivery,) = await other.take_over(count=1, min_idle_ms=60_000)
+        taken = await store.take(JOB.id, delivery, other.consumer)
+        assert taken is not None
+        assert taken.token == lease.token + 1
+        lease = taken
+
+
+# --- Cancelling ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_queued_job_is_cancelled_at_once_and_never_run(
+    redis: Redis, keys: Keys, store: JobStore, stream: JobStream
+) -> None:
+    """Its entry stays until it is delivered: deleting it before would make the group's lag unknown."""
+    await store.submit(JOB)
+    assert await store.cancel(JOB.id, "not needed") is JobState.QUEUED
+    record = await store.record(JOB.id)
+    assert record is not None
+    assert (record.state, record.fields["error"]) == (JobState.CANCELLED, "not needed")
+    assert (await stream.backlog()).lag == 1
+    (delivery,) = await stream.take_new(count=1, block_ms=100)
+    assert await store.take(JOB.id, delivery, stream.consumer) is None
+    assert await redis.xlen(keys.jobs) == 0
+    assert (await stream.backlog()).lag == 0
+
+
+async def test_a_running_job_is_asked_to_stop_and_its_run_learns_why(store: JobStore, stream: JobStream) -> None:
+    """The first reason stands; a job that has finished is left as it is."""
+    await store.submit(JOB)
+    lease, _ = await take(store, stream)
+    assert await store.cancel(JOB.id, "too dear") is JobState.RUNNING
+    assert await store.cancel(JOB.id, "again") is JobState.RUNNING
+    assert (await store.look_at(lease)).cancel_reason == "too dear"
+    assert (await store.renew(lease, stream.consumer)).cancel_reason == "too dear"
+    await store.commit(lease, JobResult(JobState.CANCELLED, error="too dear"))
+    assert await store.cancel(JOB.id, "late") is JobState.CANCELLED
+    assert await store.cancel("nobody", "?") is None
+
+
+async def test_a_job_that_waits_for_its_next_attempt_is_cancelled_at_once(
+    redis: Redis, keys: Keys, store: JobStore, stream: JobStream
+) -> None:
+    """And is not pushed when its delay is over."""
+    await store.submit(JOB)
+    lease, _ = await take(store, stream)
+    await store.retry(lease, "full", delay_seconds=0)
+    assert await store.cancel(JOB.id, "enough") is JobState.QUEUED
+    assert await store.promote_due() == 0
+    assert await redis.xlen(keys.jobs) == 0
+
+
+# --- Memory ----------------------------------------------------------------------------------------------------------
+
+
+async def test_what_a_finished_job_leaves_expires(redis: Redis, keys: Keys, store: JobStore, stream: JobStream) -> None:
+    """Record and steps together, after the job's own time or the queue's."""
+    await store.submit(JOB)
+    lease, _ = await take(store, stream)
+    await store.append_step(lease, step(0))
+    assert await redis.pttl(keys.record(JOB.id)) == -1
+    await store.commit(lease, JobResult(JobState.SUCCEEDED, lifetime_seconds=50))
+    for key in (keys.record(JOB.id), keys.steps(JOB.id)):
+        assert 40_000 < await redis.pttl(key) <= 50_000
+
+
+async def test_the_record_of_a_job_cancelled_in_the_queue_stays_until_its_entry_is_gone(
+    redis: Redis, keys: Keys, store: JobStore, stream: JobStream
+) -> None:
+    """Were it gone first, the entry would be taken for a new job."""
+    await store.submit(JOB)
+    await store.cancel(JOB.id, "not needed")
+    assert await redis.pttl(keys.record(JOB.id)) == -1
+    (delivery,) = await stream.take_new(count=1, block_ms=100)
+    await store.take(JOB.id, delivery, stream.consumer)
+    assert await redis.pttl(keys.record(JOB.id)) > 0
+
+
+async def test_cancellation_reaches_a_task_that_talks_to_redis_all_the_time(redis: Redis) -> None:
+    """redis-py's own way of sending may lose one in Python 3.11; ours does not."""
+
+    async def ask() -> None:
+        async with asyncio.timeout(0.05):
+            while True:
+                await redis.hmget("nothing", "a", "b")
+
+    for _ in range(20):
+        with pytest.raises(TimeoutError):
+            await ask()
