@@ -190,12 +190,15 @@ return state
 )
 
 # KEYS record, jobs stream. ARGV token, group, consumer, entry id, idle time in ms to set: 0 renews, the lease's length
-# hands the job back, and the attempt is then not counted. JUSTID: the delivery count stays as it is.
+# hands the job back, and the attempt is then not counted; the state RUNNING. JUSTID: the delivery count stays as it is.
 # Returns {1, why it is to be cancelled or ''} if still held, {0} if the lease was lost.
 SET_IDLE = """
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return {0} end
 local pending = redis.call('XPENDING', KEYS[2], ARGV[2], ARGV[4], ARGV[4], 1)
-if #pending == 0 or pending[1][2] ~= ARGV[3] then return {0} end
+if #pending == 0 then  -- acknowledged: by our own commit, whose answer is on its way, or by nobody that we know of
+  return {redis.call('HGET', KEYS[1], 'state') == ARGV[6] and 0 or 1, ''}
+end
+if pending[1][2] ~= ARGV[3] then return {0} end
 redis.call('XCLAIM', KEYS[2], ARGV[2], ARGV[3], 0, ARGV[4], 'IDLE', ARGV[5], 'JUSTID')
 if ARGV[5] ~= '0' then redis.call('HINCRBY', KEYS[1], 'attempt', -1) end
 return {1, redis.call('HGET', KEYS[1], 'cancel_reason') or ''}

@@ -300,7 +300,9 @@ class JobStore:
 
     async def _idle(self, lease: Lease, consumer: str, idle_ms: int) -> Hold:
         keys = [self._keys.record(lease.job_id), self._keys.jobs]
-        held, *reason = await self._set_idle(keys, [lease.token, GROUP, consumer, lease.entry_id, idle_ms])
+        held, *reason = await self._set_idle(
+            keys, [lease.token, GROUP, consumer, lease.entry_id, idle_ms, JobState.RUNNING.value]
+        )
         return Hold(bool(held), reason[0].decode() if reason else "")
 
     def _finishing(self, job_id: str) -> list[str]:

@@ -177,6 +177,14 @@ async def test_a_renewed_lease_is_not_abandoned(redis: Redis, store: JobStore, s
     assert await stream.take_over(count=1, min_idle_ms=60_000) == []
 
 
+async def test_a_lease_that_ended_by_its_own_commit_was_not_lost(store: JobStore, stream: JobStream) -> None:
+    """Renewing may come between the commit and its answer: the run must not be cancelled for that."""
+    await store.submit(JOB)
+    lease, _ = await take(store, stream)
+    await store.commit(lease, DONE)
+    assert (await store.renew(lease, stream.consumer)).is_held
+
+
 async def test_a_job_handed_back_is_taken_over_at_once(
     store: JobStore, stream: JobStream, other_stream: JobStream
 ) -> None:
