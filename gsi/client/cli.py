@@ -15,6 +15,7 @@ from gsi.client.calibration import calibrate, theory
 from gsi.client.demo import run_demo
 from gsi.client.evaluation import evaluate
 from gsi.client.local_stack import local_stack
+from gsi.client.queue_commands import cancel, dead
 from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, Client
 from gsi.client.terminal import (
     EXIT_FAILED,
@@ -169,6 +170,8 @@ def demo(
             out.print(render.totals_line(ran["totals"]))
 
 
+app.command()(cancel)
+app.add_typer(dead, name="dead")
 app.command("eval")(evaluate)
 app.command()(calibrate)
 app.command()(theory)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gsi.algorithm.candidates import Outcome
+from gsi.jobs.dead_letters import DeadLetter
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.store import JobRecord
 
@@ -44,6 +46,18 @@ def ending(record: JobRecord) -> Text:
     if fields.get("error"):
         line.append(f"  {fields['error']}", style="default")
     return line
+
+
+def dead_table(letters: Sequence[DeadLetter]) -> Table:
+    """Return dead jobs: id, when they died, why, and their last error."""
+    table = Table(header_style="bold", box=SIMPLE_HEAD)
+    for name in ("id", "died (UTC)", "reason"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("last error", overflow="fold")
+    for letter in letters:
+        died = datetime.fromtimestamp(letter.died_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(*map(Text, (letter.job_id, died, letter.reason, letter.error)))  # Text: no markup in errors
+    return table
 
 
 def demo_table(jobs: Sequence[Mapping[str, Any]]) -> Table:

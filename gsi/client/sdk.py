@@ -14,22 +14,26 @@ from typing import Any, Self
 
 from gsi.errors import InvalidRequestError
 from gsi.jobs.connection import connect
+from gsi.jobs.dead_letters import DeadLetters
 from gsi.jobs.job import Job, parse_payload
 from gsi.jobs.keys import Keys
 from gsi.jobs.payload import JobPayload
+from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.store import JobRecord, JobStore
 from gsi.jobs.stream import JobStream
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 DEFAULT_QUEUE = "default"
+MAX_REASON_CHARACTERS = 1000
 
 
 class Client:
-    """A user of one queue."""
+    """A user of one queue. ``dead``: its dead letters."""
 
     def __init__(self, redis_url: str = DEFAULT_REDIS_URL, queue: str = DEFAULT_QUEUE) -> None:
         self._redis = connect(redis_url)
+        self.dead = DeadLetters(self._redis, Keys(queue))
         self._store = JobStore(self._redis, Keys(queue))
         self._stream = JobStream(self._redis, Keys(queue), consumer="")
 
@@ -67,8 +71,21 @@ class Client:
         """Return a job as it is now. Raises InvalidRequestError if there is none of this id."""
         record = await self._store.record(job_id)
         if record is None:
-            raise InvalidRequestError(f"id: no job {job_id} in this queue (yet: a pushed one appears when it is taken)")
+            raise _unknown(job_id)
         return record
+
+    async def cancel(self, job_id: str, reason: str) -> JobState:
+        """Cancel a job and return the state that it was in. Its kept steps and the reason, as its error, stay.
+
+        A queued one is CANCELLED when this returns. A running one is soon, unless it ends by itself first. A finished
+        one stays as it is. Raises InvalidRequestError if there is no job of this id.
+        """
+        if not 1 <= len(reason) <= MAX_REASON_CHARACTERS:
+            raise InvalidRequestError(f"reason: {len(reason)} characters; allowed: 1 to {MAX_REASON_CHARACTERS}")
+        state = await self._store.cancel(job_id, reason)
+        if state is None:
+            raise _unknown(job_id)
+        return state
 
     async def forget(self, job_id: str) -> bool:
         """Delete a finished job with its steps; return False if there is none, or it has not finished."""
@@ -77,3 +94,7 @@ class Client:
     async def wait(self, job_id: str, timeout_seconds: float | None = None) -> JobRecord:
         """Return a job once it has finished. Raises TimeoutError if that takes too long."""
         return await self._store.wait(job_id, timeout_seconds)
+
+
+def _unknown(job_id: str) -> InvalidRequestError:
+    return InvalidRequestError(f"id: no job {job_id} in this queue (yet: a pushed one appears when it is taken)")

@@ -3,7 +3,8 @@
     QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED | EXPIRED | DEAD
 
 A job that was pushed with a bare XADD has no record until a coordinator takes it: that is None here. RUNNING -> RUNNING
-is a redelivery: the coordinator that ran the job is gone and another goes on after its last step.
+is a redelivery: the coordinator that ran the job is gone and another goes on after its last step. RUNNING -> QUEUED
+is a job that is put off after a failure, to be tried again. DEAD -> QUEUED is a person who has it tried again.
 """
 
 from collections.abc import Mapping
@@ -19,11 +20,11 @@ class JobState(StrEnum):
     FAILED = "FAILED"  # its error says why: which field, and what is allowed
     CANCELLED = "CANCELLED"
     EXPIRED = "EXPIRED"
-    DEAD = "DEAD"  # tried too often
+    DEAD = "DEAD"  # tried too often; it may be queued again by hand
 
     @property
     def is_finished(self) -> bool:
-        return not TRANSITIONS[self]
+        return self not in {JobState.QUEUED, JobState.RUNNING}
 
 
 TRANSITIONS: Mapping[JobState | None, frozenset[JobState]] = {
@@ -44,7 +45,7 @@ TRANSITIONS: Mapping[JobState | None, frozenset[JobState]] = {
     JobState.FAILED: frozenset(),
     JobState.CANCELLED: frozenset(),
     JobState.EXPIRED: frozenset(),
-    JobState.DEAD: frozenset(),
+    JobState.DEAD: frozenset({JobState.QUEUED}),
 }
 
 

@@ -252,7 +252,9 @@ class JobStore:
         fields = await self._redis.hgetall(self._keys.record(job_id))
         if not fields:
             return None
-        texts = {name.decode(): value.decode() for name, value in fields.items()}
+        texts = {
+            name.decode(): value.decode(errors="replace") for name, value in fields.items()
+        }  # a payload may be any bytes
         return JobRecord(job_id, JobState(texts["state"]), texts, tuple(await self.steps(job_id)))
 
     async def forget(self, job_id: str) -> bool:

@@ -9,9 +9,10 @@ def test_every_state_has_a_row() -> None:
 
 
 def test_a_finished_job_stays_finished() -> None:
-    """No state that ends a job leads anywhere."""
+    """No state that ends a job leads anywhere, but that a person may have a dead one tried again."""
     finished = {state for state in JobState if state.is_finished}
     assert finished == set(JobState) - {JobState.QUEUED, JobState.RUNNING}
+    assert {state: TRANSITIONS[state] for state in finished if TRANSITIONS[state]} == {JobState.DEAD: {JobState.QUEUED}}
 
 
 def test_every_state_can_be_reached_from_the_beginning() -> None:

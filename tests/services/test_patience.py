@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gsi.errors import InvalidRequestError, RetryableError
-from services.coordinator.patience import MAX_DEADLINES, patiently
+from services.coordinator.patience import MAX_DEADLINES, MAX_LOSSES, GivenUpError, patiently
 
 AWAY = RetryableError("target: UNAVAILABLE", service="target")
 SLOW = RetryableError("target: DEADLINE_EXCEEDED", service="target", is_deadline=True)
@@ -53,9 +53,9 @@ async def test_a_full_service_is_given_the_time_that_it_asks_for() -> None:
     assert time.monotonic() - started >= 0.3
 
 
-async def test_a_job_that_is_always_too_slow_fails_with_what_it_could_ask_less_of() -> None:
+async def test_a_run_that_is_always_too_slow_is_given_up_with_what_it_could_ask_less_of() -> None:
     """It would otherwise hold its slot for ever."""
-    with pytest.raises(InvalidRequestError, match=r"params\.n, params\.max_step_tokens: a step did not finish in time"):
+    with pytest.raises(GivenUpError, match=r"params\.n, params\.max_step_tokens: a step did not finish in time"):
         await tried(*[SLOW] * MAX_DEADLINES)
 
 
@@ -63,6 +63,24 @@ async def test_deadlines_count_in_a_row() -> None:
     """A service that went away in between was slow for another reason."""
     failures = [SLOW] * (MAX_DEADLINES - 1) + [AWAY] + [SLOW]
     assert (await tried(*failures))[0] == "done"
+
+
+async def test_a_run_during_which_its_service_is_lost_again_and_again_is_given_up() -> None:
+    """It serves each time, so perhaps it is this job that ends it. The last error is told."""
+    with pytest.raises(GivenUpError, match=rf"a service was lost {MAX_LOSSES} times .*target: UNAVAILABLE"):
+        await tried(*[AWAY] * MAX_LOSSES)
+
+
+async def test_losses_count_in_a_row() -> None:
+    """Before the last of them the service is waited for; one that answers in between begins the count anew."""
+    failures = [AWAY] * (MAX_LOSSES - 1) + [FULL] + [AWAY]
+    assert await tried(*failures) == ("done", ["target"] * MAX_LOSSES)
+
+
+async def test_a_full_service_is_never_given_up() -> None:
+    """It will have room again, and the next job would fare no better."""
+    full = RetryableError("target: RESOURCE_EXHAUSTED", service="target", retry_after_seconds=0.001)
+    assert (await tried(*[full] * (MAX_LOSSES + 1)))[0] == "done"
 
 
 async def test_a_failure_that_would_only_repeat_is_not_waited_out() -> None:

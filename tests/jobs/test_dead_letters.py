@@ -1,0 +1,135 @@
+"""Dead letters against a real server: listed, shown, run again, thrown away."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from gsi.errors import InvalidRequestError
+from gsi.jobs import dead_letters
+from gsi.jobs.dead_letters import DeadLetter, DeadLetters
+from gsi.jobs.job import Job, parse_payload
+from gsi.jobs.keys import Keys
+from gsi.jobs.state import JobState
+from gsi.jobs.store import JobResult, JobStore, Lease, Policy
+from gsi.jobs.stream import JobStream
+from tests.jobs.test_store import step
+
+
+class Queue:
+    """A queue whose jobs are tried once, with one coordinator."""
+
+    def __init__(self, redis: Redis, queue: str) -> None:
+        self.redis: Any = redis
+        self.keys = Keys(queue)
+        self.store = JobStore(redis, self.keys, Policy(max_attempts=1))
+        self.stream = JobStream(redis, self.keys, "coordinator")
+        self.dead = DeadLetters(redis, self.keys)
+
+    async def take(self) -> Lease:
+        (delivery,) = await self.stream.take_new(count=1, block_ms=100)
+        fields = await self.redis.xrange(self.keys.jobs, delivery.entry_id, delivery.entry_id)
+        lease = await self.store.take(parse_payload(fields[0][1][b"job"]).id or "", delivery, "coordinator")
+        assert lease is not None
+        return lease
+
+    async def bury(self, job_id: str) -> None:
+        """Let a job keep a step and die."""
+        await self.store.submit(Job(job_id, parse_payload({"prompt": "-", "deadline_seconds": 600})))
+        lease = await self.take()
+        await self.store.append_step(lease, step(0))
+        assert await self.store.retry(lease, "prm: INTERNAL", delay_seconds=0) is JobState.DEAD
+
+    async def letters(self) -> list[DeadLetter]:
+        return [letter async for letter in self.dead.letters()]
+
+
+@pytest.fixture
+async def dying(redis: Redis, queue: str) -> Queue:
+    made = Queue(redis, queue)
+    await made.stream.create_group()
+    return made
+
+
+async def test_dead_jobs_are_listed_with_why_and_when(dying: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest first, however many pages they fill."""
+    monkeypatch.setattr(dead_letters, "PAGE", 2)
+    for number in range(5):
+        await dying.bury(f"job-{number}")
+    letters = await dying.letters()
+    assert [letter.job_id for letter in letters] == [f"job-{number}" for number in range(5)]
+    assert {(letter.reason, letter.error) for letter in letters} == {("tried 1 times", "prm: INTERNAL")}
+    record = await dying.dead.show("job-3")
+    assert record.to_dict()["finished_at"] == pytest.approx(letters[3].died_at, abs=0.01)
+    assert len(record.steps) == 1
+
+
+async def test_a_dead_job_that_is_retried_is_as_new_but_for_its_steps(dying: Queue) -> None:
+    """It does not expire any more, its attempts begin anew, and nothing is left of its failure."""
+    await dying.bury("job-1")
+    await dying.bury("job-2")
+    await dying.dead.retry("job-1")
+    record = await dying.store.record("job-1")
+    assert record is not None
+    assert (record.state, record.fields["attempt"], len(record.steps)) == (JobState.QUEUED, "0", 1)
+    assert not {"error", "dead_reason", "last_error", "finished_at"} & record.fields.keys()
+    for key in (dying.keys.record("job-1"), dying.keys.steps("job-1")):
+        assert await dying.redis.pttl(key) == -1
+    assert [letter.job_id for letter in await dying.letters()] == ["job-2"]
+    lease = await dying.take()
+    assert (lease.job_id, lease.attempt, lease.token) == ("job-1", 1, 2)
+    await dying.store.append_step(lease, step(1))
+    await dying.store.commit(lease, JobResult(JobState.SUCCEEDED))
+    assert await dying.redis.xlen(dying.keys.jobs) == 0
+
+
+async def test_the_deadline_of_a_retried_job_begins_anew(dying: Queue) -> None:
+    """A person has decided that it is still wanted; it would be EXPIRED at once otherwise."""
+    await dying.bury("job-1")
+    await dying.redis.hset(dying.keys.record("job-1"), "submitted_at", 1_000)
+    await dying.dead.retry("job-1")
+    assert (await dying.take()).age_seconds < 60
+
+
+async def test_a_retried_job_may_die_again(dying: Queue) -> None:
+    """And is listed once."""
+    await dying.bury("job-1")
+    await dying.dead.retry("job-1")
+    await dying.store.retry(await dying.take(), "prm: UNAVAILABLE", delay_seconds=0)
+    assert [letter.error for letter in await dying.letters()] == ["prm: UNAVAILABLE"]
+
+
+async def test_only_a_dead_job_can_be_retried_or_shown(dying: Queue) -> None:
+    """The sentence says what the job is instead; nothing is pushed."""
+    await dying.store.submit(Job("alive", parse_payload({"prompt": "-"})))
+    for ask in (dying.dead.retry, dying.dead.show):
+        with pytest.raises(InvalidRequestError, match="id: job alive is QUEUED; allowed: a job that is DEAD"):
+            await ask("alive")
+        with pytest.raises(InvalidRequestError, match="id: no job nobody in this queue"):
+            await ask("nobody")
+    assert await dying.redis.xlen(dying.keys.jobs) == 1
+
+
+async def test_all_dead_jobs_are_retried_at_once(dying: Queue) -> None:
+    """A letter whose record has expired is passed over."""
+    for number in range(3):
+        await dying.bury(f"job-{number}")
+    await dying.redis.delete(dying.keys.record("job-1"))
+    assert await dying.dead.retry_all() == 2
+    assert {(await dying.take()).job_id for _ in range(2)} == {"job-0", "job-2"}
+    assert [letter.job_id for letter in await dying.letters()] == ["job-1"]
+
+
+async def test_purging_deletes_dead_jobs_with_their_steps(dying: Queue) -> None:
+    """Those that died before a time, or all; a job that runs again meanwhile stays."""
+    await dying.bury("old")
+    await dying.bury("again")
+    assert await dying.dead.purge(datetime.now(UTC) - timedelta(hours=1)) == 0
+    await dying.redis.hset(dying.keys.record("again"), "state", "RUNNING")
+    assert await dying.dead.purge(datetime.now(UTC) + timedelta(hours=1)) == 2
+    assert not await dying.redis.exists(dying.keys.record("old"), dying.keys.steps("old"))
+    assert await dying.redis.exists(dying.keys.record("again"), dying.keys.steps("again")) == 2
+    await dying.bury("new")
+    assert await dying.dead.purge() == 1
+    assert await dying.letters() == []
