@@ -46,14 +46,13 @@ class Client:
         await self._redis.aclose()
 
     async def submit(self, payload: JobPayload | Mapping[str, Any] | str) -> str:
-        """Push a job and return its id. Pushing an id that exists changes nothing and returns it.
+        """Push a job and return its id; of a job with this id or idempotency key, if there is one already.
 
-        Raises InvalidRequestError that names the field and what is allowed.
+        Raises InvalidRequestError that names the field and what is allowed, and RetryableError if the queue is full.
         """
         checked = payload if isinstance(payload, JobPayload) else parse_payload(payload)
         job = Job(checked.id or secrets.token_hex(12), checked)
-        await self._store.submit(job)
-        return job.id
+        return (await self._store.submit(job)).job_id
 
     def follow(self, job_id: str) -> AsyncIterator[StepRecord]:
         """Yield every step of a job as it is kept, from the first, until the job has finished."""

@@ -17,7 +17,7 @@ from gsi.jobs.store import JobRecord, JobStore
 
 PAGE = 1000  # entries of the dead stream read at once
 
-# KEYS record, jobs stream, steps, dead. ARGV payload field, the states DEAD, QUEUED, then entries of the dead stream.
+# KEYS record, its lane, steps, dead. ARGV payload field, the states DEAD, QUEUED, then entries of the dead stream.
 # Returns 1 if the job was pushed again, as if it were new but for its kept steps; 0 if it is not dead.
 REVIVE = """
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[2] then return 0 end
@@ -106,5 +106,7 @@ class DeadLetters:
         return num_purged
 
     async def _revived(self, job_id: str, entries: list[str]) -> int:
-        keys = [self._keys.record(job_id), self._keys.jobs, self._keys.steps(job_id), self._keys.dead]
+        record = self._keys.record(job_id)
+        lane = await self._redis.hget(record, "lane")
+        keys = [record, lane.decode() if lane else self._keys.jobs, self._keys.steps(job_id), self._keys.dead]
         return int(await self._revive(keys, [JOB_FIELD, JobState.DEAD.value, JobState.QUEUED.value, *entries]))

@@ -4,16 +4,22 @@ All keys of one queue share the hash tag ``{queue}``, so that a script over seve
 
 | key                         | type   | lives                         | holds |
 |-----------------------------|--------|-------------------------------|-------|
-| gsi:{q}:jobs:normal         | stream | entry: until its job is done  | field ``job``: the payload, JSON |
+| gsi:{q}:jobs:high           | stream | entry: until its job is done  | field ``job``: the payload, JSON |
+| gsi:{q}:jobs:normal         | stream | as above                      | as above |
+| gsi:{q}:jobs:low            | stream | as above                      | as above |
 | gsi:{q}:job:<id>            | hash   | its lifetime after its end    | the job's record: the source of truth |
 | gsi:{q}:job:<id>:steps      | stream | as the record                 | a step an entry: checkpoint and live feed |
 | gsi:{q}:delayed             | zset   | a member: until it is due     | ids of jobs to be tried again, by when |
 | gsi:{q}:dead                | stream | the newest 100,000 or so      | ids of dead jobs, with reason and last error |
+| gsi:{q}:config              | hash   | kept                          | ``paused``, ``max_jobs``: what operators set |
+| gsi:{q}:idempotency:<key>   | string | a day                         | the id of the first job with this key |
 | gsi:{q}:results             | stream | the newest 100,000 or so      | ids of finished jobs, with their state |
 """
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import blake2b
 
 from gsi.errors import InvalidRequestError
 
@@ -22,6 +28,14 @@ JOB_FIELD = "job"
 QUEUE_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"  # a brace would break the hash tag
 MAX_RESULTS = 100_000  # a feed to wake on, not a store: the records are that
 MAX_DEAD = 100_000
+
+
+class Priority(StrEnum):
+    """The lanes of a queue, the first to be read first."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +52,24 @@ class Keys:
 
     @property
     def jobs(self) -> str:
-        return f"gsi:{{{self.queue}}}:jobs:normal"
+        """Return the lane of jobs that say nothing of priority."""
+        return self.lane(Priority.NORMAL)
+
+    @property
+    def lanes(self) -> list[str]:
+        return [self.lane(priority) for priority in Priority]
+
+    def lane(self, priority: Priority) -> str:
+        return f"gsi:{{{self.queue}}}:jobs:{priority}"
+
+    @property
+    def config(self) -> str:
+        return f"gsi:{{{self.queue}}}:config"
+
+    def idempotency(self, tenant: str, key: str) -> str:
+        """Return where the first job of an idempotency key is noted. Hashed: the key may be any text."""
+        digest = blake2b(f"{tenant}/{key}".encode(), digest_size=16).hexdigest()
+        return f"gsi:{{{self.queue}}}:idempotency:{digest}"
 
     @property
     def delayed(self) -> str:

@@ -21,12 +21,14 @@ from gsi.algorithm.reward_map import REWARD_MAPS, Raw
 from gsi.algorithm.weighting import WEIGHTINGS
 from gsi.errors import InvalidRequestError
 from gsi.jobs.answer_pattern import checked
+from gsi.jobs.keys import Priority
 from gsi.jobs.method_spec import REWARDLESS, USED_BY, parse_method
 from gsi.jobs.named import Named, named, or_short, or_text
 
 MAX_PROMPT_CHARACTERS = 1_000_000
 MAX_CANDIDATES = 256  # the largest n of the paper's plots
 MIN_TEMPERATURE = 0.01
+TENANT_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 
 T = TypeVar("T")
 
@@ -205,6 +207,13 @@ class JobPayload(BaseModel):
         None, max_length=MAX_PROMPT_CHARACTERS, description="A system message; null: the chat template's own."
     )
     params: JobParams = JobParams()
+    priority: Priority = Field(
+        Priority.NORMAL, strict=False, description="The SDK's lane; who pushes by XADD chooses the stream instead."
+    )
+    tenant: str = Field("default", pattern=TENANT_PATTERN, description="Whose job it is.")
+    idempotency_key: str | None = Field(
+        None, min_length=1, max_length=256, description="The SDK runs the first job of a tenant's key, for a day."
+    )
     deadline_seconds: float | None = Field(
         None, gt=0, le=31_536_000, description="From submission: a job that is not finished by then is EXPIRED."
     )

@@ -40,13 +40,24 @@ local function bury(record, dead, id, reason, error, max_dead)
 end
 """
 
-# KEYS record, jobs stream. ARGV payload field, payload, then record fields as name, value, …
-# Returns 1 if the job is new, 0 if its record exists.
+# KEYS record, its lane, config, delayed, idempotency key (or the record again), then every lane. ARGV payload field,
+# payload, job id, lifetime of the idempotency key in ms ('' without one), then record fields as name, value, …
+# Returns {1, job id} if the job is new, {0, id} of the job that has this id or idempotency key, {-1, jobs} if the queue
+# has as many as its limit allows.
 SUBMIT = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+if redis.call('EXISTS', KEYS[1]) == 1 then return {0, ARGV[3]} end
+local first = ARGV[4] ~= '' and redis.call('GET', KEYS[5])
+if first then return {0, first} end
+local most = redis.call('HGET', KEYS[3], 'max_jobs')
+if most then
+  local jobs = redis.call('ZCARD', KEYS[4])
+  for i = 6, #KEYS do jobs = jobs + redis.call('XLEN', KEYS[i]) end
+  if jobs >= tonumber(most) then return {-1, tostring(jobs)} end
+end
 local entry = redis.call('XADD', KEYS[2], '*', ARGV[1], ARGV[2])
-redis.call('HSET', KEYS[1], 'entry_id', entry, 'submitted_at', string.match(entry, '%d+'), unpack(ARGV, 3))
-return 1
+redis.call('HSET', KEYS[1], 'entry_id', entry, 'submitted_at', string.match(entry, '%d+'), unpack(ARGV, 5))
+if ARGV[4] ~= '' then redis.call('SET', KEYS[5], ARGV[3], 'PX', ARGV[4]) end
+return {1, ARGV[3]}
 """
 
 # KEYS record, jobs stream, steps, results, dead. ARGV entry id, consumer, group, job id, payload field, most attempts,
@@ -72,7 +83,7 @@ if not may or (entry and entry ~= ARGV[1]) then
   return {0, state}
 end
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
-redis.call('HSET', KEYS[1], 'entry_id', ARGV[1], 'worker', ARGV[2])
+redis.call('HSET', KEYS[1], 'entry_id', ARGV[1], 'worker', ARGV[2], 'lane', KEYS[2])
 redis.call('HSETNX', KEYS[1], 'submitted_at', string.match(ARGV[1], '%d+'))
 if attempt > tonumber(ARGV[6]) then
   local error = redis.call('HGET', KEYS[1], 'last_error') or 'its coordinator was lost each time'

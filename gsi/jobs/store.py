@@ -10,7 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 from tenacity import AsyncRetrying, retry_if_result, wait_fixed
 
-from gsi.errors import InvalidRequestError
+from gsi.errors import InvalidRequestError, RetryableError
 from gsi.jobs import scripts
 from gsi.jobs.job import Job
 from gsi.jobs.keys import GROUP, JOB_FIELD, MAX_DEAD, MAX_RESULTS, Keys
@@ -19,6 +19,8 @@ from gsi.jobs.step_record import StepRecord
 from gsi.jobs.stream import Delivery
 
 WAIT_POLL_SECONDS = 0.1
+IDEMPOTENCY_MS = 86_400_000
+RATE_RESULTS = 20  # over which the pace of the queue is judged
 FOLLOW_BLOCK_MS = 500  # how late a follower may learn that a job has finished without another step
 
 
@@ -44,6 +46,14 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class Submission:
+    """The job that a submission led to: a new one, or the one that was there."""
+
+    job_id: str
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """The right to write a job: its fencing token, and the entry to acknowledge.
 
@@ -53,6 +63,7 @@ class Lease:
     job_id: str
     entry_id: str
     token: int
+    lane: str  # the stream of the entry
     attempt: int = field(default=1, compare=False)
     age_seconds: float = field(default=0.0, compare=False)
 
@@ -124,11 +135,28 @@ class JobStore:
         self._cancel = redis.register_script(scripts.CANCEL)
         self._set_idle = redis.register_script(scripts.SET_IDLE)
 
-    async def submit(self, job: Job) -> bool:
-        """Write the job's record and push it, at once; return False if a job of this id exists already."""
-        payload = job.payload.model_copy(update={"id": job.id}).model_dump_json(exclude_defaults=True)
-        keys = [self._keys.record(job.id), self._keys.jobs]
-        return bool(await self._submit(keys, [JOB_FIELD, payload, "state", JobState.QUEUED.value, "payload", payload]))
+    async def submit(self, job: Job) -> Submission:
+        """Write the job's record and push it, at once, unless a job of its id or idempotency key exists already.
+
+        Raises RetryableError that says when to come back if the queue is full.
+        """
+        payload = job.payload.model_copy(update={"id": job.id})
+        written = payload.model_dump_json(exclude_defaults=True)
+        record, key = self._keys.record(job.id), payload.idempotency_key
+        noted = record if key is None else self._keys.idempotency(payload.tenant, key)
+        lane = self._keys.lane(payload.priority)
+        fields = ["state", JobState.QUEUED.value, "payload", written, "tenant", payload.tenant, "lane", lane]
+        code, answer = await self._submit(
+            [record, lane, self._keys.config, self._keys.delayed, noted, *self._keys.lanes],
+            [JOB_FIELD, written, job.id, "" if key is None else IDEMPOTENCY_MS, *fields],
+        )
+        if code < 0:
+            seconds = await self._seconds_a_job()
+            raise RetryableError(
+                f"queue {self._keys.queue} is full: {answer.decode()} jobs; come back in {seconds:.0f} s",
+                retry_after_seconds=seconds,
+            )
+        return Submission(answer.decode(), is_new=bool(code))
 
     async def take(self, job_id: str, delivery: Delivery, consumer: str) -> Lease | None:
         """Become the job's only writer. None if nothing is to be run: it has finished, came twice, or is dead now."""
@@ -147,11 +175,11 @@ class JobStore:
             JobState.DEAD.value,
             *before,
         ]
-        token, *rest = await self._take([*self._finishing(job_id), self._keys.dead], arguments)
+        token, *rest = await self._take([*self._finishing(job_id, delivery.lane), self._keys.dead], arguments)
         if not token:
             return None
         attempt, age_ms = rest
-        return Lease(job_id, delivery.entry_id, token, attempt, age_ms / 1000)
+        return Lease(job_id, delivery.entry_id, token, delivery.lane, attempt, age_ms / 1000)
 
     async def append_step(self, lease: Lease, record: StepRecord) -> None:
         """Keep a step. Raises LeaseLostError if the job is another's by now."""
@@ -173,7 +201,7 @@ class JobStore:
             self.policy.result_ms if result.lifetime_seconds is None else int(result.lifetime_seconds * 1000),
             before,
         ]
-        _held(await self._commit(self._finishing(lease.job_id), [*arguments, *fields]), lease)
+        _held(await self._commit(self._finishing(lease.job_id, lease.lane), [*arguments, *fields]), lease)
 
     async def retry(self, lease: Lease, error: str, delay_seconds: float) -> JobState:
         """Put the job off; return QUEUED, or DEAD if it has been tried often enough.
@@ -194,7 +222,7 @@ class JobStore:
             JobState.QUEUED.value,
             JobState.DEAD.value,
         ]
-        keys = [*self._finishing(lease.job_id), self._keys.dead, self._keys.delayed]
+        keys = [*self._finishing(lease.job_id, lease.lane), self._keys.dead, self._keys.delayed]
         answer = await self._retry(keys, arguments)
         _held(answer, lease)
         return JobState(answer.decode())
@@ -219,7 +247,7 @@ class JobStore:
             JobState.RUNNING.value,
             JobState.CANCELLED.value,
         ]
-        state = await self._cancel([*self._finishing(job_id), self._keys.delayed], arguments)
+        state = await self._cancel([*self._finishing(job_id, self._keys.jobs), self._keys.delayed], arguments)
         return None if state is None else JobState(state.decode())
 
     async def renew(self, lease: Lease, consumer: str) -> Hold:
@@ -297,19 +325,27 @@ class JobStore:
         return state is not None and JobState(state.decode()).is_finished
 
     async def _promoted(self, job_id: str) -> int:
-        keys = [self._keys.delayed, self._keys.record(job_id), self._keys.jobs]
+        record = self._keys.record(job_id)
+        lane = await self._redis.hget(record, "lane")
+        keys = [self._keys.delayed, record, lane.decode() if lane else self._keys.jobs]
         return int(await self._promote(keys, [job_id, JOB_FIELD]))
 
+    async def _seconds_a_job(self) -> float:
+        """Return how long it takes until a job is finished, judged by the last ones; 5 s without any."""
+        newest = await self._redis.xrevrange(self._keys.results, count=RATE_RESULTS)
+        times = [int(entry_id.split(b"-")[0]) for entry_id, _ in newest]
+        return max(1.0, (times[0] - times[-1]) / 1000 / (len(times) - 1)) if len(times) > 1 else 5.0
+
     async def _idle(self, lease: Lease, consumer: str, idle_ms: int) -> Hold:
-        keys = [self._keys.record(lease.job_id), self._keys.jobs]
+        keys = [self._keys.record(lease.job_id), lease.lane]
         held, *reason = await self._set_idle(
             keys, [lease.token, GROUP, consumer, lease.entry_id, idle_ms, JobState.RUNNING.value]
         )
         return Hold(bool(held), reason[0].decode() if reason else "")
 
-    def _finishing(self, job_id: str) -> list[str]:
+    def _finishing(self, job_id: str, lane: str) -> list[str]:
         """Return the keys of every script that may end a job, in their order."""
-        return [self._keys.record(job_id), self._keys.jobs, self._keys.steps(job_id), self._keys.results]
+        return [self._keys.record(job_id), lane, self._keys.steps(job_id), self._keys.results]
 
 
 def _held(answer: object, lease: Lease) -> None:

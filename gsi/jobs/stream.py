@@ -1,5 +1,6 @@
 """The jobs stream: who takes which entry, and who takes over what an absent coordinator left."""
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,15 +9,17 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from gsi.jobs.keys import GROUP, JOB_FIELD, Keys
+from gsi.jobs.lanes import Turns
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An entry of the jobs stream that this consumer holds. ``is_redelivery``: another one held it before."""
+    """An entry of a jobs stream (``lane``) that this consumer holds. ``is_redelivery``: another one held it before."""
 
     entry_id: str
     payload: bytes
     is_redelivery: bool
+    lane: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +31,41 @@ class Backlog:
 
 
 class JobStream:
-    """The jobs stream of one queue, read as one consumer of the group."""
+    """The jobs streams of one queue, a lane each, read as one consumer of their group."""
 
     def __init__(self, redis: Redis, keys: Keys, consumer: str) -> None:
         self._redis: Any = redis  # redis-py's stubs type every answer as a union
         self._keys = keys
+        self._turns = Turns()
         self.consumer = consumer
 
     async def create_group(self) -> None:
-        """Create stream and group where they are missing. At 0, so that jobs pushed before are read too."""
-        try:
-            await self._redis.xgroup_create(self._keys.jobs, GROUP, id="0", mkstream=True)
-        except ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
+        """Create streams and group where they are missing. At 0, so that jobs pushed before are read too."""
+        for lane in self._keys.lanes:
+            try:
+                await self._redis.xgroup_create(lane, GROUP, id="0", mkstream=True)
+            except ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
 
     async def take_new(self, count: int, block_ms: int) -> list[Delivery]:
-        """Take up to ``count`` entries that nobody has taken; wait up to ``block_ms`` for the first."""
-        read = self._redis.xreadgroup(GROUP, self.consumer, {self._keys.jobs: ">"}, count=count, block=block_ms)
-        answer = await self._grouped(read) or []
-        return _deliveries([entry for _, entries in answer for entry in entries], is_redelivery=False)
+        """Take up to ``count`` entries that nobody has taken, each lane its share; wait up to ``block_ms`` for any.
+
+        Takes none while the queue is paused.
+        """
+        if await self._redis.hget(self._keys.config, "paused") == b"1":
+            await asyncio.sleep(block_ms / 1000)
+            return []
+        found: list[Delivery] = []
+        for priority, share in self._turns.next(count).items():
+            found += await self._take_from(self._keys.lane(priority), share)
+        for lane in self._keys.lanes:  # what a lane has left of its share
+            found += await self._take_from(lane, count - len(found))
+        if not found:
+            await self._redis.xread(
+                dict.fromkeys(self._keys.lanes, "$"), count=1, block=block_ms
+            )  # the next call takes it
+        return found
 
     async def take_over(self, count: int, min_idle_ms: int) -> list[Delivery]:
         """Take over up to ``count`` entries whose holder has not renewed its lease for ``min_idle_ms``.
@@ -55,21 +73,16 @@ class JobStream:
         Looks through all that are pending, however many healthy ones stand before an abandoned one.
         """
         found: list[Delivery] = []
-        cursor = b"0-0"
-        while len(found) < count:
-            claim = self._redis.xautoclaim(
-                self._keys.jobs, GROUP, self.consumer, min_idle_ms, start_id=cursor, count=count - len(found)
-            )
-            cursor, entries, _ = await self._grouped(claim) or (b"0-0", [], [])
-            found += _deliveries(entries, is_redelivery=True)
-            if cursor == b"0-0":
-                break
+        for lane in self._keys.lanes:
+            found += await self._take_over_from(lane, count - len(found), min_idle_ms)
         return found
 
     async def backlog(self) -> Backlog:
-        groups = await self._grouped(self._redis.xinfo_groups(self._keys.jobs)) or []
-        ours: dict[str, Any] = next((group for group in groups if group["name"] == GROUP.encode()), {})
-        return Backlog(lag=ours.get("lag"), pending=ours.get("pending", 0))
+        """Return what waits and what is in flight, over all lanes."""
+        groups = [await self._group(lane) for lane in self._keys.lanes]
+        lags = [group.get("lag", 0) for group in groups]
+        known = None if None in lags else sum(lags)
+        return Backlog(lag=known, pending=sum(group.get("pending", 0) for group in groups))
 
     async def has_group(self) -> bool:
         """Return whether a coordinator has ever read this queue, on this server's memory."""
@@ -78,6 +91,30 @@ class JobStream:
         except ResponseError:  # no such key
             return False
         return any(group["name"] == GROUP.encode() for group in groups)
+
+    async def _take_from(self, lane: str, count: int) -> list[Delivery]:
+        if count < 1:
+            return []
+        answer = await self._grouped(self._redis.xreadgroup(GROUP, self.consumer, {lane: ">"}, count=count)) or []
+        entries = [entry for _, entries in answer for entry in entries]
+        return _deliveries(entries, lane, is_redelivery=False)
+
+    async def _take_over_from(self, lane: str, count: int, min_idle_ms: int) -> list[Delivery]:
+        found: list[Delivery] = []
+        cursor = b"0-0"
+        while len(found) < count:
+            claim = self._redis.xautoclaim(
+                lane, GROUP, self.consumer, min_idle_ms, start_id=cursor, count=count - len(found)
+            )
+            cursor, entries, _ = await self._grouped(claim) or (b"0-0", [], [])
+            found += _deliveries(entries, lane, is_redelivery=True)
+            if cursor == b"0-0":
+                break
+        return found
+
+    async def _group(self, lane: str) -> dict[str, Any]:
+        groups = await self._grouped(self._redis.xinfo_groups(lane)) or []
+        return next((group for group in groups if group["name"] == GROUP.encode()), {})
 
     async def _grouped(self, command: Awaitable[Any]) -> Any:
         """Send a command that needs the group; on a server that came back empty, make the group and answer None."""
@@ -90,7 +127,10 @@ class JobStream:
             return None
 
 
-def _deliveries(entries: Sequence[tuple[bytes, dict[bytes, bytes]]], *, is_redelivery: bool) -> list[Delivery]:
+def _deliveries(
+    entries: Sequence[tuple[bytes, dict[bytes, bytes]]], lane: str, *, is_redelivery: bool
+) -> list[Delivery]:
     return [
-        Delivery(entry_id.decode(), fields.get(JOB_FIELD.encode(), b""), is_redelivery) for entry_id, fields in entries
+        Delivery(entry_id.decode(), fields.get(JOB_FIELD.encode(), b""), is_redelivery, lane)
+        for entry_id, fields in entries
     ]

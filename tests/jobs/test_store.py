@@ -2,14 +2,16 @@
 
 import asyncio
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from gsi.algorithm.candidates import FinishReason, Outcome, Source, Step
+from gsi.errors import RetryableError
 from gsi.jobs.connection import MAX_CONNECTIONS, Redis, connect, durability_warnings
 from gsi.jobs.job import Job, parse_payload
-from gsi.jobs.keys import GROUP, Keys
+from gsi.jobs.keys import GROUP, Keys, Priority
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.store import JobResult, JobStore, Lease, LeaseLostError, Policy
@@ -62,7 +64,7 @@ async def take_over(store: JobStore, stream: JobStream) -> Lease | None:
 async def test_a_submitted_job_can_be_asked_for_while_it_is_queued(store: JobStore, stream: JobStream) -> None:
     """The SDK writes the record, so nobody has to guess whether the job arrived."""
     assert not await store.exists(JOB.id)
-    assert await store.submit(JOB)
+    assert (await store.submit(JOB)).is_new
     record = await store.record(JOB.id)
     assert record is not None
     assert record.state is JobState.QUEUED
@@ -71,8 +73,8 @@ async def test_a_submitted_job_can_be_asked_for_while_it_is_queued(store: JobSto
 
 async def test_submitting_an_id_twice_pushes_it_once(store: JobStore, stream: JobStream) -> None:
     """A client that retries a submission cannot start a second run."""
-    assert await store.submit(JOB)
-    assert not await store.submit(JOB)
+    assert (await store.submit(JOB)).is_new
+    assert not (await store.submit(JOB)).is_new
     assert len(await stream.take_new(count=10, block_ms=50)) == 1
 
 
@@ -470,3 +472,93 @@ async def test_cancellation_reaches_a_task_that_talks_to_redis_all_the_time(redi
     for _ in range(20):
         with pytest.raises(TimeoutError):
             await ask()
+
+
+# --- Lanes, limits, idempotency ---------------------------------------------------------------------------------------
+
+
+def of_priority(job_id: str, priority: Priority) -> Job:
+    return Job(job_id, JOB.payload.model_copy(update={"priority": priority}))
+
+
+async def test_high_goes_before_normal_before_low_and_none_starves(store: JobStore, stream: JobStream) -> None:
+    """Of ten slots six, three and one, while each lane has jobs; what one does not use goes to the others."""
+    for number in range(20):
+        for priority in Priority:
+            await store.submit(of_priority(f"{priority}-{number}", priority))
+    taken = [json.loads(delivery.payload)["id"] for _ in range(10) for delivery in await stream.take_new(1, 50)]
+    assert Counter(job_id.split("-")[0] for job_id in taken) == {"high": 6, "normal": 3, "low": 1}
+    assert [job_id for job_id in taken if job_id.startswith("high")] == [f"high-{number}" for number in range(6)]
+    assert len(await stream.take_new(50, 50)) == 50
+    assert await stream.take_new(1, 10) == []
+
+
+@pytest.mark.parametrize("priority", Priority)
+async def test_a_lane_alone_gets_every_slot(store: JobStore, stream: JobStream, priority: Priority) -> None:
+    """Its share is a floor, not a ceiling; its jobs run, are put off and end as any other."""
+    for number in range(12):
+        await store.submit(of_priority(f"job-{number}", priority))
+    deliveries = await stream.take_new(12, 50)
+    assert [json.loads(delivery.payload)["id"] for delivery in deliveries] == [f"job-{number}" for number in range(12)]
+    lease = await store.take("job-0", deliveries[0], stream.consumer)
+    assert lease is not None
+    await store.retry(lease, "full", delay_seconds=0)
+    await store.promote_due()
+    (again,) = await stream.take_new(1, 50)
+    assert again.lane == deliveries[0].lane
+    lease = await store.take("job-0", again, stream.consumer)
+    assert lease is not None
+    await store.commit(lease, DONE)
+    assert (await stream.backlog()).pending == 11
+
+
+async def test_a_job_that_comes_while_nobody_has_work_is_taken_soon(store: JobStore, stream: JobStream) -> None:
+    """Waiting ends with the first job of any lane."""
+    waiting = asyncio.create_task(stream.take_new(1, 5_000))
+    await asyncio.sleep(0.1)
+    await store.submit(of_priority("late", Priority.LOW))
+    async with asyncio.timeout(2):
+        found = await waiting or await stream.take_new(1, 1_000)
+    assert [json.loads(delivery.payload)["id"] for delivery in found] == ["late"]
+
+
+async def test_an_idempotency_key_leads_to_the_first_job(store: JobStore, stream: JobStream) -> None:
+    """A client that does not know whether its submission arrived sends it again; another tenant's key is another."""
+    keyed = JOB.payload.model_copy(update={"idempotency_key": "order 66"})
+    first = await store.submit(Job("a", keyed))
+    again = await store.submit(Job("b", keyed))
+    other = await store.submit(Job("c", keyed.model_copy(update={"tenant": "other"})))
+    assert (first.job_id, first.is_new) == ("a", True)
+    assert (again.job_id, again.is_new) == ("a", False)
+    assert (other.job_id, other.is_new) == ("c", True)
+    assert await store.record("b") is None
+    assert len(await stream.take_new(10, 50)) == 2
+
+
+async def test_a_full_queue_refuses_with_the_time_to_come_back(
+    redis: Redis, keys: Keys, store: JobStore, stream: JobStream
+) -> None:
+    """Nothing of the refused job is left; room is made by a job that ends."""
+    await redis.hset(keys.config, "max_jobs", "2")
+    await store.submit(of_priority("a", Priority.HIGH))
+    await store.submit(JOB)
+    with pytest.raises(RetryableError, match=r"is full: 2 jobs; come back in \d+ s") as error:
+        await store.submit(Job("late", JOB.payload))
+    assert error.value.retry_after_seconds
+    assert await store.record("late") is None
+    (delivery,) = await stream.take_new(1, 50)
+    lease = await store.take("a", delivery, stream.consumer)
+    assert lease is not None
+    await store.commit(lease, DONE)
+    assert (await store.submit(Job("late", JOB.payload))).is_new
+
+
+async def test_nothing_new_is_taken_while_the_queue_is_paused(
+    redis: Redis, keys: Keys, store: JobStore, stream: JobStream
+) -> None:
+    """Submitting goes on, and so do the jobs that run."""
+    await store.submit(JOB)
+    await redis.hset(keys.config, "paused", "1")
+    assert await stream.take_new(1, 10) == []
+    await redis.hdel(keys.config, "paused")
+    assert len(await stream.take_new(1, 10)) == 1
