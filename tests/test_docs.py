@@ -235,15 +235,18 @@ def test_every_option_is_documented(name: str) -> None:
 def test_a_command_has_the_options_that_a_document_gives_it(document: Path) -> None:
     """``gsi`` in a code block is called as it can be called."""
     for line in COMMAND.findall(text_of(document)):
-        name, *arguments = shlex.split(line)
-        given = {argument for argument in arguments if re.match(r"--?[a-z]", argument)}
-        assert given <= options_of(name)
+        words = shlex.split(line)
+        given = {word for word in words if re.match(r"--?[a-z]", word)}
+        assert given <= options_of(*words)
 
 
-def options_of(name: str) -> set[str]:
-    """Return the options of a command of ``gsi``."""
-    group: Any = typer.main.get_command(app)
-    return {option for parameter in group.commands[name].params for option in parameter.opts} | {"--help"}
+def options_of(*words: str) -> set[str]:
+    """Return the options of a command of ``gsi``, by the words that it is called with."""
+    command: Any = typer.main.get_command(app)
+    for word in words:
+        if hasattr(command, "commands"):
+            command = command.commands[word]
+    return {option for parameter in command.params for option in parameter.opts} | {"--help"}
 
 
 def documented_fields(text: str) -> set[str]:
