@@ -1,0 +1,319 @@
+"""The system under fault: a server, three services and coordinators, all processes that this harness started.
+
+The services and the server run for a whole chaos run; each row of the table has a queue and coordinators of its own.
+"""
+
+import asyncio
+import math
+import os
+import signal
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+from prometheus_client.parser import text_string_to_metric_families
+from redis.exceptions import RedisError
+
+from gsi.algorithm.candidates import Source
+from gsi.algorithm.seeds import derive_seed
+from gsi.client.demo import held_out_problems
+from gsi.client.local_stack import ROLES, coordinator_environments, service_environments
+from gsi.client.sdk import Client
+from gsi.jobs.connection import Redis, connect
+from gsi.jobs.keys import Keys
+from gsi.jobs.state import JobState
+from gsi.jobs.store import JobRecord
+from gsi.runtime.supervised import Supervised
+from tests.chaos.redis_server import RedisServer
+
+LEASE_SECONDS = 2.0
+NUM_COORDINATORS = 3
+NUM_PROBLEMS = 200  # that jobs take in turn; all that is left after the poison
+MAX_STEPS = 45  # the default of a job
+PARAMS = {"n": 4}
+PROBLEMS = held_out_problems(NUM_PROBLEMS)
+POISON = held_out_problems(1, skip=NUM_PROBLEMS)[0]["prompt"]
+POLL_SECONDS = 0.1
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a row found: ``problems`` is empty if everything was as promised."""
+
+    jobs: int = 0
+    kills: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    different_answers: int = 0
+    max_steps_repeated_per_kill: int = 0
+    numbers: dict[str, float] = field(default_factory=dict)  # more that is worth knowing
+    problems: list[str] = field(default_factory=list)
+
+    def expect(self, is_so: bool, problem: str) -> None:
+        """Note a problem unless something is as it shall be."""
+        if not is_so:
+            self.problems.append(problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a run wrote: everything of its steps but how long they took, and the answer."""
+
+    state: str
+    answer: str
+    steps: tuple[Mapping[str, Any], ...]
+
+    @staticmethod
+    def of(record: JobRecord) -> "Written":
+        steps = tuple({k: v for k, v in step.to_dict().items() if k != "seconds"} for step in record.steps)
+        return Written(record.state.value, record.fields.get("answer", ""), steps)
+
+
+@dataclass(slots=True)
+class Kill:
+    """A SIGKILL: of which process, when, and when it was ready again (seconds since 1970)."""
+
+    process: str
+    at: float
+    back_at: float = math.inf
+
+
+class Queue:
+    """One row's queue: submit, look at, wait for its jobs. Every call waits out a server that is away."""
+
+    def __init__(self, name: str, client: Client, redis: Redis) -> None:
+        self.name = name
+        self.keys = Keys(name)
+        self.redis: Any = redis
+        self.client = client
+
+    async def submit(self, seed: int) -> str:
+        """Submit the job of a seed: always the same problem, and an id that names both. Raises RedisError."""
+        return await self.client.submit({"id": f"{self.name}-{seed}", **job(seed)})
+
+    async def state(self, job_id: str) -> dict[str, str]:
+        """Return state, worker, token and num_steps of a job, as far as there are any."""
+        names = ("state", "worker", "token", "num_steps")
+        values = await self.redis.hmget(self.keys.record(job_id), *names)
+        return {name: value.decode() for name, value in zip(names, values, strict=True) if value is not None}
+
+    async def finished(self, ids: Sequence[str]) -> list[JobRecord]:
+        """Return jobs once each of them has finished, however long that takes."""
+        for job_id in ids:
+            await until(partial(self._is_finished, job_id))
+        return [await self.client.result(job_id) for job_id in ids]
+
+    async def _is_finished(self, job_id: str) -> bool:
+        state = (await self.state(job_id)).get("state")
+        return state is not None and JobState(state).is_finished
+
+    async def announced(self) -> Counter[str]:
+        """Return how many results each job has in the results stream."""
+        return Counter(fields[b"id"].decode() for _, fields in await self.redis.xrange(self.keys.results))
+
+    async def is_empty(self) -> bool:
+        """Return whether no job waits, is in flight, or is put off."""
+        return not await self.redis.xlen(self.keys.jobs) and not await self.redis.zcard(self.keys.delayed)
+
+    async def step_tokens(self, job_id: str) -> list[int]:
+        """Return the fencing token that each step was kept with."""
+        return [int(fields[b"token"]) for _, fields in await self.redis.xrange(self.keys.steps(job_id))]
+
+
+class Chaos:
+    """The stack. ``folder`` gets the logs, the server's file and the draft's journal."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.server = RedisServer(folder)
+        self.journal = folder / "journal"
+        self.processes: dict[str, Supervised] = {}
+        self.events: list[tuple[str, Mapping[str, Any]]] = []
+        self.addresses: dict[str, str] = {}
+        self.kills: list[Kill] = []
+        self._metrics: dict[str, str] = {}
+        self._references: list[Written] = []
+
+    async def __aenter__(self) -> Self:
+        self.server.start()
+        self.journal.touch()
+        environments = service_environments(None, "transformers")
+        self.addresses = {role: environments[role][f"GSI_{role.upper()}_LISTEN"] for role in ROLES}
+        environments["draft"] |= {"CHAOS_JOURNAL": str(self.journal), "CHAOS_POISON": POISON}
+        await self._start({role: (_command(role), environments[role]) for role in ROLES})
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stop(list(self.processes))
+        self.server.stop()
+
+    @asynccontextmanager
+    async def queue(
+        self, name: str, settings: Mapping[str, str] | None = None, num_coordinators: int = NUM_COORDINATORS
+    ) -> AsyncIterator[Queue]:
+        """Start coordinators for a queue of this name and yield it. ``settings`` are theirs, and win over ours."""
+        ours = {f"GSI_COORDINATOR_{role.upper()}": address for role, address in self.addresses.items()}
+        ours |= {"GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS), **(settings or {})}
+        environments = coordinator_environments(self.server.url, name, num_coordinators)
+        started = {f"{own}-{name}": (_command(own), environments[own] | ours) for own in environments}
+        redis = connect(self.server.url)
+        try:
+            await self._start(started)
+            async with Client(self.server.url, name) as client:
+                yield Queue(name, client, redis)
+        finally:
+            await redis.aclose()
+            await self._stop(list(started))
+
+    async def references(self, count: int) -> list[Written]:
+        """Return what the jobs of seeds 0 to count - 1 write when nothing disturbs them."""
+        if len(self._references) < count:
+            async with self.queue("reference") as queue:
+                ids = [await queue.submit(seed) for seed in range(count)]
+                self._references = [Written.of(record) for record in await queue.finished(ids)]
+        return self._references[:count]
+
+    def coordinators(self) -> list[str]:
+        return [name for name in self.processes if name.startswith("coordinator")]
+
+    def kill(self, name: str) -> Kill:
+        """End a process that we started, as a crash would; Supervised starts it again. It must be up."""
+        kill = Kill(name, now())
+        self.kills.append(kill)
+        os.kill(self.processes[name].pid, signal.SIGKILL)
+        return kill
+
+    def is_up(self, name: str) -> bool:
+        """Return whether a process is ready: it is not one that was killed and is not back yet."""
+        return all(kill.back_at < math.inf for kill in self.kills if kill.process == name)
+
+    async def all_up(self, names: Iterable[str] = ROLES) -> None:
+        """Return once each of these processes is ready."""
+        while not all(map(self.is_up, names)):
+            await asyncio.sleep(POLL_SECONDS)
+
+    def num_logged(self, process: str, event: str) -> int:
+        """Return how often a process has logged an event."""
+        return sum(name == process and logged.get("event") == event for name, logged in self.events)
+
+    def metrics(self, process: str) -> dict[str, float]:
+        """Return every sample of a process: ``name key=value…`` to its value. Raises OSError if it is not there."""
+        with urllib.request.urlopen(f"http://{self._metrics[process]}/metrics", timeout=10) as answer:
+            families = text_string_to_metric_families(answer.read().decode())
+            samples = [sample for family in families for sample in family.samples]
+        return {
+            name + "".join(f" {key}={value}" for key, value in sorted(labels.items())): value
+            for name, labels, value, *_ in samples
+        }
+
+    def total(self, sample: str) -> float:
+        """Return the sum of a sample over the coordinators, those that begin with it included."""
+        return sum(
+            value
+            for process in self.coordinators()
+            for name, value in self.metrics(process).items()
+            if name.startswith(sample)
+        )
+
+    def memory(self, field_name: str = "VmRSS") -> int:
+        """Return the largest memory of a coordinator in bytes: VmRSS, now, or VmHWM, ever."""
+        return max(_memory(self.processes[name].pid, field_name) for name in self.coordinators())
+
+    def made_steps(self, since: float) -> list[tuple[float, int]]:
+        """Return (time, seed) of every step that the draft was asked for since a time."""
+        lines = [line.split() for line in self.journal.read_text().splitlines()]
+        return [(float(at), int(seed)) for at, seed in lines if float(at) >= since]
+
+    async def _start(self, commands: Mapping[str, tuple[Sequence[str], Mapping[str, str]]]) -> None:
+        for name, (command, environment) in commands.items():
+            log = self.folder / f"{name}.log"
+            self.processes[name] = Supervised(name, command, environment, log, self._report)
+            self._metrics[name] = next(value for key, value in environment.items() if key.endswith("_METRICS_LISTEN"))
+        await asyncio.gather(*(self.processes[name].start() for name in commands))
+
+    async def _stop(self, names: Sequence[str]) -> None:
+        await asyncio.gather(*(self.processes[name].stop() for name in names))
+        for name in names:
+            del self.processes[name]
+
+    def _report(self, process: str, event: Mapping[str, Any]) -> None:
+        self.events.append((process, event))
+        if event.get("event") == "ready":
+            for kill in self.kills:
+                if kill.process == process and kill.back_at == math.inf:
+                    kill.back_at = now()
+
+
+async def check_results(queue: Queue, references: Sequence[Written], outcome: Outcome) -> list[JobRecord]:
+    """Wait for the jobs of seeds 0, 1, …; note what was lost, came twice, or differs from an undisturbed run."""
+    ids = [f"{queue.name}-{seed}" for seed in range(len(references))]
+    records = await queue.finished(ids)
+    announced = await queue.announced()
+    different = [
+        record.id for record, reference in zip(records, references, strict=True) if Written.of(record) != reference
+    ]
+    outcome.jobs += len(ids)
+    outcome.lost += sum(announced[job_id] == 0 for job_id in ids)
+    outcome.duplicated += sum(announced[job_id] > 1 for job_id in ids)
+    outcome.different_answers += len(different)
+    outcome.expect(outcome.lost == 0, f"{outcome.lost} jobs have no result")
+    outcome.expect(outcome.duplicated == 0, f"{outcome.duplicated} jobs have more than one result")
+    outcome.expect(not different, f"answer or steps differ from the undisturbed run's: {_shown(records, different)}")
+    return records
+
+
+async def until(predicate: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for something to become true; an answer that Redis does not give counts as false."""
+    while True:
+        try:
+            if await predicate():
+                return
+        except RedisError:
+            pass
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def job(seed: int) -> dict[str, Any]:
+    """Return the payload of a seed's job."""
+    return {"prompt": PROBLEMS[seed % NUM_PROBLEMS]["prompt"], "params": {**PARAMS, "seed": seed}}
+
+
+def step_seeds(job_seeds: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """Return, by the seed that the draft is given for a step, the job's seed and the step's index."""
+    return {
+        derive_seed(job_seed, index, Source.DRAFT): (job_seed, index)
+        for job_seed in job_seeds
+        for index in range(MAX_STEPS)
+    }
+
+
+def coordinator_pid(worker: str) -> int:
+    """Return the id of the process that a record names as its worker: host-pid-random."""
+    return int(worker.split("-")[-2])
+
+
+def _command(name: str) -> list[str]:
+    kind = name.partition("-")[0]
+    return [sys.executable, "-m", "tests.chaos.draft" if kind == "draft" else f"services.{kind}"]
+
+
+def _memory(pid: int, field_name: str) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field_name))
+
+
+def _shown(records: Sequence[JobRecord], ids: Sequence[str]) -> str:
+    return "; ".join(f"{r.id} {r.state} {r.fields.get('error', '')}".strip() for r in records if r.id in ids)[:1000]
+
+
+def now() -> float:
+    """Return seconds since 1970, as the draft's journal has them."""
+    return time.time()
+

@@ -1,0 +1,130 @@
+"""A TCP proxy on loopback between a coordinator and a service, whose connections can be made to fail."""
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from enum import StrEnum
+
+from gsi.runtime.embedded_redis import free_port
+
+CHUNK_BYTES = 65_536
+TICK_SECONDS = 0.02
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with no time to linger: close() sends a reset
+
+
+class Fault(StrEnum):
+    """What is wrong with every connection of a proxy."""
+
+    NONE = "none"
+    BLACK_HOLE = "black hole"  # connections are accepted, and nothing arrives
+    RESET = "reset"  # connections end with a reset, new ones too
+    DELAY = "delay"  # each answer arrives late
+
+
+class Proxy:
+    """Forwards ``address`` (host:port) to a service."""
+
+    def __init__(self, service: str, delay_seconds: float) -> None:
+        host, _, port = service.rpartition(":")
+        self._service = (host, int(port))
+        self._delay_seconds = delay_seconds
+        self._port = free_port()
+        self.address = f"127.0.0.1:{self._port}"
+        self.fault = Fault.NONE
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
+
+    async def stop(self) -> None:
+        assert self._server is not None, "started before"
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def fail(self, fault: Fault) -> None:
+        """Begin a fault, or end it with ``Fault.NONE``."""
+        self.fault = fault
+        if fault is Fault.RESET:
+            for writer in list(self._open):
+                _reset(writer)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._forward(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Forward one connection both ways until one side ends it."""
+        if self.fault is Fault.RESET:
+            _reset(writer)
+            return
+        ends = [writer]
+        self._open.add(writer)
+        try:
+            there, back = await asyncio.open_connection(*self._service)
+            ends.append(back)
+            ways = {asyncio.create_task(self._pump(reader, back, is_answer=False))}
+            ways.add(asyncio.create_task(self._pump(there, writer, is_answer=True)))
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
+        except OSError:  # the service is not there: neither is the connection
+            pass
+        finally:
+            self._open.discard(writer)
+            for end in ends:
+                end.close()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool) -> None:
+        """Forward one way. What a black hole or a delay holds up arrives later, in order, as TCP would have it."""
+        held: deque[tuple[float, bytes]] = deque()
+        arrived = asyncio.Event()
+        reading = asyncio.create_task(self._read(reader, held, arrived, is_answer=is_answer))
+        try:
+            while not (reading.done() and not held):
+                if not held:
+                    arrived.clear()
+                    waiting = asyncio.create_task(arrived.wait())
+                    await asyncio.wait({waiting, reading}, return_when=asyncio.FIRST_COMPLETED)
+                    waiting.cancel()
+                    continue
+                due, chunk = held[0]
+                if self.fault is Fault.BLACK_HOLE or asyncio.get_running_loop().time() < due:
+                    await asyncio.sleep(TICK_SECONDS)
+                    continue
+                held.popleft()
+                writer.write(chunk)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read(
+        self,
+        reader: asyncio.StreamReader,
+        held: deque[tuple[float, bytes]],
+        arrived: asyncio.Event,
+        *,
+        is_answer: bool,
+    ) -> None:
+        while chunk := await reader.read(CHUNK_BYTES):
+            delay = self._delay_seconds if is_answer and self.fault is Fault.DELAY else 0.0
+            held.append((asyncio.get_running_loop().time() + delay, chunk))
+            arrived.set()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    connection: socket.socket | None = writer.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    writer.transport.abort()

@@ -1,0 +1,35 @@
+"""The rows of the table, by name, and how one is run."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from random import Random
+from typing import Any
+
+from tests.chaos.connections import connections
+from tests.chaos.harness import Chaos, Outcome
+from tests.chaos.kills import kills
+from tests.chaos.payloads import payloads
+from tests.chaos.poison import poison
+from tests.chaos.restarts import restarts
+from tests.chaos.sizes import Size
+from tests.chaos.stops import stops
+
+ROWS: Mapping[str, Callable[[Chaos, Size, Random], Awaitable[Outcome]]] = {
+    row.__name__: row for row in (kills, stops, restarts, connections, payloads, poison)
+}
+
+
+async def run_row(chaos: Chaos, name: str, size: Size, seed: int) -> dict[str, Any]:
+    """Run a row within its time; return what it found, with ``row``, ``passed`` and ``seconds``."""
+    loop = asyncio.get_running_loop()
+    await chaos.references(size.num_references)  # not part of a row's time
+    await chaos.all_up()
+    started = loop.time()
+    try:
+        async with asyncio.timeout(size.row_seconds):
+            outcome = await ROWS[name](chaos, size, Random(f"{seed}/{name}"))
+    except TimeoutError:
+        outcome = Outcome(problems=[f"not over after {size.row_seconds} s"])
+    seconds = round(loop.time() - started, 1)
+    return {"row": name, "passed": not outcome.problems, "seconds": seconds, **asdict(outcome)}

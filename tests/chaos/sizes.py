@@ -1,0 +1,59 @@
+"""How much of everything: the full form, and the short one of ``make test``."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Numbers of jobs, faults and payloads. ``row_seconds`` is the most that a row may take before it has failed."""
+
+    kill_jobs: int
+    max_kills: int
+    stop_jobs: int
+    redis_jobs: int
+    redis_kills: int
+    connection_faults: int  # of 9: three faults on three services, in a random order
+    connection_jobs: int  # for each fault
+    bad_payloads: int
+    good_payloads: int
+    huge_bytes: int
+    poison_jobs: int  # the others, that shall be unharmed
+    poison_attempts: int
+    row_seconds: float
+
+    @property
+    def num_references(self) -> int:
+        """How many jobs must have run undisturbed, to compare with."""
+        return max(self.kill_jobs, self.stop_jobs, self.redis_jobs, self.good_payloads, self.poison_jobs)
+
+
+FULL = Size(
+    kill_jobs=300,
+    max_kills=100,
+    stop_jobs=24,
+    redis_jobs=60,
+    redis_kills=5,
+    connection_faults=9,
+    connection_jobs=6,
+    bad_payloads=10_000,
+    good_payloads=100,
+    huge_bytes=50_000_000,
+    poison_jobs=12,
+    poison_attempts=3,
+    row_seconds=420.0,
+)
+SHORT = Size(
+    kill_jobs=24,
+    max_kills=4,
+    stop_jobs=12,
+    redis_jobs=12,
+    redis_kills=1,
+    connection_faults=3,
+    connection_jobs=3,
+    bad_payloads=300,
+    good_payloads=12,
+    huge_bytes=5_000_000,
+    poison_jobs=6,
+    poison_attempts=2,
+    row_seconds=180.0,
+)
