@@ -6,51 +6,52 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.params import SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TextBatches, TokenBatches
 from gsi.engines.base import ModelInfo
 from gsi.rpc import convert
-from gsi.rpc.errors import from_rpc_error
+from gsi.rpc.connection import ServiceConnection
+from gsi.rpc.errors import from_rpc_error, reason_of
 from gsi.runtime.metrics import RPC_SECONDS
+from gsi.runtime.tls import CertificateFiles
 from gsi.v1 import candidates_pb2, draft_pb2, draft_pb2_grpc, prm_pb2, prm_pb2_grpc, target_pb2, target_pb2_grpc
-
-MAX_MESSAGE_BYTES = 64 * 2**20  # gRPC's default of 4 MiB is a prefix of a million token ids
-
-CHANNEL_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),  # the default of two minutes outlasts most restarts
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-)
 
 
 class ServiceClient:
-    """One service: its channel, its name in errors, and the deadline of a call in seconds."""
+    """One service: its connection, its name in errors, and the deadline of a call in seconds.
+
+    With ``files`` the connection is mutual TLS, else plain text.
+    """
 
     grpc_service: str
+    stub_kind: Any
 
-    def __init__(self, role: str, address: str, timeout_seconds: float) -> None:
+    def __init__(self, role: str, address: str, timeout_seconds: float, files: CertificateFiles | None = None) -> None:
         self.role = role
         self.address = address
+        self.why_not_serving = ""  # after ``is_serving``: what the last question ended with
         self._timeout = timeout_seconds
-        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+        self._connection = ServiceConnection(address, self.stub_kind, files, grace_seconds=timeout_seconds)
+
+    @property
+    def _stub(self) -> Any:
+        return self._connection.stub
 
     async def close(self) -> None:
-        await self._channel.close()
+        await self._connection.close()
 
     async def is_serving(self) -> bool:
         """Ask the standard health service, and no longer than a second."""
         try:
             request = health_pb2.HealthCheckRequest(service=self.grpc_service)
-            answer = await self._health.Check(request, timeout=1.0, wait_for_ready=True)
-        except grpc.aio.AioRpcError:
+            answer = await self._connection.health.Check(request, timeout=1.0)
+        except grpc.aio.AioRpcError as error:
+            self.why_not_serving = reason_of(error)
             return False
+        self.why_not_serving = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     @asynccontextmanager
@@ -90,10 +91,10 @@ class DraftClient(ServiceClient):
     """The draft service as a port."""
 
     grpc_service = "gsi.v1.DraftService"
+    stub_kind = draft_pb2_grpc.DraftServiceStub
 
-    def __init__(self, address: str, timeout_seconds: float) -> None:
-        super().__init__("draft", address, timeout_seconds)
-        self._stub: Any = draft_pb2_grpc.DraftServiceStub(self._channel)
+    def __init__(self, address: str, timeout_seconds: float, files: CertificateFiles | None = None) -> None:
+        super().__init__("draft", address, timeout_seconds, files)
 
     async def model_info(self) -> ModelInfo:
         return await self._model_info(self._stub)
@@ -113,10 +114,10 @@ class TargetClient(ServiceClient):
     """The target service as a port."""
 
     grpc_service = "gsi.v1.TargetService"
+    stub_kind = target_pb2_grpc.TargetServiceStub
 
-    def __init__(self, address: str, timeout_seconds: float) -> None:
-        super().__init__("target", address, timeout_seconds)
-        self._stub: Any = target_pb2_grpc.TargetServiceStub(self._channel)
+    def __init__(self, address: str, timeout_seconds: float, files: CertificateFiles | None = None) -> None:
+        super().__init__("target", address, timeout_seconds, files)
 
     async def model_info(self) -> ModelInfo:
         return await self._model_info(self._stub)
@@ -139,10 +140,10 @@ class PrmClient(ServiceClient):
     """The PRM service as a port."""
 
     grpc_service = "gsi.v1.PrmService"
+    stub_kind = prm_pb2_grpc.PrmServiceStub
 
-    def __init__(self, address: str, timeout_seconds: float) -> None:
-        super().__init__("prm", address, timeout_seconds)
-        self._stub: Any = prm_pb2_grpc.PrmServiceStub(self._channel)
+    def __init__(self, address: str, timeout_seconds: float, files: CertificateFiles | None = None) -> None:
+        super().__init__("prm", address, timeout_seconds, files)
 
     async def model_info(self) -> ModelInfo:
         return await self._model_info(self._stub)

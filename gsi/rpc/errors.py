@@ -50,7 +50,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> Exception:
     if code in RETRYABLE_CODES:
         retry_after = _retry_after_seconds(error.trailing_metadata() or ())
         return RetryableError(
-            f"{service}: {code.name}: {details}",
+            f"{service}: {reason_of(error)}",
             service=service,
             retry_after_seconds=retry_after,
             is_deadline=code is grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -60,6 +60,14 @@ def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> Exception:
     if code is grpc.StatusCode.FAILED_PRECONDITION:
         return MisconfiguredError(f"{service}: {details}")
     return InternalError(f"{service}: {code.name}: {details}")
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> str:
+    """Return code and details, and what they mean where gRPC does not say it."""
+    details = error.details() or "no details"
+    if details.startswith("failed to connect") and details.endswith("Socket closed"):  # how gRPC refuses a handshake
+        details += "; it refuses connections: it may want TLS, or not trust our certificate; its log says why"
+    return f"{error.code().name}: {details}"
 
 
 def _retry_info(message: str, seconds: float) -> tuple[tuple[str, bytes], ...]:

@@ -11,7 +11,8 @@ from grpc_reflection.v1alpha import reflection
 
 from gsi.engines.base import Engine
 from gsi.errors import InternalError, RetryableError
-from gsi.rpc.clients import MAX_MESSAGE_BYTES
+from gsi.rpc.connection import KEEPALIVE_MS, KEEPALIVE_OPTIONS, MAX_MESSAGE_BYTES
+from gsi.rpc.credentials import server_credentials
 from gsi.rpc.interceptors import EdgeInterceptor
 from gsi.runtime.settings import ServiceSettings
 
@@ -25,8 +26,8 @@ SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),  # two processes on one port is a mistake to be told, not a load balancer
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # the clients' keepalive
-    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),  # else clients are told: too many pings
+    *KEEPALIVE_OPTIONS,
 )
 
 
@@ -60,7 +61,8 @@ async def serve(
     """Serve one gRPC service until ``stop`` is set, then finish the calls in flight within the grace period.
 
     Health is NOT_SERVING until ``load`` has returned, and again from ``stop`` on or once the engine has died.
-    Raises OSError if the address cannot be bound, InternalError if the engine died, and what ``load`` raises.
+    Raises OSError if the address cannot be bound, MisconfiguredError if the certificates cannot be used, InternalError
+    if the engine died, and what ``load`` raises.
     """
     engine: Loadable[E] = Loadable()
     grace_seconds = settings.grace_seconds
@@ -71,7 +73,7 @@ async def serve(
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection((grpc_service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     await _set_serving(health_servicer, grpc_service, is_serving=False)
-    port = _bind(server, settings.listen)
+    port = _bind(server, settings)
     await server.start()
     try:
         log.info("loading", model=settings.model, engine=settings.engine)
@@ -101,11 +103,14 @@ async def _until_stopped(stop: asyncio.Event, engine: Engine) -> None:
         raise InternalError(death.result())
 
 
-def _bind(server: grpc.aio.Server, address: str) -> int:
+def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> int:
+    files = settings.certificate_files()
     try:
-        return server.add_insecure_port(address)
+        if files is None:
+            return server.add_insecure_port(settings.listen)
+        return server.add_secure_port(settings.listen, server_credentials(files))
     except RuntimeError as error:
-        raise OSError(f"cannot listen on {address}: {error}") from error
+        raise OSError(f"cannot listen on {settings.listen}: {error}") from error
 
 
 async def _set_serving(servicer: health.aio.HealthServicer, grpc_service: str, *, is_serving: bool) -> None:

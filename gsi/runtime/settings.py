@@ -8,12 +8,15 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Literal, NoReturn, TypeVar
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn, Self, TypeVar
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gsi.algorithm.params import Likelihood
+from gsi.runtime.tls import CertificateFiles, is_loopback
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -33,6 +36,43 @@ class ProcessSettings(BaseSettings):
     metrics_listen: Address = Field("127.0.0.1:0", description="host:port of /metrics; port 0 takes a free one")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    tls_cert: Path | None = Field(None, description="PEM file of this process's certificate and those above it")
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's private key, not encrypted")
+    tls_ca: Path | None = Field(None, description="PEM file of the authority whose certificates are trusted")
+    plaintext: bool = Field(False, description="whether gRPC may leave this machine without TLS")
+
+    @classmethod
+    def variable(cls, name: str) -> str:
+        """Return the environment variable of a setting."""
+        return f"{cls.model_config.get('env_prefix', '')}{name}".upper()
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if any(self._tls_paths) and not all(self._tls_paths):
+            names = ", ".join(self.variable(name) for name in ("tls_cert", "tls_key", "tls_ca"))
+            raise ValueError(f"{names}: set all three, or none")
+        return self
+
+    def certificate_files(self) -> CertificateFiles | None:
+        """Return the files of mutual TLS, or None for plain text. Raises MisconfiguredError if they cannot be used."""
+        chain, key, authority = self._tls_paths
+        return CertificateFiles(chain, key, authority) if chain and key and authority else None
+
+    @property
+    def _tls_paths(self) -> tuple[Path | None, Path | None, Path | None]:
+        return (self.tls_cert, self.tls_key, self.tls_ca)
+
+    def _refuse_plaintext(self, *names: str) -> None:
+        """Raise ValueError if one of these addresses is not loopback and would be plain text without anyone's wish."""
+        if all(self._tls_paths) or self.plaintext:
+            return
+        for name in names:
+            address = getattr(self, name)
+            if not is_loopback(address):
+                raise ValueError(
+                    f"{self.variable(name)}: {address} is not loopback, and gRPC would be plain text; "
+                    f"set {self.variable('tls_cert')} (with _KEY and _CA), or {self.variable('plaintext')}=true"
+                )
 
 
 class ServiceSettings(ProcessSettings):
@@ -49,6 +89,11 @@ class ServiceSettings(ProcessSettings):
     max_waiting_requests: int = Field(1024, ge=0, description="while more wait in the engine, RESOURCE_EXHAUSTED")
     grace_seconds: float = Field(30, ge=0, le=3600, description="time to finish calls in flight after SIGTERM")
     max_concurrent_rpcs: int = Field(256, ge=1, le=100_000, description="more are answered RESOURCE_EXHAUSTED")
+
+    @model_validator(mode="after")
+    def _listens_safely(self) -> Self:
+        self._refuse_plaintext("listen")
+        return self
 
 
 class LanguageServiceSettings(ServiceSettings):
@@ -67,7 +112,7 @@ def load_settings(kind: type[S], environment: Mapping[str, str] = os.environ) ->
         return kind()
     except ValidationError as error:
         prefix = str(kind.model_config.get("env_prefix", ""))
-        _refuse([f"{prefix}{'_'.join(map(str, e['loc']))}".upper() + f": {e['msg']}" for e in error.errors()])
+        _refuse([_sentence(prefix, details) for details in error.errors()])
 
 
 def unknown_variables(kind: type[BaseSettings], environment: Mapping[str, str]) -> list[str]:
@@ -80,6 +125,12 @@ def unknown_variables(kind: type[BaseSettings], environment: Mapping[str, str]) 
         if name.startswith(prefix) and name not in known and not _SERVICE_LINK.search(name)
     ]
     return [f"{name}: no such setting{_suggestion(name, known)}" for name in strangers]
+
+
+def _sentence(prefix: str, error: ErrorDetails) -> str:
+    """Return what is wrong with a setting, never its value; what is wrong with several names them itself."""
+    reason = error["msg"].removeprefix("Value error, ")
+    return f"{prefix}{'_'.join(map(str, error['loc']))}".upper() + f": {reason}" if error["loc"] else reason
 
 
 def _suggestion(name: str, known: set[str]) -> str:

@@ -26,9 +26,10 @@ class Models:
     """Clients of draft, target and PRM. ``limits`` is what all of them allow, once they are connected."""
 
     def __init__(self, settings: CoordinatorSettings) -> None:
-        self.draft = DraftClient(settings.draft, settings.draft_timeout_seconds)
-        self.target = TargetClient(settings.target, settings.target_timeout_seconds)
-        self.prm = PrmClient(settings.prm, settings.prm_timeout_seconds)
+        files = settings.certificate_files()
+        self.draft = DraftClient(settings.draft, settings.draft_timeout_seconds, files)
+        self.target = TargetClient(settings.target, settings.target_timeout_seconds, files)
+        self.prm = PrmClient(settings.prm, settings.prm_timeout_seconds, files)
         self.ports = Ports(self.draft, self.target, self.prm)
         self.limits = Limits(0, frozenset(), None)
         self.description = ""  # JSON: by role, what a result says of the models that made it
@@ -63,10 +64,11 @@ class Models:
     async def _poll(self, client: ServiceClient) -> None:
         if await self._is_usable(client):
             return
+        where = {"service": client.role, "address": client.address, "reason": client.why_not_serving}
         if self._is_connected:
-            log.warning("service is not serving; jobs wait for it", service=client.role, address=client.address)
+            log.warning("service is not serving; jobs wait for it", **where)
         else:
-            log.info("waiting for service", service=client.role, address=client.address)
+            log.info("waiting for service", **where)
         await AsyncRetrying(retry=retry_if_result(operator.not_), wait=wait_fixed(POLL_SECONDS))(
             self._is_usable, client
         )

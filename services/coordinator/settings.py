@@ -1,6 +1,8 @@
 """What the coordinator can be told: ``GSI_COORDINATOR_…``. What belongs to a job is in the job."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from gsi.jobs.keys import QUEUE_PATTERN
@@ -24,3 +26,8 @@ class CoordinatorSettings(ProcessSettings):
     draft_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the draft")
     target_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the target")
     prm_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the PRM")
+
+    @model_validator(mode="after")
+    def _calls_safely(self) -> Self:
+        self._refuse_plaintext("draft", "target", "prm")
+        return self

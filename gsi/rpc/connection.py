@@ -1,0 +1,82 @@
+"""The connection to one service: its channel, its stubs, its certificates."""
+
+import asyncio
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+
+from gsi.rpc.credentials import client_credentials
+from gsi.runtime.tls import CertificateFiles, Certificates
+
+MAX_MESSAGE_BYTES = 64 * 2**20  # gRPC's default of 4 MiB is a prefix of a million token ids
+KEEPALIVE_MS = 20_000
+
+# A connection whose other side is gone without a word is found out by a ping, in use or not. gRPC's own limit on pings
+# without data would stop them in a call that computes for long.
+KEEPALIVE_OPTIONS = (
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),  # the default of two minutes outlasts most restarts
+    *KEEPALIVE_OPTIONS,
+)
+
+
+class ServiceConnection:
+    """Channel and stubs of one address, in plain text without ``files``.
+
+    Once the files have changed, the next call opens a new channel; calls on the old one have ``grace_seconds`` to end.
+    """
+
+    def __init__(self, address: str, stub_kind: Any, files: CertificateFiles | None, grace_seconds: float) -> None:
+        self._address = address
+        self._stub_kind = stub_kind
+        self._files = files
+        self._grace_seconds = grace_seconds
+        self._closing: set[asyncio.Task[None]] = set()
+        self._open(files.current() if files else None)
+
+    @property
+    def stub(self) -> Any:
+        """The service's stub."""
+        self._renew()
+        return self._stub
+
+    @property
+    def health(self) -> Any:
+        """The stub of the standard health service."""
+        self._renew()
+        return self._health
+
+    async def close(self) -> None:
+        for task in self._closing:
+            task.cancel()
+        await self._channel.close()
+
+    def _open(self, certificates: Certificates | None) -> None:
+        self._certificates = certificates
+        if certificates is None:
+            self._channel = grpc.aio.insecure_channel(self._address, options=CHANNEL_OPTIONS)
+        else:
+            credentials = client_credentials(certificates)
+            self._channel = grpc.aio.secure_channel(self._address, credentials, options=CHANNEL_OPTIONS)
+        self._stub = self._stub_kind(self._channel)
+        self._health = health_pb2_grpc.HealthStub(self._channel)
+
+    def _renew(self) -> None:
+        """Open a new channel if the certificates have changed."""
+        newest = self._files.current() if self._files else None
+        if newest is self._certificates:
+            return
+        closing = asyncio.create_task(self._channel.close(self._grace_seconds))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        self._open(newest)

@@ -1,0 +1,281 @@
+"""Mutual TLS between coordinator and services, its renewal, and the refusal of plain text; gRPC's keepalive."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from structlog.testing import capture_logs
+
+from gsi.client.local_stack import local_stack
+from gsi.client.sdk import Client
+from gsi.errors import MisconfiguredError, RetryableError
+from gsi.jobs.state import JobState
+from gsi.rpc.clients import DraftClient
+from gsi.rpc.connection import CHANNEL_OPTIONS
+from gsi.rpc.server import SERVER_OPTIONS
+from gsi.runtime.embedded_redis import free_port
+from gsi.runtime.settings import EXIT_BAD_SETTINGS
+from services.coordinator.models import Models
+from services.coordinator.settings import CoordinatorSettings
+from tests.certificates import DAY, Authority, Paths
+from tests.conftest import wait_until
+from tests.runtime.test_settings import GOOD, start
+from tests.services.conftest import ROLES, serving_role
+from tests.services.test_model_services import SAMPLING, EndlessEngine, serving_engine
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@asynccontextmanager
+async def calling(address: str, paths: Paths | None) -> AsyncIterator[DraftClient]:
+    client = DraftClient(address, 10.0, paths.files() if paths else None)
+    yield client
+    await client.close()
+
+
+async def shown_certificate(address: str) -> str:
+    """Return what a new connection is shown, PEM."""
+    host, _, port = address.rpartition(":")
+    return (await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)))).strip()
+
+
+async def test_the_coordinators_clients_work_with_certificates_of_one_authority(authority: Authority) -> None:
+    """Draft, target and PRM are called over mutual TLS, with the settings that their processes read."""
+    own = authority.issue("coordinator")
+    addresses: dict[str, Any] = {}
+    async with AsyncExitStack() as stack:
+        for role, (_, kind) in ROLES.items():
+            server = await stack.enter_async_context(serving_role(role, **authority.issue(role).settings()))
+            client: Any = kind(server.address, 10.0, own.files())
+            stack.push_async_callback(client.close)
+            await wait_until(client.is_serving, f"{role} serves")  # one process loads one model at a time
+            addresses[role] = server.address
+        models = Models(CoordinatorSettings(**addresses, **own.settings()))
+        stack.push_async_callback(models.close)
+        await models.connect()
+        assert models.limits.max_length > 0
+
+
+async def test_whom_a_service_does_not_trust_is_refused(authority: Authority, tmp_path: Path) -> None:
+    """No TLS, no certificate, a foreign authority's and an expired one: UNAVAILABLE, with a sentence on why."""
+    stranger = Authority(tmp_path).issue("stranger")
+    refused = {
+        "plain": None,
+        "foreign": Paths(stranger.chain, stranger.key, authority.path),
+        "expired": authority.issue("expired", ends_in=-DAY),
+    }
+    async with serving_engine(EndlessEngine(), **authority.issue("draft").settings()) as server:
+        async with calling(server.address, authority.issue("coordinator")) as client:
+            await wait_until(client.is_serving, "serving")
+        for paths in refused.values():
+            async with calling(server.address, paths) as client:
+                with pytest.raises(RetryableError, match="refuses connections: it may want TLS, or not trust our"):
+                    await client.model_info()
+                assert not await client.is_serving()
+                assert "not trust our certificate; its log says why" in client.why_not_serving
+        credentials = grpc.ssl_channel_credentials(authority.path.read_bytes())  # a client without a certificate
+        async with grpc.aio.secure_channel(server.address, credentials) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await channel.unary_unary("/grpc.health.v1.Health/Check")(b"")
+        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("fault", ["expired", "foreign", "plain"])
+async def test_a_service_that_we_do_not_trust_is_not_called(authority: Authority, tmp_path: Path, fault: str) -> None:
+    """Its certificate has expired or comes from another authority, or it speaks plain text: the sentence says which."""
+    settings = {
+        "expired": authority.issue("draft", ends_in=-DAY).settings(),
+        "foreign": Authority(tmp_path).issue("draft").settings(),
+        "plain": {},
+    }
+    sentence = {
+        "expired": "certificate has expired",
+        "foreign": "unable to get local issuer",
+        "plain": "WRONG_VERSION_NUMBER",
+    }
+    async with (
+        serving_engine(EndlessEngine(), **settings[fault]) as server,
+        calling(server.address, authority.issue("coordinator")) as client,
+    ):
+
+        async def is_told() -> bool:
+            assert not await client.is_serving()
+            return sentence[fault] in client.why_not_serving
+
+        await wait_until(is_told, "the reason is told")
+        with pytest.raises(RetryableError, match=sentence[fault]):
+            await client.model_info()
+
+
+async def test_a_service_shows_its_new_certificate_without_a_restart(authority: Authority, tmp_path: Path) -> None:
+    """New connections get it as soon as chain and key fit together; a call on the old connection goes on."""
+    used, new, engine = authority.issue("draft"), authority.issue("draft"), EndlessEngine()
+    before = used.chain.read_text().strip()
+    async with (
+        serving_engine(engine, grace_seconds=0, **used.settings()) as server,
+        calling(server.address, authority.issue("coordinator")) as client,
+    ):
+        await wait_until(client.is_serving, "serving")
+        stream = client.propose((1,), 1, SAMPLING, 0)
+        await anext(stream)
+        assert await shown_certificate(server.address) == before
+
+        used.chain.write_bytes(new.chain.read_bytes())  # and its key is still the old one
+        assert await shown_certificate(server.address) == before
+        used.key.write_bytes(new.key.read_bytes())
+        assert await shown_certificate(server.address) == new.chain.read_text().strip()
+
+        assert engine.is_working
+        async with calling(server.address, authority.issue("coordinator")) as another:
+            assert await another.is_serving()
+        await stream.aclose()
+
+
+async def test_a_client_uses_its_new_certificate_without_a_restart(authority: Authority) -> None:
+    """One whose certificate has expired is served once the files are replaced; a call in flight then goes on."""
+    used, engine = authority.issue("coordinator", ends_in=-DAY), EndlessEngine()
+    async with serving_engine(engine, grace_seconds=0, **authority.issue("draft").settings()) as server:
+        async with calling(server.address, authority.issue("coordinator")) as probe:
+            await wait_until(probe.is_serving, "serving")
+        async with calling(server.address, used) as client:
+            assert not await client.is_serving()
+            used.replace_by(authority.issue("coordinator"))
+            await wait_until(client.is_serving, "served with the new certificate")
+
+            stream = client.propose((1,), 1, SAMPLING, 0)
+            await anext(stream)
+            used.replace_by(authority.issue("coordinator"))
+            assert await client.is_serving()
+            assert engine.is_working
+            await stream.aclose()
+
+
+def test_files_that_cannot_be_used_are_refused_by_name(authority: Authority, tmp_path: Path) -> None:
+    """One that is missing, one that is no certificate, and a key of another certificate."""
+    paths = authority.issue("draft")
+    nonsense = tmp_path / "nonsense.pem"
+    nonsense.write_text("nonsense")
+    wrong = {
+        r"certificate .*absent\.pem: No such file": Paths(tmp_path / "absent.pem", paths.key, paths.authority),
+        r"authority .*nonsense\.pem": Paths(paths.chain, paths.key, nonsense),
+        r"with key .*: \[X509: KEY_VALUES_MISMATCH": Paths(paths.chain, authority.issue("a").key, paths.authority),
+    }
+    for sentence, given in wrong.items():
+        with pytest.raises(MisconfiguredError, match=sentence):
+            given.files()
+
+
+def test_files_are_read_anew_only_when_they_change(authority: Authority) -> None:
+    """A pair that does not fit is passed over with a warning, once."""
+    used, new = authority.issue("draft"), authority.issue("draft")
+    files = used.files()
+    first = files.current()
+    assert files.current() is first
+    used.chain.write_bytes(new.chain.read_bytes())
+    with capture_logs() as logs:
+        assert files.current() is first
+        assert files.current() is first
+    assert [entry["event"] for entry in logs] == ["new certificates cannot be used; going on with the old ones"]
+    used.key.write_bytes(new.key.read_bytes())
+    assert files.current().chain == new.chain.read_bytes()
+    assert "PRIVATE" not in repr(files.current())
+
+
+COORDINATOR = {f"GSI_COORDINATOR_{role.upper()}": "127.0.0.1:1" for role in ROLES}
+
+
+@pytest.mark.parametrize(
+    ("module", "settings", "named"),
+    [
+        (
+            "services.draft",
+            GOOD | {"GSI_DRAFT_LISTEN": "0.0.0.0:0"},
+            ["GSI_DRAFT_LISTEN: 0.0.0.0:0", "GSI_DRAFT_TLS_CERT", "GSI_DRAFT_PLAINTEXT=true"],
+        ),
+        (
+            "services.coordinator",
+            COORDINATOR | {"GSI_COORDINATOR_PRM": "prm.example:50053"},
+            ["GSI_COORDINATOR_PRM: prm.example:50053", "GSI_COORDINATOR_TLS_CERT", "GSI_COORDINATOR_PLAINTEXT=true"],
+        ),
+        (
+            "services.draft",
+            GOOD | {"GSI_DRAFT_TLS_CERT": "draft.pem"},
+            ["GSI_DRAFT_TLS_CERT, GSI_DRAFT_TLS_KEY, GSI_DRAFT_TLS_CA: set all three, or none"],
+        ),
+    ],
+)
+def test_a_process_refuses_plain_text_beyond_loopback(module: str, settings: dict[str, str], named: list[str]) -> None:
+    """It exits with the code of a bad setting, and one sentence names what would make it start."""
+    refused = start(module, settings)
+    assert refused.returncode == EXIT_BAD_SETTINGS
+    assert len(refused.stderr.splitlines()) == 1
+    assert all(name in refused.stderr for name in named)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"])
+def test_plain_text_on_loopback_needs_no_word(address: str) -> None:
+    """One machine, one trust: what the README shows."""
+    assert CoordinatorSettings(draft=address, target=address, prm=address).certificate_files() is None
+
+
+def test_plain_text_beyond_loopback_can_be_asked_for() -> None:
+    """Where the network encrypts, such as in a service mesh."""
+    address = "10.0.0.7:50051"
+    assert CoordinatorSettings(draft=address, target=address, prm=address, plaintext=True).plaintext
+
+
+async def test_the_whole_system_runs_over_mutual_tls(authority: Authority, tmp_path: Path) -> None:
+    """Four processes with certificates do a job."""
+    settings: dict[str, str] = {}
+    for role in (*ROLES, "coordinator"):
+        settings |= authority.issue(role).settings(f"GSI_{role.upper()}_")
+    async with local_stack(tmp_path, lambda *_: None, settings=settings) as stack, Client(stack.redis_url) as client:
+        job_id = await client.submit(
+            {"prompt": "Start with 7. Step 1: *4. Work mod 31.", "params": {"n": 2, "seed": 1}}
+        )
+        assert (await client.wait(job_id, 60)).state is JobState.SUCCEEDED
+        assert "BEGIN CERTIFICATE" in await shown_certificate(stack.addresses["draft"])
+
+
+FAST_MS = 100  # the keepalive of 20 s, two hundred times as often
+PINGS = 10
+
+
+@pytest.mark.parametrize("is_permitted", [True, False])
+async def test_a_server_lets_the_clients_keepalive_pings_pass(is_permitted: bool) -> None:
+    """With our options at 1/200 of their times a silent call lives; with gRPC's own the client is told to go away."""
+    ours = [(name, _faster(name, value)) for name, value in SERVER_OPTIONS]
+    server = grpc.aio.server(options=ours if is_permitted else [])
+
+    async def silent(request: bytes, context: Any) -> bytes:
+        await asyncio.sleep(PINGS * FAST_MS / 1000)
+        return b"done"
+
+    handler = grpc.unary_unary_rpc_method_handler(silent)
+    server.add_registered_method_handlers("test.Silent", {"Call": handler})
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Silent", {"Call": handler}),))
+    address = f"127.0.0.1:{free_port()}"
+    server.add_insecure_port(address)
+    await server.start()
+    options = [(name, _faster(name, value)) for name, value in CHANNEL_OPTIONS]
+    async with grpc.aio.insecure_channel(address, options=options) as channel:
+        call = channel.unary_unary("/test.Silent/Call")(b"")
+        if is_permitted:
+            assert await call == b"done"
+        else:
+            with pytest.raises(grpc.aio.AioRpcError, match="Too many pings"):
+                await call
+    await server.stop(None)
+
+
+def _faster(name: str, value: int) -> int:
+    is_interval = name in {"grpc.keepalive_time_ms", "grpc.http2.min_ping_interval_without_data_ms"}
+    return value // (20_000 // FAST_MS) if is_interval else value
