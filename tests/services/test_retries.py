@@ -12,9 +12,8 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
-from click.testing import Result
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from gsi.client.cli import app
 from gsi.client.demo import held_out_problems
@@ -79,7 +78,8 @@ class Poisonable(System):
 
     async def command(self, *arguments: str) -> Result:
         """Run a command of ``gsi``, in this process: each start of Python would take seconds."""
-        return await asyncio.to_thread(CliRunner().invoke, app, arguments, env={"GSI_REDIS_URL": self.stack.redis_url})
+        environment = {"GSI_REDIS_URL": self.stack.redis_url}
+        return await asyncio.to_thread(lambda: CliRunner().invoke(app, arguments, env=environment))
 
     async def running(self, *job_ids: str) -> None:
         """Wait until all these jobs run."""
@@ -188,8 +188,8 @@ async def test_a_job_expires_at_its_deadline_whether_it_runs_or_waits(system: Po
         record = await system.finished(job_id)
         assert record.state is JobState.EXPIRED
         assert record.fields["error"] == f"deadline_seconds: {deadline} have passed"
-    record = (await system.client.result(running[0])).to_dict()
-    assert 1.99 <= record["finished_at"] - record["submitted_at"] < 3
+    ran = (await system.client.result(running[0])).to_dict()
+    assert 1.99 <= ran["finished_at"] - ran["submitted_at"] < 3
     waited = (await system.client.result(waiting)).to_dict()
     assert waited["started_at"] - waited["submitted_at"] > 0.49
     assert waited["finished_at"] - waited["started_at"] < 0.5
