@@ -24,7 +24,7 @@ PHASE_SECONDS = Histogram(
     ["phase"],
     buckets=SECONDS_BUCKETS,
 )
-JOBS = Counter("gsi_jobs_total", "Jobs finished by this coordinator.", ["state"])
+JOBS = Counter("gsi_jobs_total", "Runs that ended, by the state that they left their job in.", ["state"])
 JOBS_IN_FLIGHT = Gauge("gsi_jobs_in_flight", "Jobs that this coordinator is running.")
 JOB_SECONDS = Histogram(
     "gsi_job_seconds", "Time from taking a job to its result, in one delivery.", buckets=JOB_SECONDS_BUCKETS
@@ -32,6 +32,7 @@ JOB_SECONDS = Histogram(
 STREAM_LAG = Gauge("gsi_stream_lag", "Jobs in the stream that no coordinator has taken.")
 STREAM_PENDING = Gauge("gsi_stream_pending", "Jobs taken and not yet acknowledged, by all coordinators.")
 REDELIVERIES = Counter("gsi_redeliveries_total", "Jobs taken over from a coordinator that was gone.")
+STEP_LIMIT = Gauge("gsi_step_limit", "Steps that this coordinator runs at once: fewer while a service is full.")
 LEASES_LOST = Counter("gsi_leases_lost_total", "Runs that were cancelled because another coordinator had the job.")
 RETRIES = Counter("gsi_retries_total", "Jobs that were put off after a failure, to be tried again.")
 DEAD_LETTERS = Counter("gsi_dead_letters_total", "Jobs that this coordinator gave up after too many attempts.")

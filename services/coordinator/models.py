@@ -15,6 +15,7 @@ from gsi.errors import MisconfiguredError, RetryableError
 from gsi.rpc.clients import DraftClient, PrmClient, ServiceClient, TargetClient
 from services.coordinator.compatibility import Limits, common_limits
 from services.coordinator.settings import CoordinatorSettings
+from services.coordinator.throttle import Throttle
 
 log = structlog.get_logger()
 
@@ -33,6 +34,7 @@ class Models:
         self.ports = Ports(self.draft, self.target, self.prm)
         self.limits = Limits(0, frozenset(), None)
         self.description = ""  # JSON: by role, what a result says of the models that made it
+        self.throttle = Throttle(settings.max_jobs)
         self._is_connected = False
         self._waits: dict[str, asyncio.Task[None]] = {}
 

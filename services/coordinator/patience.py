@@ -28,7 +28,13 @@ async def patiently(models: Models, call: Callable[[], Awaitable[T]]) -> T:
     """
 
     async def attempt() -> T:
-        return await call()  # tenacity awaits coroutine functions only, and ``call`` may be a lambda
+        try:
+            async with models.throttle.slot():
+                return await call()
+        except RetryableError as error:
+            if error.retry_after_seconds is not None:
+                models.throttle.slow_down()
+            raise
 
     async def wait_for_service(state: RetryCallState) -> None:
         error = _failure(state)

@@ -8,6 +8,7 @@ import pytest
 
 from gsi.errors import InvalidRequestError, RetryableError
 from services.coordinator.patience import MAX_DEADLINES, MAX_LOSSES, GivenUpError, patiently
+from services.coordinator.throttle import Throttle
 
 AWAY = RetryableError("target: UNAVAILABLE", service="target")
 SLOW = RetryableError("target: DEADLINE_EXCEEDED", service="target", is_deadline=True)
@@ -19,6 +20,7 @@ class WaitedFor:
 
     def __init__(self) -> None:
         self.roles: list[str] = []
+        self.throttle = Throttle(4)
 
     async def wait_until_serving(self, role: str) -> None:
         self.roles.append(role)
@@ -88,3 +90,10 @@ async def test_a_failure_that_would_only_repeat_is_not_waited_out() -> None:
     mistake = InvalidRequestError("n is 0; allowed: 1 to 9")
     with pytest.raises(InvalidRequestError, match="n is 0"):
         await tried(mistake)
+
+
+async def test_a_full_service_slows_down_the_steps() -> None:
+    """It is not asked as often by so many at once; the call is made all the same."""
+    models: Any = WaitedFor()
+    assert await patiently(models, failing(FULL)) == "done"
+    assert models.throttle.limit < 4
