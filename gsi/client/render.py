@@ -45,6 +45,8 @@ def ending(record: JobRecord) -> Text:
         line.append(f"  answer {fields['answer']}", style="bold")
     if fields.get("error"):
         line.append(f"  {fields['error']}", style="default")
+    elif fields.get("last_error") and not record.state.is_finished:
+        line.append(f"  its last run failed: {fields['last_error']}", style="default")
     return line
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from gsi.client import render
 from gsi.errors import InvalidRequestError
 from gsi.jobs import dead_letters
 from gsi.jobs.dead_letters import DeadLetter, DeadLetters
@@ -133,3 +134,20 @@ async def test_purging_deletes_dead_jobs_with_their_steps(dying: Queue) -> None:
     await dying.bury("new")
     assert await dying.dead.purge() == 1
     assert await dying.letters() == []
+
+
+async def test_a_job_that_waits_for_its_next_attempt_says_what_its_last_run_met(dying: Queue) -> None:
+    """``gsi result`` shows it; once the job has finished, only how it ended counts."""
+    store = dying.store = JobStore(dying.redis, dying.keys, Policy(max_attempts=2))
+    await store.submit(Job("job-1", parse_payload({"prompt": "-"})))
+    await store.retry(await dying.take(), "prm: INTERNAL", delay_seconds=0)
+    assert await shown(store) == "QUEUED  its last run failed: prm: INTERNAL"
+    await store.promote_due()
+    await store.commit(await dying.take(), JobResult(JobState.SUCCEEDED, answer="5"))
+    assert await shown(store) == "SUCCEEDED  answer 5"
+
+
+async def shown(store: JobStore) -> str:
+    record = await store.record("job-1")
+    assert record is not None
+    return render.ending(record).plain
