@@ -52,7 +52,7 @@ async def _break(chaos: Chaos, queue: Queue, proxy: Proxy, fault: Fault, seeds: 
     """Submit jobs, break the connection to a service while they run, heal it, and wait for them."""
     failed_before = _failed_calls(chaos)
     ids = [await queue.submit(seed) for seed in seeds]
-    while not any((await queue.state(job_id)).get("num_steps") for job_id in ids):
+    while not [job_id for job_id in ids if (await queue.state(job_id)).get("num_steps")]:
         await asyncio.sleep(0.01)
     proxy.fail(fault)
     await asyncio.sleep(SECONDS[fault])

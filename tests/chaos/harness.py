@@ -316,4 +316,3 @@ def _shown(records: Sequence[JobRecord], ids: Sequence[str]) -> str:
 def now() -> float:
     """Return seconds since 1970, as the draft's journal has them."""
     return time.time()
-

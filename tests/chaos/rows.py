@@ -1,6 +1,7 @@
 """The rows of the table, by name, and how one is run."""
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from random import Random
@@ -21,7 +22,10 @@ ROWS: Mapping[str, Callable[[Chaos, Size, Random], Awaitable[Outcome]]] = {
 
 
 async def run_row(chaos: Chaos, name: str, size: Size, seed: int) -> dict[str, Any]:
-    """Run a row within its time; return what it found, with ``row``, ``passed`` and ``seconds``."""
+    """Run a row within its time; return what it found, with ``row``, ``passed`` and ``seconds``.
+
+    A row that raises has failed, and the next one runs.
+    """
     loop = asyncio.get_running_loop()
     await chaos.references(size.num_references)  # not part of a row's time
     await chaos.all_up()
@@ -31,5 +35,8 @@ async def run_row(chaos: Chaos, name: str, size: Size, seed: int) -> dict[str, A
             outcome = await ROWS[name](chaos, size, Random(f"{seed}/{name}"))
     except TimeoutError:
         outcome = Outcome(problems=[f"not over after {size.row_seconds} s"])
+    except Exception as error:
+        traceback.print_exc()
+        outcome = Outcome(problems=[f"broke off: {error!r}"])
     seconds = round(loop.time() - started, 1)
     return {"row": name, "passed": not outcome.problems, "seconds": seconds, **asdict(outcome)}
