@@ -70,7 +70,7 @@ def test_the_repository_map_names_what_exists() -> None:
     assert packages <= mapped
 
 
-@pytest.mark.parametrize("document", ["lifecycle.md", "algorithm.md"])
+@pytest.mark.parametrize("document", ["lifecycle.md", "algorithm.md", "operating.md"])
 def test_a_name_behind_a_path_is_defined_in_that_file(document: str) -> None:
     """Renaming a function without its documents fails here."""
     text = re.sub(r"\s+", " ", text_of(DOCS / document))
