@@ -11,6 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gsi.client import render
+from gsi.client.admin import queue
 from gsi.client.calibration import calibrate, theory
 from gsi.client.demo import run_demo
 from gsi.client.evaluation import evaluate
@@ -36,7 +37,12 @@ from gsi.runtime.embedded_redis import free_port, is_free
 from gsi.runtime.process_log import configure_logging
 from gsi.runtime.signals import stop_on_signals
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Guided Speculative Inference: submit, follow, run.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # the address of Redis may hold a password
+    help="Guided Speculative Inference: submit, follow, run.",
+)
 
 REDIS_PORT = 6379  # where clients look by default
 
@@ -175,6 +181,7 @@ app.add_typer(dead, name="dead")
 app.command("eval")(evaluate)
 app.command()(calibrate)
 app.command()(theory)
+app.add_typer(queue, name="queue")
 
 
 def main() -> None:

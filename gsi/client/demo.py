@@ -13,6 +13,7 @@ from gsi.algorithm.candidates import Outcome
 from gsi.client.local_stack import SHIPPED_MODELS, local_stack
 from gsi.client.sdk import Client
 from gsi.errors import MisconfiguredError
+from gsi.jobs.connection import RedisAccess
 from gsi.jobs.store import JobRecord
 from gsi.runtime.supervised import Report
 
@@ -52,7 +53,7 @@ async def run_demo(
     async with AsyncExitStack() as exits:
         folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="gsi-demo-")))
         stack = await exits.enter_async_context(local_stack(folder, report, engine=engine))
-        client = await exits.enter_async_context(Client(stack.redis_url))
+        client = await exits.enter_async_context(Client(stack.redis_url, access=RedisAccess()))
         started = time.perf_counter()
         ids = [
             await client.submit({"prompt": problem["prompt"], "params": {**params, "seed": index}})

@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from gsi.errors import InvalidRequestError
-from gsi.jobs.connection import connect
+from gsi.jobs.admin import QueueAdmin
+from gsi.jobs.connection import RedisAccess, connect
 from gsi.jobs.dead_letters import DeadLetters
 from gsi.jobs.job import Job, parse_payload
 from gsi.jobs.keys import Keys
@@ -29,13 +30,19 @@ MAX_REASON_CHARACTERS = 1000
 
 
 class Client:
-    """A user of one queue. ``dead``: its dead letters."""
+    """A user of one queue. ``dead``: its dead letters. ``access`` None: password and certificates as the environment says.
 
-    def __init__(self, redis_url: str = DEFAULT_REDIS_URL, queue: str = DEFAULT_QUEUE) -> None:
-        self._redis = connect(redis_url)
+    Raises MisconfiguredError for a URL or files that cannot be used.
+    """
+
+    def __init__(
+        self, redis_url: str = DEFAULT_REDIS_URL, queue: str = DEFAULT_QUEUE, access: RedisAccess | None = None
+    ) -> None:
+        self._redis = connect(redis_url, RedisAccess.from_environment() if access is None else access)
         self.dead = DeadLetters(self._redis, Keys(queue))
         self._store = JobStore(self._redis, Keys(queue))
         self._stream = JobStream(self._redis, Keys(queue), consumer="")
+        self.admin = QueueAdmin(self._redis, Keys(queue))
 
     async def __aenter__(self) -> Self:
         return self

@@ -10,14 +10,15 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from gsi.errors import InvalidRequestError, MisconfiguredError
-from gsi.jobs.connection import LOST_CONNECTION
+from gsi.errors import InvalidRequestError, MisconfiguredError, RetryableError
+from gsi.jobs.connection import LOST_CONNECTION, REFUSED
 
 out = Console()
 err = Console(stderr=True)
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_LATER = 75  # as sysexits.h: try again later
 
 RedisUrl = Annotated[str, typer.Option("--redis-url", envvar="GSI_REDIS_URL", help="Where the queue is.")]
 Queue = Annotated[str, typer.Option("--queue", envvar="GSI_QUEUE", help="Which queue.")]
@@ -41,8 +42,14 @@ def explained() -> Iterator[None]:
     except InvalidRequestError as error:
         err.print(f"[red]refused[/]  {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_USAGE) from None
+    except RetryableError as error:
+        err.print(f"[yellow]not now[/]  {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_LATER) from None
     except MisconfiguredError as error:
         err.print(f"[red]cannot start[/]  {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED) from None
+    except REFUSED as error:
+        err.print(f"[red]Redis refuses[/]  {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_FAILED) from None
     except LOST_CONNECTION as error:
         err.print(
