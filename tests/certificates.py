@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -31,7 +32,7 @@ class Paths:
     def files(self) -> CertificateFiles:
         return CertificateFiles(self.chain, self.key, self.authority)
 
-    def settings(self, prefix: str = "") -> dict[str, str]:
+    def settings(self, prefix: str = "") -> dict[str, Any]:
         """Return them as settings, by the names of environment variables if a prefix is given."""
         named: Mapping[str, Path] = {"tls_cert": self.chain, "tls_key": self.key, "tls_ca": self.authority}
         return {f"{prefix}{name.upper() if prefix else name}": str(path) for name, path in named.items()}

@@ -30,8 +30,9 @@ MAX_REASON_CHARACTERS = 1000
 
 
 class Client:
-    """A user of one queue. ``dead``: its dead letters. ``access`` None: password and certificates as the environment says.
+    """A user of one queue. ``dead``: its dead letters.
 
+    ``access`` None: the files that ``GSI_REDIS_PASSWORD_FILE``, ``GSI_REDIS_TLS_CA``, … name, if any.
     Raises MisconfiguredError for a URL or files that cannot be used.
     """
 

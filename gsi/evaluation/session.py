@@ -20,6 +20,7 @@ from gsi.evaluation.problems import Problem, load_problems
 from gsi.evaluation.records import Evaluation, RecordedJob
 from gsi.evaluation.report import to_json, to_markdown
 from gsi.evaluation.runner import OnJob, run_missing
+from gsi.jobs.connection import RedisAccess
 from gsi.runtime.embedded_redis import is_free
 from gsi.runtime.machine import describe_machine, today
 from gsi.runtime.supervised import Report
@@ -65,7 +66,7 @@ class System:
             stack = local_stack(
                 Path(folder), report, models=self.models, engine=self.engine, queue=self.queue, settings=settings
             )
-            async with stack as running, Client(running.redis_url, self.queue) as client:
+            async with stack as running, Client(running.redis_url, self.queue, RedisAccess()) as client:
                 yield client
 
 

@@ -1,24 +1,68 @@
-"""The connection to Redis: time-outs, retries, and what its configuration would lose."""
+"""The connection to Redis: time-outs, retries, credentials, and what its configuration would lose."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any
+import os
+import re
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
 
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import RedisSSLContext, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.credentials import CredentialProvider
+from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gsi.errors import MisconfiguredError
+from gsi.runtime.tls import client_context, is_loopback
 
-__all__ = ["LOST_CONNECTION", "MAX_CONNECTIONS", "Redis", "RedisError", "connect", "durability_warnings"]
+__all__ = [
+    "LOST_CONNECTION",
+    "MAX_CONNECTIONS",
+    "REFUSED",
+    "Redis",
+    "RedisAccess",
+    "RedisError",
+    "connect",
+    "durability_warnings",
+    "is_exposed",
+    "masked",
+]
 
 LOST_CONNECTION = (RedisConnectionError, RedisTimeoutError)  # what a server that is away looks like
+REFUSED = (AuthenticationError, AuthorizationError, NoPermissionError)  # wrong credentials, or too few rights
 OLDEST_VERSION = (7, 0)
 MAX_CONNECTIONS = 100
 SOCKET_TIMEOUT_SECONDS = 10.0  # longer than any BLOCK that we ask for
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAccess:
+    """Files with what a URL had better not hold. They are read again for each new connection, so they may be replaced.
+
+    ``tls_ca`` is the authority to trust (else those of the system); certificate and key are shown to a server that asks
+    for them.
+    """
+
+    password_file: Path | None = None
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Return what a client is told: ``GSI_REDIS_PASSWORD_FILE``, ``GSI_REDIS_TLS_CA``, …"""
+        given = {field.name: environment.get(f"GSI_REDIS_{field.name.upper()}") for field in fields(cls)}
+        return cls(**{name: Path(value) for name, value in given.items() if value})
+
+    @property
+    def has_tls(self) -> bool:
+        return any((self.tls_ca, self.tls_cert, self.tls_key))
 
 
 class _Cancellable:
@@ -47,7 +91,43 @@ class _Plain(_Cancellable, Connection):
 
 
 class _Tls(_Cancellable, SSLConnection):
-    pass
+    def __init__(self, *, access: RedisAccess, **options: Any) -> None:
+        super().__init__(**options)
+        if access.has_tls:
+            self.ssl_context = _Context(access)
+
+
+class _Context(RedisSSLContext):
+    """Makes a context from the files for each connection; redis-py would keep one, and trust the system besides."""
+
+    def __init__(self, access: RedisAccess) -> None:
+        super().__init__()
+        self._access = access
+
+    def get(self) -> ssl.SSLContext:
+        try:
+            return client_context(self._access.tls_ca, self._access.tls_cert, self._access.tls_key)
+        except MisconfiguredError as error:  # the files were good at the start
+            raise RedisConnectionError(str(error)) from None
+
+
+class _PasswordFile(CredentialProvider):
+    """Reads the password for each connection."""
+
+    def __init__(self, path: Path, username: str | None) -> None:
+        self._path = path
+        self._username = username
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        try:
+            password = self._path.read_text().rstrip("\r\n")
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8; its text would quote the file
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise RedisConnectionError(f"redis password file {self._path}: {reason}") from None
+        return (self._username, password) if self._username else (password,)
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        return self.get_credentials()
 
 
 class _Unix(_Cancellable, UnixDomainSocketConnection):
@@ -57,25 +137,71 @@ class _Unix(_Cancellable, UnixDomainSocketConnection):
 CONNECTIONS: dict[type, type] = {Connection: _Plain, SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
 
 
-def connect(url: str) -> Redis:
+def connect(url: str, access: RedisAccess | None = None) -> Redis:
     """Return a client of the server at ``url``; it connects when it is first used, and retries for about 3 s.
 
     When all connections are in use, by many followers say, a command waits for one.
+    Raises MisconfiguredError for a URL or files that cannot be used; its text has neither user nor password.
     """
-    backoff = ExponentialWithJitterBackoff(base=0.05, cap=1.0)
+    ours = {
+        "max_connections": MAX_CONNECTIONS,
+        "timeout": None,
+        "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), retries=6),
+        "health_check_interval": 15,
+    }
+    return Redis.from_pool(BlockingConnectionPool(**ours | _options(url, access or RedisAccess())))
+
+
+def masked(url: str) -> str:
+    """Return the URL for people to read: scheme, host, port and database, never user, password or options."""
+    scheme, colon, rest = url.partition("://")
+    place, _, options = rest.partition("?")
+    _, at, place = place.rpartition("@")
+    if not colon or not re.fullmatch(r"\w+", scheme) or not _PLACE.fullmatch(place) or "@" in options:
+        return "***"  # a password with characters that a URL cannot hold may stand anywhere
+    return f"{scheme}://{'***@' if at else ''}{place}"
+
+
+def is_exposed(url: str) -> bool:
+    """Return whether what is sent to this server can be read on a network: no TLS, not this machine."""
+    options: dict[str, Any] = dict(parse_url(url))
+    return "connection_class" not in options and not is_loopback(f"{options.get('host', 'localhost')}:0")
+
+
+_PLACE = re.compile(r"(\[[\da-fA-F:.]+\]|[\w.-]*)(:\d{1,5})?(/[\w./-]*)?")  # host, port, database or path of a socket
+
+
+def _options(url: str, access: RedisAccess) -> dict[str, Any]:
+    """Return the pool's options for a URL and files. Raises MisconfiguredError."""
     try:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=None,
-            socket_timeout=SOCKET_TIMEOUT_SECONDS,
-            retry=Retry(backoff, retries=6),
-            health_check_interval=15,
-        )
-        pool.connection_class = CONNECTIONS[pool.connection_class]
-        return Redis.from_pool(pool)
-    except ValueError as error:
-        raise MisconfiguredError(f"redis url: {error}") from None
+        options: dict[str, Any] = dict(parse_url(url))
+    except ValueError:  # its text may quote the password
+        allowed = "redis://user:password@host:6379/0, rediss://…, unix://…, special characters as %…"
+        raise MisconfiguredError(f"redis url: {masked(url)} cannot be read; allowed: {allowed}") from None
+    kind = options.get("connection_class", Connection)
+    options["connection_class"] = CONNECTIONS[kind]
+    if kind is SSLConnection:
+        options["access"] = access
+    if access.has_tls:
+        if kind is not SSLConnection:
+            raise MisconfiguredError(f"redis url: {masked(url)} has no TLS, and certificates are given; use rediss://")
+        client_context(access.tls_ca, access.tls_cert, access.tls_key)
+    if access.password_file:
+        options["credential_provider"] = _password_file(options, access.password_file)
+    return options
+
+
+def _password_file(options: dict[str, Any], path: Path) -> CredentialProvider:
+    """Return what reads the password, and take the user out of the options. Raises MisconfiguredError."""
+    if options.pop("password", None):
+        raise MisconfiguredError(f"redis password: given twice, in the URL and in {path}")
+    provider = _PasswordFile(path, options.pop("username", None))
+    try:
+        provider.get_credentials()
+    except RedisConnectionError as error:
+        raise MisconfiguredError(str(error)) from None
+    return provider
 
 
 async def durability_warnings(redis: Redis) -> list[str]:

@@ -74,6 +74,8 @@ def client_context(authority: Path | None, chain: Path | None, key: Path | None)
         context = ssl.create_default_context(cafile=authority)
     except OSError as error:
         raise MisconfiguredError(f"certificate authority {authority}: {error.strerror or error}") from None
+    if chain is None and key is not None:
+        raise MisconfiguredError(f"key {key} is given without its certificate")
     if chain is not None:
         try:
             context.load_cert_chain(chain, key, password="")  # else OpenSSL asks for it on the terminal

@@ -12,7 +12,16 @@ import structlog
 
 from gsi.errors import MisconfiguredError
 from gsi.grading.equality import EqualityChecker
-from gsi.jobs.connection import LOST_CONNECTION, Redis, RedisError, connect, durability_warnings
+from gsi.jobs.connection import (
+    LOST_CONNECTION,
+    REFUSED,
+    Redis,
+    RedisError,
+    connect,
+    durability_warnings,
+    is_exposed,
+    masked,
+)
 from gsi.jobs.keys import Keys
 from gsi.jobs.store import JobStore, Policy
 from gsi.jobs.stream import JobStream
@@ -34,13 +43,17 @@ async def coordinate(settings: CoordinatorSettings) -> None:
     stop = stop_on_signals()
     serve_metrics(settings.metrics_listen)
     consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    redis, keys = connect(settings.redis_url), Keys(settings.queue)
+    redis, keys = connect(settings.redis_url, settings.redis_access), Keys(settings.queue)
     policy = Policy(settings.max_attempts, settings.result_ttl_seconds, settings.dead_ttl_seconds)
     store, stream, models = JobStore(redis, keys, policy), JobStream(redis, keys, consumer), Models(settings)
     leases = LeaseKeeper(store, consumer, settings.lease_seconds)
     equality = EqualityChecker()
     runner = JobRunner(store, models, leases, equality, consumer, settings.retry_seconds)
     worker = Worker(stream, store, runner, leases, settings.max_jobs, settings.lease_seconds)
+    if is_exposed(settings.redis_url):
+        log.warning(
+            "redis is plain text: others on the network can read and change jobs", url=masked(settings.redis_url)
+        )
     try:
         await _unless_stopped(stop, _prepare(redis, stream, models))
         if not stop.is_set():
@@ -62,6 +75,8 @@ async def _prepare(redis: Redis, stream: JobStream, models: Models) -> None:
                 log.warning("redis may lose jobs", reason=warning)
             await stream.create_group()
             break
+        except REFUSED:
+            raise  # a wrong password is a ConnectionError of redis-py, and waiting does not mend it
         except LOST_CONNECTION as error:
             if not is_away:
                 log.warning("redis is away; waiting for it", reason=str(error))

@@ -1,10 +1,12 @@
 """What the coordinator can be told: ``GSI_COORDINATOR_…``. What belongs to a job is in the job."""
 
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from gsi.jobs.connection import RedisAccess
 from gsi.jobs.keys import QUEUE_PATTERN
 from gsi.runtime.settings import Address, ProcessSettings
 
@@ -12,7 +14,11 @@ from gsi.runtime.settings import Address, ProcessSettings
 class CoordinatorSettings(ProcessSettings):
     model_config = SettingsConfigDict(env_prefix="GSI_COORDINATOR_", frozen=True, extra="ignore")
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="redis://, rediss:// or unix://")
+    redis_url: str = Field("redis://127.0.0.1:6379/0", repr=False, description="redis://, rediss:// or unix://")
+    redis_password_file: Path | None = Field(None, description="file with the password, instead of one in the URL")
+    redis_tls_ca: Path | None = Field(None, description="PEM file of the authority that signed Redis's certificate")
+    redis_tls_cert: Path | None = Field(None, description="PEM file of the certificate that Redis is shown")
+    redis_tls_key: Path | None = Field(None, description="PEM file of that certificate's private key")
     queue: str = Field("default", pattern=QUEUE_PATTERN, description="which queue to work on")
     draft: Address = Field(description="host:port of the draft service")
     target: Address = Field(description="host:port of the target service")
@@ -26,6 +32,11 @@ class CoordinatorSettings(ProcessSettings):
     draft_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the draft")
     target_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the target")
     prm_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the PRM")
+
+    @property
+    def redis_access(self) -> RedisAccess:
+        """The files that the connection to Redis needs."""
+        return RedisAccess(self.redis_password_file, self.redis_tls_ca, self.redis_tls_cert, self.redis_tls_key)
 
     @model_validator(mode="after")
     def _calls_safely(self) -> Self:

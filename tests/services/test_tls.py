@@ -51,9 +51,10 @@ async def test_the_coordinators_clients_work_with_certificates_of_one_authority(
     own = authority.issue("coordinator")
     addresses: dict[str, Any] = {}
     async with AsyncExitStack() as stack:
-        for role, (_, kind) in ROLES.items():
+        for role in ROLES:
             server = await stack.enter_async_context(serving_role(role, **authority.issue(role).settings()))
-            client: Any = kind(server.address, 10.0, own.files())
+            kind: Any = ROLES[role][1]
+            client = kind(server.address, 10.0, own.files())
             stack.push_async_callback(client.close)
             await wait_until(client.is_serving, f"{role} serves")  # one process loads one model at a time
             addresses[role] = server.address
@@ -82,8 +83,9 @@ async def test_whom_a_service_does_not_trust_is_refused(authority: Authority, tm
                 assert "not trust our certificate; its log says why" in client.why_not_serving
         credentials = grpc.ssl_channel_credentials(authority.path.read_bytes())  # a client without a certificate
         async with grpc.aio.secure_channel(server.address, credentials) as channel:
+            check: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
             with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await channel.unary_unary("/grpc.health.v1.Health/Check")(b"")
+                await check(b"")
         assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
@@ -261,13 +263,14 @@ async def _silent_call(server_options: list[tuple[str, int]]) -> str:
         return b"done"
 
     server = grpc.aio.server(options=server_options)
-    methods = {"Call": grpc.unary_unary_rpc_method_handler(silent)}
+    methods: dict[str, Any] = {"Call": grpc.unary_unary_rpc_method_handler(silent)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Silent", methods),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=_faster(CHANNEL_OPTIONS)) as channel:
+        call: Any = channel.unary_unary("/test.Silent/Call")
         try:
-            return bytes(await channel.unary_unary("/test.Silent/Call")(b"")).decode()
+            return bytes(await call(b"")).decode()
         except grpc.aio.AioRpcError as error:
             return str(error.details())
         finally:
