@@ -23,6 +23,7 @@ from gsi.errors import InvalidRequestError
 from gsi.evaluation import records
 from gsi.evaluation.problems import HUB_DATASETS, KNOWN_SHAPES
 from gsi.jobs import keys
+from gsi.jobs.connection import RedisAccess
 from gsi.jobs.job import parse_payload
 from gsi.jobs.method_spec import parse_method
 from gsi.jobs.payload import JobParams
@@ -36,7 +37,8 @@ DOCUMENTS = sorted([*DOCS.rglob("*.md"), *(ROOT / name for name in ("README.md",
 PATH = r"`([\w.-]+/[\w./-]*)`"
 NAMES = r" \(((?:`\w[\w.]*`(?:, | and )?)+)"  # in parentheses behind a path: names that the file defines
 ANCHOR_DROPS = re.compile(r"[^\w\- ]")
-OTHER_VARIABLES = {"GSI_REDIS_URL", "GSI_QUEUE", "GSI_DRAFT_PORT"}  # the client's, and one that Kubernetes writes
+CLIENT_VARIABLES = {"GSI_REDIS_URL", "GSI_QUEUE", *(f"GSI_REDIS_{field.name.upper()}" for field in fields(RedisAccess))}
+OTHER_VARIABLES = CLIENT_VARIABLES | {"GSI_DRAFT_PORT"}  # one that Kubernetes writes
 METRIC = re.compile(r"gsi_[a-z_]+[a-z]")
 COMMAND = re.compile(r"^(?:\$ )?\.venv/bin/gsi (.+?)(?:\s+#.*)?$", re.MULTILINE)  # a line of a code block
 SHORTHANDS = re.compile(rf"`((?:{'|'.join(Method)}):[^`…{{]+)`")
