@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from gsi.algorithm.seeds import derive_seed
 from gsi.errors import InvalidRequestError
+from gsi.jobs.keys import DEFAULT_TENANT
 from gsi.jobs.payload import JobPayload
 from gsi.jobs.refusals import sentence
 
@@ -50,12 +51,30 @@ def _written(payload: str | Mapping[str, Any]) -> bytes:
         raise InvalidRequestError(f"job: not JSON ({error}); allowed: values that JSON can write") from None
 
 
-def claimed_id(raw: str | bytes) -> str | None:
-    """Return the id that a payload names if that part of it is readable, however wrong the rest is."""
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a payload says of itself, however wrong the rest of it is: enough to give it a record."""
+
+    id: str | None
+    tenant: str
+
+
+def claim(raw: str | bytes) -> Claim:
+    """Return the id and the tenant that a payload names, as far as they are readable and allowed."""
+    nothing = Claim(None, DEFAULT_TENANT)
     if len(raw) > MAX_PAYLOAD_BYTES:
-        return None
+        return nothing
     try:
-        found = json.loads(raw).get("id")
-        return JobPayload(prompt="-", id=found).id
-    except (ValueError, AttributeError, RecursionError):
-        return None
+        found = json.loads(raw)
+        said = {name: found[name] for name in ("id", "tenant") if name in found}
+    except (ValueError, TypeError, RecursionError):
+        return nothing
+    return Claim(_readable("id", said, None), _readable("tenant", said, DEFAULT_TENANT) or DEFAULT_TENANT)
+
+
+def _readable(name: str, said: Mapping[str, Any], default: str | None) -> str | None:
+    try:
+        value: str | None = getattr(JobPayload(prompt="-", **{name: said[name]}), name)
+    except (KeyError, ValueError):
+        return default
+    return value

@@ -10,6 +10,9 @@ All keys of one queue share the hash tag ``{queue}``, so that a script over seve
 | gsi:{q}:job:<id>            | hash   | its lifetime after its end    | the job's record: the source of truth |
 | gsi:{q}:job:<id>:steps      | stream | as the record                 | a step an entry: checkpoint and live feed |
 | gsi:{q}:delayed             | zset   | a member: until it is due     | ids of jobs to be tried again, by when |
+| gsi:{q}:tenants             | hash   | a field: while it has jobs    | by tenant, how many jobs are in flight |
+| gsi:{q}:parked              | set    | a member: while it has any    | tenants with parked jobs |
+| gsi:{q}:parked:<tenant>     | list   | an id: until it is its turn   | jobs beyond their tenant's limit in flight |
 | gsi:{q}:dead                | stream | the newest 100,000 or so      | ids of dead jobs, with reason and last error |
 | gsi:{q}:config              | hash   | kept                          | ``paused``, ``max_jobs``: what operators set |
 | gsi:{q}:idempotency:<key>   | string | a day                         | the id of the first job with this key |
@@ -28,6 +31,7 @@ JOB_FIELD = "job"
 QUEUE_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"  # a brace would break the hash tag
 MAX_RESULTS = 100_000  # a feed to wake on, not a store: the records are that
 MAX_DEAD = 100_000
+DEFAULT_TENANT = "default"
 
 
 class Priority(StrEnum):
@@ -70,6 +74,17 @@ class Keys:
         """Return where the first job of an idempotency key is noted. Hashed: the key may be any text."""
         digest = blake2b(f"{tenant}/{key}".encode(), digest_size=16).hexdigest()
         return f"gsi:{{{self.queue}}}:idempotency:{digest}"
+
+    @property
+    def tenants(self) -> str:
+        return f"gsi:{{{self.queue}}}:tenants"
+
+    @property
+    def parked_tenants(self) -> str:
+        return f"gsi:{{{self.queue}}}:parked"
+
+    def parked(self, tenant: str) -> str:
+        return f"{self.parked_tenants}:{tenant}"
 
     @property
     def delayed(self) -> str:

@@ -21,7 +21,7 @@ from gsi.algorithm.reward_map import REWARD_MAPS, Raw
 from gsi.algorithm.weighting import WEIGHTINGS
 from gsi.errors import InvalidRequestError
 from gsi.jobs.answer_pattern import checked
-from gsi.jobs.keys import Priority
+from gsi.jobs.keys import DEFAULT_TENANT, Priority
 from gsi.jobs.method_spec import REWARDLESS, USED_BY, parse_method
 from gsi.jobs.named import Named, named, or_short, or_text
 
@@ -210,7 +210,7 @@ class JobPayload(BaseModel):
     priority: Priority = Field(
         Priority.NORMAL, strict=False, description="The SDK's lane; who pushes by XADD chooses the stream instead."
     )
-    tenant: str = Field("default", pattern=TENANT_PATTERN, description="Whose job it is.")
+    tenant: str = Field(DEFAULT_TENANT, pattern=TENANT_PATTERN, description="Whose job it is.")
     idempotency_key: str | None = Field(
         None, min_length=1, max_length=256, description="The SDK runs the first job of a tenant's key, for a day."
     )

@@ -18,6 +18,11 @@ end
 FINISH = (
     NOW
     + """
+local function release(record, tenants)
+  local tenant = redis.call('HGET', record, 'tenant')
+  if tenant and redis.call('HINCRBY', tenants, tenant, -1) <= 0 then redis.call('HDEL', tenants, tenant) end
+end
+
 local function finish(record, steps, jobs, results, group, entry, id, state, max_results, ttl)
   redis.call('HSET', record, 'state', state, 'finished_at', now())
   redis.call('XADD', results, 'MAXLEN', '~', max_results, '*', 'id', id, 'state', state)
@@ -60,11 +65,12 @@ if ARGV[4] ~= '' then redis.call('SET', KEYS[5], ARGV[3], 'PX', ARGV[4]) end
 return {1, ARGV[3]}
 """
 
-# KEYS record, jobs stream, steps, results, dead. ARGV entry id, consumer, group, job id, payload field, most attempts,
-# results kept, dead letters kept, their lifetime in ms, the state RUNNING, DEAD, then the states it may be taken from
-# ('' for no record).
+# KEYS record, jobs stream, steps, results, tenants, dead, parked jobs of the tenant, parked tenants. ARGV entry id,
+# consumer, group, job id, payload field, most attempts, results kept, dead letters kept, their lifetime in ms, the
+# state RUNNING, DEAD, QUEUED, the tenant, its most jobs in flight (0: any), then the states it may be taken from (''
+# for no record).
 # Returns {token, attempt, age in ms} if taken, {0, state} if there is nothing to run: the job has finished, waits for
-# another entry, or has been taken too often and is dead now.
+# another entry, has been taken too often and is dead now, or its tenant has enough in flight and it is parked.
 TAKE = (
     FINISH
     + BURY
@@ -72,7 +78,7 @@ TAKE = (
 local state = redis.call('HGET', KEYS[1], 'state') or ''
 local entry = redis.call('HGET', KEYS[1], 'entry_id')
 local may = false
-for i = 12, #ARGV do may = may or ARGV[i] == state end
+for i = 15, #ARGV do may = may or ARGV[i] == state end
 if not may or (entry and entry ~= ARGV[1]) then
   redis.call('XACK', KEYS[2], ARGV[3], ARGV[1])
   redis.call('XDEL', KEYS[2], ARGV[1])
@@ -82,21 +88,35 @@ if not may or (entry and entry ~= ARGV[1]) then
   end
   return {0, state}
 end
-local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
-redis.call('HSET', KEYS[1], 'entry_id', ARGV[1], 'worker', ARGV[2], 'lane', KEYS[2])
+redis.call('HSET', KEYS[1], 'entry_id', ARGV[1], 'lane', KEYS[2], 'tenant', ARGV[13])
 redis.call('HSETNX', KEYS[1], 'submitted_at', string.match(ARGV[1], '%d+'))
-if attempt > tonumber(ARGV[6]) then
-  local error = redis.call('HGET', KEYS[1], 'last_error') or 'its coordinator was lost each time'
-  redis.call('HSET', KEYS[1], 'attempt', ARGV[6])
-  bury(KEYS[1], KEYS[5], ARGV[4], 'taken ' .. ARGV[6] .. ' times', error, ARGV[8])
-  finish(KEYS[1], KEYS[3], KEYS[2], KEYS[4], ARGV[3], ARGV[1], ARGV[4], ARGV[11], ARGV[7], ARGV[9])
-  return {0, ARGV[11]}
-end
 if redis.call('HEXISTS', KEYS[1], 'payload') == 0 then
   local fields = redis.call('XRANGE', KEYS[2], ARGV[1], ARGV[1])[1][2]
   for i = 1, #fields, 2 do
     if fields[i] == ARGV[5] then redis.call('HSET', KEYS[1], 'payload', fields[i + 1]) end
   end
+end
+if state ~= ARGV[10] and redis.call('HDEL', KEYS[1], 'reserved') == 0 then
+  if tonumber(ARGV[14]) > 0 and tonumber(redis.call('HGET', KEYS[5], ARGV[13]) or 0) >= tonumber(ARGV[14]) then
+    redis.call('HSET', KEYS[1], 'state', ARGV[12])
+    redis.call('HDEL', KEYS[1], 'entry_id')
+    redis.call('RPUSH', KEYS[7], ARGV[4])
+    redis.call('SADD', KEYS[8], ARGV[13])
+    redis.call('XACK', KEYS[2], ARGV[3], ARGV[1])
+    redis.call('XDEL', KEYS[2], ARGV[1])
+    return {0, ARGV[12]}
+  end
+  redis.call('HINCRBY', KEYS[5], ARGV[13], 1)
+end
+local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
+redis.call('HSET', KEYS[1], 'worker', ARGV[2])
+if attempt > tonumber(ARGV[6]) then
+  local error = redis.call('HGET', KEYS[1], 'last_error') or 'its coordinator was lost each time'
+  redis.call('HSET', KEYS[1], 'attempt', ARGV[6])
+  bury(KEYS[1], KEYS[6], ARGV[4], 'taken ' .. ARGV[6] .. ' times', error, ARGV[8])
+  release(KEYS[1], KEYS[5])
+  finish(KEYS[1], KEYS[3], KEYS[2], KEYS[4], ARGV[3], ARGV[1], ARGV[4], ARGV[11], ARGV[7], ARGV[9])
+  return {0, ARGV[11]}
 end
 local token = redis.call('HINCRBY', KEYS[1], 'token', 1)
 redis.call('HSET', KEYS[1], 'state', ARGV[10])
@@ -122,8 +142,8 @@ end
 return redis.error_reply('step ' .. ARGV[2] .. ' does not follow the ' .. length .. ' kept steps')
 """
 
-# KEYS record, jobs stream, steps, results. ARGV token, group, entry id, new state, job id, results kept, lifetime in
-# ms, states it may come from as one comma-separated word, then record fields as name, value, …
+# KEYS record, jobs stream, steps, results, tenants. ARGV token, group, entry id, new state, job id, results kept,
+# lifetime in ms, states it may come from as one comma-separated word, then record fields as name, value, …
 # Returns 1 if committed (or already so by the same token: a retried call), 0 if the lease was lost.
 COMMIT = (
     FINISH
@@ -134,13 +154,14 @@ if not string.find(',' .. ARGV[8] .. ',', ',' .. state .. ',', 1, true) then
   return state == ARGV[4] and 1 or 0
 end
 redis.call('HSET', KEYS[1], unpack(ARGV, 9))
+release(KEYS[1], KEYS[5])
 finish(KEYS[1], KEYS[3], KEYS[2], KEYS[4], ARGV[2], ARGV[3], ARGV[5], ARGV[4], ARGV[6], ARGV[7])
 return 1
 """
 )
 
-# KEYS record, jobs stream, steps, results, dead, delayed. ARGV token, group, entry id, job id, error, delay in ms, most
-# attempts, results kept, dead letters kept, their lifetime in ms, the state QUEUED, DEAD.
+# KEYS record, jobs stream, steps, results, tenants, dead, delayed. ARGV token, group, entry id, job id, error, delay in
+# ms, most attempts, results kept, dead letters kept, their lifetime in ms, the state QUEUED, DEAD.
 # Returns the new state if the job was put off, or is dead after too many attempts; 0 if the lease was lost.
 RETRY = (
     FINISH
@@ -149,14 +170,15 @@ RETRY = (
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
 if redis.call('HGET', KEYS[1], 'entry_id') ~= ARGV[3] then return redis.call('HGET', KEYS[1], 'state') end
 redis.call('HSET', KEYS[1], 'last_error', ARGV[5])
+release(KEYS[1], KEYS[5])
 if tonumber(redis.call('HGET', KEYS[1], 'attempt')) >= tonumber(ARGV[7]) then
-  bury(KEYS[1], KEYS[5], ARGV[4], 'tried ' .. ARGV[7] .. ' times', ARGV[5], ARGV[9])
+  bury(KEYS[1], KEYS[6], ARGV[4], 'tried ' .. ARGV[7] .. ' times', ARGV[5], ARGV[9])
   finish(KEYS[1], KEYS[3], KEYS[2], KEYS[4], ARGV[2], ARGV[3], ARGV[4], ARGV[12], ARGV[8], ARGV[10])
   return ARGV[12]
 end
 redis.call('HSET', KEYS[1], 'state', ARGV[11])
 redis.call('HDEL', KEYS[1], 'entry_id')
-redis.call('ZADD', KEYS[6], now() + ARGV[6], ARGV[4])
+redis.call('ZADD', KEYS[7], now() + ARGV[6], ARGV[4])
 redis.call('XACK', KEYS[2], ARGV[2], ARGV[3])
 redis.call('XDEL', KEYS[2], ARGV[3])
 return ARGV[11]
@@ -180,8 +202,8 @@ redis.call('HSET', KEYS[2], 'entry_id', redis.call('XADD', KEYS[3], '*', ARGV[2]
 return 1
 """
 
-# KEYS record, jobs stream, steps, results, delayed. ARGV job id, reason, group, results kept, lifetime in ms, the
-# states QUEUED, RUNNING, CANCELLED.
+# KEYS record, jobs stream, steps, results, tenants, delayed, parked jobs. ARGV job id, reason, group, results kept,
+# lifetime in ms, the states QUEUED, RUNNING, CANCELLED.
 # Returns the state it found. A queued job is cancelled at once: its entry stays until it is delivered and dropped,
 # because deleting an undelivered entry makes the group's lag unknown. A running one is asked to stop.
 CANCEL = (
@@ -190,7 +212,9 @@ CANCEL = (
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then return false end
 if state == ARGV[6] then
-  redis.call('ZREM', KEYS[5], ARGV[1])
+  redis.call('ZREM', KEYS[6], ARGV[1])
+  redis.call('LREM', KEYS[7], 1, ARGV[1])
+  if redis.call('HDEL', KEYS[1], 'reserved') == 1 then release(KEYS[1], KEYS[5]) end
   redis.call('HSET', KEYS[1], 'error', ARGV[2])
   finish(KEYS[1], KEYS[3], KEYS[2], KEYS[4], ARGV[3], false, ARGV[1], ARGV[8], ARGV[4], ARGV[5])
 elseif state == ARGV[7] then
@@ -199,6 +223,21 @@ end
 return state
 """
 )
+
+# KEYS record, lane, tenants, parked jobs of the tenant, parked tenants. ARGV job id, tenant, its most jobs in flight,
+# payload field. Returns 1 if the parked job, the first of its tenant, was pushed again; its place in flight is
+# reserved.
+UNPARK = """
+if redis.call('LINDEX', KEYS[4], 0) ~= ARGV[1] then return 0 end
+if tonumber(ARGV[3]) > 0 and tonumber(redis.call('HGET', KEYS[3], ARGV[2]) or 0) >= tonumber(ARGV[3]) then return 0 end
+redis.call('LPOP', KEYS[4])
+if redis.call('LLEN', KEYS[4]) == 0 then redis.call('SREM', KEYS[5], ARGV[2]) end
+local payload = redis.call('HGET', KEYS[1], 'payload')
+if not payload then return 1 end
+redis.call('HINCRBY', KEYS[3], ARGV[2], 1)
+redis.call('HSET', KEYS[1], 'reserved', 1, 'entry_id', redis.call('XADD', KEYS[2], '*', ARGV[4], payload))
+return 1
+"""
 
 # KEYS record, jobs stream. ARGV token, group, consumer, entry id, idle time in ms to set: 0 renews, the lease's length
 # hands the job back, and the attempt is then not counted; the state RUNNING. JUSTID: the delivery count stays as it is.

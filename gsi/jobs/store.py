@@ -13,7 +13,7 @@ from tenacity import AsyncRetrying, retry_if_result, wait_fixed
 from gsi.errors import InvalidRequestError, RetryableError
 from gsi.jobs import scripts
 from gsi.jobs.job import Job
-from gsi.jobs.keys import GROUP, JOB_FIELD, MAX_DEAD, MAX_RESULTS, Keys
+from gsi.jobs.keys import DEFAULT_TENANT, GROUP, JOB_FIELD, MAX_DEAD, MAX_RESULTS, Keys
 from gsi.jobs.state import JobState, states_before
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.stream import Delivery
@@ -33,6 +33,7 @@ class Policy:
     """What holds for all jobs of a queue, as its coordinators are told."""
 
     max_attempts: int = 5
+    max_jobs_per_tenant: int = 0  # in flight, over all coordinators; 0: any number
     result_seconds: float = 7 * 86_400  # how long a finished job can be read
     dead_seconds: float = 30 * 86_400  # the same for a dead one
 
@@ -64,6 +65,7 @@ class Lease:
     entry_id: str
     token: int
     lane: str  # the stream of the entry
+    tenant: str = field(default=DEFAULT_TENANT, compare=False)
     attempt: int = field(default=1, compare=False)
     age_seconds: float = field(default=0.0, compare=False)
 
@@ -132,6 +134,7 @@ class JobStore:
         self._retry = redis.register_script(scripts.RETRY)
         self._due = redis.register_script(scripts.DUE)
         self._promote = redis.register_script(scripts.PROMOTE)
+        self._unpark = redis.register_script(scripts.UNPARK)
         self._cancel = redis.register_script(scripts.CANCEL)
         self._set_idle = redis.register_script(scripts.SET_IDLE)
 
@@ -158,8 +161,11 @@ class JobStore:
             )
         return Submission(answer.decode(), is_new=bool(code))
 
-    async def take(self, job_id: str, delivery: Delivery, consumer: str) -> Lease | None:
-        """Become the job's only writer. None if nothing is to be run: it has finished, came twice, or is dead now."""
+    async def take(self, job_id: str, delivery: Delivery, consumer: str, tenant: str = DEFAULT_TENANT) -> Lease | None:
+        """Become the job's only writer. None if nothing is to be run now.
+
+        The job has finished, came twice, or is dead; or its tenant has enough in flight, and it waits for its turn.
+        """
         before: list[str] = [state or "" for state in states_before(JobState.RUNNING)]
         arguments: list[str | int] = [
             delivery.entry_id,
@@ -173,13 +179,17 @@ class JobStore:
             self.policy.dead_ms,
             JobState.RUNNING.value,
             JobState.DEAD.value,
+            JobState.QUEUED.value,
+            tenant,
+            self.policy.max_jobs_per_tenant,
             *before,
         ]
-        token, *rest = await self._take([*self._finishing(job_id, delivery.lane), self._keys.dead], arguments)
+        parking = [self._keys.dead, self._keys.parked(tenant), self._keys.parked_tenants]
+        token, *rest = await self._take([*self._finishing(job_id, delivery.lane), *parking], arguments)
         if not token:
             return None
         attempt, age_ms = rest
-        return Lease(job_id, delivery.entry_id, token, delivery.lane, attempt, age_ms / 1000)
+        return Lease(job_id, delivery.entry_id, token, delivery.lane, tenant, attempt, age_ms / 1000)
 
     async def append_step(self, lease: Lease, record: StepRecord) -> None:
         """Keep a step. Raises LeaseLostError if the job is another's by now."""
@@ -232,6 +242,26 @@ class JobStore:
         ids = [job_id.decode() for job_id in await self._due([self._keys.delayed], [count])]
         return sum([await self._promoted(job_id) for job_id in ids])
 
+    async def unpark(self, tenant: str) -> int:
+        """Push parked jobs of a tenant while it may have more in flight; return how many."""
+        parked = self._keys.parked(tenant)
+        pushed = 0
+        while first := await self._redis.lindex(parked, 0):
+            job_id = first.decode()
+            record = self._keys.record(job_id)
+            lane = await self._redis.hget(record, "lane")
+            keys = [record, (lane or self._keys.jobs.encode()).decode(), self._keys.tenants, parked]
+            arguments: list[str | int] = [job_id, tenant, self.policy.max_jobs_per_tenant, JOB_FIELD]
+            if not await self._unpark([*keys, self._keys.parked_tenants], arguments):
+                break
+            pushed += 1
+        return pushed
+
+    async def unpark_all(self) -> None:
+        """Do so for every tenant that has parked jobs: what a coordinator that was lost has not done."""
+        for tenant in await self._redis.smembers(self._keys.parked_tenants):
+            await self.unpark(tenant.decode())
+
     async def cancel(self, job_id: str, reason: str) -> JobState | None:
         """Cancel a job that is queued, ask a running one to stop; return the state it was in. None: there is no job.
 
@@ -247,7 +277,9 @@ class JobStore:
             JobState.RUNNING.value,
             JobState.CANCELLED.value,
         ]
-        state = await self._cancel([*self._finishing(job_id, self._keys.jobs), self._keys.delayed], arguments)
+        tenant = await self._redis.hget(self._keys.record(job_id), "tenant")
+        waiting = [self._keys.delayed, self._keys.parked(tenant.decode() if tenant else DEFAULT_TENANT)]
+        state = await self._cancel([*self._finishing(job_id, self._keys.jobs), *waiting], arguments)
         return None if state is None else JobState(state.decode())
 
     async def renew(self, lease: Lease, consumer: str) -> Hold:
@@ -345,7 +377,7 @@ class JobStore:
 
     def _finishing(self, job_id: str, lane: str) -> list[str]:
         """Return the keys of every script that may end a job, in their order."""
-        return [self._keys.record(job_id), lane, self._keys.steps(job_id), self._keys.results]
+        return [self._keys.record(job_id), lane, self._keys.steps(job_id), self._keys.results, self._keys.tenants]
 
 
 def _held(answer: object, lease: Lease) -> None:

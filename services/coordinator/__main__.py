@@ -44,7 +44,12 @@ async def coordinate(settings: CoordinatorSettings) -> None:
     serve_metrics(settings.metrics_listen)
     consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     redis, keys = connect(settings.redis_url, settings.redis_access), Keys(settings.queue)
-    policy = Policy(settings.max_attempts, settings.result_ttl_seconds, settings.dead_ttl_seconds)
+    policy = Policy(
+        settings.max_attempts,
+        settings.max_jobs_per_tenant,
+        settings.result_ttl_seconds,
+        settings.dead_ttl_seconds,
+    )
     store, stream, models = JobStore(redis, keys, policy), JobStream(redis, keys, consumer), Models(settings)
     leases = LeaseKeeper(store, consumer, settings.lease_seconds)
     equality = EqualityChecker()

@@ -17,7 +17,7 @@ from gsi.errors import InvalidRequestError
 from gsi.grading.equality import EqualityChecker
 from gsi.jobs.answer_pattern import AnswerFinder
 from gsi.jobs.connection import RedisError
-from gsi.jobs.job import Job, claimed_id, parse_payload
+from gsi.jobs.job import Job, claim, parse_payload
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.store import JobResult, JobStore, Lease, LeaseLostError
@@ -64,14 +64,16 @@ class JobRunner:
 
     async def run(self, delivery: Delivery) -> None:
         """Run one delivery. Raises LeaseLostError if another coordinator has taken the job meanwhile."""
-        job_id = claimed_id(delivery.payload) or delivery.entry_id
-        lease = await self._store.take(job_id, delivery, self._consumer)
+        claimed = claim(delivery.payload)
+        job_id = claimed.id or delivery.entry_id
+        lease = await self._store.take(job_id, delivery, self._consumer, claimed.tenant)
         if lease is None:
             return
         started = time.perf_counter()
         async with self._leases.held(lease) as run:
             end = await self._unless_cancelled(self._result(delivery, lease), run)
             state = await self._end(lease, end)
+            await self._store.unpark(lease.tenant)
         metrics.observe_job(state, time.perf_counter() - started)
         log.info("job ended", job=job_id, attempt=lease.attempt, state=state, error=end.error)
 

@@ -26,6 +26,9 @@ class CoordinatorSettings(ProcessSettings):
     max_jobs: int = Field(16, ge=1, le=10_000, description="jobs in flight at once")
     lease_seconds: float = Field(30, ge=1, le=600, description="how long a job waits for a coordinator that is gone")
     max_attempts: int = Field(5, ge=1, le=100, description="how often a job is tried before it is dead")
+    max_jobs_per_tenant: int = Field(
+        0, ge=0, le=10_000, description="jobs of one tenant in flight, over all coordinators; 0: any number"
+    )
     retry_seconds: float = Field(1, gt=0, le=3600, description="pause before a job's second attempt; it doubles")
     result_ttl_seconds: float = Field(604_800, gt=0, le=1e9, description="how long a finished job can be read")
     dead_ttl_seconds: float = Field(2_592_000, gt=0, le=1e9, description="how long a dead job can be read and retried")

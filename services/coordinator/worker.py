@@ -113,6 +113,7 @@ class Worker:
         while True:
             with suppress(*LOST_CONNECTION):  # the reading loop says so
                 await self._store.promote_due()
+                await self._store.unpark_all()
             await asyncio.sleep(PROMOTE_SECONDS)
 
     async def _observe_backlog(self) -> None:

@@ -67,5 +67,6 @@ async def test_finished_jobs_leave_the_memory_that_was_there_before(redis: Redis
         assert lease
         await store.commit(lease, JobResult(JobState.SUCCEEDED, lifetime_seconds=0.001))
     await asyncio.sleep(0.05)  # the last one's lifetime
+    await asyncio.sleep(0.05)
     after = (await admin.stats()).keys
     assert {kind: count for kind, count in after.items() if kind != "results"} == before
