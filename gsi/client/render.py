@@ -53,12 +53,14 @@ def ending(record: JobRecord) -> Text:
 def dead_table(letters: Sequence[DeadLetter]) -> Table:
     """Return dead jobs: id, when they died, why, and their last error."""
     table = Table(header_style="bold", box=SIMPLE_HEAD)
-    for name in ("id", "died (UTC)", "reason"):
+    for name in ("id", "died (UTC)"):
         table.add_column(name, no_wrap=True)
-    table.add_column("last error", overflow="fold")
+    table.add_column("why: last error")
     for letter in letters:
         died = datetime.fromtimestamp(letter.died_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(*map(Text, (letter.job_id, died, letter.reason, letter.error)))  # Text: no markup in errors
+        table.add_row(
+            *map(Text, (letter.job_id, died, f"{letter.reason}: {letter.error}"))
+        )  # Text: no markup in errors
     return table
 
 
