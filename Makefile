@@ -1,6 +1,7 @@
 # make demo          set up .venv and run 24 held-out problems through the whole system (ARGS="--json"; ENGINE=vllm)
 # make test          set up .venv and run every check: style, types, tests
 # make test-vllm     the same for the vLLM engines, on a CPU, in an environment of their own
+# make chaos         break things while jobs run, and count what was lost: nothing  (up to a quarter of an hour; ARGS="--json")
 # make bench         measure methods against each other and write benchmarks/RESULTS.md  (about an hour and a half)
 # make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
 # make bench-step    measure what a step costs on vLLM, and what its overlap saves       (about ten minutes)
@@ -15,10 +16,10 @@ INSTALLED := .venv/installed
 VLLM_INSTALLED := .venv-vllm/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint bench bench-scoring bench-step train protos clean
+.PHONY: help demo test test-vllm lint chaos bench bench-scoring bench-step train protos clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -8
+	@sed -n 's/^# //p' Makefile | head -9
 
 ifeq ($(ENGINE),vllm)
 demo: $(VLLM_INSTALLED)
@@ -33,6 +34,9 @@ test: $(INSTALLED) lint
 
 test-vllm: $(VLLM_INSTALLED)
 	@$(VLLM_BIN)/python -m pytest tests/vllm $(ARGS)
+
+chaos: $(INSTALLED)
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check --quiet .

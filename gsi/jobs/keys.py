@@ -14,7 +14,7 @@ All keys of one queue share the hash tag ``{queue}``, so that a script over seve
 | gsi:{q}:parked              | set    | a member: while it has any    | tenants with parked jobs |
 | gsi:{q}:parked:<tenant>     | list   | an id: until it is its turn   | jobs beyond their tenant's limit in flight |
 | gsi:{q}:dead                | stream | the newest 100,000 or so      | ids of dead jobs, with reason and last error |
-| gsi:{q}:config              | hash   | kept                          | ``paused``, ``max_jobs``: what operators set |
+| gsi:{q}:config              | hash   | kept                          | what operators set, and ``refused`` |
 | gsi:{q}:idempotency:<key>   | string | a day                         | the id of the first job with this key |
 | gsi:{q}:results             | stream | the newest 100,000 or so      | ids of finished jobs, with their state |
 """

@@ -57,7 +57,10 @@ local most = redis.call('HGET', KEYS[3], 'max_jobs')
 if most then
   local jobs = redis.call('ZCARD', KEYS[4])
   for i = 6, #KEYS do jobs = jobs + redis.call('XLEN', KEYS[i]) end
-  if jobs >= tonumber(most) then return {-1, tostring(jobs)} end
+  if jobs >= tonumber(most) then
+    redis.call('HINCRBY', KEYS[3], 'refused', 1)
+    return {-1, tostring(jobs)}
+  end
 end
 local entry = redis.call('XADD', KEYS[2], '*', ARGV[1], ARGV[2])
 redis.call('HSET', KEYS[1], 'entry_id', entry, 'submitted_at', string.match(entry, '%d+'), unpack(ARGV, 5))

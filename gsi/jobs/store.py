@@ -298,6 +298,10 @@ class JobStore:
         """
         return (await self._idle(lease, consumer, idle_ms=lease_ms)).is_held
 
+    async def num_refused(self) -> int:
+        """Return how many submissions the queue's limit has refused."""
+        return int(await self._redis.hget(self._keys.config, "refused") or 0)
+
     async def steps(self, job_id: str) -> list[StepRecord]:
         """Return the kept steps in order."""
         entries = await self._redis.xrange(self._keys.steps(job_id))

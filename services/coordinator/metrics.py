@@ -32,6 +32,9 @@ JOB_SECONDS = Histogram(
 STREAM_LAG = Gauge("gsi_stream_lag", "Jobs in the stream that no coordinator has taken.")
 STREAM_PENDING = Gauge("gsi_stream_pending", "Jobs taken and not yet acknowledged, by all coordinators.")
 REDELIVERIES = Counter("gsi_redeliveries_total", "Jobs taken over from a coordinator that was gone.")
+SUBMISSIONS_REFUSED = Gauge(
+    "gsi_submissions_refused", "Submissions that a full queue has refused, by all clients, since its server began."
+)
 STEP_LIMIT = Gauge("gsi_step_limit", "Steps that this coordinator runs at once: fewer while a service is full.")
 LEASES_LOST = Counter("gsi_leases_lost_total", "Runs that were cancelled because another coordinator had the job.")
 RETRIES = Counter("gsi_retries_total", "Jobs that were put off after a failure, to be tried again.")

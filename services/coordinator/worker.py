@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import structlog
 
-from gsi.jobs.connection import LOST_CONNECTION, RedisError
+from gsi.jobs.connection import RedisError
 from gsi.jobs.store import JobStore, LeaseLostError
 from gsi.jobs.stream import Delivery, JobStream
 from services.coordinator import metrics
@@ -63,7 +63,7 @@ class Worker:
             return []
         try:
             found = await self._abandoned(num_free) or await self._stream.take_new(num_free, int(BLOCK_SECONDS * 1000))
-        except LOST_CONNECTION as error:
+        except RedisError as error:  # away, or there and unable: its disk or its memory is full
             await self._wait_for_redis(error)
             return []
         if self._is_redis_away:
@@ -85,7 +85,7 @@ class Worker:
 
     async def _wait_for_redis(self, error: Exception) -> None:
         if not self._is_redis_away:
-            log.warning("redis is away; jobs wait for it", reason=str(error))
+            log.warning("redis is away or refuses to work; jobs wait for it", reason=str(error))
             self._is_redis_away = True
         await asyncio.sleep(REDIS_AWAY_SECONDS)
 
@@ -111,15 +111,16 @@ class Worker:
     async def _promote(self) -> None:
         """Push jobs again whose delay is over. Every coordinator does so; each job is pushed once."""
         while True:
-            with suppress(*LOST_CONNECTION):  # the reading loop says so
+            with suppress(RedisError):  # the reading loop says so
                 await self._store.promote_due()
                 await self._store.unpark_all()
             await asyncio.sleep(PROMOTE_SECONDS)
 
     async def _observe_backlog(self) -> None:
         while True:
-            with suppress(*LOST_CONNECTION):  # the reading loop says so
+            with suppress(RedisError):  # the reading loop says so
                 metrics.observe_backlog(await self._stream.backlog())
+                metrics.SUBMISSIONS_REFUSED.set(await self._store.num_refused())
             await asyncio.sleep(BACKLOG_SECONDS)
 
 

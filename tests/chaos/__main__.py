@@ -18,13 +18,16 @@ from tests.chaos.sizes import FULL, SHORT, Size
 
 async def run(names: list[str], size: Size, seed: int, folder: Path) -> dict[str, Any]:
     """Run rows; return their sums, and each row's own numbers."""
-    started = asyncio.get_running_loop().time()
+    loop = asyncio.get_running_loop()
+    started = loop.time()
     rows: list[dict[str, Any]] = []
     _say(f"logs: {folder}")
-    async with Chaos(folder) as chaos:
+    async with Chaos(folder, size) as chaos:
+        async with asyncio.timeout(size.row_seconds):
+            await chaos.references()
         for name in names:
             _say(f"{name} …")
-            rows.append(await run_row(chaos, name, size, seed))
+            rows.append(await run_row(chaos, name, size, seed, started + size.total_seconds - loop.time()))
             _say(f"{name}: {json.dumps(rows[-1])}")
     sums = {name: sum(row[name] for row in rows) for name in ("jobs", "kills", "lost", "duplicated")}
     return {
@@ -32,7 +35,7 @@ async def run(names: list[str], size: Size, seed: int, folder: Path) -> dict[str
         **sums,
         "different_answers": sum(row["different_answers"] for row in rows),
         "max_steps_repeated_per_kill": max(row["max_steps_repeated_per_kill"] for row in rows),
-        "seconds": round(asyncio.get_running_loop().time() - started, 1),
+        "seconds": round(loop.time() - started, 1),
         "passed": all(row["passed"] for row in rows),
         "rows": rows,
     }

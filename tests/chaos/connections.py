@@ -19,7 +19,7 @@ async def connections(chaos: Chaos, size: Size, random: Random) -> Outcome:
     outcome = Outcome()
     faults = _chosen(size, random)
     num_jobs = size.connection_jobs * len(faults)
-    references = await chaos.references(size.num_references)
+    references = await chaos.references()
     proxies = {role: Proxy(address, DELAY_SECONDS) for role, address in chaos.addresses.items()}
     settings = {f"GSI_COORDINATOR_{role.upper()}": proxy.address for role, proxy in proxies.items()}
     settings |= {f"GSI_COORDINATOR_{role.upper()}_TIMEOUT_SECONDS": str(DEADLINE_SECONDS) for role in ROLES}

@@ -1,23 +1,30 @@
 """The draft service as the harness runs it: the shipped one, which writes down what it is asked for.
 
-``python -m tests.chaos.draft``. Two environment variables, both needed: CHAOS_JOURNAL, a file that gets a line
+It runs in a child of this process, which has imported everything that takes seconds: a poison job, which crashes it again
+and again, is then not mostly a test of imports. A SIGKILL of this process ends the child, too.
+
+``python -m tests.chaos.draft``. Three environment variables, all needed: CHAOS_JOURNAL, a file that gets a line
 ``time seed`` for every step that candidates are asked for (time: seconds since 1970); CHAOS_POISON, a prompt that ends
-this process as a crash of the engine would, once candidates for it are asked for.
+the service as a crash of the engine would, once candidates for it are asked for; CHAOS_RESTART_SECONDS, how long a
+crashed one is away besides what loading its model takes.
 """
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.params import SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches
 from gsi.engines.base import EngineSettings, LanguageEngine, ModelInfo
-from gsi.engines.registry import load_language_engine
+from gsi.engines.transformers_engine import TransformersEngine
 from gsi.rpc.service_process import run_service
+from gsi.runtime.child import end_with_parent
 from services.draft.servicer import SERVICE, add_to_server
 from services.draft.settings import DraftSettings
 
@@ -57,9 +64,33 @@ class WatchedEngine:
 
 
 async def _load(name: str, settings: EngineSettings) -> LanguageEngine:
-    engine = await load_language_engine(name, settings)
+    engine = await TransformersEngine.load(settings)
     return WatchedEngine(engine, Path(os.environ["CHAOS_JOURNAL"]), os.environ["CHAOS_POISON"])
 
 
-if __name__ == "__main__":
+def serve() -> None:
     run_service("draft", SERVICE, DraftSettings, _load, add_to_server)
+
+
+def main() -> None:
+    """Run the service in a child, and again if that crashes, until we are told to stop."""
+    while True:
+        child = os.fork()
+        if child == 0:
+            end_with_parent(signal.SIGKILL)
+            serve()
+            return
+        signal.signal(signal.SIGTERM, partial(_stop, child))
+        _, status = os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if code != -signal.SIGKILL:
+            sys.exit(code)
+        time.sleep(float(os.environ["CHAOS_RESTART_SECONDS"]))
+
+
+def _stop(child: int, *_: object) -> None:
+    os.kill(child, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

@@ -32,6 +32,7 @@ from gsi.jobs.state import JobState
 from gsi.jobs.store import JobRecord
 from gsi.runtime.supervised import Supervised
 from tests.chaos.redis_server import RedisServer
+from tests.chaos.sizes import Size
 
 LEASE_SECONDS = 2.0
 NUM_COORDINATORS = 3
@@ -130,7 +131,8 @@ class Queue:
 class Chaos:
     """The stack. ``folder`` gets the logs, the server's file and the draft's journal."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, size: Size) -> None:
+        self._size = size
         self.folder = folder
         self.server = RedisServer(folder)
         self.journal = folder / "journal"
@@ -147,6 +149,7 @@ class Chaos:
         environments = service_environments(None, "transformers")
         self.addresses = {role: environments[role][f"GSI_{role.upper()}_LISTEN"] for role in ROLES}
         environments["draft"] |= {"CHAOS_JOURNAL": str(self.journal), "CHAOS_POISON": POISON}
+        environments["draft"] |= {"CHAOS_RESTART_SECONDS": str(self._size.restart_seconds)}
         await self._start({role: (_command(role), environments[role]) for role in ROLES})
         return self
 
@@ -172,13 +175,13 @@ class Chaos:
             await redis.aclose()
             await self._stop(list(started))
 
-    async def references(self, count: int) -> list[Written]:
-        """Return what the jobs of seeds 0 to count - 1 write when nothing disturbs them."""
-        if len(self._references) < count:
+    async def references(self) -> list[Written]:
+        """Return what the jobs of seeds 0, 1, … write when nothing disturbs them. They are run once."""
+        if not self._references:
             async with self.queue("reference") as queue:
-                ids = [await queue.submit(seed) for seed in range(count)]
+                ids = [await queue.submit(seed) for seed in range(self._size.num_references)]
                 self._references = [Written.of(record) for record in await queue.finished(ids)]
-        return self._references[:count]
+        return self._references
 
     def coordinators(self) -> list[str]:
         return [name for name in self.processes if name.startswith("coordinator")]

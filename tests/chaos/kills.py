@@ -20,7 +20,7 @@ from tests.chaos.sizes import Size
 async def kills(chaos: Chaos, size: Size, random: Random) -> Outcome:
     """Every job has exactly one result, which is the undisturbed run's; at most one step is repeated for a kill."""
     outcome = Outcome()
-    references = await chaos.references(size.num_references)
+    references = await chaos.references()
     settings = {"GSI_COORDINATOR_MAX_ATTEMPTS": "20"}  # many more kills than a coordinator meets in its life
     async with chaos.queue("kills", settings) as queue:
         began = now()

@@ -15,7 +15,7 @@ MAX_PEAK_COPIES = 6  # of the hugest payload, at worst
 async def payloads(chaos: Chaos, size: Size, random: Random) -> Outcome:
     """Each bad one ends FAILED with the field named, each good one with its answer, and memory stays bounded."""
     outcome = Outcome()
-    references = await chaos.references(size.num_references)
+    references = await chaos.references()
     async with chaos.queue("payloads") as queue:
         await queue.finished([await queue.submit(seed) for seed in range(size.good_payloads)])  # warm: all is loaded
         for seed in range(size.good_payloads):

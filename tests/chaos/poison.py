@@ -11,7 +11,7 @@ POISON_ID = "poison"
 async def poison(chaos: Chaos, size: Size, random: Random) -> Outcome:
     """It is DEAD after ``max_attempts``, with the reason and its last error; the others have their answers."""
     outcome = Outcome()
-    references = await chaos.references(size.num_references)
+    references = await chaos.references()
     settings = {
         "GSI_COORDINATOR_MAX_ATTEMPTS": str(size.poison_attempts),
         "GSI_COORDINATOR_RETRY_SECONDS": "1",

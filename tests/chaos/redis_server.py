@@ -1,7 +1,7 @@
 """A Redis-protocol server that may be killed and started again on the same port and folder.
 
-It writes its append-only file to the disk before it answers (``appendfsync always``), so that nothing acknowledged may be
-lost. With ``everysec``, the default of ``gsi up``, a machine that loses its power may lose the last second; and so may a
+It writes its append-only file to the disk before it answers (``appendfsync always``), so that nothing acknowledged may
+be lost. With ``everysec``, which ``gsi up`` has, a machine that loses its power may lose the last second; and so may a
 server that is killed while its disk is slow, because it then answers before it has written (for up to two seconds).
 """
 

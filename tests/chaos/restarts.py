@@ -14,7 +14,7 @@ AWAY_SECONDS = (0.5, 4.0)  # shorter and longer than what clients try by themsel
 async def restarts(chaos: Chaos, size: Size, random: Random) -> Outcome:
     """No acknowledged submission is lost, and the coordinators go on by themselves."""
     outcome = Outcome()
-    references = await chaos.references(size.num_references)
+    references = await chaos.references()
     async with chaos.queue("restarts") as queue:
         pids = {name: chaos.processes[name].pid for name in chaos.coordinators()}
         acknowledged: list[str] = []

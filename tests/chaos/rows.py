@@ -21,20 +21,20 @@ ROWS: Mapping[str, Callable[[Chaos, Size, Random], Awaitable[Outcome]]] = {
 }
 
 
-async def run_row(chaos: Chaos, name: str, size: Size, seed: int) -> dict[str, Any]:
-    """Run a row within its time; return what it found, with ``row``, ``passed`` and ``seconds``.
+async def run_row(chaos: Chaos, name: str, size: Size, seed: int, seconds_left: float) -> dict[str, Any]:
+    """Run a row within its time, and within what is left; return what it found, with ``row``, ``passed`` and ``seconds``.
 
     A row that raises has failed, and the next one runs.
     """
     loop = asyncio.get_running_loop()
-    await chaos.references(size.num_references)  # not part of a row's time
-    await chaos.all_up()
     started = loop.time()
+    limit = min(size.row_seconds, seconds_left)
     try:
-        async with asyncio.timeout(size.row_seconds):
+        async with asyncio.timeout(limit):
+            await chaos.all_up()
             outcome = await ROWS[name](chaos, size, Random(f"{seed}/{name}"))
     except TimeoutError:
-        outcome = Outcome(problems=[f"not over after {size.row_seconds} s"])
+        outcome = Outcome(problems=[f"not over after {limit:.0f} s"])
     except Exception as error:
         traceback.print_exc()
         outcome = Outcome(problems=[f"broke off: {error!r}"])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Numbers of jobs, faults and payloads. ``row_seconds`` is the most that a row may take before it has failed."""
+    """Numbers of jobs, faults and payloads."""
 
     kill_jobs: int
     max_kills: int
@@ -19,7 +19,9 @@ class Size:
     huge_bytes: int
     poison_jobs: int  # the others, that shall be unharmed
     poison_attempts: int
-    row_seconds: float
+    restart_seconds: float  # until an engine that has crashed is started again
+    row_seconds: float  # the most that a row may take
+    total_seconds: float  # and all of them; what comes later fails
 
     @property
     def num_references(self) -> int:
@@ -39,8 +41,10 @@ FULL = Size(
     good_payloads=100,
     huge_bytes=50_000_000,
     poison_jobs=12,
-    poison_attempts=3,
+    poison_attempts=5,
+    restart_seconds=3.0,
     row_seconds=420.0,
+    total_seconds=840.0,
 )
 SHORT = Size(
     kill_jobs=24,
@@ -55,5 +59,7 @@ SHORT = Size(
     huge_bytes=5_000_000,
     poison_jobs=6,
     poison_attempts=2,
+    restart_seconds=0.0,
     row_seconds=180.0,
+    total_seconds=600.0,
 )

@@ -12,7 +12,7 @@ from tests.chaos.sizes import Size
 async def stops(chaos: Chaos, size: Size, random: Random) -> Outcome:
     """No second result, and no step with the fencing token of the one that was stopped."""
     outcome = Outcome()
-    references = await chaos.references(size.num_references)
+    references = await chaos.references()
     async with chaos.queue("stops") as queue:
         ids = [await queue.submit(seed) for seed in range(size.stop_jobs)]
         pid = await _busy_coordinator(queue, ids)

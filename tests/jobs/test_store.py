@@ -546,6 +546,7 @@ async def test_a_full_queue_refuses_with_the_time_to_come_back(
         await store.submit(Job("late", JOB.payload))
     assert error.value.retry_after_seconds
     assert await store.record("late") is None
+    assert await store.num_refused() == 1
     (delivery,) = await stream.take_new(1, 50)
     lease = await store.take("a", delivery, stream.consumer)
     assert lease is not None
