@@ -1,5 +1,6 @@
 """What is generated and committed is what its sources generate."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("generated")
-    subprocess.run([sys.executable, str(ROOT / "scripts" / "generate.py"), str(folder)], check=True, cwd=ROOT)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # of this tree, wherever the package is installed from
+    command = [sys.executable, str(ROOT / "scripts" / "generate.py"), str(folder)]
+    subprocess.run(command, check=True, cwd=ROOT, env=environment)
     return folder
 
 
