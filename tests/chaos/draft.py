@@ -1,7 +1,7 @@
 """The draft service as the harness runs it: the shipped one, which writes down what it is asked for.
 
-It runs in a child of this process, which has imported everything that takes seconds: a poison job, which crashes it again
-and again, is then not mostly a test of imports. A SIGKILL of this process ends the child, too.
+It runs in a child of this process, which has imported everything that takes seconds: a poison job, which crashes it
+again and again, is then not mostly a test of imports. A SIGKILL of this process ends the child, too.
 
 ``python -m tests.chaos.draft``. Three environment variables, all needed: CHAOS_JOURNAL, a file that gets a line
 ``time seed`` for every step that candidates are asked for (time: seconds since 1970); CHAOS_POISON, a prompt that ends

@@ -1,6 +1,8 @@
 """Row 5: malformed and hostile payloads among good ones, pushed by bare XADDs as anything on the network could."""
 
 import asyncio
+import time
+from collections import Counter
 from random import Random
 
 from tests.chaos.fuzz import bad_payload, huge_payload
@@ -9,6 +11,7 @@ from tests.chaos.sizes import Size
 
 BATCH = 500  # payloads on one pipeline
 MAX_GROWTH_BYTES = 128 * 2**20  # of a coordinator's memory, once all is over
+STALL_SECONDS = 40.0  # longer than the five attempts of a job that is put off each time
 MAX_PEAK_COPIES = 6  # of the hugest payload, at worst
 
 
@@ -62,9 +65,13 @@ async def _push(queue: Queue, size: Size, random: Random) -> dict[str, str]:
 
 
 async def _until_all_ended(queue: Queue, expected: dict[str, str], outcome: Outcome) -> None:
-    """Wait until nothing is left; note each bad payload whose end is not as promised."""
-    while not await queue.is_empty():
-        await asyncio.sleep(0.2)
+    """Wait until nothing is left, or nothing moves; note each bad payload whose end is not as promised."""
+    announced = Counter[str]()
+    moved_at = time.monotonic()
+    while not await queue.is_empty() and time.monotonic() < moved_at + STALL_SECONDS:
+        await asyncio.sleep(0.5)
+        seen, announced = announced, await queue.announced()
+        moved_at = time.monotonic() if announced != seen else moved_at
     announced = await queue.announced()
     wrong: list[str] = []
     for job_id, words in expected.items():

@@ -22,9 +22,9 @@ ROWS: Mapping[str, Callable[[Chaos, Size, Random], Awaitable[Outcome]]] = {
 
 
 async def run_row(chaos: Chaos, name: str, size: Size, seed: int, seconds_left: float) -> dict[str, Any]:
-    """Run a row within its time, and within what is left; return what it found, with ``row``, ``passed`` and ``seconds``.
+    """Run a row within its time, and within what is left of all.
 
-    A row that raises has failed, and the next one runs.
+    Returns what it found, with ``row``, ``passed`` and ``seconds``. A row that raises has failed; the next one runs.
     """
     loop = asyncio.get_running_loop()
     started = loop.time()

@@ -60,6 +60,6 @@ SHORT = Size(
     poison_jobs=6,
     poison_attempts=2,
     restart_seconds=0.0,
-    row_seconds=180.0,
+    row_seconds=120.0,
     total_seconds=600.0,
 )
