@@ -86,8 +86,9 @@ if not may or (entry and entry ~= ARGV[1]) then
   redis.call('XACK', KEYS[2], ARGV[3], ARGV[1])
   redis.call('XDEL', KEYS[2], ARGV[1])
   if not may and entry == ARGV[1] and redis.call('PTTL', KEYS[1]) == -1 then  -- cancelled before it was delivered
-    redis.call('PEXPIRE', KEYS[1], ARGV[9])
-    redis.call('PEXPIRE', KEYS[3], ARGV[9])
+    local lifetime = redis.call('HGET', KEYS[1], 'lifetime') or ARGV[9]
+    redis.call('PEXPIRE', KEYS[1], lifetime)
+    redis.call('PEXPIRE', KEYS[3], lifetime)
   end
   return {0, state}
 end
@@ -157,6 +158,7 @@ if not string.find(',' .. ARGV[8] .. ',', ',' .. state .. ',', 1, true) then
   return state == ARGV[4] and 1 or 0
 end
 redis.call('HSET', KEYS[1], unpack(ARGV, 9))
+redis.call('HDEL', KEYS[1], 'payload')  -- only a job that is to be pushed again needs it
 release(KEYS[1], KEYS[5])
 finish(KEYS[1], KEYS[3], KEYS[2], KEYS[4], ARGV[2], ARGV[3], ARGV[5], ARGV[4], ARGV[6], ARGV[7])
 return 1
@@ -196,11 +198,13 @@ return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now(), 'LIMIT', 0, ARGV[1])
 """
 )
 
-# KEYS delayed, record, jobs stream. ARGV job id, payload field. Returns 1 if the job was pushed again.
+# KEYS delayed, record, jobs stream. ARGV job id, payload field, the state QUEUED. Returns 1 if the job was
+# pushed again.
 PROMOTE = """
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
 local payload = redis.call('HGET', KEYS[2], 'payload')
-if not payload then return 0 end
+if not payload or redis.call('HGET', KEYS[2], 'state') ~= ARGV[3] then return 0 end
+if redis.call('HEXISTS', KEYS[2], 'entry_id') == 1 then return 0 end  -- somebody has pushed it meanwhile
 redis.call('HSET', KEYS[2], 'entry_id', redis.call('XADD', KEYS[3], '*', ARGV[2], payload))
 return 1
 """
@@ -218,7 +222,7 @@ if state == ARGV[6] then
   redis.call('ZREM', KEYS[6], ARGV[1])
   redis.call('LREM', KEYS[7], 1, ARGV[1])
   if redis.call('HDEL', KEYS[1], 'reserved') == 1 then release(KEYS[1], KEYS[5]) end
-  redis.call('HSET', KEYS[1], 'error', ARGV[2])
+  redis.call('HSET', KEYS[1], 'error', ARGV[2], 'lifetime', ARGV[5])
   finish(KEYS[1], KEYS[3], KEYS[2], KEYS[4], ARGV[3], false, ARGV[1], ARGV[8], ARGV[4], ARGV[5])
 elseif state == ARGV[7] then
   redis.call('HSETNX', KEYS[1], 'cancel_reason', ARGV[2])
@@ -253,6 +257,9 @@ if #pending == 0 then  -- acknowledged: by our own commit, whose answer is on it
 end
 if pending[1][2] ~= ARGV[3] then return {0} end
 redis.call('XCLAIM', KEYS[2], ARGV[2], ARGV[3], 0, ARGV[4], 'IDLE', ARGV[5], 'JUSTID')
-if ARGV[5] ~= '0' then redis.call('HINCRBY', KEYS[1], 'attempt', -1) end
+if ARGV[5] ~= '0' and redis.call('HGET', KEYS[1], 'handed_back') ~= ARGV[1] then  -- else a call that was sent twice
+  redis.call('HINCRBY', KEYS[1], 'attempt', -1)
+  redis.call('HSET', KEYS[1], 'handed_back', ARGV[1])
+end
 return {1, redis.call('HGET', KEYS[1], 'cancel_reason') or ''}
 """

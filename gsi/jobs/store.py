@@ -364,7 +364,7 @@ class JobStore:
         record = self._keys.record(job_id)
         lane = await self._redis.hget(record, "lane")
         keys = [self._keys.delayed, record, lane.decode() if lane else self._keys.jobs]
-        return int(await self._promote(keys, [job_id, JOB_FIELD]))
+        return int(await self._promote(keys, [job_id, JOB_FIELD, JobState.QUEUED.value]))
 
     async def _seconds_a_job(self) -> float:
         """Return how long it takes until a job is finished, judged by the last ones; 5 s without any."""

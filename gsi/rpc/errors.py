@@ -26,6 +26,9 @@ RETRYABLE_CODES = (
     grpc.StatusCode.CANCELLED,  # by the server, which is going down: our own cancellation never comes back as an error
 )
 
+# What grpc.aio says of a stream whose server went away while the client was writing (grpc issue 36066).
+LOST_WHILE_WRITING = "Internal error from Core"
+
 Status = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
 
 
@@ -47,7 +50,7 @@ def to_status(error: Exception) -> Status:
 def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> Exception:
     """Return the library's error for a failed call to ``service``."""
     code, details = error.code(), error.details() or "no details"
-    if code in RETRYABLE_CODES:
+    if code in RETRYABLE_CODES or (code is grpc.StatusCode.INTERNAL and details == LOST_WHILE_WRITING):
         retry_after = _retry_after_seconds(error.trailing_metadata() or ())
         return RetryableError(
             f"{service}: {reason_of(error)}",

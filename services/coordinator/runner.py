@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -102,12 +102,24 @@ class JobRunner:
         """Return how the run ended, whatever happens to it but the loss of Redis or of the lease."""
         try:
             job = Job(lease.job_id, parse_payload(delivery.payload))
-            async with asyncio.timeout(_seconds_left(job, lease)):
-                return await self._answer(job, lease)
         except InvalidRequestError as error:
             return JobResult(JobState.FAILED, error=str(error))
-        except TimeoutError:
-            return JobResult(JobState.EXPIRED, error=f"deadline_seconds: {job.payload.deadline_seconds:g} have passed")
+        end = await self._in_time(job, lease)
+        return replace(end, lifetime_seconds=job.payload.result_ttl_seconds) if isinstance(end, JobResult) else end
+
+    async def _in_time(self, job: Job, lease: Lease) -> End:
+        deadline = job.payload.deadline_seconds
+        try:
+            async with asyncio.timeout(None if deadline is None else deadline - lease.age_seconds):
+                return await self._attempt(job, lease)
+        except TimeoutError:  # the job's: another one is a failure of the attempt
+            return JobResult(JobState.EXPIRED, error=f"deadline_seconds: {deadline:g} have passed")
+
+    async def _attempt(self, job: Job, lease: Lease) -> End:
+        try:
+            return await self._answer(job, lease)
+        except InvalidRequestError as error:
+            return JobResult(JobState.FAILED, error=str(error))
         except GivenUpError as error:
             return Failure(str(error))
         except (LeaseLostError, RedisError):
@@ -142,7 +154,6 @@ class JobRunner:
             answer=finder.find(trajectory.text) or "",
             params=params.model_dump_json(),
             models=self._models.description,
-            lifetime_seconds=job.payload.result_ttl_seconds,
         )
 
     async def _prompt(self, job: Job) -> Prompt:
@@ -161,8 +172,3 @@ class JobRunner:
         with metrics.PHASE_SECONDS.labels("checkpoint").time():
             await self._store.append_step(lease, record)
         metrics.observe_step(made)
-
-
-def _seconds_left(job: Job, lease: Lease) -> float | None:
-    deadline = job.payload.deadline_seconds
-    return None if deadline is None else deadline - lease.age_seconds
