@@ -44,14 +44,14 @@ async def kills(chaos: Chaos, size: Size, random: Random) -> Outcome:
 async def kill_at_random(chaos: Chaos, queue: Queue, size: Size, random: Random) -> list[Kill]:
     """Kill until all jobs have finished or there were enough kills; return them.
 
-    Half of them hit a coordinator, half a service, which waits until all services are up: with several down most of the
-    time, no step would ever be finished.
+    Coordinators and services take turns. A service is killed when all three have been up for some seconds: with one of
+    them down most of the time, no step would ever be finished.
     """
     done: list[Kill] = []
     while len(done) < size.max_kills and not await queue.is_empty():
-        await asyncio.sleep(random.uniform(2, 4))
         name = random.choice(ROLES if len(done) % 2 else chaos.coordinators())
-        await chaos.all_up([name] if name not in ROLES else ROLES)
+        await chaos.all_up(ROLES if name in ROLES else [name])
+        await asyncio.sleep(random.uniform(2, 4))
         done.append(chaos.kill(name))
     return done
 

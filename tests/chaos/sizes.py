@@ -31,7 +31,7 @@ class Size:
 
 FULL = Size(
     kill_jobs=300,
-    max_kills=100,
+    max_kills=60,
     stop_jobs=24,
     redis_jobs=60,
     redis_kills=5,
