@@ -39,7 +39,7 @@ class Client:
     def __init__(
         self, redis_url: str = DEFAULT_REDIS_URL, queue: str = DEFAULT_QUEUE, access: RedisAccess | None = None
     ) -> None:
-        self._redis = connect(redis_url, RedisAccess.from_environment() if access is None else access)
+        self._redis = connect(redis_url, RedisAccess.from_environment() if access is None else access, queue)
         self.dead = DeadLetters(self._redis, Keys(queue))
         self._store = JobStore(self._redis, Keys(queue))
         self._stream = JobStream(self._redis, Keys(queue), consumer="")

@@ -19,6 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gsi.errors import MisconfiguredError
+from gsi.jobs.primaries import Search, Sought, split
 from gsi.runtime.tls import client_context, is_loopback
 
 __all__ = [
@@ -134,12 +135,22 @@ class _Unix(_Cancellable, UnixDomainSocketConnection):
     pass
 
 
+class _SoughtPlain(Sought, _Plain):
+    pass
+
+
+class _SoughtTls(Sought, _Tls):
+    pass
+
+
+SOUGHT: dict[type, type] = {_Plain: _SoughtPlain, _Tls: _SoughtTls}
 CONNECTIONS: dict[type, type] = {Connection: _Plain, SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
 
 
-def connect(url: str, access: RedisAccess | None = None) -> Redis:
+def connect(url: str, access: RedisAccess | None = None, queue: str = "default") -> Redis:
     """Return a client of the server at ``url``; it connects when it is first used, and retries for about 3 s.
 
+    ``url`` may name Sentinels or nodes of a Cluster; on Cluster the client is one of the ``queue`` alone.
     When all connections are in use, by many followers say, a command waits for one.
     Raises MisconfiguredError for a URL or files that cannot be used; its text has neither user nor password.
     """
@@ -150,7 +161,7 @@ def connect(url: str, access: RedisAccess | None = None) -> Redis:
         "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), retries=6),
         "health_check_interval": 15,
     }
-    return Redis.from_pool(BlockingConnectionPool(**ours | _options(url, access or RedisAccess())))
+    return Redis.from_pool(BlockingConnectionPool(**ours | _options(url, access or RedisAccess(), queue)))
 
 
 def masked(url: str) -> str:
@@ -158,26 +169,30 @@ def masked(url: str) -> str:
     scheme, colon, rest = url.partition("://")
     place, _, options = rest.partition("?")
     _, at, place = place.rpartition("@")
-    if not colon or not re.fullmatch(r"\w+", scheme) or not _PLACE.fullmatch(place) or "@" in options:
+    if not colon or not re.fullmatch(r"[\w+]+", scheme) or not _PLACE.fullmatch(place) or "@" in options:
         return "***"  # a password with characters that a URL cannot hold may stand anywhere
     return f"{scheme}://{'***@' if at else ''}{place}"
 
 
 def is_exposed(url: str) -> bool:
     """Return whether what is sent to this server can be read on a network: no TLS, not this machine."""
-    options: dict[str, Any] = dict(parse_url(url))
-    return "connection_class" not in options and not is_loopback(f"{options.get('host', 'localhost')}:0")
+    node, seeds = split(url)
+    options: dict[str, Any] = dict(parse_url(node))
+    hosts = [host for host, _ in seeds.hosts] if seeds else [options.get("host", "localhost")]
+    return "connection_class" not in options and not all(is_loopback(f"{host}:0") for host in hosts)
 
 
-_PLACE = re.compile(r"(\[[\da-fA-F:.]+\]|[\w.-]*)(:\d{1,5})?(/[\w./-]*)?")  # host, port, database or path of a socket
+_HOST = r"(\[[\da-fA-F:.]+\]|[\w.-]*)(:\d{1,5})?"
+_PLACE = re.compile(rf"{_HOST}(,{_HOST})*(/[\w./-]*)?")  # servers, then the database, the path of a socket, or a name
 
 
-def _options(url: str, access: RedisAccess) -> dict[str, Any]:
+def _options(url: str, access: RedisAccess, queue: str) -> dict[str, Any]:
     """Return the pool's options for a URL and files. Raises MisconfiguredError."""
     try:
-        options: dict[str, Any] = dict(parse_url(url))
+        node, seeds = split(url)
+        options: dict[str, Any] = dict(parse_url(node))
     except ValueError:  # its text may quote the password
-        allowed = "redis://user:password@host:6379/0, rediss://…, unix://…, special characters as %…"
+        allowed = "redis://user:password@host:6379/0, rediss://…, unix://…, redis+sentinel://…, redis+cluster://…"
         raise MisconfiguredError(f"redis url: {masked(url)} cannot be read; allowed: {allowed}") from None
     kind = options.get("connection_class", Connection)
     options["connection_class"] = CONNECTIONS[kind]
@@ -189,6 +204,9 @@ def _options(url: str, access: RedisAccess) -> dict[str, Any]:
         client_context(access.tls_ca, access.tls_cert, access.tls_key)
     if access.password_file:
         options["credential_provider"] = _password_file(options, access.password_file)
+    if seeds is not None:
+        asking = options.pop("connection_class")
+        options |= {"search": Search(seeds, queue, asking, dict(options)), "connection_class": SOUGHT[asking]}
     return options
 
 

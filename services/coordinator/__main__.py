@@ -43,7 +43,7 @@ async def coordinate(settings: CoordinatorSettings) -> None:
     stop = stop_on_signals()
     serve_metrics(settings.metrics_listen)
     consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    redis, keys = connect(settings.redis_url, settings.redis_access), Keys(settings.queue)
+    redis, keys = connect(settings.redis_url, settings.redis_access, settings.queue), Keys(settings.queue)
     policy = Policy(
         settings.max_attempts,
         settings.max_jobs_per_tenant,
