@@ -234,7 +234,7 @@ def test_plain_text_beyond_loopback_can_be_asked_for() -> None:
 
 
 async def test_the_whole_system_runs_over_mutual_tls(authority: Authority, tmp_path: Path) -> None:
-    """Four processes with certificates do a job."""
+    """Four processes with certificates do a job; a service's log says why it refuses a stranger."""
     settings: dict[str, str] = {}
     for role in (*ROLES, "coordinator"):
         settings |= authority.issue(role).settings(f"GSI_{role.upper()}_")
@@ -243,7 +243,13 @@ async def test_the_whole_system_runs_over_mutual_tls(authority: Authority, tmp_p
             {"prompt": "Start with 7. Step 1: *4. Work mod 31.", "params": {"n": 2, "seed": 1}}
         )
         assert (await client.wait(job_id, 60)).state is JobState.SUCCEEDED
-        assert "BEGIN CERTIFICATE" in await shown_certificate(stack.addresses["draft"])
+        async with calling(stack.addresses["draft"], authority.issue("late", ends_in=-DAY)) as late:
+            assert not await late.is_serving()
+
+        async def is_told() -> bool:
+            return "certificate has expired" in (tmp_path / "draft.log").read_text()
+
+        await wait_until(is_told, "the log has the reason")
 
 
 SILENCE_SECONDS = 6.5  # gRPC sends at most a ping a second, and answers a handful too many with GOAWAY
