@@ -129,7 +129,7 @@ def results_table(rows: "list[Row]") -> Table:
     table = Table(
         header_style="bold",
         box=SIMPLE_HEAD,
-        caption="± 95 %; accepted: share of steps; tokens a problem, the draft's + the target's",
+        caption="±: 95 % over problems; tokens a problem: the draft's + the target's",
         caption_justify="left",
     )
     table.add_column("method", min_width=21, overflow="fold")

@@ -221,10 +221,11 @@ class VllmEngine:
         """Ask by the engine's path; where the prefix ends with a full block, apart for the first token.
 
         A token's row is that of the token before it. If that one ends a block, the block is in the cache, and each
-        candidate would compute all of it again for the one row: so the first tokens of all are asked for together.
+        candidate would compute all of it again for the one row: so the first tokens of all are asked for together. Not
+        of an engine that decodes speculatively: vLLM 0.32 dies where such a request meets one that writes.
         """
         block: int = self.core.config.cache_config.block_size
-        if self._path is ScoringPath.WHOLE or len(prefix) % block:
+        if self._path is ScoringPath.WHOLE or len(prefix) % block or self.info.num_speculative_tokens:
             return await self.likelihood_by(self._path, prefix, token_ids)
         parts = [first(token_ids[0])]
         if len(token_ids) > 1:

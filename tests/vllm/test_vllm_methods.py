@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnin
 SPECULATIVE = (
     f'{{"method": "draft_model", "model": "{MODELS / "draft"}", "num_speculative_tokens": 4, "max_model_len": 512}}'
 )
-NUM_PROBLEMS = 4
+NUM_PROBLEMS = 2
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

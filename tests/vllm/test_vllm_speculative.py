@@ -1,5 +1,6 @@
 """Token-level speculative decoding inside the target: the draft writes ahead, the target verifies, the law stays."""
 
+import asyncio
 import math
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ import torch
 from prometheus_client import REGISTRY
 from scipy import stats
 
-from gsi.algorithm.candidates import FinishReason
+from gsi.algorithm.candidates import Candidate, FinishReason
 from gsi.algorithm.params import SamplingParams
 from gsi.engines.base import EngineSettings
 from gsi.engines.registry import load_language_engine
@@ -90,3 +91,23 @@ async def test_the_draft_s_tokens_were_used(engine: VllmEngine) -> None:
         for name in ("vllm:spec_decode_num_draft_tokens_total", "vllm:spec_decode_num_accepted_tokens_total")
     )
     assert 0 < accepted < drafted
+
+
+async def test_scoring_beside_writing_does_not_end_the_engine(engine: VllmEngine) -> None:
+    """Behind a full block, too, where an engine without speculation asks for all candidates' first tokens at once.
+
+    vLLM 0.32 ends where a request for given tokens' log-probabilities meets one that decodes speculatively.
+    """
+    prefix = (*engine.render(MESSAGES), *range(1, 64))[: 2 * engine.core.config.cache_config.block_size]
+    candidates = await proposed(engine, 8, law(engine))
+
+    async def write(seed: int) -> list[Candidate]:
+        batches = engine.propose(prefix, 4, law(engine), seed)
+        return [candidate async for batch in batches for candidate in batch]
+
+    written = [asyncio.create_task(write(seed)) for seed in range(4)]
+    values = [await scored(engine, candidates, law(engine), prefix) for _ in range(4)]
+    assert all(len(found) == 4 for found in await asyncio.gather(*written))
+    expected = [reference_log_likelihood(prefix, candidate.token_ids, law(engine)) for candidate in candidates]
+    for found in values:
+        assert found == pytest.approx(expected, abs=10 * TOLERANCE, rel=1e-4)
