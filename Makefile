@@ -5,7 +5,7 @@
 # make bench         measure methods against each other and write benchmarks/RESULTS.md  (about an hour and a half)
 # make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
 # make bench-step    measure what a step costs on vLLM, and what its overlap saves       (about ten minutes)
-# make train         train the small family in models/ again                             (about an hour and a half)
+# make train         train the small family in models/ again                             (about half an hour)
 # make protos        write gsi/v1 and docs/job.schema.json from their sources
 ARGS ?=
 PYTHON ?= python3
