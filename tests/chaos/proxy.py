@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import struct
-from collections import deque
 from enum import StrEnum
 
 from gsi.runtime.embedded_redis import free_port
@@ -85,42 +84,36 @@ class Proxy:
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool) -> None:
         """Forward one way. What a black hole or a delay holds up arrives later, in order, as TCP would have it."""
-        held: deque[tuple[float, bytes]] = deque()
-        arrived = asyncio.Event()
-        reading = asyncio.create_task(self._read(reader, held, arrived, is_answer=is_answer))
+        held: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        reading = asyncio.create_task(self._read(reader, held, is_answer=is_answer))
         try:
-            while not (reading.done() and not held):
-                if not held:
-                    arrived.clear()
-                    waiting = asyncio.create_task(arrived.wait())
-                    await asyncio.wait({waiting, reading}, return_when=asyncio.FIRST_COMPLETED)
-                    waiting.cancel()
-                    continue
-                due, chunk = held[0]
-                if self.fault is Fault.BLACK_HOLE or asyncio.get_running_loop().time() < due:
+            while True:
+                due, chunk = await held.get()
+                while self.fault is Fault.BLACK_HOLE or asyncio.get_running_loop().time() < due:
                     await asyncio.sleep(TICK_SECONDS)
-                    continue
-                held.popleft()
+                if not chunk:
+                    return
                 writer.write(chunk)
                 await writer.drain()
-        except OSError:
-            pass
+        except OSError:  # the receiver has ended the connection
+            return
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
     async def _read(
-        self,
-        reader: asyncio.StreamReader,
-        held: deque[tuple[float, bytes]],
-        arrived: asyncio.Event,
-        *,
-        is_answer: bool,
+        self, reader: asyncio.StreamReader, held: asyncio.Queue[tuple[float, bytes]], *, is_answer: bool
     ) -> None:
-        while chunk := await reader.read(CHUNK_BYTES):
+        """Put what arrives, with the time from which it may be forwarded; nothing, once the sender has ended."""
+        while True:
+            try:
+                chunk = await reader.read(CHUNK_BYTES)
+            except OSError:
+                chunk = b""
             delay = self._delay_seconds if is_answer and self.fault is Fault.DELAY else 0.0
-            held.append((asyncio.get_running_loop().time() + delay, chunk))
-            arrived.set()
+            held.put_nowait((asyncio.get_running_loop().time() + delay, chunk))
+            if not chunk:
+                return
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
