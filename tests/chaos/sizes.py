@@ -48,7 +48,7 @@ FULL = Size(
 )
 SHORT = Size(
     kill_jobs=24,
-    max_kills=4,
+    max_kills=3,
     stop_jobs=12,
     redis_jobs=12,
     redis_kills=1,
