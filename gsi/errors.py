@@ -15,10 +15,12 @@ class RetryableError(Exception):
         service: str = "",
         retry_after_seconds: float | None = None,
         is_deadline: bool = False,
+        has_reached: bool = True,
     ) -> None:
         super().__init__(message)
         self.service = service
         self.retry_after_seconds = retry_after_seconds
+        self.has_reached = has_reached  # else the call never got to the service
         self.is_deadline = is_deadline  # it was working, and too slow: trying again for ever would not help
 
     @property

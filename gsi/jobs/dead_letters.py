@@ -17,17 +17,18 @@ from gsi.jobs.store import JobRecord, JobStore
 
 PAGE = 1000  # entries of the dead stream read at once
 
-# KEYS record, its lane, steps, dead. ARGV payload field, the states DEAD, QUEUED, then entries of the dead stream.
+# KEYS record, its lane, steps, dead. ARGV payload field, the states DEAD, QUEUED, the job's id, then entries of the
+# dead stream.
 # Returns 1 if the job was pushed again, as if it were new but for its kept steps; 0 if it is not dead.
 REVIVE = """
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[2] then return 0 end
-local entry = redis.call('XADD', KEYS[2], '*', ARGV[1], redis.call('HGET', KEYS[1], 'payload'))
+local entry = redis.call('XADD', KEYS[2], '*', ARGV[1], redis.call('HGET', KEYS[1], 'payload'), 'id', ARGV[4])
 redis.call('HSET', KEYS[1], 'state', ARGV[3], 'attempt', 0, 'entry_id', entry)
 redis.call('HSET', KEYS[1], 'submitted_at', string.match(entry, '%d+'))
 redis.call('HDEL', KEYS[1], 'error', 'dead_reason', 'last_error', 'cancel_reason', 'started_at', 'finished_at')
 redis.call('PERSIST', KEYS[1])
 redis.call('PERSIST', KEYS[3])
-for i = 4, #ARGV do redis.call('XDEL', KEYS[4], ARGV[i]) end
+for i = 5, #ARGV do redis.call('XDEL', KEYS[4], ARGV[i]) end
 return 1
 """
 
@@ -109,4 +110,4 @@ class DeadLetters:
         record = self._keys.record(job_id)
         lane = await self._redis.hget(record, "lane")
         keys = [record, lane.decode() if lane else self._keys.jobs, self._keys.steps(job_id), self._keys.dead]
-        return int(await self._revive(keys, [JOB_FIELD, JobState.DEAD.value, JobState.QUEUED.value, *entries]))
+        return int(await self._revive(keys, [JOB_FIELD, JobState.DEAD.value, JobState.QUEUED.value, job_id, *entries]))

@@ -75,7 +75,13 @@ def _resolved(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 def _in_words(schema: Mapping[str, Any]) -> str:
     if "const" in schema or "enum" in schema:
         return ", ".join(map(str, schema.get("enum", [schema.get("const")])))
-    kind = {"integer": "a whole number", "number": "a number", "string": "text", "null": "null"}[schema["type"]]
+    kind = {
+        "integer": "a whole number",
+        "number": "a number",
+        "string": "text",
+        "null": "null",
+        "boolean": "true or false",
+    }[schema["type"]]
     if "minLength" in schema or "maxLength" in schema:
         return f"{kind} of {schema.get('minLength', 0)} to {schema['maxLength']} characters"
     if "pattern" in schema:

@@ -205,7 +205,7 @@ if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
 local payload = redis.call('HGET', KEYS[2], 'payload')
 if not payload or redis.call('HGET', KEYS[2], 'state') ~= ARGV[3] then return 0 end
 if redis.call('HEXISTS', KEYS[2], 'entry_id') == 1 then return 0 end  -- somebody has pushed it meanwhile
-redis.call('HSET', KEYS[2], 'entry_id', redis.call('XADD', KEYS[3], '*', ARGV[2], payload))
+redis.call('HSET', KEYS[2], 'entry_id', redis.call('XADD', KEYS[3], '*', ARGV[2], payload, 'id', ARGV[1]))
 return 1
 """
 
@@ -242,7 +242,8 @@ if redis.call('LLEN', KEYS[4]) == 0 then redis.call('SREM', KEYS[5], ARGV[2]) en
 local payload = redis.call('HGET', KEYS[1], 'payload')
 if not payload then return 1 end
 redis.call('HINCRBY', KEYS[3], ARGV[2], 1)
-redis.call('HSET', KEYS[1], 'reserved', 1, 'entry_id', redis.call('XADD', KEYS[2], '*', ARGV[4], payload))
+local entry = redis.call('XADD', KEYS[2], '*', ARGV[4], payload, 'id', ARGV[1])  -- a bare payload may not say it
+redis.call('HSET', KEYS[1], 'reserved', 1, 'entry_id', entry)
 return 1
 """
 

@@ -20,6 +20,7 @@ class Delivery:
     payload: bytes
     is_redelivery: bool
     lane: str
+    job_id: str | None = None  # of a job that is pushed again: its payload need not name it
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,11 @@ def _deliveries(
     entries: Sequence[tuple[bytes, dict[bytes, bytes]]], lane: str, *, is_redelivery: bool
 ) -> list[Delivery]:
     return [
-        Delivery(entry_id.decode(), fields.get(JOB_FIELD.encode(), b""), is_redelivery, lane)
+        Delivery(entry_id.decode(), fields.get(JOB_FIELD.encode(), b""), is_redelivery, lane, _id(fields))
         for entry_id, fields in entries
     ]
+
+
+def _id(fields: dict[bytes, bytes]) -> str | None:
+    job_id = fields.get(b"id")
+    return job_id.decode(errors="replace") if job_id else None

@@ -57,6 +57,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> Exception:
             service=service,
             retry_after_seconds=retry_after,
             is_deadline=code is grpc.StatusCode.DEADLINE_EXCEEDED,
+            has_reached=not details.startswith("failed to connect"),
         )
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         return InvalidRequestError(details)

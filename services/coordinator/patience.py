@@ -64,6 +64,8 @@ def _delay(state: RetryCallState) -> float:
 def _is_hopeless(state: RetryCallState) -> bool:
     """Count failures of one kind in a row, on tenacity's own object for this call; another kind starts anew."""
     error, counts = _failure(state), state.retry_object.statistics
+    if isinstance(error, RetryableError) and not error.has_reached:
+        return False  # the service was not there: this call can have done it no harm
     kinds = {
         "num_deadlines": isinstance(error, RetryableError) and error.is_deadline,
         "num_losses": isinstance(error, RetryableError) and error.is_away,

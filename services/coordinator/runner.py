@@ -65,7 +65,7 @@ class JobRunner:
     async def run(self, delivery: Delivery) -> None:
         """Run one delivery. Raises LeaseLostError if another coordinator has taken the job meanwhile."""
         claimed = claim(delivery.payload)
-        job_id = claimed.id or delivery.entry_id
+        job_id = claimed.id or delivery.job_id or delivery.entry_id
         lease = await self._store.take(job_id, delivery, self._consumer, claimed.tenant)
         if lease is None:
             return
@@ -104,6 +104,9 @@ class JobRunner:
             job = Job(lease.job_id, parse_payload(delivery.payload))
         except InvalidRequestError as error:
             return JobResult(JobState.FAILED, error=str(error))
+        except Exception:  # a refusal that we cannot put into words is a fault of ours, and must not end the run unseen
+            log.exception("payload not read", job=lease.job_id)
+            return Failure(INTERNAL_ERROR)
         end = await self._in_time(job, lease)
         return replace(end, lifetime_seconds=job.payload.result_ttl_seconds) if isinstance(end, JobResult) else end
 

@@ -381,3 +381,20 @@ def test_the_schema_lists_the_methods_and_their_choices() -> None:
     assert not re.fullmatch(short["pattern"], "magic:n=4")
     assert set(properties) == set(JobParams.model_fields)
     assert JobPayload.model_json_schema()["$defs"]["JobParams"]["properties"] == properties
+
+
+@pytest.mark.parametrize("field", [name for name in JobParams.model_fields if name != "weighting"])
+@pytest.mark.parametrize("value", ["no", [2], {"a": 1}, -1.5, True])
+def test_every_field_can_say_what_it_allows(field: str, value: Any) -> None:
+    """Whatever is written there: it is taken, or refused with a sentence."""
+    said = ""
+    try:
+        parse_payload({"prompt": "x", "params": {field: value}})
+    except InvalidRequestError as error:
+        said = str(error)
+    assert said == "" or said.startswith(f"params.{field}")
+
+
+def test_a_flag_is_true_or_false() -> None:
+    """Nothing else stands for it."""
+    assert error_of({"keep_candidates": [2]}) == ("params.keep_candidates: [2] is not allowed; allowed: true or false")

@@ -336,6 +336,25 @@ async def test_a_job_pushed_by_bare_xadd_can_be_put_off_too(
     assert json.loads(delivery.payload) == {"id": "job-1", "prompt": "hello"}
 
 
+async def test_a_job_whose_payload_does_not_name_it_keeps_its_id_when_it_is_pushed_again(
+    redis: Redis, keys: Keys, store: JobStore, stream: JobStream
+) -> None:
+    """Its id is that of its first entry, however often it is tried."""
+    entry: Any = await redis.xadd(keys.jobs, {"job": '{"prompt":"hello"}'})
+    job_id = entry.decode()
+    (delivery,) = await stream.take_new(count=1, block_ms=100)
+    assert delivery.job_id is None
+    lease = await store.take(job_id, delivery, stream.consumer)
+    assert lease is not None
+    await store.retry(lease, "full", delay_seconds=0)
+    await store.promote_due()
+    (again,) = await stream.take_new(count=1, block_ms=100)
+    assert again.job_id == job_id
+    lease = await store.take(job_id, again, stream.consumer)
+    assert lease is not None
+    assert lease.attempt == 2
+
+
 async def test_a_job_that_fails_too_often_is_dead_with_its_last_error(
     redis: Redis, keys: Keys, stream: JobStream
 ) -> None:

@@ -97,3 +97,11 @@ async def test_a_full_service_slows_down_the_steps() -> None:
     models: Any = WaitedFor()
     assert await patiently(models, failing(FULL)) == "done"
     assert models.throttle.limit < 4
+
+
+async def test_a_service_that_was_never_reached_is_not_held_against_the_job() -> None:
+    """It is waited for, however often: another job may have ended it, and this one's call did it no harm."""
+    refused = RetryableError("target: UNAVAILABLE: failed to connect", service="target", has_reached=False)
+    models: Any = WaitedFor()
+    assert await patiently(models, failing(*[refused] * (MAX_LOSSES + 2))) == "done"
+    assert models.roles == ["target"] * (MAX_LOSSES + 2)
