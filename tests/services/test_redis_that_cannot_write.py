@@ -1,0 +1,63 @@
+"""A Redis that answers and cannot write: its disk or memory is full. Nothing is lost, and work goes on by itself.
+
+A server that waits for replicas which do not exist refuses every write (NOREPLICAS), as one with a full disk (MISCONF)
+or a full memory (OOM) does: an error to each command, over a connection that is well.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from gsi.client.demo import held_out_problems
+from gsi.client.local_stack import local_stack
+from gsi.client.sdk import Client
+from gsi.jobs.connection import RedisError, connect
+from gsi.jobs.state import JobState
+from tests.conftest import wait_until
+from tests.services.test_system import System
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+NUM_JOBS = 6
+REFUSED = "redis is away or refuses to work; jobs wait for it"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    events: list[tuple[str, Mapping[str, Any]]] = []
+    settings = {"GSI_COORDINATOR_LEASE_SECONDS": "2"}
+    stack = local_stack(
+        tmp_path_factory.mktemp("full"), lambda name, event: events.append((name, event)), settings=settings
+    )
+    async with stack as running, Client(running.redis_url) as client:
+        redis = connect(running.redis_url)
+        yield System(running, events, client, redis)
+        await redis.aclose()
+
+
+async def test_jobs_go_on_when_the_server_can_write_again(system: System) -> None:
+    """A submission is refused with the server's own words; the coordinator says once why it waits, and lives."""
+    problems = held_out_problems(NUM_JOBS)
+    ids = [
+        await system.client.submit({"prompt": problem["prompt"], "params": {"n": 4, "seed": seed}})
+        for seed, problem in enumerate(problems)
+    ]
+    process = system.stack.processes["coordinator-1"].pid
+    await system.redis.config_set("min-replicas-to-write", "1")
+    try:
+        with pytest.raises(RedisError, match="NOREPLICAS"):
+            await system.client.submit({"prompt": problems[0]["prompt"]})
+
+        async def is_said() -> bool:
+            return bool(system.logged("coordinator-1", REFUSED))
+
+        await wait_until(is_said, "the coordinator says that Redis refuses")
+        await asyncio.sleep(3)  # longer than a lease
+    finally:
+        await system.redis.config_set("min-replicas-to-write", "0")
+    records = [await system.finished(job_id) for job_id in ids]
+    assert {record.state for record in records} == {JobState.SUCCEEDED}
+    assert system.stack.processes["coordinator-1"].pid == process
