@@ -37,11 +37,14 @@ def asked(redis_url: str, queue: str, work: Callable[[Client], Awaitable[T]]) ->
 def cancel(
     job_id: JobId,
     reason: Annotated[str, typer.Option(help="Why; it becomes the job's error.")] = "cancelled by gsi cancel",
+    may_be_unseen: Annotated[
+        bool, typer.Option("--unseen", help="Also a job that was pushed by XADD and that nobody has taken yet.")
+    ] = False,
     redis_url: RedisUrl = DEFAULT_REDIS_URL,
     queue: Queue = DEFAULT_QUEUE,
 ) -> None:
     """Cancel a job; its kept steps stay. Exit 1 if it had finished already."""
-    state = asked(redis_url, queue, lambda client: client.cancel(job_id, reason))
+    state = asked(redis_url, queue, lambda client: client.cancel(job_id, reason, may_be_unseen=may_be_unseen))
     if state.is_finished:
         err.print(f"job {job_id} had finished already: {state}", markup=False, highlight=False)
         raise typer.Exit(EXIT_FAILED)

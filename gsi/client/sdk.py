@@ -81,15 +81,16 @@ class Client:
             raise _unknown(job_id)
         return record
 
-    async def cancel(self, job_id: str, reason: str) -> JobState:
+    async def cancel(self, job_id: str, reason: str, *, may_be_unseen: bool = False) -> JobState:
         """Cancel a job and return the state that it was in. Its kept steps and the reason, as its error, stay.
 
         A queued one is CANCELLED when this returns. A running one is soon, unless it ends by itself first. A finished
-        one stays as it is. Raises InvalidRequestError if there is no job of this id.
+        one stays as it is. Raises InvalidRequestError if there is no job of this id, unless it ``may_be_unseen``
+        (pushed by XADD, taken by nobody yet): then it is marked, and dropped when it comes.
         """
         if not 1 <= len(reason) <= MAX_REASON_CHARACTERS:
             raise InvalidRequestError(f"reason: {len(reason)} characters; allowed: 1 to {MAX_REASON_CHARACTERS}")
-        state = await self._store.cancel(job_id, reason)
+        state = await self._store.cancel(job_id, reason, may_be_unseen=may_be_unseen)
         if state is None:
             raise _unknown(job_id)
         return state

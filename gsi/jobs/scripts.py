@@ -210,14 +210,18 @@ return 1
 """
 
 # KEYS record, jobs stream, steps, results, tenants, delayed, parked jobs. ARGV job id, reason, group, results kept,
-# lifetime in ms, the states QUEUED, RUNNING, CANCELLED.
-# Returns the state it found. A queued job is cancelled at once: its entry stays until it is delivered and dropped,
-# because deleting an undelivered entry makes the group's lag unknown. A running one is asked to stop.
+# lifetime in ms, the states QUEUED, RUNNING, CANCELLED, '1' if the job may have been pushed and not seen yet.
+# Returns the state it found; of a job that may be unseen QUEUED: it is marked, and dropped when it comes. A queued job
+# is cancelled at once: its entry stays until it is delivered and dropped, because deleting an undelivered entry makes
+# the group's lag unknown. A running one is asked to stop.
 CANCEL = (
     FINISH
     + """
 local state = redis.call('HGET', KEYS[1], 'state')
-if not state then return false end
+if not state then
+  if ARGV[9] ~= '1' then return false end
+  state = ARGV[6]
+end
 if state == ARGV[6] then
   redis.call('ZREM', KEYS[6], ARGV[1])
   redis.call('LREM', KEYS[7], 1, ARGV[1])

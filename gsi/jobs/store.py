@@ -262,10 +262,11 @@ class JobStore:
         for tenant in await self._redis.smembers(self._keys.parked_tenants):
             await self.unpark(tenant.decode())
 
-    async def cancel(self, job_id: str, reason: str) -> JobState | None:
+    async def cancel(self, job_id: str, reason: str, *, may_be_unseen: bool = False) -> JobState | None:
         """Cancel a job that is queued, ask a running one to stop; return the state it was in. None: there is no job.
 
-        A finished one stays as it is.
+        A finished one stays as it is. One that ``may_be_unseen``, because it was pushed by XADD and nobody has taken it
+        yet, is marked without a question, and dropped when it comes.
         """
         arguments: list[str | int] = [
             job_id,
@@ -276,6 +277,7 @@ class JobStore:
             JobState.QUEUED.value,
             JobState.RUNNING.value,
             JobState.CANCELLED.value,
+            int(may_be_unseen),
         ]
         tenant = await self._redis.hget(self._keys.record(job_id), "tenant")
         waiting = [self._keys.delayed, self._keys.parked(tenant.decode() if tenant else DEFAULT_TENANT)]

@@ -429,6 +429,22 @@ async def test_a_queued_job_is_cancelled_at_once_and_never_run(
     assert (await stream.backlog()).lag == 0
 
 
+async def test_a_job_that_nobody_has_seen_yet_can_be_cancelled(
+    redis: Redis, keys: Keys, store: JobStore, stream: JobStream
+) -> None:
+    """Pushed by a bare XADD it has no record: a mark is left, and it is dropped when it comes."""
+    await redis.xadd(keys.jobs, {"job": '{"id":"job-1","prompt":"hello"}'})
+    assert await store.cancel(JOB.id, "not needed") is None
+    assert await store.cancel(JOB.id, "not needed", may_be_unseen=True) is JobState.QUEUED
+    (delivery,) = await stream.take_new(count=1, block_ms=100)
+    assert await store.take(JOB.id, delivery, stream.consumer) is None
+    record = await store.record(JOB.id)
+    assert record is not None
+    assert (record.state, record.fields["error"]) == (JobState.CANCELLED, "not needed")
+    assert await redis.pttl(keys.record(JOB.id)) > 0
+    assert (await stream.backlog()).pending == 0
+
+
 async def test_a_running_job_is_asked_to_stop_and_its_run_learns_why(store: JobStore, stream: JobStream) -> None:
     """The first reason stands; a job that has finished is left as it is."""
     await store.submit(JOB)
