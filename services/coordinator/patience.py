@@ -38,8 +38,8 @@ async def patiently(models: Models, call: Callable[[], Awaitable[T]]) -> T:
 
     async def wait_for_service(state: RetryCallState) -> None:
         error = _failure(state)
-        if isinstance(error, RetryableError) and error.is_away:
-            await models.wait_until_serving(error.service)
+        if isinstance(error, RetryableError) and error.service and error.retry_after_seconds is None:
+            await models.wait_until_serving(error.service)  # after a deadline, too: perhaps nothing gets through
 
     retrying = AsyncRetrying(
         retry=lambda state: isinstance(_failure(state), RetryableError),

@@ -105,3 +105,8 @@ async def test_a_service_that_was_never_reached_is_not_held_against_the_job() ->
     models: Any = WaitedFor()
     assert await patiently(models, failing(*[refused] * (MAX_LOSSES + 2))) == "done"
     assert models.roles == ["target"] * (MAX_LOSSES + 2)
+
+
+async def test_after_a_deadline_the_service_is_asked_whether_it_serves() -> None:
+    """Where nothing gets through, the job waits instead of passing one deadline after the other."""
+    assert await tried(SLOW, SLOW) == ("done", ["target", "target"])
