@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
 from gsi.algorithm.candidates import Message
+from gsi.algorithm.weighting import logistic
 from gsi.engines.tokenizer_engine import Tokenizer
 from gsi.errors import InternalError, MisconfiguredError
 
@@ -148,10 +149,3 @@ class OutcomeReward:
             return outputs[0]
         bad, good = outputs
         return logistic(good - bad)
-
-
-def logistic(value: float) -> float:
-    """Return 1 / (1 + exp(-value)) without overflow."""
-    if value >= 0:
-        return 1 / (1 + math.exp(-value))
-    return math.exp(value) / (1 + math.exp(value))

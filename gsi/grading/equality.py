@@ -1,4 +1,4 @@
-"""Asking whether two answers are the same, where mathematics runs in a process of its own, and grouping answers by it.
+"""Asking whether two answers are the same, where mathematics runs in a process of its own.
 
 A pool of ``concurrent.futures`` would do, but it offers no way to end a worker that hangs (before Python 3.14), and it
 runs the parent's main module in its worker.
@@ -8,16 +8,13 @@ import asyncio
 import json
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Self
 
 import structlog
 
-from gsi.grading.notation import equal_as_text, normalised
+from gsi.grading.notation import equal_as_text
 from gsi.runtime.child import child_command
-
-AreEqual = Callable[[str, str], Awaitable[bool]]
 
 START_SECONDS = 60.0  # imports sympy, perhaps on a busy machine
 QUESTION_SECONDS = 10.0  # two answers to parse and one comparison, at most 3 s each: see ``mathematics.py``
@@ -90,25 +87,3 @@ async def _line(child: Process, seconds: float) -> bytes:
     """Read a line; empty when the child has ended. Raises TimeoutError."""
     assert child.stdout is not None
     return await asyncio.wait_for(child.stdout.readline(), seconds)
-
-
-async def grouped(answers: Sequence[str | None], are_equal: AreEqual) -> list[int]:
-    """Return the number of each answer's group, in order of first appearance from 0 on; -1 where there is no answer.
-
-    An answer belongs to the first group whose first answer equals it: equality to some precision is not transitive.
-    """
-    firsts: list[str] = []  # the first answer of each group
-    groups: dict[str | None, int] = {None: -1}  # by notation: what is written alike is asked about once
-    for answer in answers:
-        notation = None if answer is None else normalised(answer)
-        if answer is not None and notation not in groups:
-            groups[notation] = await _group(answer, firsts, are_equal)
-    return [groups[None if answer is None else normalised(answer)] for answer in answers]
-
-
-async def _group(answer: str, firsts: list[str], are_equal: AreEqual) -> int:
-    for index, first in enumerate(firsts):
-        if await are_equal(first, answer):
-            return index
-    firsts.append(answer)
-    return len(firsts) - 1

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from gsi.algorithm.candidates import Message
+from gsi.algorithm.weighting import logistic
 from gsi.engines.reward_families import (
     STEP_MARK,
     OutcomeReward,
@@ -16,7 +17,6 @@ from gsi.engines.reward_families import (
     RewardFamily,
     SkyworkProcessReward,
     family_of,
-    logistic,
     sound_reward,
 )
 from gsi.engines.tokenizer_engine import Tokenizer

@@ -7,11 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gsi.grading import equality
-from gsi.grading.equality import EqualityChecker, grouped
+from gsi.grading.equality import EqualityChecker
 from gsi.runtime.child import child_command
 
 HANGS = "print('ready', flush=True); import time; time.sleep(600)"
@@ -107,34 +105,3 @@ async def test_the_child_ends_with_its_checker(monkeypatch: pytest.MonkeyPatch) 
         await checker.are_equal("1/2", "0.5")
         assert is_alive(processes[0].pid)
     assert not is_alive(processes[0].pid)
-
-
-async def equal_parity(expected: str, given: str) -> bool:
-    return int(expected) % 2 == int(given) % 2
-
-
-async def test_groups_are_numbered_as_they_appear() -> None:
-    """No answer is in no group."""
-    assert await grouped([None, "3", "4", "5", None, "8", "3"], equal_parity) == [-1, 0, 1, 0, -1, 1, 0]
-    assert await grouped([], equal_parity) == []
-
-
-async def test_what_is_written_alike_is_asked_about_once() -> None:
-    """A vote of many asks as many questions as there are different answers, at most squared."""
-    questions = []
-
-    async def never(expected: str, given: str) -> bool:
-        questions.append((expected, given))
-        return False
-
-    assert await grouped([r"\frac12", "2", r"\dfrac{1}{2}", "2", " 2"], never) == [0, 1, 0, 1, 1]
-    assert questions == [(r"\frac12", "2")]
-
-
-@given(st.lists(st.none() | st.integers(0, 9).map(str)))
-def test_two_answers_share_a_group_if_they_are_equal(answers: list[str | None]) -> None:
-    """And no number is left out: they are those of the parities in order of first appearance."""
-    parities = [None if answer is None else int(answer) % 2 for answer in answers]
-    numbers = list(dict.fromkeys(parity for parity in parities if parity is not None))
-    wanted = [-1 if parity is None else numbers.index(parity) for parity in parities]
-    assert asyncio.run(grouped(answers, equal_parity)) == wanted
