@@ -31,6 +31,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._records: list[RecordedJob] | None = None  # read once: they are a hundred megabytes and more
 
     @property
     def records_path(self) -> Path:
@@ -69,6 +70,11 @@ class Folder:
 
         Raises InvalidRequestError that names a line which is no record.
         """
+        if self._records is None:
+            self._records = self._read()
+        return list(self._records)
+
+    def _read(self) -> list[RecordedJob]:
         if not self.records_path.exists():
             return []
         whole, _, cut = self.records_path.read_bytes().rpartition(b"\n")
@@ -89,6 +95,8 @@ class Folder:
             file.write(record.model_dump_json().encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+        if self._records is not None:
+            self._records.append(record)
 
 
 def _write_at_once(path: Path, text: str) -> None:
