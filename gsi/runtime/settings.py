@@ -34,6 +34,9 @@ class ProcessSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
     metrics_listen: Address = Field("127.0.0.1:0", description="host:port of /metrics; port 0 takes a free one")
+    health_listen: Address | None = Field(
+        None, description="host:port of a plain-text gRPC server with the health service alone"
+    )
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     tls_cert: Path | None = Field(None, description="PEM file of this process's certificate and those above it")
@@ -88,6 +91,15 @@ class ServiceSettings(ProcessSettings):
     engine_args: str = Field("", description="arguments of the engine as on its own command line; vllm: see below")
     max_waiting_requests: int = Field(1024, ge=0, description="while more wait in the engine, RESOURCE_EXHAUSTED")
     grace_seconds: float = Field(30, ge=0, le=3600, description="time to finish calls in flight after SIGTERM")
+    drain_pause_seconds: float = Field(
+        0, ge=0, le=600, description="after SIGTERM, how long calls are still taken while health says NOT_SERVING"
+    )
+    max_connection_age_seconds: float = Field(
+        60,
+        ge=0.5,
+        le=86_400,
+        description="then a connection takes no more calls, and its client looks up the name anew",
+    )
     max_concurrent_rpcs: int = Field(256, ge=1, le=100_000, description="more are answered RESOURCE_EXHAUSTED")
 
     @model_validator(mode="after")
