@@ -77,6 +77,6 @@ def report(process: str, event: Mapping[str, Any]) -> None:
     if event.get("event") == "ready":
         err.print(f"[green]ready[/]  {process:<14} {event.get('address', event.get('queue', ''))}", highlight=False)
     elif event.get("level") in {"warning", "error", "critical"}:
-        rest = {k: v for k, v in event.items() if k not in {"event", "level", "timestamp", "process", "exception"}}
+        rest = {k: v for k, v in event.items() if k not in {"event", "level", "timestamp", "role", "exception"}}
         details = "  ".join(f"{name}={value}" for name, value in rest.items())
         err.print(f"[yellow]{event['level']}[/]  {process:<14} {event['event']}  {details}", highlight=False)

@@ -17,10 +17,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gsi.algorithm.params import Likelihood
 from gsi.runtime.tls import CertificateFiles, is_loopback
+from gsi.runtime.tracing import has_opentelemetry
 
 S = TypeVar("S", bound=BaseSettings)
 
 Address = Annotated[str, StringConstraints(pattern=r"^[^\s/]+:\d{1,5}$")]  # host:port
+CollectorUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@]+:\d{1,5}$")]  # http://host:4317
 
 # Kubernetes writes such variables for every Service that it finds: gsi-draft makes GSI_DRAFT_PORT=tcp://…
 _SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT.*|PORT(_.*)?)$")
@@ -39,6 +41,8 @@ class ProcessSettings(BaseSettings):
     )
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    traces_endpoint: CollectorUrl | None = Field(None, description="where traces go, by OTLP over gRPC")
+    traces_sample_ratio: float = Field(1, ge=0, le=1, description="share of the jobs that are traced")
     tls_cert: Path | None = Field(None, description="PEM file of this process's certificate and those above it")
     tls_key: Path | None = Field(None, description="PEM file of the certificate's private key, not encrypted")
     tls_ca: Path | None = Field(None, description="PEM file of the authority whose certificates are trusted")
@@ -54,6 +58,15 @@ class ProcessSettings(BaseSettings):
         if any(self._tls_paths) and not all(self._tls_paths):
             names = ", ".join(self.variable(name) for name in ("tls_cert", "tls_key", "tls_ca"))
             raise ValueError(f"{names}: set all three, or none")
+        return self
+
+    @model_validator(mode="after")
+    def _can_trace(self) -> Self:
+        if self.traces_endpoint and not has_opentelemetry():
+            raise ValueError(
+                f"{self.variable('traces_endpoint')}: needs the extra tracing, which is not installed; "
+                "pip install 'gsi-serve[tracing]'"
+            )
         return self
 
     def certificate_files(self) -> CertificateFiles | None:

@@ -1,0 +1,34 @@
+"""What of a job goes along with a call: its id, its attempt and its step, and the trace that they are in.
+
+They travel as metadata and stand in the log of whoever answers, so that a job's lines are found in every process.
+"""
+
+from collections.abc import Iterable
+from urllib.parse import quote, unquote
+
+import structlog
+
+FIELDS = ("job", "attempt", "step")  # of the log; as metadata gsi-job, …
+TRACEPARENT = "traceparent"
+MAX_CHARACTERS = 128  # of a field: a log is no place for what strangers write
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+def outgoing(traceparent: str) -> Metadata:
+    """Return the metadata of a call that is made for the job of this task."""
+    bound = structlog.contextvars.get_contextvars()
+    fields = ((f"gsi-{name}", quote(str(bound[name]))) for name in FIELDS if name in bound)
+    return (*fields, (TRACEPARENT, traceparent)) if traceparent else tuple(fields)
+
+
+def incoming(metadata: Iterable[tuple[str, str | bytes]] | None) -> tuple[dict[str, str | int], str]:
+    """Return the log's fields that a call came with, and the caller's W3C Trace Context, or an empty text."""
+    found = {name: value for name, value in metadata or () if isinstance(value, str)}
+    fields = {name: _read(name, found[f"gsi-{name}"]) for name in FIELDS if f"gsi-{name}" in found}
+    return fields, found.get(TRACEPARENT, "")
+
+
+def _read(name: str, value: str) -> str | int:
+    text = unquote(value)[:MAX_CHARACTERS]
+    return int(text) if name != "job" and text.isdecimal() else text
