@@ -23,6 +23,7 @@ from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.store import JobRecord, JobStore
 from gsi.jobs.stream import JobStream
+from gsi.runtime.tracing import current_traceparent
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 DEFAULT_QUEUE = "default"
@@ -56,9 +57,12 @@ class Client:
     async def submit(self, payload: JobPayload | Mapping[str, Any] | str) -> str:
         """Push a job and return its id; of a job with this id or idempotency key, if there is one already.
 
+        Its trace is that of the caller's own OpenTelemetry span, if one is active and the payload names no other.
         Raises InvalidRequestError that names the field and what is allowed, and RetryableError if the queue is full.
         """
         checked = payload if isinstance(payload, JobPayload) else parse_payload(payload)
+        if checked.traceparent is None:
+            checked = checked.model_copy(update={"traceparent": current_traceparent()})
         job = Job(checked.id or secrets.token_hex(12), checked)
         return (await self._store.submit(job)).job_id
 

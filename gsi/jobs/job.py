@@ -53,23 +53,25 @@ def _written(payload: str | Mapping[str, Any]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a payload says of itself, however wrong the rest of it is: enough to give it a record."""
+    """What a payload says of itself, however wrong the rest of it is: enough to give it a record and a trace."""
 
     id: str | None
     tenant: str
+    traceparent: str | None = None
 
 
 def claim(raw: str | bytes) -> Claim:
-    """Return the id and the tenant that a payload names, as far as they are readable and allowed."""
+    """Return the id, the tenant and the trace that a payload names, as far as they are readable and allowed."""
     nothing = Claim(None, DEFAULT_TENANT)
     if len(raw) > MAX_PAYLOAD_BYTES:
         return nothing
     try:
         found = json.loads(raw)
-        said = {name: found[name] for name in ("id", "tenant") if name in found}
+        said = {name: found[name] for name in ("id", "tenant", "traceparent") if name in found}
     except (ValueError, TypeError, RecursionError):
         return nothing
-    return Claim(_readable("id", said, None), _readable("tenant", said, DEFAULT_TENANT) or DEFAULT_TENANT)
+    tenant = _readable("tenant", said, DEFAULT_TENANT) or DEFAULT_TENANT
+    return Claim(_readable("id", said, None), tenant, _readable("traceparent", said, None))
 
 
 def _readable(name: str, said: Mapping[str, Any], default: str | None) -> str | None:

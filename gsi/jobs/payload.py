@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
 
 from gsi.algorithm.candidates import Message, Source
 from gsi.algorithm.params import (
@@ -29,6 +29,7 @@ MAX_PROMPT_CHARACTERS = 1_000_000
 MAX_CANDIDATES = 256  # the largest n of the paper's plots
 MIN_TEMPERATURE = 0.01
 TENANT_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
+TRACEPARENT_PATTERN = r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"  # W3C Trace Context, version 0
 
 T = TypeVar("T")
 
@@ -191,6 +192,16 @@ class JobParams(BaseModel):
         )
 
 
+def _names_a_span(traceparent: str) -> str:
+    _, trace_id, span_id, _ = traceparent.split("-")
+    if not (trace_id.strip("0") and span_id.strip("0")):
+        raise InvalidRequestError(f"traceparent: {traceparent} names no span; allowed: ids that are not all zeros")
+    return traceparent
+
+
+Traceparent = Annotated[str, StringConstraints(pattern=TRACEPARENT_PATTERN), AfterValidator(_names_a_span)]
+
+
 class JobPayload(BaseModel):
     """The JSON in field ``job`` of a stream entry. Its JSON Schema is ``docs/job.schema.json``."""
 
@@ -219,6 +230,10 @@ class JobPayload(BaseModel):
     )
     result_ttl_seconds: float | None = Field(
         None, ge=1, le=31_536_000, description="How long the result can be read; null: as the queue's coordinators say."
+    )
+
+    traceparent: Traceparent | None = Field(
+        None, description="W3C Trace Context of who submits it; null: the job's trace is its own."
     )
 
     @property

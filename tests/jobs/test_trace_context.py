@@ -1,0 +1,58 @@
+"""The trace context of a job: checked like every field, and read even where the rest of the payload is wrong."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gsi.errors import InvalidRequestError
+from gsi.jobs.job import claim, parse_payload
+
+GOOD = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"  # the example of the W3C's recommendation
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "job.schema.json").read_text())
+PATTERN = SCHEMA["properties"]["traceparent"]["anyOf"][0]["pattern"]
+
+
+def test_a_trace_context_is_taken_as_it_is() -> None:
+    """A job without one has none."""
+    assert parse_payload({"prompt": "x", "traceparent": GOOD}).traceparent == GOOD
+    assert parse_payload({"prompt": "x"}).traceparent is None
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "error"),
+    [
+        ("yes", f'traceparent: "yes" is not allowed; allowed: text that matches {PATTERN} or null'),
+        (7, f"traceparent: 7 is not allowed; allowed: text that matches {PATTERN} or null"),
+        (GOOD.upper(), f'traceparent: "{GOOD.upper()}" is not allowed; allowed: text that matches {PATTERN} or null'),
+        (
+            f"00-{'0' * 32}-{'1' * 16}-01",
+            f"traceparent: 00-{'0' * 32}-{'1' * 16}-01 names no span; allowed: ids that are not all zeros",
+        ),
+    ],
+)
+def test_another_text_is_refused_with_what_is_allowed(traceparent: object, error: str) -> None:
+    """The sentence names the field; ids of zeros name nothing."""
+    with pytest.raises(InvalidRequestError) as refused:
+        parse_payload({"prompt": "x", "traceparent": traceparent})
+    assert str(refused.value) == error
+
+
+@given(st.from_regex(re.compile(PATTERN, re.ASCII), fullmatch=True))
+def test_the_schema_and_the_check_agree(traceparent: str) -> None:
+    """What the schema's pattern lets through is refused for zeros alone."""
+    _, trace_id, span_id, _ = traceparent.split("-")
+    try:
+        accepted = parse_payload({"prompt": "x", "traceparent": traceparent}).traceparent == traceparent
+    except InvalidRequestError:
+        accepted = False
+    assert accepted == (int(trace_id, 16) > 0 and int(span_id, 16) > 0)
+
+
+def test_a_wrong_payload_is_in_the_trace_that_it_names() -> None:
+    """So the failure is found where the job was submitted; a context that is itself wrong is passed over."""
+    assert claim(json.dumps({"traceparent": GOOD, "promt": "x"})).traceparent == GOOD
+    assert claim(json.dumps({"traceparent": "00-x", "id": "a"})).traceparent is None
