@@ -1,0 +1,1 @@
+"""What watches the system: its alerts, by the real promtool."""
