@@ -1,0 +1,72 @@
+"""What every pod may do, whatever makes it: Deployments, StatefulSets, Jobs, hooks and test pods."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.chart import security
+from tests.chart.pods import Pod, pods
+from tests.chart.rendering import PROFILES, manifest, name_of, objects, of_kind
+
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_pod_keeps_the_rules(profile: str) -> None:
+    """Not root, nothing to write, no rights, no token, a known image, bounded memory, no secret in sight."""
+    found = pods(objects(profile))
+    assert {pod.component for pod in found} >= {"draft", "target", "prm", "coordinator"}
+    assert [fault for pod in found for fault in security.faults(pod)] == []
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_no_secret_is_made(profile: str) -> None:
+    """The chart refers to Secrets and holds none; it gives nobody any right at the cluster's API either."""
+    kinds = ("Secret", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
+    assert [name_of(one) for one in of_kind(objects(profile), *kinds)] == []
+    assert security.IN_URL.search(manifest("4.3", PROFILES[profile])) is None
+
+
+def _container(change: Change) -> Change:
+    return lambda spec: change(spec["containers"][0])
+
+
+def _context(**values: object) -> Change:
+    return _container(lambda container: container["securityContext"].update(values))
+
+
+def _env(name: str, value: str) -> Change:
+    return _container(lambda container: container.setdefault("env", []).append({"name": name, "value": value}))
+
+
+CHANGES: list[tuple[Change, str]] = [
+    (lambda spec: spec.pop("automountServiceAccountToken"), "service account's token"),
+    (lambda spec: spec.update(hostNetwork=True), "hostNetwork"),
+    (lambda spec: spec.update(enableServiceLinks=True), "every Service"),
+    (lambda spec: spec["volumes"].append({"name": "host", "hostPath": {"path": "/"}}), "a folder of the node"),
+    (lambda spec: spec["containers"].append({"name": "new", "image": "a:1"}), "new: may run as root"),
+    (lambda spec: spec.update(initContainers=[{"name": "first", "image": "a:1"}]), "first: has capabilities"),
+    (_context(runAsUser=0), "may run as root"),
+    (_context(runAsNonRoot=False), "may run as root"),
+    (_context(seccompProfile={"type": "Unconfined"}), "seccomp"),
+    (_context(readOnlyRootFilesystem=False), "root file system"),
+    (_context(allowPrivilegeEscalation=True), "privileges"),
+    (_context(privileged=True), "privileges"),
+    (_context(capabilities={"drop": ["ALL"], "add": ["SYS_ADMIN"]}), "capabilities"),
+    (_container(lambda container: container.update(image="registry:5000/gsi-slim")), "neither tag nor digest"),
+    (_container(lambda container: container.update(image="gsi-slim:latest")), "another one tomorrow"),
+    (_container(lambda container: container["resources"]["limits"].pop("memory")), "no limits of memory"),
+    (_env("REDIS_PASSWORD", "hunter2"), "REDIS_PASSWORD holds its secret itself"),
+    (_env("GSI_COORDINATOR_REDIS_URL", "redis://:hunter2@gsi-redis:6379/0"), "a password in its URL"),
+    (_container(lambda container: container.update(args=["--requirepass hunter2"])), "a password is among"),
+]
+
+
+@pytest.mark.parametrize(("change", "phrase"), CHANGES, ids=[phrase for _, phrase in CHANGES])
+def test_a_pod_that_breaks_a_rule_is_found(change: Change, phrase: str) -> None:
+    """So that the rules above are ones that can be broken."""
+    pod = next(pod for pod in pods(objects("cpu")) if pod.component == "coordinator")
+    changed = Pod(pod.owner, pod.metadata, pod.spec)
+    change(changed.spec)
+    assert any(phrase in fault for fault in security.faults(changed))
