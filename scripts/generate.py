@@ -1,18 +1,22 @@
-"""Write what is generated: the gRPC stubs in ``gsi/v1`` and the job's JSON Schema in ``docs``.
+"""Write what is generated: the gRPC stubs in ``gsi/v1``; in ``docs`` the job's JSON Schema and the tables of metrics.
 
 Usage: ``python scripts/generate.py [FOLDER]``; the folder is the repository's root unless named.
 """
 
 import json
+import re
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 
 from grpc_tools import protoc
 
 from gsi.jobs.payload import JobPayload
+from gsi.runtime.series import Declaration, Series, Values
 
 ROOT = Path(__file__).parents[1]
 STUB_SUFFIXES = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi")
+TABLE = re.compile(r"(?<=<!-- series: )(\S+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)  # what declares them, the table
 SERVICELESS = ("candidates_pb2_grpc.py", "candidates_pb2_grpc.pyi")  # protoc writes them empty
 
 
@@ -34,6 +38,30 @@ def write_schema(root: Path) -> None:
     (root / "docs" / "job.schema.json").write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
 
 
+def write_metrics(root: Path) -> None:
+    """Write the tables of ``docs/metrics.md``; what stands around them stays."""
+    name = Path("docs") / "metrics.md"
+    text = (ROOT / name).read_text(encoding="utf-8")
+    (root / name).write_text(TABLE.sub(lambda found: found[1] + found[2] + _table(found[1]), text), encoding="utf-8")
+
+
+def _table(where: str) -> str:
+    """Return the table of the series that an object (``module:name``) declares."""
+    series: Series = resolve_name(where)
+    head = "| name | type | labels and their values | unit | meaning |\n|---|---|---|---|---|\n"
+    return head + "".join(_row(declared) for declared in series.declarations)
+
+
+def _row(declared: Declaration) -> str:
+    labels = "; ".join(f"`{name}`: {_listed(values)}" for name, values in declared.labels.items())
+    cells = (f"`{declared.name}`", declared.kind, labels, declared.unit, declared.meaning)
+    return f"| {' | '.join(cells)} |\n".replace("|  |", "| |")
+
+
+def _listed(values: Values) -> str:
+    return values if isinstance(values, str) else ", ".join(values)
+
+
 def _script(name: str) -> Path:
     return Path(sys.executable).parent / name
 
@@ -43,6 +71,7 @@ def main() -> None:
     (root / "gsi" / "v1").mkdir(parents=True, exist_ok=True)
     write_stubs(root)
     write_schema(root)
+    write_metrics(root)
 
 
 if __name__ == "__main__":

@@ -111,19 +111,14 @@ def test_a_relative_link_leads_somewhere(document: Path) -> None:
     assert [link for link in local if not resolves(document, link)] == []
 
 
-def test_every_metric_is_documented_with_its_type_and_labels() -> None:
-    """A series in the code has a row in docs/metrics.md."""
-    documented = text_of(DOCS / "metrics.md").splitlines()
-    missing = [
-        f"| `{name}` | {kind} | {labels}"
-        for name, (kind, labels) in metrics_in_code().items()
-        if not any(re.match(rf"\| `{name}` \| {kind} \| *{label_pattern(labels)} *\|", line) for line in documented)
-    ]
-    assert missing == []
+def test_every_metric_has_a_row_in_its_document() -> None:
+    """However it is made; what a row says is held to the code by tests/test_generated.py."""
+    rows = re.findall(r"^\| `(gsi_\w+)` \|", text_of(DOCS / "metrics.md"), re.MULTILINE)
+    assert sorted(rows) == sorted(metrics_in_code())
 
 
 def test_every_documented_metric_is_in_the_code() -> None:
-    """The tables and queries of docs/metrics.md name no other series."""
+    """The queries and texts of docs/metrics.md name no other series."""
     names = {base_name(name) for name in METRIC.findall(text_of(DOCS / "metrics.md"))}
     assert names - {"gsi_gpu"} == set(metrics_in_code())
 
@@ -281,25 +276,17 @@ def resolves(document: Path, link: str) -> bool:
     return not anchor or anchor in {ANCHOR_DROPS.sub("", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def metrics_in_code() -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Return each series with its type and labels, read off the syntax trees."""
+def metrics_in_code() -> list[str]:
+    """Return the name of every series, read off the syntax trees: the first argument of the call that makes it."""
     sources = [path for folder in ("gsi", "services") for path in (ROOT / folder).rglob("*.py")]
     calls = (node for path in sources for node in ast.walk(ast.parse(text_of(path))) if isinstance(node, ast.Call))
-    return dict(metric for call in calls for metric in metric_of(call))
+    return [name for call in calls for name in metric_of(call)]
 
 
-def metric_of(call: ast.Call) -> Iterator[tuple[str, tuple[str, tuple[str, ...]]]]:
-    """Yield the series that a call makes, if it makes one: its first argument is the name."""
+def metric_of(call: ast.Call) -> Iterator[str]:
     match call:
-        case ast.Call(func=ast.Name(id=kind), args=[ast.Constant(value=str(name)), *_]) if METRIC.fullmatch(name):
-            lists = [part for part in (*call.args, *(k.value for k in call.keywords)) if isinstance(part, ast.List)]
-            labels = tuple(str(ast.literal_eval(label)) for part in lists for label in part.elts)
-            yield name, (kind.removesuffix("MetricFamily").lower(), labels)
-
-
-def label_pattern(labels: tuple[str, ...]) -> str:
-    """Return a pattern of the labels' cell: each label in backticks, a colon, its values."""
-    return "; ".join(rf"`{label}`: [^|;]+" for label in labels)
+        case ast.Call(args=[ast.Constant(value=str(name)), *_]) if METRIC.fullmatch(name):
+            yield name
 
 
 def base_name(name: str) -> str:

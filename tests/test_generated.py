@@ -30,3 +30,9 @@ def test_the_published_job_schema_is_that_of_the_code(generated: Path) -> None:
     """Changing what a job may say without ``make protos`` fails here."""
     name = Path("docs") / "job.schema.json"
     assert (ROOT / name).read_text() == (generated / name).read_text()
+
+
+def test_the_tables_of_metrics_are_those_of_the_code(generated: Path) -> None:
+    """Changing what a series means, its labels or their values without ``make protos`` fails here."""
+    name = Path("docs") / "metrics.md"
+    assert (ROOT / name).read_text() == (generated / name).read_text()

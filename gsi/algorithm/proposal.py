@@ -18,7 +18,8 @@ Channel = asyncio.Queue[Sequence[Candidate] | None]  # None ends it
 class Proposal:
     """n candidates that ``source`` wrote, in index order, and each scorer's values in the same order.
 
-    ``seconds``: from the proposal's start to the end of drafting ("propose") and of each scorer.
+    ``seconds``: from the proposal's start to the end of drafting ("propose") and of each scorer. ``first_seconds``: to
+    the first candidates, which the scorers are given at once.
     ``selected``: the index that was drawn; None where candidates are kept by another rule.
     ``parent``: which trajectory of a population it continues.
     """
@@ -27,12 +28,22 @@ class Proposal:
     candidates: tuple[Candidate, ...]
     scores: Mapping[str, list[float]]
     seconds: Mapping[str, float]
+    first_seconds: float = 0.0
     selected: int | None = None
     parent: int = 0
 
     @property
     def num_tokens(self) -> int:
         return sum(len(candidate.token_ids) for candidate in self.candidates)
+
+    @property
+    def total_seconds(self) -> float:
+        """How long it took, until the last candidate and the last score."""
+        return max(self.seconds.values())
+
+    def scoring_seconds(self, scorer: str) -> float:
+        """Return how long a scorer took from its first candidate to its last score; drafting went on meanwhile."""
+        return self.seconds[scorer] - self.first_seconds
 
     @property
     def drawn(self) -> int:
@@ -78,27 +89,31 @@ async def propose_and_score(
             }
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from failures
-    candidates, drafted_at = drafting.result()
+    candidates, first_at, drafted_at = drafting.result()
     scored = {name: task.result() for name, task in scoring.items()}
     return Proposal(
         source=source,
         candidates=_checked(candidates, n),
         scores={name: in_index_order(scores, n, name) for name, (scores, _) in scored.items()},
         seconds={"propose": drafted_at - started} | {name: at - started for name, (_, at) in scored.items()},
+        first_seconds=first_at - started,
     )
 
 
-async def _forward(proposals: CandidateBatches, channels: Sequence[Channel]) -> tuple[list[Candidate], float]:
-    """Collect the proposals and pass each batch on at once; return them with the time of the last."""
+async def _forward(proposals: CandidateBatches, channels: Sequence[Channel]) -> tuple[list[Candidate], float, float]:
+    """Collect the proposals and pass each batch on at once; return them with the times of the first and the last."""
     candidates: list[Candidate] = []
+    first_at: float | None = None
     async with aclosing(proposals):
         async for batch in proposals:
+            first_at = first_at or time.perf_counter()
             candidates.extend(batch)
             for channel in channels:
                 channel.put_nowait(batch)
     for channel in channels:
         channel.put_nowait(None)
-    return candidates, time.perf_counter()
+    ended_at = time.perf_counter()
+    return candidates, first_at or ended_at, ended_at
 
 
 async def _drain(channel: Channel) -> AsyncGenerator[Sequence[Candidate], None]:

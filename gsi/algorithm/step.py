@@ -3,6 +3,7 @@
 The methods themselves are in ``methods/``, a short module each; ``methods/gsi.py`` is Algorithm 1.
 """
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import nan
@@ -37,11 +38,16 @@ class MadeStep:
 
     @property
     def seconds(self) -> float:
-        """How long the models took: trajectories grow side by side, the proposals of one follow one another."""
-        of_parent = dict.fromkeys((proposal.parent for proposal in self.proposals), 0.0)
+        """How long the models took."""
+        return _seconds(self.longest)
+
+    @property
+    def longest(self) -> list[Proposal]:
+        """Return what took longest: trajectories grow side by side, the proposals of one follow one another."""
+        of_parent: defaultdict[int, list[Proposal]] = defaultdict(list)
         for proposal in self.proposals:
-            of_parent[proposal.parent] += max(proposal.seconds.values())
-        return max(of_parent.values())
+            of_parent[proposal.parent].append(proposal)
+        return max(of_parent.values(), key=_seconds)
 
     def by(self, source: Source) -> list[Proposal]:
         """Return the proposals that ``source`` wrote."""
@@ -50,6 +56,10 @@ class MadeStep:
     def num_tokens(self, source: Source) -> int:
         """Return how many tokens a model wrote for this round, those of discarded candidates too."""
         return sum(proposal.num_tokens for proposal in self.by(source))
+
+
+def _seconds(proposals: Sequence[Proposal]) -> float:
+    return sum(proposal.total_seconds for proposal in proposals)
 
 
 MakeStep = Callable[[Trajectory, Params, Ports, int], Awaitable[MadeStep]]

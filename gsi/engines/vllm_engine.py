@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import structlog
-from prometheus_client import Counter
 from transformers import AutoModelForCausalLM
 from vllm import SamplingParams as VllmSamplingParams
 from vllm.outputs import CompletionOutput, RequestOutput
@@ -32,17 +31,13 @@ from gsi.engines.base import (
 from gsi.engines.boundaries import ending
 from gsi.engines.concurrency import as_finished, once_each, together
 from gsi.engines.inside_vllm.scheduler import SUFFIX_TOKENS
+from gsi.engines.metrics import SCORES_RECOMPUTED
 from gsi.engines.size_engine import num_parameters_if_made
 from gsi.engines.tokenizer_engine import Tokenizer
 from gsi.engines.vllm_core_engine import PROPOSAL_PRIORITY, SCORING_PRIORITY, VllmCore
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError
 
 log = structlog.get_logger()
-
-RECOMPUTED = Counter(
-    "gsi_scores_recomputed_total",
-    "Likelihoods that vLLM's prefix cache could not give and that were computed from the whole prompt.",
-)
 
 MAX_FIRST_TOKENS = 1024  # as many candidates as a proposal may have
 FIXED = {  # engine arguments
@@ -209,7 +204,7 @@ class VllmEngine:
             )
         value = await self._fast_likelihood(prefix, first, token_ids)
         if value is None and self._path is not ScoringPath.WHOLE:
-            RECOMPUTED.inc()
+            SCORES_RECOMPUTED.inc()
             value = await self.likelihood_by(ScoringPath.WHOLE, prefix, token_ids)
         if value is None:
             raise InternalError(UNSOUND)

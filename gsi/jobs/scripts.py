@@ -13,6 +13,8 @@ local function now()
 end
 """
 
+READ_CLOCK = NOW + "return now()"  # KEYS any of the queue's: on Cluster each server has its own clock
+
 # What ends a job: announce it, acknowledge and free its entry, let record and steps expire.
 # The entry goes last, so a crash before leaves the job to be delivered again.
 FINISH = (

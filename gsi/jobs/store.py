@@ -120,6 +120,15 @@ class JobRecord:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """How many jobs are in no lane: dead; put off to be tried again; of tenants that have enough in flight."""
+
+    dead: int = 0
+    delayed: int = 0
+    parked: int = 0
+
+
 class JobStore:
     """The jobs of one queue."""
 
@@ -303,6 +312,17 @@ class JobStore:
     async def num_refused(self) -> int:
         """Return how many submissions the queue's limit has refused."""
         return int(await self._redis.hget(self._keys.config, "refused") or 0)
+
+    async def set_aside(self) -> SetAside:
+        """Count the jobs that are in no lane."""
+        tenants = await self._redis.smembers(self._keys.parked_tenants)
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.xlen(self._keys.dead)
+            pipeline.zcard(self._keys.delayed)
+            for tenant in tenants:
+                pipeline.llen(self._keys.parked(tenant.decode()))
+            dead, delayed, *parked = await pipeline.execute()
+        return SetAside(dead, delayed, sum(parked))
 
     async def steps(self, job_id: str) -> list[StepRecord]:
         """Return the kept steps in order."""

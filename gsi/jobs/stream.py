@@ -1,15 +1,18 @@
 """The jobs stream: who takes which entry, and who takes over what an absent coordinator left."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from gsi.jobs import scripts
 from gsi.jobs.keys import GROUP, JOB_FIELD, Keys
 from gsi.jobs.lanes import Turns
+
+MAX_LEASES = 1000  # looked at: a coordinator holds tens
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,18 @@ class Backlog:
     pending: int
 
 
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """How long the queue's longest cases last, by the server's clock; 0 where there are none.
+
+    ``oldest_waiting_seconds``: since the oldest entry that nobody has taken was added. ``lease_seconds``: the longest
+    time since a lease was renewed.
+    """
+
+    oldest_waiting_seconds: float = 0.0
+    lease_seconds: float = 0.0
+
+
 class JobStream:
     """The jobs streams of one queue, a lane each, read as one consumer of their group."""
 
@@ -38,6 +53,7 @@ class JobStream:
         self._redis: Any = redis  # redis-py's stubs type every answer as a union
         self._keys = keys
         self._turns = Turns()
+        self._now = redis.register_script(scripts.READ_CLOCK)
         self.consumer = consumer
 
     async def create_group(self) -> None:
@@ -85,6 +101,21 @@ class JobStream:
         known = None if None in lags else sum(lags)
         return Backlog(lag=known, pending=sum(group.get("pending", 0) for group in groups))
 
+    async def ages(self) -> Ages:
+        """Return how long the longest wait and the longest unrenewed lease last, over all lanes.
+
+        Of each lane's leases it looks at the 1000 oldest entries'.
+        """
+        waiting, leases = [0.0], [0.0]
+        for lane in self._keys.lanes:
+            group = await self._group(lane)
+            if group.get("lag") != 0:
+                waiting.append(await self._waiting_seconds(lane, group))
+            if group.get("pending"):
+                pending = await self._redis.xpending_range(lane, GROUP, "-", "+", count=MAX_LEASES)
+                leases += [entry["time_since_delivered"] / 1000 for entry in pending]
+        return Ages(max(waiting), max(leases))
+
     async def has_group(self) -> bool:
         """Return whether a coordinator has ever read this queue, on this server's memory."""
         try:
@@ -112,6 +143,15 @@ class JobStream:
             if cursor == b"0-0":
                 break
         return found
+
+    async def _waiting_seconds(self, lane: str, group: Mapping[str, Any]) -> float:
+        """Return the age of the lane's first entry behind the last one that was taken; 0 if there is none."""
+        last = group.get("last-delivered-id", b"0-0").decode()
+        first = await self._redis.xrange(lane, min=f"({last}", count=1)
+        if not first:
+            return 0.0
+        added_ms = int(first[0][0].split(b"-")[0])
+        return max(0.0, (int(await self._now([lane])) - added_ms) / 1000)
 
     async def _group(self, lane: str) -> dict[str, Any]:
         groups = await self._grouped(self._redis.xinfo_groups(lane)) or []

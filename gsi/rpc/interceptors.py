@@ -11,6 +11,7 @@ import structlog
 
 from gsi.errors import RetryableError
 from gsi.rpc.errors import to_status
+from gsi.rpc.metrics import PACKAGE, RPCS_IN_FLIGHT, short_name
 from gsi.runtime.metrics import RPC_SECONDS
 
 log = structlog.get_logger()
@@ -42,9 +43,9 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler:
         handler = await continuation(handler_call_details)
         _, service, method = handler_call_details.method.split("/")
-        if handler is None or not service.startswith("gsi.v1."):
+        if handler is None or not service.startswith(PACKAGE):
             return handler
-        return self._guarded(handler, service.removeprefix("gsi.v1."), method)
+        return self._guarded(handler, short_name(service), method)
 
     def _guarded(self, handler: Handler, service: str, method: str) -> Handler:
         async def answer(request: Any, context: Any) -> Any:
@@ -69,8 +70,9 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         code = grpc.StatusCode.OK
         self._count(1)
         try:
-            self._admit()
-            yield
+            with RPCS_IN_FLIGHT.labels(service).track_inprogress():
+                self._admit()
+                yield
         except (asyncio.CancelledError, GeneratorExit):
             code = grpc.StatusCode.CANCELLED
             raise

@@ -1,24 +1,46 @@
 """The ``/metrics`` endpoint, and the series that every process has: RPC times, GPU utilisation and memory."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pynvml
 import structlog
-from prometheus_client import CollectorRegistry, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import REGISTRY, GaugeMetricFamily
 from prometheus_client.registry import Collector
+
+from gsi.runtime.series import Series
 
 log = structlog.get_logger()
 
 # From a small model on a CPU (1 ms) to a step of 512 tokens on a loaded GPU (a minute); a factor of about 2.
 SECONDS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
+ROLES = ("draft", "target", "prm")
+SERVICES = ("DraftService", "TargetService", "PrmService")
+METHODS = ("GetModelInfo", "RenderPrompt", "Propose", "Score")
 
-RPC_SECONDS = Histogram(
+of_rpcs = Series()
+RPC_SECONDS = of_rpcs.histogram(
     "gsi_rpc_seconds",
-    "Time of an RPC in seconds: of the server in a model service, of the caller in the coordinator.",
-    ["service", "method", "code"],
+    "Time of a call, a stream from its first to its last message. Health checks are not in it.",
+    "seconds",
+    {"service": SERVICES, "method": METHODS, "code": "the gRPC status code's name"},
     buckets=SECONDS_BUCKETS,
 )
+
+of_gpus = Series()
+_GPU = {"gpu": "its index", "uuid": "its UUID, which tells GPUs of many machines apart"}
+GPU_UTILIZATION = of_gpus.declare(
+    "gsi_gpu_utilization_ratio",
+    "gauge",
+    "Share of NVML's last sample period in which the GPU was busy.",
+    "0 to 1",
+    _GPU,
+)
+GPU_MEMORY = of_gpus.declare(
+    "gsi_gpu_memory_bytes", "gauge", "Memory of the GPU in use, by whichever process.", "bytes", _GPU
+)
+GPU_MEMORY_TOTAL = of_gpus.declare("gsi_gpu_memory_total_bytes", "gauge", "Memory that the GPU has.", "bytes", _GPU)
 
 
 class GpuCollector(Collector):
@@ -26,17 +48,21 @@ class GpuCollector(Collector):
 
     def __init__(self) -> None:
         pynvml.nvmlInit()
-        self._gpus = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        gpus = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        self._gpus = [([str(index), pynvml.nvmlDeviceGetUUID(gpu)], gpu) for index, gpu in enumerate(gpus)]
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        utilization = GaugeMetricFamily(
-            "gsi_gpu_utilization_ratio", "Share of the last sample period in which the GPU was busy.", labels=["gpu"]
+        utilization, used, total = (
+            GaugeMetricFamily(series.name, series.meaning, labels=list(series.labels))
+            for series in (GPU_UTILIZATION, GPU_MEMORY, GPU_MEMORY_TOTAL)
         )
-        memory = GaugeMetricFamily("gsi_gpu_memory_bytes", "Memory of the GPU in use.", labels=["gpu"])
-        for index, gpu in enumerate(self._gpus):
-            utilization.add_metric([str(index)], pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100)
-            memory.add_metric([str(index)], pynvml.nvmlDeviceGetMemoryInfo(gpu).used)
-        yield from (utilization, memory)
+        for labels, gpu in self._gpus:
+            memory = pynvml.nvmlDeviceGetMemoryInfo(gpu)
+            used.add_metric(labels, memory.used)
+            total.add_metric(labels, memory.total)
+            with suppress(pynvml.NVMLError_NotSupported):  # a GPU that is cut into parts (MIG) does not say
+                utilization.add_metric(labels, pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100)
+        yield from (utilization, used, total)
 
 
 def serve_metrics(listen: str, registry: CollectorRegistry = REGISTRY) -> int:

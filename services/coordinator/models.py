@@ -13,6 +13,7 @@ from gsi.algorithm.ports import Ports
 from gsi.engines.base import ModelInfo
 from gsi.errors import MisconfiguredError, RetryableError
 from gsi.rpc.clients import DraftClient, PrmClient, ServiceClient, TargetClient
+from services.coordinator import metrics
 from services.coordinator.compatibility import Limits, common_limits
 from services.coordinator.settings import CoordinatorSettings
 from services.coordinator.throttle import Throttle
@@ -21,6 +22,7 @@ log = structlog.get_logger()
 
 POLL_SECONDS = 0.25
 MISFIT_SECONDS = 10.0  # between complaints
+LOOK_SECONDS = 2.0
 
 
 class Models:
@@ -37,6 +39,7 @@ class Models:
         self.throttle = Throttle(settings.max_jobs)
         self._is_connected = False
         self._waits: dict[str, asyncio.Task[None]] = {}
+        self._looking: asyncio.Task[None] | None = None
 
     @property
     def _clients(self) -> tuple[ServiceClient, ...]:
@@ -44,6 +47,7 @@ class Models:
 
     async def connect(self) -> None:
         """Wait until every service serves. Raises MisconfiguredError if draft and target do not fit together."""
+        self._looking = asyncio.create_task(self._look())
         while not self._is_connected:
             await asyncio.gather(*(self.wait_until_serving(client.role) for client in self._clients))
             with suppress(RetryableError):  # one went away again
@@ -51,7 +55,7 @@ class Models:
                 self._is_connected = True
 
     async def close(self) -> None:
-        for wait in self._waits.values():
+        for wait in (*self._waits.values(), *([self._looking] if self._looking else [])):
             wait.cancel()
         await asyncio.gather(*(client.close() for client in self._clients))
 
@@ -91,12 +95,20 @@ class Models:
             return False
         return True
 
+    async def _look(self) -> None:
+        """Show which services serve, while nobody waits for them, too."""
+        while True:
+            for client in self._clients:
+                metrics.SERVICE_SERVING.labels(client.role).set(await client.is_serving())
+            await asyncio.sleep(LOOK_SECONDS)
+
     async def _check(self) -> None:
         draft, target, prm = await asyncio.gather(
             self.draft.model_info(), self.target.model_info(), self.prm.model_info()
         )
         self.limits = common_limits(draft, target, prm)
         infos = {"draft": draft, "target": target, "prm": prm}
+        metrics.MODELS_INFO.info({role: info.model for role, info in infos.items()})
         self.description = json.dumps({role: _described(info) for role, info in infos.items()})
         if set(draft.eos_token_ids) != set(target.eos_token_ids):
             log.warning("draft and target end differently", draft=draft.eos_token_ids, target=target.eos_token_ids)

@@ -1,5 +1,6 @@
 """Which failures of a service a job waits out, and for how long."""
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -21,16 +22,23 @@ class GivenUpError(Exception):
 _backoff = wait_exponential_jitter(multiplier=0.1, max=5, jitter=0.2)
 
 
-async def patiently(models: Models, call: Callable[[], Awaitable[T]]) -> T:
+async def patiently(
+    models: Models, call: Callable[[], Awaitable[T]], waited: Callable[[float], None] = lambda _: None
+) -> T:
     """Make a call; while a service is away or full, wait for it and make the call again.
 
+    ``waited`` is told the seconds before the call that succeeded: for a slot, for a service, in calls that failed.
     Raises GivenUpError if the service serves and yet passes its deadline, or is lost, too often in a row.
     """
+    asked = time.perf_counter()
 
     async def attempt() -> T:
         try:
             async with models.throttle.slot():
-                return await call()
+                began = time.perf_counter()
+                answer = await call()
+                waited(began - asked)
+                return answer
         except RetryableError as error:
             if error.retry_after_seconds is not None:
                 models.throttle.slow_down()

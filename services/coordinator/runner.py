@@ -12,6 +12,7 @@ import structlog
 from gsi.algorithm.answer import write_answer
 from gsi.algorithm.candidates import Prompt, Trajectory
 from gsi.algorithm.methods.rounds import Answers
+from gsi.algorithm.params import Params
 from gsi.algorithm.step import MadeStep
 from gsi.errors import InvalidRequestError
 from gsi.grading.equality import EqualityChecker
@@ -26,6 +27,7 @@ from services.coordinator import metrics
 from services.coordinator.leases import LeaseKeeper, Run
 from services.coordinator.models import Models
 from services.coordinator.patience import GivenUpError, patiently
+from services.coordinator.phases import StepClock
 
 log = structlog.get_logger()
 
@@ -139,16 +141,17 @@ class JobRunner:
         kept = await self._store.steps(job.id)
         prompt = await patiently(self._models, lambda: self._prompt(job))
         finder = AnswerFinder(params.answer_pattern)
+        clock, in_force = StepClock(), params.to_params()
         trajectory, reason = await write_answer(
             Trajectory(prompt),
             [record.round for record in kept],
-            params.to_params(),
+            in_force,
             self._models.ports,
             job.seed,
-            keep=lambda made: self._keep(lease, made, keep_candidates=params.keep_candidates),
+            keep=lambda made: self._keep(lease, made, in_force, clock, keep_candidates=params.keep_candidates),
             max_length=limits.max_length,
             answers=Answers(finder.find, self._equality.are_equal),
-            attempt=lambda make: patiently(self._models, make),  # the same step again if a service was away meanwhile
+            attempt=lambda make: patiently(self._models, make, clock.waited),  # again if a service was away meanwhile
         )
         return JobResult(
             JobState.SUCCEEDED,
@@ -170,8 +173,10 @@ class JobRunner:
             )
         return Prompt(messages, token_ids)
 
-    async def _keep(self, lease: Lease, made: MadeStep, *, keep_candidates: bool) -> None:
+    async def _keep(
+        self, lease: Lease, made: MadeStep, params: Params, clock: StepClock, *, keep_candidates: bool
+    ) -> None:
         record = StepRecord.of(made, keep_candidates=keep_candidates)
-        with metrics.PHASE_SECONDS.labels("checkpoint").time():
-            await self._store.append_step(lease, record)
-        metrics.observe_step(made)
+        began = time.perf_counter()
+        await self._store.append_step(lease, record)
+        metrics.observe_step(made, params, clock.lap(made, began))

@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 BLOCK_SECONDS = 0.5  # how late a stop is noticed
 REDIS_AWAY_SECONDS = 1.0
-BACKLOG_SECONDS = 2.0
+OBSERVE_SECONDS = 2.0
 PROMOTE_SECONDS = 0.5
 
 
@@ -47,7 +47,7 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Run jobs until ``stop`` is set."""
         background = [asyncio.create_task(self._leases.keep()), asyncio.create_task(self._promote())]
-        background.append(asyncio.create_task(self._observe_backlog()))
+        background.append(asyncio.create_task(self._observe_queue()))
         try:
             while not stop.is_set():
                 for delivery in await self._deliveries():
@@ -116,12 +116,13 @@ class Worker:
                 await self._store.unpark_all()
             await asyncio.sleep(PROMOTE_SECONDS)
 
-    async def _observe_backlog(self) -> None:
+    async def _observe_queue(self) -> None:
         while True:
             with suppress(RedisError):  # the reading loop says so
-                metrics.observe_backlog(await self._stream.backlog())
-                metrics.SUBMISSIONS_REFUSED.set(await self._store.num_refused())
-            await asyncio.sleep(BACKLOG_SECONDS)
+                backlog, ages = await self._stream.backlog(), await self._stream.ages()
+                set_aside, num_refused = await self._store.set_aside(), await self._store.num_refused()
+                metrics.observe_queue(backlog, ages, set_aside, num_refused)
+            await asyncio.sleep(OBSERVE_SECONDS)
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -1,0 +1,61 @@
+"""The series of a model service: how much it has to do, whether it is ready, which model it serves."""
+
+from gsi.engines.base import ModelInfo
+from gsi.runtime.metrics import ROLES, SERVICES
+from gsi.runtime.series import Series
+
+PACKAGE = "gsi.v1."
+
+series = Series()
+RPCS_IN_FLIGHT = series.gauge(
+    "gsi_rpcs_in_flight",
+    "Calls that the service has now; those that it is about to refuse, too.",
+    "calls",
+    {"service": SERVICES},
+    is_sparse=True,
+)
+RPC_LIMIT = series.gauge(
+    "gsi_rpc_limit",
+    "How many calls it serves at once, its `…_MAX_CONCURRENT_RPCS`; more are told when to come back.",
+    "calls",
+    {"service": SERVICES},
+    is_sparse=True,
+)
+READY = series.gauge(
+    "gsi_ready",
+    "1 while the health service says SERVING; 0 while the model loads, while calls drain, and after the engine died.",
+    "0 or 1",
+    {"service": SERVICES},
+    is_sparse=True,
+)
+MODEL_INFO = series.info(
+    "gsi_model_info",
+    "Always 1, once the model is loaded: which one it is.",
+    {
+        "role": ROLES,
+        "model": "its name, one a process",
+        "revision": "its own, one a process",
+        "engine": "transformers or vllm",
+        "engine_version": "its own, one a process",
+    },
+)
+
+
+def short_name(grpc_service: str) -> str:
+    """Return the value of the label ``service``: the gRPC service's name without its package."""
+    return grpc_service.removeprefix(PACKAGE)
+
+
+def observe_start(grpc_service: str, max_concurrent_rpcs: int) -> None:
+    """Show a service that has nothing to do yet."""
+    service = short_name(grpc_service)
+    RPC_LIMIT.labels(service).set(max_concurrent_rpcs)
+    RPCS_IN_FLIGHT.labels(service)
+    READY.labels(service)
+
+
+def observe_model(grpc_service: str, model: ModelInfo) -> None:
+    """Show which model is loaded."""
+    role = short_name(grpc_service).removesuffix("Service").lower()
+    names = ("model", "revision", "engine", "engine_version")
+    MODEL_INFO.info({"role": role} | {name: getattr(model, name) for name in names})
