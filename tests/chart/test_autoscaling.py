@@ -1,10 +1,10 @@
 """Scalers that wake, that see every lane, and that are nobody's rival.
 
 How KEDA's trigger ``redis-streams`` works, read off its source (pkg/scalers/redis_streams_scaler.go, 2.12 to 2.18):
-with ``consumerGroup`` and ``lagCount`` it counts the group's lag, with ``consumerGroup`` alone the pending entries, without
-a group the stream's length; it is active when that count is *greater than* ``activationLagCount``. Some releases refuse
-0 there (https://github.com/kedacore/keda/pull/6481), and with them one waiting job alone wakes nobody by the lag
-(https://github.com/kedacore/keda/issues/6478).
+with ``consumerGroup`` and ``lagCount`` it counts the group's lag, with ``consumerGroup`` alone the pending entries,
+without a group the stream's length; it is active when that count is *greater than* ``activationLagCount``. Some
+releases refuse 0 there (https://github.com/kedacore/keda/pull/6481), and with them one waiting job alone wakes nobody
+by the lag (https://github.com/kedacore/keda/issues/6478).
 """
 
 from collections.abc import Mapping
@@ -151,7 +151,7 @@ def test_the_streams_are_made_before_a_scaler_looks_at_them(profile: str) -> Non
     words = [*hook.container().get("command", []), *hook.container().get("args", [])]
     assert words[words.index("queue") + 1] == "create"
     annotations = hook.owner["metadata"]["annotations"]
-    assert {"post-install", "post-upgrade"} <= set(annotations["helm.sh/hook"].split(","))
+    assert annotations["helm.sh/hook"] in {"pre-install,pre-upgrade", "post-install,post-upgrade"}
     environment = {one["name"]: one.get("value") for one in hook.container()["env"]}
     coordinator = {one["name"]: one.get("value") for one in pod_of(found, "coordinator").container()["env"]}
     assert environment["GSI_QUEUE"] == coordinator["GSI_COORDINATOR_QUEUE"]

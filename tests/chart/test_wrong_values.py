@@ -1,0 +1,148 @@
+"""Values that cannot be meant are refused before anything reaches a cluster, with what is wrong and what is allowed."""
+
+from typing import Any
+
+import pytest
+
+from tests.chart.rendering import HELMS, template
+
+GPU = {"gpu": {"count": 1}}
+NO_REDIS = {"builtIn": {"enabled": False}}
+
+# What is given, and words that the message must hold: the value's name, and what is wrong or allowed.
+WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
+    # Keys
+    "misspelt at the top": ({"drafts": {}}, ["drafts"]),
+    "misspelt in a role": ({"draft": {"replica": 2}}, ["draft", "replica"]),
+    "misspelt deep inside": ({"target": {"autoscaling": {"maxReplica": 2}}}, ["autoscaling", "maxReplica"]),
+    "misspelt in redis": ({"redis": {"externl": {}}}, ["redis", "externl"]),
+    "misspelt in monitoring": ({"monitoring": {"podMonitor": {"enable": True}}}, ["podMonitor", "enable"]),
+    # Types and ranges
+    "negative replicas": ({"draft": {"replicas": -1}}, ["replicas", "minimum|greater"]),
+    "replicas in words": ({"coordinator": {"replicas": "two"}}, ["replicas", "integer"]),
+    "no such dtype": ({"prm": {"dtype": "float8"}}, ["dtype", "bfloat16"]),
+    "no such engine": ({"prm": {"engine": "llamacpp"}}, ["engine", "vllm"]),
+    "no such log level": ({"draft": {"logLevel": "loud"}}, ["logLevel", "debug"]),
+    "no such strategy": ({"draft": {"strategy": {"type": "BlueGreen"}}}, ["strategy", "Recreate"]),
+    "no such scaler": ({"draft": {"autoscaling": {"kind": "vpa"}}}, ["kind", "keda"]),
+    "temperature 0": ({"sampling": {"temperature": 0}}, ["temperature"]),
+    "no such likelihood": ({"sampling": {"likelihood": "both"}}, ["likelihood", "sampling"]),
+    "a queue with a brace": ({"coordinator": {"queue": "a{b"}}, ["queue"]),
+    "a share above 1": ({"tracing": {"endpoint": "http://a:4317", "sampleRatio": 2}}, ["sampleRatio", "maximum|less"]),
+    # Images
+    "latest": ({"draft": {"image": {"tag": "latest"}}}, ["draft", "tag", "latest"]),
+    "latest of the coordinator": ({"coordinator": {"image": {"tag": "latest"}}}, ["coordinator", "tag", "latest"]),
+    "latest of redis": ({"redis": {"builtIn": {"image": {"tag": "latest"}}}}, ["tag", "latest"]),
+    "latest in the repository": ({"draft": {"image": {"repository": "gsi-engine:latest"}}}, ["repository"]),
+    "a digest that is none": ({"target": {"image": {"digest": "sha256:abc"}}}, ["digest", "sha256"]),
+    # Models
+    "a model without a scheme": ({"draft": {"model": {"uri": "Qwen/Qwen2.5-Math-1.5B"}}}, ["uri", "hf://"]),
+    "a model from elsewhere": ({"draft": {"model": {"uri": "s3://bucket/model"}}}, ["uri", "hf://", "pvc://"]),
+    "a model of no owner": ({"draft": {"model": {"uri": "hf://model"}}}, ["uri", "hf://"]),
+    "a path out of the volume": ({"draft": {"model": {"uri": "pvc://../secrets"}}}, ["uri"]),
+    "a volume that is not there": ({"prm": {"model": {"uri": "pvc://judge"}}}, ["pvc://", "modelCache"]),
+    # Redis
+    "no redis": ({"redis": NO_REDIS}, ["redis", "external", "builtIn"]),
+    "two redis": ({"redis": {"external": {"url": "redis://a:6379/0"}}}, ["redis", "external", "builtIn"]),
+    "two addresses": (
+        {"redis": NO_REDIS | {"external": {"url": "redis://a:6379/0", "urlSecret": {"name": "b"}}}},
+        ["redis.external", "url", "urlSecret"],
+    ),
+    "an address of something else": ({"redis": NO_REDIS | {"external": {"url": "http://a:6379"}}}, ["url", "redis://"]),
+    # Secrets
+    "a password in the address": (
+        {"redis": NO_REDIS | {"external": {"url": "redis://:hunter2@a:6379/0"}}},
+        ["redis.external.url|redis/external/url", "password", "passwordSecret"],
+    ),
+    "a user and password in the address": (
+        {"redis": NO_REDIS | {"external": {"url": "rediss://gsi:hunter2@a:6379/0"}}},
+        ["url", "password", "passwordSecret"],
+    ),
+    "a password of the built-in redis": ({"redis": {"builtIn": {"password": "hunter2"}}}, ["builtIn", "password"]),
+    "a password of the external redis": (
+        {"redis": NO_REDIS | {"external": {"url": "redis://a:6379/0", "password": "hunter2"}}},
+        ["external", "password"],
+    ),
+    "a password as a variable": (
+        {"coordinator": {"env": [{"name": "REDIS_PASSWORD", "value": "hunter2"}]}},
+        ["coordinator", "env", "REDIS_PASSWORD", "valueFrom"],
+    ),
+    "a token as a variable": (
+        {"draft": {"env": [{"name": "HF_TOKEN", "value": "hf_abc"}]}},
+        ["draft", "env", "HF_TOKEN", "valueFrom"],
+    ),
+    "an address with a password as a variable": (
+        {"coordinator": {"env": [{"name": "PROXY", "value": "http://me:hunter2@proxy:80"}]}},
+        ["coordinator", "env", "PROXY", "valueFrom"],
+    ),
+    "a token for the download": ({"modelCache": {"download": {"token": "hf_abc"}}}, ["download", "token"]),
+    # Roll-outs and scaling
+    "no pod may come or go": (
+        {"draft": {"strategy": {"type": "RollingUpdate", "maxSurge": 0, "maxUnavailable": 0}}},
+        ["draft", "maxSurge", "maxUnavailable"],
+    ),
+    "no percentage of pods may come or go": (
+        {"target": {"strategy": {"type": "RollingUpdate", "maxSurge": "0%", "maxUnavailable": "0%"}}},
+        ["target", "maxSurge", "maxUnavailable"],
+    ),
+    "the same for coordinators": (
+        {"coordinator": {"strategy": {"maxSurge": 0, "maxUnavailable": 0}}},
+        ["coordinator", "maxSurge", "maxUnavailable"],
+    ),
+    "a surge of GPUs": (
+        {"draft": GPU | {"strategy": {"type": "RollingUpdate", "maxSurge": 1, "maxUnavailable": 0}}},
+        ["draft", "maxSurge", "GPU"],
+    ),
+    "fewer at most than at least": (
+        {"draft": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}}},
+        ["draft", "minReplicas", "maxReplicas"],
+    ),
+    "the same for the coordinator's scaler": (
+        {"coordinator": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}}},
+        ["coordinator", "minReplicas", "maxReplicas"],
+    ),
+    "models from zero": (
+        {"draft": {"autoscaling": {"enabled": True, "minReplicas": 0}}},
+        ["autoscaling", "minReplicas", "minimum|greater"],
+    ),
+    "a pod killed while it drains": (
+        {"draft": {"graceSeconds": 120, "terminationGracePeriodSeconds": 60}},
+        ["draft", "terminationGracePeriodSeconds", "graceSeconds"],
+    ),
+    "a budget that blocks every drain": ({"draft": {"pdb": {"maxUnavailable": 0}}}, ["pdb", "maxUnavailable"]),
+    "several nodes without GPUs": ({"target": {"nodes": {"count": 2}}}, ["target", "nodes"]),
+    "several nodes that scale": (
+        {"target": GPU | {"engine": "vllm", "nodes": {"count": 2}, "autoscaling": {"enabled": True}}},
+        ["target", "nodes", "autoscaling"],
+    ),
+    "keda does not find a hidden redis": (
+        {
+            "redis": NO_REDIS | {"external": {"urlSecret": {"name": "a"}}},
+            "coordinator": {"autoscaling": {"enabled": True}},
+        },
+        ["coordinator.autoscaling.redisAddress|coordinator/autoscaling/redisAddress"],
+    ),
+    # TLS
+    "certificates from nowhere": ({"tls": {"enabled": True}}, ["tls", "issuerRef", "existingSecret"]),
+}
+
+
+@pytest.mark.parametrize("version", HELMS)
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_value_is_refused_by_name(case: str, version: str) -> None:
+    """The message names the value and what is wrong with it or allowed; it never repeats a password."""
+    values, words = WRONG[case]
+    refused = template("cpu", values, version)
+    assert refused.returncode != 0, "it was rendered"
+    for word in words:
+        assert any(one in refused.stderr for one in word.split("|")), refused.stderr
+    assert "hunter2" not in refused.stderr
+    assert "hf_abc" not in refused.stderr
+
+
+@pytest.mark.parametrize("version", HELMS)
+def test_the_profile_that_is_made_wrong_is_right(version: str) -> None:
+    """So that what is refused above is refused for the value that was changed."""
+    assert template("cpu", {}, version).returncode == 0
+    right = {"redis": NO_REDIS | {"external": {"url": "rediss://gsi@a:6379/0"}}}
+    assert template("cpu", right, version).returncode == 0
