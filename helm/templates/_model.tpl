@@ -1,0 +1,233 @@
+{{/* The pods of a model service, and where its checkpoint is. */}}
+
+{{/* The model as the process is told: a path, or a Hugging Face name. Takes a uri. */}}
+{{- define "gsi.modelName" -}}
+{{- if hasPrefix "shipped://" . -}}
+/app/models/{{ trimPrefix "shipped://" . }}
+{{- else if hasPrefix "pvc://" . -}}
+/cache/{{ trimPrefix "pvc://" . }}
+{{- else -}}
+{{ trimPrefix "hf://" . }}
+{{- end }}
+{{- end }}
+
+{{/* The file that a download leaves when it is complete: a model (uri, revision). */}}
+{{- define "gsi.downloadMark" -}}
+/cache/complete/{{ trimPrefix "hf://" .uri | replace "/" "--" }}@{{ default "main" .revision | replace "/" "--" }}
+{{- end }}
+
+{{/* Arguments as one line that a shell would split again: a list of words. */}}
+{{- define "gsi.shellWords" -}}
+{{- $words := list -}}
+{{- range . -}}
+{{- $words = append $words (ternary . (printf "'%s'" (replace "'" "'\\''" .)) (regexMatch "^[A-Za-z0-9_@%+=:,./()$-]+$" .)) -}}
+{{- end -}}
+{{ join " " $words }}
+{{- end }}
+
+{{/* Engine arguments: dict root role. Pods of several nodes learn their rank from their ordinal, $(POD_INDEX). */}}
+{{- define "gsi.engineArgs" -}}
+{{- $values := get .root.Values .role -}}
+{{- $args := $values.engineArgs -}}
+{{- if gt (int $values.nodes.count) 1 -}}
+{{- $name := printf "%s-%s" (include "gsi.fullname" .root) .role -}}
+{{- $first := printf "%s-0.%s-nodes.%s.svc" $name $name .root.Release.Namespace -}}
+{{- $args = concat $args (list "--nnodes" (toString $values.nodes.count) "--node-rank" "$(POD_INDEX)" "--master-addr" $first "--master-port" (toString $values.nodes.masterPort)) -}}
+{{- end -}}
+{{ include "gsi.shellWords" $args }}
+{{- end }}
+
+{{/* The pod template: dict root role. */}}
+{{- define "gsi.modelPod" -}}
+{{- $root := .root -}}
+{{- $role := .role -}}
+{{- $values := get $root.Values $role -}}
+{{- $prefix := printf "GSI_%s_" (upper $role) -}}
+{{- $isHub := hasPrefix "hf://" $values.model.uri -}}
+{{- $cache := $root.Values.modelCache -}}
+metadata:
+  labels:
+    {{- include "gsi.podLabels" (dict "root" $root "component" $role "extra" $values.podLabels) | nindent 4 }}
+  {{- with $values.podAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  {{- include "gsi.podBasics" (dict "root" $root "account" "" "uid" 10001) | nindent 2 }}
+  terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds | default (add $values.graceSeconds 30) }}
+  {{- with $values.runtimeClassName }}
+  runtimeClassName: {{ . }}
+  {{- end }}
+  {{- include "gsi.placement" $values | nindent 2 }}
+  {{- if and $isHub $cache.enabled $cache.download.enabled }}
+  initContainers:
+    - name: wait-for-model
+      image: {{ include "gsi.image" (dict "root" $root "image" $values.image) }}
+      imagePullPolicy: {{ $values.image.pullPolicy }}
+      command: [sh, -c, 'until [ -e "$MARK" ]; do sleep 2; done']
+      env:
+        - {name: MARK, value: {{ include "gsi.downloadMark" $values.model | quote }}}
+      {{- include "gsi.containerSecurity" . | nindent 6 }}
+      resources:
+        requests: {cpu: 10m, memory: 16Mi}
+        limits: {memory: 64Mi}
+      volumeMounts:
+        - {name: model-cache, mountPath: /cache, readOnly: true}
+  {{- end }}
+  containers:
+    - name: {{ $role }}
+      image: {{ include "gsi.image" (dict "root" $root "image" $values.image) }}
+      imagePullPolicy: {{ $values.image.pullPolicy }}
+      command: [python, -m, services.{{ $role }}]
+      {{- with $values.args }}
+      args:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      workingDir: /app
+      ports:
+        - {name: grpc, containerPort: 50051}
+        - {name: health, containerPort: 50052}
+        - {name: metrics, containerPort: 9464}
+      env:
+        {{- if gt (int $values.nodes.count) 1 }}
+        - name: POD_INDEX
+          valueFrom:
+            fieldRef: {fieldPath: "metadata.labels['apps.kubernetes.io/pod-index']"}
+        - name: VLLM_HOST_IP
+          valueFrom:
+            fieldRef: {fieldPath: status.podIP}
+        {{- end }}
+        - {name: {{ $prefix }}LISTEN, value: "0.0.0.0:50051"}
+        {{- include "gsi.commonEnv" (dict "root" $root "prefix" $prefix "logLevel" $values.logLevel) | nindent 8 }}
+        - {name: {{ $prefix }}MODEL, value: {{ include "gsi.modelName" $values.model.uri | quote }}}
+        {{- if and $isHub $values.model.revision }}
+        - {name: {{ $prefix }}REVISION, value: {{ $values.model.revision | quote }}}
+        {{- end }}
+        - {name: {{ $prefix }}ENGINE, value: {{ $values.engine }}}
+        - {name: {{ $prefix }}ENGINE_ARGS, value: {{ include "gsi.engineArgs" . | quote }}}
+        - {name: {{ $prefix }}DTYPE, value: {{ $values.dtype }}}
+        {{- if and (eq $values.engine "transformers") (gt (int $values.gpu.count) 0) }}
+        - {name: {{ $prefix }}DEVICE, value: "cuda:0"}
+        {{- end }}
+        {{- if ne $role "prm" }}
+        - {name: {{ $prefix }}LIKELIHOOD, value: {{ $root.Values.sampling.likelihood }}}
+        - {name: {{ $prefix }}TEMPERATURE, value: {{ $root.Values.sampling.temperature | quote }}}
+        {{- end }}
+        - {name: {{ $prefix }}GRACE_SECONDS, value: {{ $values.graceSeconds | quote }}}
+        - {name: {{ $prefix }}MAX_CONCURRENT_RPCS, value: {{ $values.maxConcurrentRpcs | int | quote }}}
+        - {name: {{ $prefix }}MAX_WAITING_REQUESTS, value: {{ $values.maxWaitingRequests | int | quote }}}
+        - {name: {{ $prefix }}MAX_CONNECTION_AGE_SECONDS, value: {{ $values.maxConnectionAgeSeconds | quote }}}
+        # Everything that libraries write goes to /scratch; the root file system is read-only.
+        - {name: HOME, value: /scratch}
+        - {name: HF_HOME, value: /scratch/huggingface}
+        - {name: VLLM_CACHE_ROOT, value: /scratch/vllm}
+        - {name: TRITON_CACHE_DIR, value: /scratch/triton}
+        - {name: TORCHINDUCTOR_CACHE_DIR, value: /scratch/inductor}
+        {{- if $cache.enabled }}
+        - {name: HF_HUB_CACHE, value: /cache/hub}
+        {{- end }}
+        {{- if or $cache.enabled (not $isHub) }}
+        - {name: HF_HUB_OFFLINE, value: "1"}
+        {{- end }}
+        {{- with $values.env }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      {{- include "gsi.probes" (dict "probes" $values.probes) | nindent 6 }}
+      {{- include "gsi.containerSecurity" . | nindent 6 }}
+      resources:
+        {{- include "gsi.modelResources" $values | nindent 8 }}
+      volumeMounts:
+        - {name: scratch, mountPath: /scratch}
+        - {name: tmp, mountPath: /tmp}
+        - {name: shared-memory, mountPath: /dev/shm}
+        {{- if $cache.enabled }}
+        - {name: model-cache, mountPath: /cache, readOnly: true}
+        {{- end }}
+        {{- if $root.Values.tls.enabled }}
+        - {name: tls, mountPath: /secrets/tls, readOnly: true}
+        {{- end }}
+        {{- with $values.volumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+  volumes:
+    - name: scratch
+      emptyDir: {{ with $values.scratch.size }}{sizeLimit: {{ . }}}{{ else }}{}{{ end }}
+    - name: tmp
+      emptyDir: {{ with $values.scratch.size }}{sizeLimit: {{ . }}}{{ else }}{}{{ end }}
+    - name: shared-memory
+      emptyDir: {medium: Memory, sizeLimit: {{ $values.sharedMemory.size }}}
+    {{- if $cache.enabled }}
+    - name: model-cache
+      persistentVolumeClaim: {claimName: {{ include "gsi.cacheClaim" $root }}}
+    {{- end }}
+    {{- if $root.Values.tls.enabled }}
+    - name: tls
+      secret: {secretName: {{ include "gsi.tlsSecret" $root }}, defaultMode: 0440}
+    {{- end }}
+    {{- with $values.volumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end }}
+
+{{/* Resources with the GPUs: the values of a role. A GPU is asked for by its limit. */}}
+{{- define "gsi.modelResources" -}}
+{{- $resources := deepCopy .resources -}}
+{{- if gt (int .gpu.count) 0 -}}
+{{- $limits := set (get $resources "limits" | default dict) .gpu.resourceName (int .gpu.count) -}}
+{{- $resources = set $resources "limits" $limits -}}
+{{- end -}}
+{{ toYaml $resources }}
+{{- end }}
+
+{{- define "gsi.cacheClaim" -}}
+{{ default (printf "%s-models" (include "gsi.fullname" .)) .Values.modelCache.existingClaim }}
+{{- end }}
+
+{{/* The pod template of a download: dict root model (uri, revision). It uses the draft's image, which has the command hf. */}}
+{{- define "gsi.downloadPod" -}}
+{{- $download := .root.Values.modelCache.download -}}
+{{- $image := .root.Values.draft.image -}}
+metadata:
+  labels:
+    {{- include "gsi.podLabels" (dict "root" .root "component" "download" "extra" dict) | nindent 4 }}
+spec:
+  {{- include "gsi.podBasics" (dict "root" .root "account" "" "uid" 10001) | nindent 2 }}
+  restartPolicy: Never
+  {{- include "gsi.placement" $download | nindent 2 }}
+  containers:
+    - name: download
+      image: {{ include "gsi.image" (dict "root" .root "image" $image) }}
+      imagePullPolicy: {{ $image.pullPolicy }}
+      command:
+        - sh
+        - -ec
+        - |
+          [ -e "$MARK" ] || hf download "$MODEL" --revision "$REVISION"
+          mkdir -p /cache/complete
+          touch "$MARK"
+      env:
+        - {name: MODEL, value: {{ trimPrefix "hf://" .model.uri | quote }}}
+        - {name: REVISION, value: {{ default "main" .model.revision | quote }}}
+        - {name: MARK, value: {{ include "gsi.downloadMark" .model | quote }}}
+        - {name: HOME, value: /tmp}
+        - {name: HF_HOME, value: /tmp/huggingface}
+        - {name: HF_HUB_CACHE, value: /cache/hub}
+        {{- with $download.tokenSecret }}
+        {{- if .name }}
+        - name: HF_TOKEN
+          valueFrom:
+            secretKeyRef: {name: {{ .name }}, key: {{ .key }}}
+        {{- end }}
+        {{- end }}
+      {{- include "gsi.containerSecurity" . | nindent 6 }}
+      resources:
+        {{- toYaml $download.resources | nindent 8 }}
+      volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+        - {name: model-cache, mountPath: /cache}
+  volumes:
+    - name: tmp
+      emptyDir: {}
+    - name: model-cache
+      persistentVolumeClaim: {claimName: {{ include "gsi.cacheClaim" .root }}}
+{{- end }}

@@ -1,0 +1,59 @@
+{{/* Names, labels and images. */}}
+
+{{- define "gsi.name" -}}
+{{ default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The longest name made of it ends in "-target-nodes-0", and a Service's name has 63 letters at most. */}}
+{{- define "gsi.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{ .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- else if contains (include "gsi.name" .) .Release.Name -}}
+{{ .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else -}}
+{{ printf "%s-%s" .Release.Name (include "gsi.name" .) | trunc 40 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{/* What tells the pods of one component: dict root component. It never changes, since selectors cannot. */}}
+{{- define "gsi.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "gsi.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* Labels of an object: dict root component. */}}
+{{- define "gsi.labels" -}}
+{{ include "gsi.selectorLabels" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name (.root.Chart.Version | replace "+" "_") }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Labels of a pod: dict root component extra. The chart's version is left out: it would restart every pod. */}}
+{{- define "gsi.podLabels" -}}
+{{ include "gsi.selectorLabels" . }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- with .extra }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* The image by digest or tag: dict root image. */}}
+{{- define "gsi.image" -}}
+{{- if .image.digest -}}
+{{ .image.repository }}@{{ .image.digest }}
+{{- else -}}
+{{ .image.repository }}:{{ default .root.Chart.AppVersion .image.tag }}
+{{- end }}
+{{- end }}
+
+{{/* The address of a model service: dict root role. The search domains of a pod complete it in any cluster. */}}
+{{- define "gsi.address" -}}
+{{ include "gsi.fullname" .root }}-{{ .role }}.{{ .root.Release.Namespace }}.svc:50051
+{{- end }}

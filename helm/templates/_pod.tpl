@@ -1,0 +1,112 @@
+{{/* What every pod of the chart has in common. */}}
+
+{{/* First lines of a pod's spec: dict root account uid. */}}
+{{- define "gsi.podBasics" -}}
+serviceAccountName: {{ include "gsi.fullname" .root }}{{ .account }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: {{ .uid }}
+  runAsGroup: {{ .uid }}
+  fsGroup: {{ .uid }}
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "gsi.containerSecurity" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  runAsNonRoot: true
+  capabilities: {drop: [ALL]}
+  seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{/* Where a pod may and should run: the values of its component. */}}
+{{- define "gsi.placement" -}}
+{{- range $key := list "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" }}
+{{- with get $ $key }}
+{{ $key }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- with get $ "priorityClassName" }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* Native gRPC probes of the plain-text health port: dict probes startup (the service asked at the start). */}}
+{{- define "gsi.probes" -}}
+startupProbe:
+  grpc: {port: 50052{{ with .startup }}, service: {{ . }}{{ end }}}
+  {{- toYaml .probes.startup | nindent 2 }}
+livenessProbe:
+  grpc: {port: 50052, service: liveness}
+  {{- toYaml .probes.liveness | nindent 2 }}
+readinessProbe:
+  grpc: {port: 50052}
+  {{- toYaml .probes.readiness | nindent 2 }}
+{{- end }}
+
+{{/* Settings that every process has: dict root prefix (GSI_DRAFT_). */}}
+{{- define "gsi.commonEnv" -}}
+- {name: {{ .prefix }}HEALTH_LISTEN, value: "0.0.0.0:50052"}
+- {name: {{ .prefix }}METRICS_LISTEN, value: "0.0.0.0:9464"}
+- {name: {{ .prefix }}LOG_FORMAT, value: json}
+- {name: {{ .prefix }}LOG_LEVEL, value: {{ .logLevel }}}
+{{- if .root.Values.tls.enabled }}
+- {name: {{ .prefix }}TLS_CERT, value: /secrets/tls/tls.crt}
+- {name: {{ .prefix }}TLS_KEY, value: /secrets/tls/tls.key}
+- {name: {{ .prefix }}TLS_CA, value: /secrets/tls/ca.crt}
+{{- else }}
+- {name: {{ .prefix }}PLAINTEXT, value: "true"}
+{{- end }}
+{{- with .root.Values.tracing.endpoint }}
+- {name: {{ $.prefix }}TRACES_ENDPOINT, value: {{ . | quote }}}
+- {name: {{ $.prefix }}TRACES_SAMPLE_RATIO, value: {{ $.root.Values.tracing.sampleRatio | quote }}}
+{{- end }}
+{{- end }}
+
+{{- define "gsi.tlsSecret" -}}
+{{ default (printf "%s-tls" (include "gsi.fullname" .)) .Values.tls.existingSecret }}
+{{- end }}
+
+{{/* How a Deployment replaces its pods: dict strategy type. */}}
+{{- define "gsi.strategy" -}}
+type: {{ .type }}
+{{- if eq .type "RollingUpdate" }}
+rollingUpdate: {maxSurge: {{ .strategy.maxSurge }}, maxUnavailable: {{ .strategy.maxUnavailable }}}
+{{- end }}
+{{- end }}
+
+{{/* A PodDisruptionBudget: dict root component values. */}}
+{{- define "gsi.pdb" -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ include "gsi.fullname" .root }}-{{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "gsi.labels" . | nindent 4 }}
+spec:
+  maxUnavailable: {{ .values.pdb.maxUnavailable }}
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels:
+      {{- include "gsi.selectorLabels" . | nindent 6 }}
+{{- end }}
+
+{{/* Two more pods a minute; fewer only after a while, one at a time, since each drains: the values of a scaler. */}}
+{{- define "gsi.scalingBehavior" -}}
+scaleUp:
+  stabilizationWindowSeconds: 30
+  policies: [{type: Pods, value: 2, periodSeconds: 60}]
+scaleDown:
+  stabilizationWindowSeconds: {{ .scaleDownSeconds }}
+  policies: [{type: Pods, value: 1, periodSeconds: 120}]
+{{- end }}

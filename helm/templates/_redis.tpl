@@ -1,0 +1,73 @@
+{{/* How a pod finds and opens Redis. */}}
+
+{{/* The values of the Redis in use, as YAML. */}}
+{{- define "gsi.redis" -}}
+{{- if .Values.redis.builtIn.enabled -}}
+url: redis://{{ include "gsi.fullname" . }}-redis.{{ .Release.Namespace }}.svc:6379/0
+urlSecret: {name: ""}
+passwordSecret: {{ toJson .Values.redis.builtIn.passwordSecret }}
+tls: {existingSecret: ""}
+{{- else -}}
+{{ toYaml .Values.redis.external }}
+{{- end }}
+{{- end }}
+
+{{/* Environment: dict root prefix (GSI_COORDINATOR_REDIS_ or GSI_REDIS_). */}}
+{{- define "gsi.redisEnv" -}}
+{{- $redis := include "gsi.redis" .root | fromYaml -}}
+- name: {{ .prefix }}URL
+  {{- if $redis.urlSecret.name }}
+  valueFrom:
+    secretKeyRef: {name: {{ $redis.urlSecret.name }}, key: {{ $redis.urlSecret.key }}}
+  {{- else }}
+  value: {{ $redis.url | quote }}
+  {{- end }}
+{{- if $redis.passwordSecret.name }}
+- {name: {{ .prefix }}PASSWORD_FILE, value: /secrets/redis/password}
+{{- end }}
+{{- if $redis.tls.existingSecret }}
+- {name: {{ .prefix }}TLS_CA, value: /secrets/redis-tls/{{ $redis.tls.caKey }}}
+{{- if $redis.tls.certKey }}
+- {name: {{ .prefix }}TLS_CERT, value: /secrets/redis-tls/{{ $redis.tls.certKey }}}
+- {name: {{ .prefix }}TLS_KEY, value: /secrets/redis-tls/{{ $redis.tls.keyKey }}}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "gsi.redisVolumes" -}}
+{{- $redis := include "gsi.redis" . | fromYaml -}}
+{{- if $redis.passwordSecret.name }}
+- name: redis-password
+  secret:
+    secretName: {{ $redis.passwordSecret.name }}
+    items: [{key: {{ $redis.passwordSecret.key }}, path: password}]
+    defaultMode: 0440
+{{- end }}
+{{- if $redis.tls.existingSecret }}
+- name: redis-tls
+  secret: {secretName: {{ $redis.tls.existingSecret }}, defaultMode: 0440}
+{{- end }}
+{{- end }}
+
+{{- define "gsi.redisMounts" -}}
+{{- $redis := include "gsi.redis" . | fromYaml -}}
+{{- if $redis.passwordSecret.name }}
+- {name: redis-password, mountPath: /secrets/redis, readOnly: true}
+{{- end }}
+{{- if $redis.tls.existingSecret }}
+- {name: redis-tls, mountPath: /secrets/redis-tls, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{/* Nothing acknowledged is lost but a second's writes at a crash of the machine, and nothing is thrown out when memory ends. */}}
+{{- define "gsi.redisConf" -}}
+bind * -::*
+protected-mode no
+port 6379
+dir /data
+appendonly yes
+appendfsync everysec
+save ""
+maxmemory {{ .Values.redis.builtIn.maxMemory }}
+maxmemory-policy noeviction
+{{- end }}
