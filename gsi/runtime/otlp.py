@@ -76,14 +76,17 @@ class OtlpRun(OtlpSpan):
     def __init__(self, span: trace.Span, job: trace.Span) -> None:
         super().__init__(span)
         self._job = job
+        self._is_last = False
 
     def end(self) -> None:
         if (step := _current.get()) not in (None, self):
             step.end()
         super().end()
+        if self._is_last:
+            self._job.end()
 
     def end_job(self) -> None:
-        self._job.end()
+        self._is_last = True
 
 
 class JobIds(RandomIdGenerator):
@@ -146,8 +149,10 @@ class OtlpTracer:
         return NOTHING if above is None else OtlpSpan(self._tracer.start_span(name, above.context))
 
     def served(self, name: str, traceparent: str) -> Span:
-        span = self._tracer.start_span(name, _context_of(traceparent), trace.SpanKind.SERVER)
-        return OtlpSpan(span) if span.is_recording() else NOTHING
+        caller = _context_of(traceparent)
+        if not trace.get_current_span(caller).get_span_context().trace_flags.sampled:  # nor is what is malformed
+            return NOTHING
+        return OtlpSpan(self._tracer.start_span(name, caller, trace.SpanKind.SERVER))
 
     def stop(self) -> None:
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)  # it has no limit of its own
@@ -174,7 +179,7 @@ class _Quiet(logging.Handler):
         now = time.monotonic()
         if now >= self._next_at:
             self._next_at = now + QUIET_SECONDS
-            log.warning("traces are not delivered", reason=record.getMessage())
+            log.warning("traces may be incomplete", reason=record.getMessage())
 
 
 def _log_quietly() -> None:

@@ -34,7 +34,7 @@ class Span:
         """End the span, and what is still open in it."""
 
     def end_job(self) -> None:
-        """Of a run: it was the job's last, so the job's own span ends, too."""
+        """Say of a run that it is the job's last: the job's own span ends with it."""
 
     def __enter__(self) -> Self:
         return self
@@ -111,12 +111,10 @@ tracing = Tracing()
 
 def has_opentelemetry() -> bool:
     """Return whether the extra ``tracing`` is installed."""
+    packages = ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.grpc")
     try:
-        return (
-            find_spec("opentelemetry.sdk") is not None
-            and find_spec("opentelemetry.exporter.otlp.proto.grpc") is not None
-        )
-    except ModuleNotFoundError:  # not even what it is a part of
+        return all(find_spec(package) is not None for package in packages)
+    except ModuleNotFoundError:  # not even what one of them is in
         return False
 
 
