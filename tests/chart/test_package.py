@@ -33,12 +33,11 @@ def test_the_chart_and_the_program_have_one_version() -> None:
     assert f'\nversion = "{chart["appVersion"]}"\n' in project
 
 
-@pytest.mark.parametrize("version", HELMS)
 @pytest.mark.parametrize("profile", PROFILES)
-def test_the_notes_say_what_to_do_next(profile: str, version: str) -> None:
-    """How to look at it and how to push the first job."""
+def test_the_notes_say_what_to_do_next(profile: str) -> None:
+    """How to look at it and how to push the first job. Helm 3 shows notes to none but who has a cluster."""
     arguments = ("install", RELEASE, CHART, "--namespace", NAMESPACE, "--dry-run=client", "--values", PROFILES[profile])
-    done = helm(version, *arguments)
+    done = helm("4.3", *arguments)
     assert done.returncode == 0, done.stderr
     notes = done.stdout.partition("\nNOTES:\n")[2]
     assert f"--namespace {NAMESPACE}" in notes or f"-n {NAMESPACE}" in notes
