@@ -97,6 +97,8 @@ async def work_through(redis: Redis, client: Client) -> None:
     lease = await store.take(JOB.id, delivery, stream.consumer) or lease
     await store.unpark_all()
     assert (await stream.backlog()).pending == 1
+    assert (await stream.ages()).lease_seconds < 60
+    assert (await store.set_aside()).dead == 0
     await store.commit(lease, DONE)
 
 
