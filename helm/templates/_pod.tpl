@@ -22,9 +22,7 @@ securityContext:
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
-  runAsNonRoot: true
   capabilities: {drop: [ALL]}
-  seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
 {{/* Where a pod may and should run: the values of its component. */}}
