@@ -1,4 +1,4 @@
-"""Write what is generated: the gRPC stubs in ``gsi/v1``; in ``docs`` the job's JSON Schema and the tables of metrics.
+"""Write what is generated: the stubs in ``gsi/v1``, the job's JSON Schema and the tables of metrics, of the chart's values.
 
 Usage: ``python scripts/generate.py [FOLDER]``; the folder is the repository's root unless named.
 """
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from pkgutil import resolve_name
 
+import helm_values
 from grpc_tools import protoc
 
 from gsi.jobs.payload import JobPayload
@@ -72,6 +73,7 @@ def main() -> None:
     write_stubs(root)
     write_schema(root)
     write_metrics(root)
+    helm_values.write(root)
 
 
 if __name__ == "__main__":

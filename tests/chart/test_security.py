@@ -45,7 +45,7 @@ CHANGES: list[tuple[Change, str]] = [
     (lambda spec: spec.update(hostNetwork=True), "hostNetwork"),
     (lambda spec: spec.update(enableServiceLinks=True), "every Service"),
     (lambda spec: spec["volumes"].append({"name": "host", "hostPath": {"path": "/"}}), "a folder of the node"),
-    (lambda spec: spec["containers"].append({"name": "new", "image": "a:1"}), "new: may run as root"),
+    (lambda spec: spec["containers"].append({"name": "new", "image": "a:1"}), "new: may write its root file system"),
     (lambda spec: spec.update(initContainers=[{"name": "first", "image": "a:1"}]), "first: has capabilities"),
     (_context(runAsUser=0), "may run as root"),
     (_context(runAsNonRoot=False), "may run as root"),

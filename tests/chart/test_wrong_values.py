@@ -48,7 +48,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"redis": NO_REDIS | {"external": {"url": "redis://a:6379/0", "urlSecret": {"name": "b"}}}},
         ["redis.external", "url", "urlSecret"],
     ),
-    "an address of something else": ({"redis": NO_REDIS | {"external": {"url": "http://a:6379"}}}, ["url", "redis://"]),
+    "an address of something else": ({"redis": NO_REDIS | {"external": {"url": "http://a:6379"}}}, ["url", "rediss"]),
     # Secrets
     "a password in the address": (
         {"redis": NO_REDIS | {"external": {"url": "redis://:hunter2@a:6379/0"}}},
