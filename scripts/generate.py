@@ -1,4 +1,4 @@
-"""Write what is generated: the stubs in ``gsi/v1``, the job's JSON Schema and the tables of metrics, of the chart's values.
+"""Write what is generated: the gRPC stubs, the job's JSON Schema, the tables of metrics and of the chart's values.
 
 Usage: ``python scripts/generate.py [FOLDER]``; the folder is the repository's root unless named.
 """
