@@ -7,7 +7,7 @@
 # make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
 # make bench-step    measure what a step costs on vLLM, and what its overlap saves       (about ten minutes)
 # make train         train the small family in models/ again                             (about half an hour)
-# make protos        write gsi/v1 and docs/job.schema.json from their sources
+# make protos        write what is generated: gRPC stubs, the schema of jobs, tables of metrics and values
 ARGS ?=
 PYTHON ?= python3
 ENGINE ?= transformers
