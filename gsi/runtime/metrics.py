@@ -1,11 +1,12 @@
 """The ``/metrics`` endpoint, and the series that every process has: RPC times, GPU utilisation and memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import pynvml
 import structlog
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
 from prometheus_client.core import REGISTRY, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -73,6 +74,20 @@ def serve_metrics(listen: str, registry: CollectorRegistry = REGISTRY) -> int:
         log.info("no GPU metrics: gsi_gpu_* are absent", reason=str(error))
     host, _, port = listen.rpartition(":")
     server, _thread = start_http_server(int(port), host, registry)
+    server.set_app(_as_text(make_wsgi_app(registry)))
     bound: int = server.server_port
     log.info("metrics", address=f"{host}:{bound}")
     return bound
+
+
+def _as_text(application: WSGIApplication) -> WSGIApplication:
+    """Answer every scraper in Prometheus's own text format, whatever it asks for.
+
+    Asked for OpenMetrics, as Prometheus 2 does, the client library writes vLLM's series with an underscore instead of
+    the colon, ``vllm_…``, which no query finds (github.com/prometheus/client_python, issue 1177).
+    """
+
+    def answer(environment: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return application({**environment, "HTTP_ACCEPT": "text/plain"}, start_response)
+
+    return answer
