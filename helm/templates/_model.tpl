@@ -58,7 +58,7 @@ spec:
   {{- with $values.runtimeClassName }}
   runtimeClassName: {{ . }}
   {{- end }}
-  {{- include "gsi.placement" $values | nindent 2 }}
+  {{- with include "gsi.placement" $values | trim }}{{ . | nindent 2 }}{{ end }}
   {{- if and $isHub $cache.enabled $cache.download.enabled }}
   initContainers:
     - name: wait-for-model
@@ -193,7 +193,7 @@ metadata:
 spec:
   {{- include "gsi.podBasics" (dict "root" .root "account" "" "uid" 10001) | nindent 2 }}
   restartPolicy: Never
-  {{- include "gsi.placement" $download | nindent 2 }}
+  {{- with include "gsi.placement" $download | trim }}{{ . | nindent 2 }}{{ end }}
   containers:
     - name: download
       image: {{ include "gsi.image" (dict "root" .root "image" $image) }}
