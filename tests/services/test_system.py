@@ -6,6 +6,7 @@ One stack with two coordinators serves all tests of this file, so each also show
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from gsi.jobs.keys import Keys
 from gsi.jobs.state import JobState
 from gsi.jobs.store import JobRecord
 from tests.conftest import wait_until
+from tests.services.test_metrics import declarations
+from tests.test_docs import base_name
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -222,6 +225,9 @@ async def test_metrics_tell_what_happened(system: System, recorded: list[list[di
     assert totals["gsi_jobs_in_flight"] == 0
     for phase in ("draft", "score", "resample", "checkpoint"):
         assert totals[f"gsi_phase_seconds_count phase={phase}"] > 0
+    for role in ("target", "prm"):
+        assert totals[f"gsi_scoring_seconds_sum role={role}"] > 0
+        assert totals[f"gsi_service_serving role={role}"] == len(coordinators(system))
     for role, kind in (("draft", "proposed"), ("target", "scored"), ("prm", "scored"), ("draft", "kept")):
         assert totals[f"gsi_tokens_total kind={kind} role={role}"] > 0
     for name in ("gsi_step_seconds", "gsi_job_seconds", "gsi_reward", "gsi_tilted_reward", "gsi_log_ratio"):
@@ -232,6 +238,43 @@ async def test_metrics_tell_what_happened(system: System, recorded: list[list[di
         own = system.metrics(role)
         method = "Propose" if role == "draft" else "Score"
         assert own[f"gsi_rpc_seconds_count code=OK method={method} service={role.capitalize()}Service"] > 0
+
+
+async def test_a_step_s_time_is_in_its_phases(system: System, recorded: list[list[dict[str, Any]]]) -> None:
+    """One of each a step; together nearly all of the time that jobs were run, and never more than that."""
+
+    def totals(prefix: str) -> dict[str, float]:
+        samples = [system.metrics(name) for name in coordinators(system)]
+        return {name: sum(of[name] for of in samples) for name in samples[0] if name.startswith(prefix)}
+
+    before = totals("gsi_")
+    for job_id in await system.submit_recorded_run():
+        await system.finished(job_id)
+    await asyncio.sleep(0.1)  # the run ends a moment after its job has finished
+    added = {name: value - before[name] for name, value in totals("gsi_").items()}
+    num_steps = sum(len(steps) for steps in recorded)
+    for phase in ("draft", "score", "checkpoint", "wait", "overhead"):
+        assert added[f"gsi_phase_seconds_count phase={phase}"] == num_steps
+    assert sum(value for name, value in added.items() if name.startswith("gsi_steps_by_index_total")) == num_steps
+    assert added["gsi_acceptance_margin_count"] == num_steps
+    phases = sum(value for name, value in added.items() if name.startswith("gsi_phase_seconds_sum"))
+    assert 0.8 * added["gsi_job_seconds_sum"] < phases < added["gsi_job_seconds_sum"]
+
+
+async def test_every_series_has_the_labels_and_values_of_its_document(system: System) -> None:
+    """Of all processes, after all that the tests before have done to them."""
+    declared = {declaration.name: declaration for declaration in declarations()}
+    for process in system.stack.processes:
+        ours = [sample for sample in system.metrics(process) if re.match(r"gsi_(?!\w+_created)", sample)]
+        assert ours
+        for sample in ours:
+            name, *labels = re.split(r" (?=\w+=)", sample)
+            values = dict(label.split("=", 1) for label in labels)
+            of = declared[base_name(name)]
+            assert set(values) == set(of.labels)
+            assert all(
+                isinstance(of.labels[label], str) or value in of.labels[label] for label, value in values.items()
+            )
 
 
 async def test_gpu_series_exist_where_a_gpu_does_and_their_absence_is_logged_once(system: System) -> None:

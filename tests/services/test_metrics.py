@@ -1,0 +1,131 @@
+"""The coordinator's series: what a step adds to them, which labels they have, and that none grows without bound."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pkgutil import resolve_name
+
+import pytest
+from prometheus_client import REGISTRY
+
+from gsi.algorithm.candidates import Branch, Candidate, FinishReason, Outcome, Rejected, Source, Step
+from gsi.algorithm.params import Method, Params
+from gsi.algorithm.proposal import Proposal
+from gsi.algorithm.step import MadeStep
+from gsi.runtime.series import Declaration, Series
+from services.coordinator import metrics
+from tests.test_docs import DOCS, text_of
+
+DECLARING = re.findall(r"<!-- series: (\S+) -->", text_of(DOCS / "metrics.md"))
+
+# What bounds a label whose values cannot be listed. Who adds one here has thought about it.
+BOUNDED_BY = {
+    "code": "gRPC has 17",
+    "gpu": "the GPUs of a machine",
+    "uuid": "the GPUs of a machine",
+    "draft": "the models that a deployment has had since the process began",
+    "target": "as above",
+    "prm": "as above",
+    "model": "one a process",
+    "revision": "one a process",
+    "engine": "one a process",
+    "engine_version": "one a process",
+}
+
+
+def declarations() -> Iterator[Declaration]:
+    """Yield the declaration of every series that docs/metrics.md has a row of, which are all of the code's."""
+    for where in DECLARING:
+        series: Series = resolve_name(where)
+        yield from series.declarations
+
+
+def test_every_label_has_values_that_are_listed_or_bounded() -> None:
+    """No label holds a job, a tenant, a queue or a text: each value is a series for ever."""
+    told = {(name, isinstance(values, str)) for declared in declarations() for name, values in declared.labels.items()}
+    assert {name for name, is_in_words in told if is_in_words} == set(BOUNDED_BY)
+    assert len(told) > len(BOUNDED_BY)
+    assert max(len(list(declared.listed)) for declared in declarations()) < 50
+
+
+def test_a_label_of_an_info_is_not_one_that_grows() -> None:
+    """Another model at the same address takes the place of the one before it."""
+    for names in (("a", "b", "c"), ("d", "b", "c")):
+        metrics.MODELS_INFO.info(dict(zip(("draft", "target", "prm"), names, strict=True)))
+    samples = [sample for family in REGISTRY.collect() for sample in family.samples if sample.name == "gsi_models_info"]
+    assert [sample.labels["draft"] for sample in samples] == ["d"]
+
+
+def test_what_may_happen_is_served_as_0_before_it_does() -> None:
+    """So that the first failure is an increase, and a dashboard says 0 and not that it has no data."""
+    for declared in metrics.series.declarations:
+        if declared.name == "gsi_tokens_total":
+            continue
+        suffix = "_count" if declared.kind == "histogram" else ""
+        for labels in declared.listed:
+            assert REGISTRY.get_sample_value(f"{declared.name}{suffix}", labels) is not None
+
+
+# --- What a step adds ------------------------------------------------------------------------------------------------
+
+STEP = Step(0, (1, 2), "a\n\n", Source.DRAFT, Outcome.ACCEPTED, FinishReason.DELIMITER, 0.9, 0.9, tilted_reward=0.75)
+REJECTED = Rejected("b\n\n", 0.2, 0.25, -1.0, -2.0)
+CANDIDATE = Candidate(0, (1, 2), "a\n\n", -1.0, FinishReason.DELIMITER)
+DRAFTED = Proposal(
+    Source.DRAFT,
+    (CANDIDATE,),
+    scores={"prm": [0.9], "target": [-2.0]},
+    seconds={"propose": 0.5, "prm": 0.75, "target": 1.0},
+    first_seconds=0.25,
+)
+
+
+def made(step: Step) -> MadeStep:
+    return MadeStep((Branch(0, step),), (DRAFTED,))
+
+
+def added(observe: Callable[[], None], name: str, labels: Mapping[str, str] | None = None) -> float:
+    """Return what a call adds to a sample."""
+    before = REGISTRY.get_sample_value(name, dict(labels or {})) or 0.0
+    observe()
+    return (REGISTRY.get_sample_value(name, dict(labels or {})) or 0.0) - before
+
+
+def observed(step: Step, method: Method = Method.GSI) -> Callable[[], None]:
+    return lambda: metrics.observe_step(made(step), Params(method=method, acceptance_threshold=0.5), {})
+
+
+def below(edge: str, step: Step) -> float:
+    return added(observed(step), "gsi_acceptance_margin_bucket", {"le": edge})
+
+
+def test_the_margin_is_the_tested_candidate_s_tilted_reward_minus_u() -> None:
+    """The accepted one's, 0.25 above; or the one that was rejected, 0.25 below, whatever was kept in its place."""
+    resampled = replace(STEP, outcome=Outcome.RESAMPLED, tilted_reward=None, rejected=REJECTED)
+    assert [below(edge, STEP) for edge in ("0.0", "0.2", "0.3")] == [0, 0, 1]
+    assert [below(edge, resampled) for edge in ("-0.3", "-0.2", "0.0")] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("method", [Method.GSI_NO_REJECTION, Method.RSD, Method.SOFT_BEST_OF_N])
+def test_a_method_that_tests_no_tilted_reward_has_no_margin(method: Method) -> None:
+    """There is no u for it to be above."""
+    assert added(observed(STEP, method), "gsi_acceptance_margin_count") == 0
+
+
+def test_a_margin_without_end_is_left_out() -> None:
+    """A candidate that the target excludes has a tilted reward of -inf, which is no place in a histogram."""
+    excluded = replace(STEP, outcome=Outcome.RESAMPLED, rejected=replace(REJECTED, tilted_reward=float("-inf")))
+    assert added(observed(excluded), "gsi_acceptance_margin_count") == 0
+
+
+@pytest.mark.parametrize(("index", "shown"), [(0, "0"), (15, "15"), (16, "16+"), (44, "16+")])
+def test_steps_are_counted_by_their_place(index: int, shown: str) -> None:
+    """Late ones together: an answer may have any number of steps."""
+    labels = {"index": shown, "outcome": "accepted"}
+    assert added(observed(replace(STEP, index=index)), "gsi_steps_by_index_total", labels) == 1
+
+
+def test_scoring_is_timed_from_the_first_candidate_on() -> None:
+    """Of each model by itself: what came before the first candidate was drafting."""
+    for role, seconds in (("prm", 0.5), ("target", 0.75)):
+        assert added(observed(STEP), "gsi_scoring_seconds_sum", {"role": role}) == pytest.approx(seconds)
