@@ -74,8 +74,9 @@ return {1, ARGV[3]}
 # consumer, group, job id, payload field, most attempts, results kept, dead letters kept, their lifetime in ms, the
 # state RUNNING, DEAD, QUEUED, the tenant, its most jobs in flight (0: any), then the states it may be taken from (''
 # for no record).
-# Returns {token, attempt, age in ms} if taken, {0, state} if there is nothing to run: the job has finished, waits for
-# another entry, has been taken too often and is dead now, or its tenant has enough in flight and it is parked.
+# Returns {token, attempt, age in ms, time of submission} if taken, {0, state} if there is nothing to run: the job has
+# finished, waits for another entry, has been taken too often and is dead now, or its tenant has enough in flight and
+# it is parked.
 TAKE = (
     FINISH
     + BURY
@@ -127,7 +128,8 @@ end
 local token = redis.call('HINCRBY', KEYS[1], 'token', 1)
 redis.call('HSET', KEYS[1], 'state', ARGV[10])
 redis.call('HSETNX', KEYS[1], 'started_at', now())
-return {token, attempt, now() - redis.call('HGET', KEYS[1], 'submitted_at')}
+local submitted = tonumber(redis.call('HGET', KEYS[1], 'submitted_at'))
+return {token, attempt, now() - submitted, submitted}
 """
 )
 

@@ -58,7 +58,8 @@ class Submission:
 class Lease:
     """The right to write a job: its fencing token, and the entry to acknowledge.
 
-    ``attempt`` counts from 1; ``age_seconds`` is how long ago the job was submitted when it was taken.
+    ``attempt`` counts from 1; ``age_seconds`` is how long ago the job was submitted when it was taken, ``submitted_ms``
+    when that was (since 1970, by the server's clock).
     """
 
     job_id: str
@@ -68,6 +69,7 @@ class Lease:
     tenant: str = field(default=DEFAULT_TENANT, compare=False)
     attempt: int = field(default=1, compare=False)
     age_seconds: float = field(default=0.0, compare=False)
+    submitted_ms: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +199,8 @@ class JobStore:
         token, *rest = await self._take([*self._finishing(job_id, delivery.lane), *parking], arguments)
         if not token:
             return None
-        attempt, age_ms = rest
-        return Lease(job_id, delivery.entry_id, token, delivery.lane, tenant, attempt, age_ms / 1000)
+        attempt, age_ms, submitted_ms = rest
+        return Lease(job_id, delivery.entry_id, token, delivery.lane, tenant, attempt, age_ms / 1000, submitted_ms)
 
     async def append_step(self, lease: Lease, record: StepRecord) -> None:
         """Keep a step. Raises LeaseLostError if the job is another's by now."""

@@ -6,13 +6,33 @@ They travel as metadata and stand in the log of whoever answers, so that a job's
 from collections.abc import Iterable
 from urllib.parse import quote, unquote
 
+import grpc
 import structlog
+
+from gsi.runtime.tracing import Attribute, Span, tracing
 
 FIELDS = ("job", "attempt", "step")  # of the log; as metadata gsi-job, …
 TRACEPARENT = "traceparent"
 MAX_CHARACTERS = 128  # of a field: a log is no place for what strangers write
 
 Metadata = tuple[tuple[str, str], ...]
+
+
+def begin_serving(name: str, metadata: Iterable[tuple[str, str | bytes]] | None) -> Span:
+    """Name the caller's job in the log of this call, whose task is its own; begin the call's span in its trace."""
+    fields, traceparent = incoming(metadata)
+    span = tracing.served(name, traceparent)
+    span.set(**fields)
+    structlog.contextvars.bind_contextvars(**fields, **({"trace_id": span.trace_id} if span.trace_id else {}))
+    return span
+
+
+def end(span: Span, code: grpc.StatusCode) -> None:
+    """End the span of a call, at either side. A call that its caller gave up has not failed."""
+    span.set(code=code.name)
+    if code not in (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED):
+        span.fail(code.name)
+    span.end()
 
 
 def outgoing(traceparent: str) -> Metadata:
@@ -22,13 +42,15 @@ def outgoing(traceparent: str) -> Metadata:
     return (*fields, (TRACEPARENT, traceparent)) if traceparent else tuple(fields)
 
 
-def incoming(metadata: Iterable[tuple[str, str | bytes]] | None) -> tuple[dict[str, str | int], str]:
+def incoming(metadata: Iterable[tuple[str, str | bytes]] | None) -> tuple[dict[str, Attribute], str]:
     """Return the log's fields that a call came with, and the caller's W3C Trace Context, or an empty text."""
     found = {name: value for name, value in metadata or () if isinstance(value, str)}
     fields = {name: _read(name, found[f"gsi-{name}"]) for name in FIELDS if f"gsi-{name}" in found}
     return fields, found.get(TRACEPARENT, "")
 
 
-def _read(name: str, value: str) -> str | int:
+def _read(name: str, value: str) -> Attribute:
     text = unquote(value)[:MAX_CHARACTERS]
+    if not text.isprintable():  # a line of the log stays one
+        return repr(text)
     return int(text) if name != "job" and text.isdecimal() else text

@@ -12,12 +12,21 @@ from gsi.algorithm.candidates import Message
 from gsi.algorithm.params import SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TextBatches, TokenBatches
 from gsi.engines.base import ModelInfo
-from gsi.rpc import convert
+from gsi.rpc import call_context, convert
 from gsi.rpc.connection import ServiceConnection
 from gsi.rpc.errors import from_rpc_error, reason_of
 from gsi.runtime.metrics import RPC_SECONDS
 from gsi.runtime.tls import CertificateFiles
+from gsi.runtime.tracing import NOTHING, tracing
 from gsi.v1 import candidates_pb2, draft_pb2, draft_pb2_grpc, prm_pb2, prm_pb2_grpc, target_pb2, target_pb2_grpc
+
+PHASES = {  # of a step or a run, as its trace calls them; other calls are made for no job
+    ("draft", "RenderPrompt"): "render",
+    ("draft", "Propose"): "draft",
+    ("target", "Score"): "score by target",
+    ("prm", "Score"): "score by prm",
+    ("target", "Propose"): "target",
+}
 
 
 class ServiceClient:
@@ -55,12 +64,14 @@ class ServiceClient:
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     @asynccontextmanager
-    async def _timed(self, method: str) -> AsyncIterator[None]:
-        """Time a call and translate its error."""
+    async def _timed(self, method: str) -> AsyncIterator[call_context.Metadata]:
+        """Time and trace a call and translate its error; yields what is to go along with it."""
         started = time.perf_counter()
         code = grpc.StatusCode.OK
+        phase = PHASES.get((self.role, method))
+        span = tracing.phase(phase) if phase else NOTHING
         try:
-            yield
+            yield call_context.outgoing(span.traceparent)
         except grpc.aio.AioRpcError as error:
             code = error.code()
             raise from_rpc_error(error, self.role) from error
@@ -70,19 +81,27 @@ class ServiceClient:
         finally:
             service = self.grpc_service.removeprefix("gsi.v1.")
             RPC_SECONDS.labels(service, method, code.name).observe(time.perf_counter() - started)
+            call_context.end(span, code)
 
     async def _model_info(self, stub: Any) -> ModelInfo:
-        async with self._timed("GetModelInfo"):
-            answer = await stub.GetModelInfo(candidates_pb2.GetModelInfoRequest(), timeout=self._timeout)
+        request = candidates_pb2.GetModelInfoRequest()
+        async with self._timed("GetModelInfo") as metadata:
+            answer = await stub.GetModelInfo(request, timeout=self._timeout, metadata=metadata)
         return convert.info_from_proto(answer)
 
     async def _proposed(self, stub: Any, request: candidates_pb2.ProposeRequest) -> CandidateBatches:
-        async with self._timed("Propose"), _cancelling(stub.Propose(request, timeout=self._timeout)) as call:
+        async with (
+            self._timed("Propose") as metadata,
+            _cancelling(stub.Propose(request, timeout=self._timeout, metadata=metadata)) as call,
+        ):
             async for response in call:
                 yield [convert.candidate_from_proto(candidate) for candidate in response.candidates]
 
     async def _scored(self, stub: Any, requests: AsyncGenerator[Any, None]) -> ScoreBatches:
-        async with self._timed("Score"), _cancelling(stub.Score(requests, timeout=self._timeout)) as call:
+        async with (
+            self._timed("Score") as metadata,
+            _cancelling(stub.Score(requests, timeout=self._timeout, metadata=metadata)) as call,
+        ):
             async for response in call:
                 yield convert.scores_from_proto(response)
 
@@ -102,8 +121,8 @@ class DraftClient(ServiceClient):
     async def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the conversation's token ids by the draft's chat template."""
         request = draft_pb2.RenderPromptRequest(messages=convert.messages_to_proto(messages))
-        async with self._timed("RenderPrompt"):
-            answer = await self._stub.RenderPrompt(request, timeout=self._timeout)
+        async with self._timed("RenderPrompt") as metadata:
+            answer = await self._stub.RenderPrompt(request, timeout=self._timeout, metadata=metadata)
         return tuple(answer.token_ids)
 
     def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:

@@ -10,6 +10,7 @@ import grpc
 import structlog
 
 from gsi.errors import RetryableError
+from gsi.rpc import call_context
 from gsi.rpc.errors import to_status
 from gsi.rpc.metrics import PACKAGE, RPCS_IN_FLIGHT, short_name
 from gsi.runtime.metrics import RPC_SECONDS
@@ -68,6 +69,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     async def _edge(self, service: str, method: str, context: Any) -> AsyncIterator[None]:
         started = time.perf_counter()
         code = grpc.StatusCode.OK
+        span = call_context.begin_serving(f"{service}/{method}", context.invocation_metadata())
         self._count(1)
         try:
             with RPCS_IN_FLIGHT.labels(service).track_inprogress():
@@ -83,7 +85,10 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             await context.abort(code, details, metadata)
         finally:
             self._count(-1)
-            RPC_SECONDS.labels(service, method, code.name).observe(time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            RPC_SECONDS.labels(service, method, code.name).observe(seconds)
+            call_context.end(span, code)
+            log.debug("rpc", service=service, method=method, code=code.name, seconds=round(seconds, 6))
 
     def _count(self, change: int) -> None:
         self._num_active += change

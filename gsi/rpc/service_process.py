@@ -16,6 +16,7 @@ from gsi.runtime.metrics import serve_metrics
 from gsi.runtime.process_log import configure_logging
 from gsi.runtime.settings import ServiceSettings, load_settings
 from gsi.runtime.signals import stop_on_signals
+from gsi.runtime.tracing import tracing
 
 log = structlog.get_logger()
 
@@ -32,6 +33,7 @@ def run_service(
     """Run one model service until it is told to stop; exit 1 if it cannot start and 70 if its engine died."""
     settings = load_settings(settings_kind)
     configure_logging(role, settings.log_format, settings.log_level)
+    tracing.start(role, settings.traces_endpoint, settings.traces_sample_ratio)
     engine_settings = EngineSettings(**settings.model_dump(include={field.name for field in fields(EngineSettings)}))
 
     async def main() -> None:
@@ -47,3 +49,5 @@ def run_service(
     except InternalError as error:
         log.error("the engine died; this process is to be started again", error=str(error))
         sys.exit(EXIT_ENGINE_DIED)
+    finally:
+        tracing.stop()

@@ -43,6 +43,7 @@ class OtlpSpan(Span):
     def __init__(self, span: trace.Span, parent: "OtlpSpan | None" = None) -> None:
         self._span = span
         self._parent = parent  # that is current again when this one ends
+        self.phases: set[str] = set()  # that have begun in it
         carrier: dict[str, str] = {}
         _propagator.inject(carrier, self.context)
         self.traceparent = carrier["traceparent"]
@@ -80,6 +81,7 @@ class OtlpRun(OtlpSpan):
 
     def end(self) -> None:
         if (step := _current.get()) not in (None, self):
+            step.fail("not kept")
             step.end()
         super().end()
         if self._is_last:
@@ -146,7 +148,15 @@ class OtlpTracer:
 
     def phase(self, name: str) -> Span:
         above = _current.get()
-        return NOTHING if above is None else OtlpSpan(self._tracer.start_span(name, above.context))
+        if above is None:
+            return NOTHING
+        if name == "target" and "draft" in above.phases:
+            name = "resample"  # as the series of phases calls it
+        above.phases.add(name)
+        return OtlpSpan(self._tracer.start_span(name, above.context))
+
+    def current(self) -> Span:
+        return _current.get() or NOTHING
 
     def served(self, name: str, traceparent: str) -> Span:
         caller = _context_of(traceparent)

@@ -68,6 +68,7 @@ class Tracer(Protocol):
     def run(self, job: JobTrace, attempt: int) -> Span: ...
     def step(self, index: int) -> Span: ...
     def phase(self, name: str) -> Span: ...
+    def current(self) -> Span: ...
     def served(self, name: str, traceparent: str) -> Span: ...
     def stop(self) -> None: ...
 
@@ -98,8 +99,15 @@ class Tracing:
         return self._tracer.step(index) if self._tracer else NOTHING
 
     def phase(self, name: str) -> Span:
-        """Begin a part of the step, or of the run outside of its steps; nothing where there is no run."""
+        """Begin a part of the step, or of the run outside of its steps; nothing where there is no run.
+
+        A phase "target" of a step that was drafted before is called "resample".
+        """
         return self._tracer.phase(name) if self._tracer else NOTHING
+
+    def current(self) -> Span:
+        """Return the step or the run that this task is in."""
+        return self._tracer.current() if self._tracer else NOTHING
 
     def served(self, name: str, traceparent: str) -> Span:
         """Begin a service's work on a call; nothing if the caller is not traced."""

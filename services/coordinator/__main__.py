@@ -29,6 +29,7 @@ from gsi.runtime.metrics import serve_metrics
 from gsi.runtime.process_log import configure_logging
 from gsi.runtime.settings import load_settings
 from gsi.runtime.signals import stop_on_signals
+from gsi.runtime.tracing import tracing
 from services.coordinator.leases import LeaseKeeper
 from services.coordinator.models import Models
 from services.coordinator.runner import JobRunner
@@ -103,8 +104,11 @@ async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) 
 if __name__ == "__main__":
     given = load_settings(CoordinatorSettings)
     configure_logging("coordinator", given.log_format, given.log_level)
+    tracing.start("coordinator", given.traces_endpoint, given.traces_sample_ratio)
     try:
         asyncio.run(coordinate(given))
     except (MisconfiguredError, OSError, RedisError) as error:  # models, addresses, Redis rights
         log.error("cannot start", error=str(error))
         sys.exit(1)
+    finally:
+        tracing.stop()

@@ -68,10 +68,10 @@ class LeaseKeeper:
         try:
             is_handed_back = await self._store.hand_back(lease, self._consumer, self._lease_ms)
         except RedisError as error:
-            log.warning("job not handed back; its lease must end first", job=lease.job_id, reason=str(error))
+            log.warning("job not handed back; its lease must end first", reason=str(error))
             return
         if is_handed_back:
-            log.info("job handed back", job=lease.job_id)
+            log.info("job handed back")
 
     async def _renew(self, lease: Lease) -> None:
         hold = await self._store.renew(lease, self._consumer)

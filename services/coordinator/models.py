@@ -1,6 +1,7 @@
 """The three services as the coordinator sees them: do they fit together, and is each there?"""
 
 import asyncio
+import contextvars
 import json
 import operator
 from contextlib import suppress
@@ -63,7 +64,8 @@ class Models:
         """Return when the service serves; however many jobs wait for it, it is asked and logged once."""
         if role not in self._waits:
             client = next(client for client in self._clients if client.role == role)
-            self._waits[role] = asyncio.create_task(self._poll(client))
+            nobody = contextvars.Context()  # its log lines are of no job, though one makes it ask
+            self._waits[role] = asyncio.create_task(self._poll(client), context=nobody)
             self._waits[role].add_done_callback(lambda _: self._waits.pop(role))
         await asyncio.shield(self._waits[role])
 

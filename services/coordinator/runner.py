@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,11 +23,12 @@ from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.store import JobResult, JobStore, Lease, LeaseLostError
 from gsi.jobs.stream import Delivery
-from services.coordinator import metrics
+from gsi.runtime.tracing import tracing
+from services.coordinator import metrics, trail
 from services.coordinator.leases import LeaseKeeper, Run
 from services.coordinator.models import Models
 from services.coordinator.patience import GivenUpError, patiently
-from services.coordinator.phases import StepClock
+from services.coordinator.trail import Steps
 
 log = structlog.get_logger()
 
@@ -72,12 +73,14 @@ class JobRunner:
         if lease is None:
             return
         started = time.perf_counter()
-        async with self._leases.held(lease) as run:
-            end = await self._unless_cancelled(self._result(delivery, lease), run)
-            state = await self._end(lease, end)
-            await self._store.unpark(lease.tenant)
+        with trail.of_attempt(lease, claimed.traceparent) as span:
+            async with self._leases.held(lease) as run:
+                end = await self._unless_cancelled(self._result(delivery, lease), run)
+                state = await self._end(lease, end)
+                trail.mark_end(span, state)
+                await self._store.unpark(lease.tenant)
         metrics.observe_job(state, time.perf_counter() - started)
-        log.info("job ended", job=job_id, attempt=lease.attempt, state=state, error=end.error)
+        log.info("job ended", state=state, error=end.error)
 
     async def _unless_cancelled(self, work: Coroutine[Any, Any, End], run: Run) -> End:
         """Do the work; if the job is cancelled meanwhile, that is how it ended."""
@@ -107,7 +110,7 @@ class JobRunner:
         except InvalidRequestError as error:
             return JobResult(JobState.FAILED, error=str(error))
         except Exception:  # a refusal that we cannot put into words is a fault of ours, and must not end the run unseen
-            log.exception("payload not read", job=lease.job_id)
+            log.exception("payload not read")
             return Failure(INTERNAL_ERROR)
         end = await self._in_time(job, lease)
         return replace(end, lifetime_seconds=job.payload.result_ttl_seconds) if isinstance(end, JobResult) else end
@@ -130,7 +133,7 @@ class JobRunner:
         except (LeaseLostError, RedisError):
             raise
         except Exception:
-            log.exception("job failed", job=lease.job_id)
+            log.exception("job failed")
             return Failure(INTERNAL_ERROR)
 
     async def _answer(self, job: Job, lease: Lease) -> JobResult:
@@ -141,18 +144,20 @@ class JobRunner:
         kept = await self._store.steps(job.id)
         prompt = await patiently(self._models, lambda: self._prompt(job))
         finder = AnswerFinder(params.answer_pattern)
-        clock, in_force = StepClock(), params.to_params()
+        trail.mark_start(params, num_kept=len(kept))
+        steps, in_force = Steps(num_kept=len(kept)), params.to_params()
         trajectory, reason = await write_answer(
             Trajectory(prompt),
             [record.round for record in kept],
             in_force,
             self._models.ports,
             job.seed,
-            keep=lambda made: self._keep(lease, made, in_force, clock, keep_candidates=params.keep_candidates),
+            keep=lambda made: self._keep(lease, made, in_force, steps, keep_candidates=params.keep_candidates),
             max_length=limits.max_length,
             answers=Answers(finder.find, self._equality.are_equal),
-            attempt=lambda make: patiently(self._models, make, clock.waited),  # again if a service was away meanwhile
+            attempt=lambda make: self._make(make, steps),
         )
+        trail.mark_answer(trajectory, reason)
         return JobResult(
             JobState.SUCCEEDED,
             stop_reason=reason,
@@ -173,10 +178,16 @@ class JobRunner:
             )
         return Prompt(messages, token_ids)
 
-    async def _keep(
-        self, lease: Lease, made: MadeStep, params: Params, clock: StepClock, *, keep_candidates: bool
-    ) -> None:
+    async def _make(self, make: Callable[[], Awaitable[MadeStep]], steps: Steps) -> MadeStep:
+        """Make a step; make the same one again if a service was away meanwhile."""
+        steps.begin()
+        return await patiently(self._models, make, steps.clock.waited)
+
+    async def _keep(self, lease: Lease, made: MadeStep, params: Params, steps: Steps, *, keep_candidates: bool) -> None:
         record = StepRecord.of(made, keep_candidates=keep_candidates)
         began = time.perf_counter()
-        await self._store.append_step(lease, record)
-        metrics.observe_step(made, params, clock.lap(made, began))
+        with tracing.phase("checkpoint"):
+            await self._store.append_step(lease, record)
+        phases = steps.clock.lap(made, began)
+        metrics.observe_step(made, params, phases)
+        steps.end(record, phases)

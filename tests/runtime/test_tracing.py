@@ -148,7 +148,7 @@ async def test_what_is_open_when_a_run_fails_is_closed_and_marked() -> None:
             fail_within_a_step(tracing)
         assert tracing.phase("draft") is NOTHING
         await asyncio.to_thread(tracing.stop)
-    assert [(span.name, span.is_failed) for span in received.spans] == [("step", False), ("run", True)]
+    assert [(span.name, span.is_failed) for span in received.spans] == [("step", True), ("run", True)]
     assert "secret" not in repr(received.spans)
 
 
