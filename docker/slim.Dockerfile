@@ -1,0 +1,77 @@
+# The image of the coordinator, the command `gsi` and the chart's hook Jobs: no torch, under 200 MB.
+#   docker build --file docker/slim.Dockerfile --tag gsi-slim:0.1.0 .
+# BASE_IMAGE is Debian 12, without Python: each of our images takes Debian's own, with Debian's security fixes. Name it by its
+# digest (debian:12.12-slim@sha256:…) where builds must repeat.
+# A package index of one's own: --secret id=pip.conf,src=… and id=pip-ca.pem,src=… for its authority; neither is kept.
+ARG BASE_IMAGE=debian:12.12-slim
+
+FROM ${BASE_IMAGE} AS python
+# Debian's archive keeps only the newest build of a package in a stable release: a version named here could not be built
+# after the next security fix. The base and its release hold what can be held.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends ca-certificates libstdc++6 netbase python3 tzdata \
+ && rm -rf /var/lib/apt/lists/*
+
+FROM python AS build
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends python3-pip \
+ && rm -rf /var/lib/apt/lists/*
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_CONFIG_FILE=/run/secrets/pip.conf
+WORKDIR /src
+COPY docker/locks/build.txt docker/locks/slim.txt docker/locks/
+RUN --mount=type=secret,id=pip.conf,target=/run/secrets/pip.conf \
+    --mount=type=secret,id=pip-ca.pem,target=/run/secrets/pip-ca.pem \
+    python3 -m venv --without-pip /opt/build \
+ && python3 -m venv --without-pip /opt/venv \
+ && python3 -m pip --python /opt/build/bin/python install --no-deps --require-hashes -r docker/locks/build.txt \
+ && python3 -m pip --python /opt/venv/bin/python install --no-deps --require-hashes --no-compile -r docker/locks/slim.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY gsi gsi
+COPY services services
+RUN /opt/build/bin/hatchling build -t wheel -d dist \
+ && python3 -m pip --python /opt/venv/bin/python install --no-deps --no-index --no-compile dist/*.whl
+
+# What the image consists of: the files of Python and of the packages that it needs, our environment, one user. There is no
+# shell, no package manager and no perl: nothing is installed at run time, and what is not there needs no security fixes.
+# dpkg's list of packages goes along, for scanners.
+FROM python AS contents
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+# (/lib and its like are links into /usr, which must be there before anything is unpacked through them.)
+# hadolint ignore=SC2086
+RUN packages=$(apt-cache depends --recurse --installed --no-recommends --no-suggests --no-enhances --no-conflicts \
+      --no-breaks --no-replaces base-files ca-certificates libstdc++6 netbase python3 tzdata \
+      | grep '^[a-z]' | grep --line-regexp --invert-match -e debconf -e dpkg -e tar | sort --unique) \
+ && mkdir --parents /image/usr/lib /image/usr/lib64 /image/usr/bin /image/usr/sbin /image/var/lib/dpkg /image/etc \
+ && dpkg-query --listfiles ${packages} | sort --unique \
+  | grep --invert-match --extended-regexp '^/usr/share/(doc|info|lintian|locale|man)(/|$)' \
+  | tar --create --no-recursion --files-from - \
+  | tar --extract --directory /image \
+ && dpkg-query --status ${packages} >/image/var/lib/dpkg/status \
+ && cp --archive /etc/ssl /image/etc/ \
+ && cp /etc/nsswitch.conf /image/etc/ \
+ && printf '%s\n' 'root:x:0:0:root:/root:/usr/sbin/nologin' 'gsi:x:10001:10001::/tmp:/usr/sbin/nologin' >/image/etc/passwd \
+ && printf '%s\n' 'root:x:0:' 'gsi:x:10001:' >/image/etc/group
+COPY --from=build /opt/venv /image/opt/venv
+# Left out, too: sympy's and mpmath's own tests (12 MB), and bytecode of what our processes do not import (40 MB).
+RUN find /image/opt/venv/lib/python3*/site-packages/sympy /image/opt/venv/lib/python3*/site-packages/mpmath \
+      -type d -name tests -prune -exec rm -r {} + \
+ && find /image/usr/lib/python3* -type d -name __pycache__ -prune -exec rm -r {} + \
+ && chroot /image /opt/venv/bin/python -c "import gsi.client.cli, gsi.grading.mathematics, gsi.runtime.otlp, services.coordinator.worker"
+
+FROM scratch
+COPY --from=contents /image /
+# The root file system may be read-only: no bytecode is written, and what looks for a home finds /tmp.
+ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /app
+USER 10001:10001
+STOPSIGNAL SIGTERM
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="gsi-slim" \
+      org.opencontainers.image.description="Coordinator and command line of Guided Speculative Inference" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
+CMD ["python", "-m", "services.coordinator"]
