@@ -25,19 +25,25 @@
 {{ join " " $words }}
 {{- end }}
 
-{{/* Engine arguments: dict root role. Pods of several nodes learn their rank from their ordinal, $(POD_INDEX). */}}
+{{/* Engine arguments: dict root role workload. Pods of several nodes learn their rank from their ordinal, $(POD_INDEX). */}}
 {{- define "gsi.engineArgs" -}}
 {{- $values := get .root.Values .role -}}
 {{- $args := $values.engineArgs -}}
 {{- if gt (int $values.nodes.count) 1 -}}
-{{- $name := printf "%s-%s" (include "gsi.fullname" .root) .role -}}
-{{- $first := printf "%s-0.%s-nodes.%s.svc" $name $name .root.Release.Namespace -}}
+{{- $first := printf "%s-0.%s-%s-nodes.%s.svc" .workload (include "gsi.fullname" .root) .role .root.Release.Namespace -}}
 {{- $args = concat $args (list "--nnodes" (toString $values.nodes.count) "--node-rank" "$(POD_INDEX)" "--master-addr" $first "--master-port" (toString $values.nodes.masterPort)) -}}
 {{- end -}}
 {{ include "gsi.shellWords" $args }}
 {{- end }}
 
-{{/* The pod template: dict root role. */}}
+{{/* The name of the StatefulSet of several nodes: dict root role. It has a hash of the pods, so that a changed pod is
+another StatefulSet: all nodes of one engine are of one kind, and are replaced together. */}}
+{{- define "gsi.nodesWorkload" -}}
+{{- $pod := include "gsi.modelPod" (dict "root" .root "role" .role "workload" "") -}}
+{{ include "gsi.fullname" .root }}-{{ .role }}-{{ $pod | sha256sum | trunc 5 }}
+{{- end }}
+
+{{/* The pod template: dict root role workload (the name of what makes the pods). */}}
 {{- define "gsi.modelPod" -}}
 {{- $root := .root -}}
 {{- $role := .role -}}
@@ -48,6 +54,9 @@
 metadata:
   labels:
     {{- include "gsi.podLabels" (dict "root" $root "component" $role "extra" $values.podLabels) | nindent 4 }}
+    {{- if gt (int $values.nodes.count) 1 }}
+    gsi/engine: {{ .workload | quote }}
+    {{- end }}
   {{- with $values.podAnnotations }}
   annotations:
     {{- toYaml . | nindent 4 }}

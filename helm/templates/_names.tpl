@@ -1,17 +1,17 @@
 {{/* Names, labels and images. */}}
 
 {{- define "gsi.name" -}}
-{{ default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
+{{ default .Chart.Name .Values.nameOverride | trunc 36 | trimSuffix "-" }}
 {{- end }}
 
-{{/* The longest name made of it ends in "-target-nodes-0", and a Service's name has 63 letters at most. */}}
+{{/* A StatefulSet's name, such as "…-target-0a1b2", has 52 letters at most: its pods have a label with it and a hash. */}}
 {{- define "gsi.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{ .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{ .Values.fullnameOverride | trunc 36 | trimSuffix "-" }}
 {{- else if contains (include "gsi.name" .) .Release.Name -}}
-{{ .Release.Name | trunc 40 | trimSuffix "-" }}
+{{ .Release.Name | trunc 36 | trimSuffix "-" }}
 {{- else -}}
-{{ printf "%s-%s" .Release.Name (include "gsi.name" .) | trunc 40 | trimSuffix "-" }}
+{{ printf "%s-%s" .Release.Name (include "gsi.name" .) | trunc 36 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
 
