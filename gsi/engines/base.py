@@ -70,6 +70,18 @@ class Engine(Protocol):
         ...
 
 
+class Follower(Protocol):
+    """A node of an engine over several nodes that does not serve: it works for the one that does."""
+
+    async def died(self) -> str:
+        """Return once it cannot work any more, or the one that serves has gone, with the reason."""
+        ...
+
+    def close(self) -> None:
+        """Release this node's share of the model."""
+        ...
+
+
 class LanguageEngine(Engine, Target, Protocol):
     """A draft or target model. Raises InvalidRequestError for a prefix that leaves no room in the context."""
 

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from gsi.engines.base import EngineSettings, LanguageEngine, RewardEngine
+from gsi.engines.base import EngineSettings, Follower, LanguageEngine, RewardEngine
 from gsi.engines.vllm_environment import prepare_import
 from gsi.errors import MisconfiguredError
 
@@ -22,6 +22,20 @@ async def load_reward_engine(name: str, settings: EngineSettings) -> RewardEngin
     kind = await asyncio.to_thread(_imported, name, _reward_kind)
     engine: RewardEngine = await kind.load(settings)
     return engine
+
+
+async def follow_language_engine(name: str, settings: EngineSettings) -> Follower:
+    """Start a node of a draft or target model that does not serve. Raises ValueError for an unknown name."""
+    kind = await asyncio.to_thread(_imported, name, _language_kind)
+    follower: Follower = await kind.follow(settings)
+    return follower
+
+
+async def follow_reward_engine(name: str, settings: EngineSettings) -> Follower:
+    """Start a node of a reward model that does not serve. Raises ValueError for an unknown name."""
+    kind = await asyncio.to_thread(_imported, name, _reward_kind)
+    follower: Follower = await kind.follow(settings)
+    return follower
 
 
 def _imported(name: str, kind_of: Any) -> Any:

@@ -25,6 +25,7 @@ from vllm.v1.metrics.loggers import StatLoggerBase, StatLoggerFactory
 
 from gsi.engines.backlog import Backlog
 from gsi.engines.base import EngineSettings
+from gsi.engines.nodes import OtherNodes
 from gsi.engines.vllm_environment import prepare_cpu
 from gsi.errors import InvalidRequestError, MisconfiguredError, RetryableError
 
@@ -69,30 +70,62 @@ def engine_args(settings: EngineSettings, fixed: Mapping[str, Any]) -> AsyncEngi
     return args
 
 
-class VllmCore:
-    """A running engine."""
+def engine_config(settings: EngineSettings, fixed: Mapping[str, Any]) -> VllmConfig:
+    """Return what vLLM is to run, the same on every node of an engine; ``fixed`` as in ``engine_args``.
 
-    def __init__(self, llm: AsyncLLM, backlog: Backlog, max_waiting_requests: int) -> None:
+    Prepares this process's environment for it. Raises MisconfiguredError, and ValueError from vLLM itself.
+    """
+    if current_platform.is_cpu():
+        prepare_cpu(settings.num_threads)
+    args = engine_args(settings, fixed)
+    _check_nodes(args)
+    config = args.create_engine_config()
+    kind = "SuffixAsyncScheduler" if config.scheduler_config.async_scheduling else "SuffixScheduler"
+    config.scheduler_config.scheduler_cls = f"{SCHEDULERS}.{kind}"
+    return config
+
+
+def port_of_nodes(config: VllmConfig) -> int:
+    """Return the port on which node 0 hears from the others: the one behind torch's, ``--master-port``."""
+    return int(config.parallel_config.master_port) + 1
+
+
+def _check_nodes(args: AsyncEngineArgs) -> None:
+    """Raise MisconfiguredError for what cannot be spread over nodes, or not by vLLM's workers alone."""
+    if not 0 <= args.node_rank < args.nnodes:
+        raise MisconfiguredError(f"engine_args: --node-rank is {args.node_rank}; allowed: 0 to --nnodes less one")
+    if args.nnodes > 1 and args.data_parallel_size > 1:
+        raise MisconfiguredError(
+            "engine_args: --data-parallel-size with --nnodes is not possible; add replicas instead"
+        )
+    if args.nnodes > 1 and args.distributed_executor_backend not in (None, "mp"):
+        backend = args.distributed_executor_backend
+        raise MisconfiguredError(f"engine_args: --distributed-executor-backend is {backend}; allowed with --nnodes: mp")
+
+
+class VllmCore:
+    """A running engine. Over several nodes this is node 0; ``vllm_follower.py`` is the others."""
+
+    def __init__(self, llm: AsyncLLM, backlog: Backlog, max_waiting_requests: int, others: OtherNodes) -> None:
         self._llm = llm
         self._backlog = backlog
         self._max_waiting = max_waiting_requests
+        self._others = others
         self._numbers = itertools.count()
 
     @classmethod
     async def start(cls, settings: EngineSettings, fixed: Mapping[str, Any]) -> "VllmCore":
         """Start the engine's process and load the model; minutes for a large one. ``fixed``: see ``engine_args``."""
-        return await asyncio.to_thread(cls._start, settings, fixed)
-
-    @classmethod
-    def _start(cls, settings: EngineSettings, fixed: Mapping[str, Any]) -> "VllmCore":
-        if current_platform.is_cpu():
-            prepare_cpu(settings.num_threads)
-        config = engine_args(settings, fixed).create_engine_config()
-        kind = "SuffixAsyncScheduler" if config.scheduler_config.async_scheduling else "SuffixScheduler"
-        config.scheduler_config.scheduler_cls = f"{SCHEDULERS}.{kind}"
+        config = await asyncio.to_thread(engine_config, settings, fixed)
+        others = OtherNodes(config.parallel_config.nnodes)
+        await others.listen(port_of_nodes(config))
         backlog = Backlog()
-        llm = AsyncLLM.from_vllm_config(config, stat_loggers=[_recorder(backlog)])
-        return cls(llm, backlog, settings.max_waiting_requests)
+        try:
+            llm = await asyncio.to_thread(AsyncLLM.from_vllm_config, config, stat_loggers=[_recorder(backlog)])
+        except BaseException:
+            others.close()
+            raise
+        return cls(llm, backlog, settings.max_waiting_requests, others)
 
     @property
     def config(self) -> VllmConfig:
@@ -128,12 +161,15 @@ class VllmCore:
         return answers
 
     async def died(self) -> str:
-        """Return once the engine's process has ended."""
-        while not self._llm.errored:
+        """Return once the engine's process has ended, or another of its nodes has gone."""
+        while not (self._llm.errored or self._others.missing):
             await asyncio.sleep(POLL_SECONDS)
+        if self._others.missing:
+            return f"nodes of the engine have gone: {', '.join(map(str, self._others.missing))}"
         return "vLLM's engine process has ended; its last words are in this process's log"
 
     def close(self) -> None:
+        self._others.close()
         self._llm.shutdown(timeout=STOP_SECONDS)
         del self._llm  # its destructor, if it ran when the interpreter ends, would fail
 

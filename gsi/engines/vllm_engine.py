@@ -35,6 +35,7 @@ from gsi.engines.metrics import SCORES_RECOMPUTED
 from gsi.engines.size_engine import num_parameters_if_made
 from gsi.engines.tokenizer_engine import Tokenizer
 from gsi.engines.vllm_core_engine import PROPOSAL_PRIORITY, SCORING_PRIORITY, VllmCore
+from gsi.engines.vllm_follower import VllmFollower
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError
 
 log = structlog.get_logger()
@@ -90,6 +91,11 @@ class VllmEngine:
             raise
         log.info("scoring", path=engine._path.value)
         return engine
+
+    @classmethod
+    async def follow(cls, settings: EngineSettings) -> VllmFollower:
+        """Start another node of such an engine than the one that serves."""
+        return await VllmFollower.start(settings, FIXED)
 
     async def died(self) -> str:
         return await self.core.died()

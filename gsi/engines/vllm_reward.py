@@ -26,6 +26,7 @@ from gsi.engines.reward_families import (
 from gsi.engines.tokenizer_engine import Tokenizer
 from gsi.engines.vllm_core_engine import VllmCore
 from gsi.engines.vllm_engine import vllm_model_info
+from gsi.engines.vllm_follower import VllmFollower
 
 log = structlog.get_logger()
 
@@ -58,6 +59,13 @@ def plan(architecture: str, num_labels: int, tokenizer: Tokenizer, model: str) -
     return Plan(unbounded, "token_classify", {"pooler_config": PoolerConfig(pooling_type="ALL")})
 
 
+def _planned(settings: EngineSettings) -> tuple[Tokenizer, str, Plan]:
+    """Return the checkpoint's tokenizer, its architecture, and how to run it."""
+    tokenizer = Tokenizer(settings.model, settings.revision)
+    architecture, num_labels = architecture_of(settings)
+    return tokenizer, architecture, plan(architecture, num_labels, tokenizer, settings.model)
+
+
 class VllmRewardEngine:
     """Rates candidates as the next step."""
 
@@ -70,13 +78,17 @@ class VllmRewardEngine:
     @classmethod
     async def load(cls, settings: EngineSettings) -> "VllmRewardEngine":
         """Start the engine for whichever family of reward models the checkpoint is of."""
-        tokenizer = await asyncio.to_thread(Tokenizer, settings.model, settings.revision)
-        architecture, num_labels = await asyncio.to_thread(architecture_of, settings)
-        chosen = plan(architecture, num_labels, tokenizer, settings.model)
+        tokenizer, architecture, chosen = await asyncio.to_thread(_planned, settings)
         core = await VllmCore.start(settings, {**FIXED, **chosen.arguments})
         make = partial(make_reward_model, architecture)
         info = await asyncio.to_thread(vllm_model_info, settings, core, tokenizer, make)
         return cls(core, replace(info, has_bounded_rewards=chosen.family.is_bounded), chosen)
+
+    @classmethod
+    async def follow(cls, settings: EngineSettings) -> VllmFollower:
+        """Start another node of such an engine than the one that serves."""
+        _, _, chosen = await asyncio.to_thread(_planned, settings)
+        return await VllmFollower.start(settings, {**FIXED, **chosen.arguments})
 
     async def died(self) -> str:
         return await self.core.died()
