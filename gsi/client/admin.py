@@ -65,8 +65,7 @@ def stats(
 
 
 def _line(found: QueueStats) -> str:
-    lag = "?" if found.lag is None else str(found.lag)
-    parts = [f"waiting {lag}", f"in flight {found.pending}", f"delayed {found.delayed}", f"dead {found.dead}"]
+    parts = [f"waiting {found.lag}", f"in flight {found.pending}", f"delayed {found.delayed}", f"dead {found.dead}"]
     if found.max_jobs is not None:
         parts.append(f"limit {found.max_jobs}")
     return "   ".join([*parts, "PAUSED"] if found.is_paused else parts)

@@ -16,12 +16,12 @@ MAX_JOBS = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """What a queue holds. ``lag`` is None where the server cannot tell; bytes are the server's own estimate."""
+    """What a queue holds; bytes are the server's own estimate."""
 
     is_paused: bool
     max_jobs: int | None  # None: no limit
     entries: dict[str, int]  # by lane: jobs that wait or run
-    lag: int | None  # entries that nobody has taken
+    lag: int  # entries that nobody has taken
     pending: int  # taken, not finished
     delayed: int  # wait for their next attempt
     dead: int

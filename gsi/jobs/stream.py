@@ -28,9 +28,9 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """``lag``: entries that nobody has taken (None: the server cannot tell); ``pending``: taken, not acknowledged."""
+    """``lag``: entries that nobody has taken; ``pending``: taken, not acknowledged."""
 
-    lag: int | None
+    lag: int
     pending: int
 
 
@@ -95,11 +95,14 @@ class JobStream:
         return found
 
     async def backlog(self) -> Backlog:
-        """Return what waits and what is in flight, over all lanes."""
-        groups = [await self._group(lane) for lane in self._keys.lanes]
-        lags = [group.get("lag", 0) for group in groups]
-        known = None if None in lags else sum(lags)
-        return Backlog(lag=known, pending=sum(group.get("pending", 0) for group in groups))
+        """Return what waits and what is in flight, over all lanes.
+
+        A finished job's entry is deleted, so an entry that is not pending waits. The server's own ``lag`` is no help: it
+        is unknown from when the entry delivered last is deleted, while others wait, until the stream is empty.
+        """
+        held = sum([await self._redis.xlen(lane) for lane in self._keys.lanes])
+        pending = sum([(await self._group(lane)).get("pending", 0) for lane in self._keys.lanes])
+        return Backlog(lag=max(0, held - pending), pending=pending)
 
     async def ages(self) -> Ages:
         """Return how long the longest wait and the longest unrenewed lease last, over all lanes.

@@ -234,8 +234,7 @@ def observe_job(state: JobState, seconds: float) -> None:
 
 def observe_queue(backlog: Backlog, ages: Ages, set_aside: SetAside, num_refused: int) -> None:
     """Show what the queue holds."""
-    if backlog.lag is not None:
-        STREAM_LAG.set(backlog.lag)
+    STREAM_LAG.set(backlog.lag)
     STREAM_PENDING.set(backlog.pending)
     OLDEST_WAITING.set(ages.oldest_waiting_seconds)
     LEASE_AGE.set(ages.lease_seconds)
