@@ -1,0 +1,98 @@
+"""A board as we write it down: rows of panels, each with its queries and a sentence that says how to read it.
+
+Everything else is made from this: Grafana's JSON (``grafana_json.py``), the check against a running system
+(``check.py``), the pictures (``pictures.py``) and ``docs/dashboards.md`` (``document.py``).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+WIDTH = 24  # columns of Grafana's grid
+
+
+class Kind(StrEnum):
+    """How a panel shows its series. Numbers and bars show one moment, the others the whole time range."""
+
+    NUMBER = "number"
+    LINES = "lines"
+    STACK = "stack"
+    BARS = "bars"  # a bar for each value of a label
+    HEATMAP = "heatmap"  # of a histogram's buckets
+    TEXT = "text"
+
+    @property
+    def is_instant(self) -> bool:
+        return self in {Kind.NUMBER, Kind.BARS}
+
+
+class Needs(StrEnum):
+    """What a panel needs that a laptop has not. The check lists such panels with this reason, and no others."""
+
+    GPU = "needs an NVIDIA GPU: gsi_gpu_* come from NVML"
+    KUBERNETES = "needs Kubernetes with kube-state-metrics: kube_* are its series"
+    KEDA = "needs Kubernetes with KEDA: keda_* are its operator's series"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """PromQL with Grafana's variables. ``legend``: with ``{{label}}``; of bars, the label that the bars stand for."""
+
+    expr: str
+    legend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One panel. ``unit`` is Grafana's name of it; ``steps`` are (from this value on, colour), the first from -inf.
+
+    ``is_main``: it is in the board's picture. ``colours``: by what the legend shows.
+    """
+
+    title: str
+    description: str
+    kind: Kind
+    queries: Sequence[Query] = ()
+    unit: str = "short"
+    width: int = 12
+    height: int = 8
+    decimals: int | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    steps: Sequence[tuple[float, str]] = ()
+    colours: Mapping[str, str] = field(default_factory=dict)
+    needs: Needs | None = None
+    is_main: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Panels under a heading; they flow from left to right as their widths allow."""
+
+    title: str
+    panels: Sequence[Panel]
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A board. ``uid`` names it in links and is the name of its file."""
+
+    uid: str
+    title: str
+    description: str
+    rows: Sequence[Row]
+
+    @property
+    def panels(self) -> Iterator[Panel]:
+        for row in self.rows:
+            yield from row.panels
+
+
+def placed(panels: Sequence[Panel]) -> Iterator[tuple[Panel, int, int]]:
+    """Yield each panel with its column and its line in the grid, from left to right and from the top, at 0."""
+    column = line = deepest = 0
+    for panel in panels:
+        if column + panel.width > WIDTH:
+            column, line = 0, deepest
+        yield panel, column, line
+        column, deepest = column + panel.width, max(deepest, line + panel.height)
