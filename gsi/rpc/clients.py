@@ -43,7 +43,9 @@ class ServiceClient:
         self.address = address
         self.why_not_serving = ""  # after ``is_serving``: what the last question ended with
         self._timeout = timeout_seconds
-        self._connection = ServiceConnection(address, self.stub_kind, files, grace_seconds=timeout_seconds)
+        self._connection = ServiceConnection(
+            address, self.grpc_service, self.stub_kind, files, grace_seconds=timeout_seconds
+        )
 
     @property
     def _stub(self) -> Any:
@@ -53,7 +55,7 @@ class ServiceClient:
         await self._connection.close()
 
     async def is_serving(self) -> bool:
-        """Ask the standard health service, and no longer than a second."""
+        """Ask the standard health service, and no longer than a second: does any of the replicas serve?"""
         try:
             request = health_pb2.HealthCheckRequest(service=self.grpc_service)
             answer = await self._connection.health.Check(request, timeout=1.0)

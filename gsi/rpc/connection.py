@@ -1,6 +1,7 @@
 """The connection to one service: its channel, its stubs, its certificates."""
 
 import asyncio
+import json
 from typing import Any
 
 import grpc
@@ -26,18 +27,32 @@ CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),  # the default of two minutes outlasts most restarts
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),  # a name is looked up when a connection ends, at most so often
     *KEEPALIVE_OPTIONS,
 )
 
 
+def channel_options(grpc_service: str) -> list[tuple[str, int | str]]:
+    """Return the options of a channel to all replicas of a service: calls take turns among those that say SERVING.
+
+    gRPC connects to every address that the name has (host:port is dns:///host:port to it) and watches each one's
+    health, so that a draining replica gets no new call, and one that is loading none yet.
+    """
+    config = {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": grpc_service}}
+    return [*CHANNEL_OPTIONS, ("grpc.service_config", json.dumps(config))]
+
+
 class ServiceConnection:
-    """Channel and stubs of one address, in plain text without ``files``.
+    """Channel and stubs of one service's replicas, whose name ``address`` has; in plain text without ``files``.
 
     Once the files have changed, the next call opens a new channel; calls on the old one have ``grace_seconds`` to end.
     """
 
-    def __init__(self, address: str, stub_kind: Any, files: CertificateFiles | None, grace_seconds: float) -> None:
+    def __init__(
+        self, address: str, grpc_service: str, stub_kind: Any, files: CertificateFiles | None, grace_seconds: float
+    ) -> None:
         self._address = address
+        self._options = channel_options(grpc_service)
         self._stub_kind = stub_kind
         self._files = files
         self._grace_seconds = grace_seconds
@@ -64,10 +79,10 @@ class ServiceConnection:
     def _open(self, certificates: Certificates | None) -> None:
         self._certificates = certificates
         if certificates is None:
-            self._channel = grpc.aio.insecure_channel(self._address, options=CHANNEL_OPTIONS)
+            self._channel = grpc.aio.insecure_channel(self._address, options=self._options)
         else:
             credentials = client_credentials(certificates)
-            self._channel = grpc.aio.secure_channel(self._address, credentials, options=CHANNEL_OPTIONS)
+            self._channel = grpc.aio.secure_channel(self._address, credentials, options=self._options)
         self._stub = self._stub_kind(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
 

@@ -26,6 +26,9 @@ RETRYABLE_CODES = (
     grpc.StatusCode.CANCELLED,  # by the server, which is going down: our own cancellation never comes back as an error
 )
 
+# How gRPC's details begin where no replica was there to send the call to.
+NEVER_SENT = ("connections to all backends failing", "failed to connect", "errors resolving", "DNS resolution failed")
+
 # What grpc.aio says of a stream whose server went away while the client was writing (grpc issue 36066).
 LOST_WHILE_WRITING = "Internal error from Core"
 
@@ -57,7 +60,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> Exception:
             service=service,
             retry_after_seconds=retry_after,
             is_deadline=code is grpc.StatusCode.DEADLINE_EXCEEDED,
-            has_reached=not details.startswith("failed to connect"),
+            has_reached=not details.startswith(NEVER_SENT),
         )
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         return InvalidRequestError(details)
@@ -69,8 +72,10 @@ def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> Exception:
 def reason_of(error: grpc.aio.AioRpcError) -> str:
     """Return code and details, and what they mean where gRPC does not say it."""
     details = error.details() or "no details"
-    if details.startswith("failed to connect") and details.endswith("Socket closed"):  # how gRPC refuses a handshake
+    if details.startswith(NEVER_SENT) and details.endswith("Socket closed"):  # how gRPC refuses a handshake
         details += "; it refuses connections: it may want TLS, or not trust our certificate; its log says why"
+    if details.startswith(NEVER_SENT) and details.endswith("backend unhealthy"):
+        details += "; it takes no calls: it is loading its model, or about to stop"
     return f"{error.code().name}: {details}"
 
 

@@ -6,13 +6,15 @@ from typing import Generic, TypeVar
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from gsi.engines.base import Engine
 from gsi.errors import InternalError, RetryableError
+from gsi.rpc import metrics
 from gsi.rpc.connection import KEEPALIVE_MS, KEEPALIVE_OPTIONS, MAX_MESSAGE_BYTES
 from gsi.rpc.credentials import server_credentials
+from gsi.rpc.health import Health, bind
 from gsi.rpc.interceptors import EdgeInterceptor
 from gsi.runtime.settings import ServiceSettings
 
@@ -21,6 +23,7 @@ log = structlog.get_logger()
 E = TypeVar("E", bound=Engine)
 
 DEAD_GRACE_SECONDS = 1.0  # calls to a dead engine fail at once; this is for their answers to leave
+LONGEST_CALL_SECONDS = 3660  # a bit more than the longest time-out that a coordinator can be given
 
 SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -29,6 +32,15 @@ SERVER_OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),  # else clients are told: too many pings
     *KEEPALIVE_OPTIONS,
 )
+
+
+def server_options(max_connection_age_seconds: float) -> list[tuple[str, int]]:
+    """Return the options of a server: an old connection takes no more calls, and stays for those that it has."""
+    return [
+        *SERVER_OPTIONS,
+        ("grpc.max_connection_age_ms", int(max_connection_age_seconds * 1000)),  # gRPC adds or takes a tenth
+        ("grpc.max_connection_age_grace_ms", LONGEST_CALL_SECONDS * 1000),
+    ]
 
 
 class Loadable(Generic[E]):
@@ -60,35 +72,43 @@ async def serve(
 ) -> None:
     """Serve one gRPC service until ``stop`` is set, then finish the calls in flight within the grace period.
 
-    Health is NOT_SERVING until ``load`` has returned, and again from ``stop`` on or once the engine has died.
-    Raises OSError if the address cannot be bound, MisconfiguredError if the certificates cannot be used, InternalError
+    It is ready once ``load`` has returned, and no more from ``stop`` on or once the engine has died. Calls are taken a
+    while after that (``drain_pause_seconds``), for those that have not heard of it.
+    Raises OSError if an address cannot be bound, MisconfiguredError if the certificates cannot be used, InternalError
     if the engine died, and what ``load`` raises.
     """
     engine: Loadable[E] = Loadable()
     grace_seconds = settings.grace_seconds
+    metrics.observe_start(grpc_service, settings.max_concurrent_rpcs)
     edge = EdgeInterceptor(settings.max_concurrent_rpcs)
-    server = grpc.aio.server(interceptors=[edge], options=SERVER_OPTIONS)
+    server = grpc.aio.server(interceptors=[edge], options=server_options(settings.max_connection_age_seconds))
     add_servicer(engine, server)
-    health_servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    state = Health(grpc_service)
+    state.add_to(server)
     reflection.enable_server_reflection((grpc_service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    await _set_serving(health_servicer, grpc_service, is_serving=False)
-    port = _bind(server, settings)
+    files = settings.certificate_files()
+    port = bind(server, settings.listen, server_credentials(files) if files else None)
+    await state.start(settings.health_listen)
     await server.start()
     try:
         log.info("loading", model=settings.model, engine=settings.engine)
         engine.set(await load())
-        await _set_serving(health_servicer, grpc_service, is_serving=True)
+        metrics.observe_model(grpc_service, engine.get().info)
+        await state.set_ready(is_ready=True)
         log.info("ready", address=f"{settings.listen.rpartition(':')[0]}:{port}", model=settings.model)
         await _until_stopped(stop, engine.get())
-        log.info("draining", grace_seconds=grace_seconds)
+        await state.set_ready(is_ready=False)
+        log.info("draining", pause_seconds=settings.drain_pause_seconds, grace_seconds=grace_seconds)
+        await asyncio.sleep(settings.drain_pause_seconds)
     except InternalError:
         grace_seconds = min(grace_seconds, DEAD_GRACE_SECONDS)
+        await state.set_alive(is_alive=False)
         raise
     finally:
-        await health_servicer.enter_graceful_shutdown()
+        await state.set_ready(is_ready=False)
         await edge.drain(grace_seconds)  # the server still answers, so that health can say NOT_SERVING
         await server.stop(grace=None)
+        await state.stop()
         engine.close()
         log.info("stopped")
 
@@ -101,20 +121,3 @@ async def _until_stopped(stop: asyncio.Event, engine: Engine) -> None:
         task.cancel()
     if not stop.is_set():
         raise InternalError(death.result())
-
-
-def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> int:
-    files = settings.certificate_files()
-    try:
-        if files is None:
-            return server.add_insecure_port(settings.listen)
-        return server.add_secure_port(settings.listen, server_credentials(files))
-    except RuntimeError as error:
-        raise OSError(f"cannot listen on {settings.listen}: {error}") from error
-
-
-async def _set_serving(servicer: health.aio.HealthServicer, grpc_service: str, *, is_serving: bool) -> None:
-    """Set the state of the service, and of the process as a whole (the empty name, which probes ask for)."""
-    status = health_pb2.HealthCheckResponse
-    for name in (grpc_service, ""):
-        await servicer.set(name, status.SERVING if is_serving else status.NOT_SERVING)

@@ -26,6 +26,7 @@ from gsi.v1 import candidates_pb2, draft_pb2_grpc, prm_pb2, prm_pb2_grpc, target
 from services.draft import servicer as draft_servicer
 from tests.conftest import wait_until
 from tests.services.conftest import ROLES, client_of, load_shipped, serving, serving_role
+from tests.services.test_compatibility import DRAFT
 
 MESSAGES = (Message("user", "Start with 27. Step 1: +11. Step 2: -28. Step 3: *3. Step 4: +16. Work mod 31."),)
 SAMPLING = SamplingParams(max_step_tokens=32)
@@ -44,6 +45,15 @@ async def status(address: str, service: str = "") -> str:
     return name
 
 
+async def refusal(address: str, stub_kind: Any) -> str:
+    """Return why a client that does not watch health is told to try again."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await stub_kind(channel).GetModelInfo(candidates_pb2.GetModelInfoRequest())
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    return str(raised.value.details())
+
+
 class EndlessEngine:
     """Proposes one candidate, then works for ever; says whether somebody still waits for it."""
 
@@ -52,7 +62,7 @@ class EndlessEngine:
         self.death = asyncio.Event()
         self._error = error
 
-    info: ModelInfo | None = None
+    info: ModelInfo = DRAFT
 
     def close(self) -> None:
         pass
@@ -84,7 +94,7 @@ def serving_engine(engine: Any, **settings: Any) -> Any:
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_a_service_is_not_serving_until_its_model_is_loaded(role: str) -> None:
-    """Health says so, and a call that comes too early may be made again."""
+    """Health says so, and a call that comes too early may be made again, also that of who does not watch health."""
     servicer, client_kind = ROLES[role]
     may_load = asyncio.Event()
 
@@ -95,8 +105,10 @@ async def test_a_service_is_not_serving_until_its_model_is_loaded(role: str) -> 
     async with serving(servicer.SERVICE, servicer.add_to_server, load) as server:
         client: Any = client_kind(server.address, 10.0)
         assert [await status(server.address), await status(server.address, servicer.SERVICE)] == ["NOT_SERVING"] * 2
-        with pytest.raises(RetryableError, match=f"{role}: UNAVAILABLE: the model is loading"):
+        with pytest.raises(RetryableError, match=f"{role}: UNAVAILABLE: .*it is loading its model") as raised:
             await client.model_info()
+        assert not raised.value.has_reached
+        assert await refusal(server.address, client.stub_kind) == "the model is loading"
         may_load.set()
         await wait_until(client.is_serving, "the model is loaded")
         assert (await client.model_info()).engine == "transformers"
@@ -104,7 +116,7 @@ async def test_a_service_is_not_serving_until_its_model_is_loaded(role: str) -> 
 
 
 async def test_a_draining_service_is_not_serving_and_finishes_its_calls() -> None:
-    """After SIGTERM no new call is taken; one in flight has the grace period."""
+    """After SIGTERM no new call is sent, and one that comes all the same is refused; one in flight has its time."""
     engine = EndlessEngine()
     async with serving_engine(engine, grace_seconds=1.5) as server:
         await wait_until(lambda: _is(server.address, "SERVING"), "serving")
@@ -113,8 +125,9 @@ async def test_a_draining_service_is_not_serving_and_finishes_its_calls() -> Non
         await anext(stream)
         server.stop.set()
         await wait_until(lambda: _is(server.address, "NOT_SERVING"), "draining")
-        with pytest.raises(RetryableError, match="UNAVAILABLE: the service is shutting down"):
+        with pytest.raises(RetryableError, match="it takes no calls: it is loading its model, or about to stop"):
             await anext(client.propose((1,), 1, SAMPLING, 0))
+        assert await refusal(server.address, DraftClient.stub_kind) == "the service is shutting down"
         still_works = bool(engine.is_working)
         assert still_works
         with pytest.raises(RetryableError):
