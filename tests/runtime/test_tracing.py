@@ -1,6 +1,7 @@
 """Spans: nothing without an endpoint, OpenTelemetry's with one; a job's ids; a collector that is away."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from structlog.testing import capture_logs
 
 from gsi.runtime import otlp
 from gsi.runtime.embedded_redis import free_port
+from gsi.runtime.settings import EXIT_BAD_SETTINGS
 from gsi.runtime.tracing import NOTHING, JobTrace, Tracing, current_traceparent
 from services.draft.settings import DraftSettings
 from tests.collector import Collector, collector
@@ -190,6 +192,22 @@ def test_an_endpoint_is_a_url_with_a_port(endpoint: str) -> None:
     """A password has no place in it: OTEL_EXPORTER_OTLP_HEADERS is for that."""
     with pytest.raises(ValueError, match="traces_endpoint"):
         settings(endpoint)
+
+
+def test_a_process_that_cannot_trace_does_not_start() -> None:
+    """As with every bad setting it ends with code 78, before it connects to anything."""
+    code = (
+        "import sys, runpy; sys.modules['opentelemetry'] = None\n"
+        "runpy.run_module('services.coordinator', run_name='__main__')"
+    )
+    addresses = {f"GSI_COORDINATOR_{role}": "127.0.0.1:1" for role in ("DRAFT", "TARGET", "PRM")}
+    environment = {**os.environ, **addresses, "GSI_COORDINATOR_TRACES_ENDPOINT": "http://127.0.0.1:4317"}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == EXIT_BAD_SETTINGS
+    assert run.stderr == (
+        "bad setting  GSI_COORDINATOR_TRACES_ENDPOINT: needs the extra tracing, which is not installed; "
+        "pip install 'gsi-serve[tracing]'\n"
+    )
 
 
 def test_who_submits_inside_a_span_of_his_own_passes_it_on() -> None:
