@@ -97,8 +97,8 @@ class JobStream:
     async def backlog(self) -> Backlog:
         """Return what waits and what is in flight, over all lanes.
 
-        A finished job's entry is deleted, so an entry that is not pending waits. The server's own ``lag`` is no help: it
-        is unknown from when the entry delivered last is deleted, while others wait, until the stream is empty.
+        A finished job's entry is deleted, so an entry that is not pending waits. The server's own ``lag`` is no help:
+        once the entry delivered last is deleted while others wait, it is unknown until the stream is empty.
         """
         held = sum([await self._redis.xlen(lane) for lane in self._keys.lanes])
         pending = sum([(await self._group(lane)).get("pending", 0) for lane in self._keys.lanes])
