@@ -2,6 +2,7 @@
 # make test          set up .venv and run every check: style, types, tests
 # make test-vllm     the same for the vLLM engines, on a CPU, in an environment of their own
 # make chart         set up .tools and check the Helm chart, the alerts and the Dockerfiles with real Helm and promtool
+# make dashboards    run the system under a real Prometheus: does every panel and alert have data?  (four minutes; ARGS="--json")
 # make chaos         break things while jobs run, and count what was lost: nothing  (up to a quarter of an hour; ARGS="--json")
 # make bench         measure methods against each other and write benchmarks/RESULTS.md  (about an hour and a half)
 # make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
@@ -18,10 +19,10 @@ VLLM_INSTALLED := .venv-vllm/installed
 TOOLS_INSTALLED := .tools/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint chart chaos bench bench-scoring bench-step train protos clean
+.PHONY: help demo test test-vllm lint chart dashboards chaos bench bench-scoring bench-step train protos clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -10
+	@sed -n 's/^# //p' Makefile | head -11
 
 ifeq ($(ENGINE),vllm)
 demo: $(VLLM_INSTALLED)
@@ -39,6 +40,9 @@ test-vllm: $(VLLM_INSTALLED)
 
 chart: $(INSTALLED) $(TOOLS_INSTALLED)
 	@$(BIN)/python -m pytest tests/chart tests/monitoring $(ARGS)
+
+dashboards: $(INSTALLED) $(VLLM_INSTALLED) $(TOOLS_INSTALLED)
+	@$(BIN)/python -m monitoring.check $(ARGS)
 
 chaos: $(INSTALLED)
 	@$(BIN)/python -m tests.chaos $(ARGS)
