@@ -19,7 +19,9 @@ they report the queue as a whole: there the largest value counts, so that one co
 What each series means: [metrics.md](metrics.md). What to do: [operating.md](operating.md#what-to-do-when-).
 
 The pictures are our drawings of the same queries, from the run of `make dashboards ARGS=--draw` on a machine with two
-cores and no GPU. They are no screenshots of Grafana, and show the main panels only.
+cores and no GPU. They are no screenshots of Grafana, and show the main panels only. In the run's second half everything
+goes wrong that can: a coordinator is killed, another is stopped, and a queue has so short a deadline that its jobs die.
+Speculation does not pay in time there: on two cores three small engines hinder each other.
 """
 
 

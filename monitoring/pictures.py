@@ -5,7 +5,7 @@ The look is that of the plots of ``gsi eval``. Figures are made without pyplot: 
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -21,6 +21,7 @@ Ask = Callable[[Panel, Query], list[Answer]]
 FIGURE_INCHES = 15.0
 INCHES_A_LINE = 0.40  # of Grafana's grid
 HEADER_INCHES = 1.0
+LETTER_INCHES, LEGEND_MARK_INCHES = 0.075, 0.55  # of a legend, about
 NAMED = {  # Grafana's colours, in ours
     "green": COLOURS[2],
     "orange": COLOURS[5],
@@ -71,7 +72,7 @@ def _axes(figure: Figure, panel: Panel, column: int, line: int, height: float) -
     top = height - HEADER_INCHES - line * INCHES_A_LINE
     bottom = top - panel.height * INCHES_A_LINE
     # Left in widths, bottom in inches, right in widths, top in inches.
-    margins = (0.012, 0.05, 0.004, 0.05) if panel.kind is Kind.NUMBER else (0.042, 0.78, 0.014, 0.34)
+    margins = (0.012, 0.05, 0.004, 0.05) if panel.kind is Kind.NUMBER else (0.042, 0.85, 0.014, 0.34)
     box = (
         left + margins[0],
         (bottom + margins[1]) / height,
@@ -121,7 +122,7 @@ def _lines(axes: Axes, panel: Panel, named: dict[str, Answer], started: float) -
     for place, (name, answer) in enumerate(named.items()):
         xs, ys = _finite(answer, started)
         axes.plot(xs, ys, label=name, linewidth=1.8, color=_colour(name, place, panel))
-    _finish(axes, panel, len(named))
+    _finish(axes, panel, named)
 
 
 def _stack(axes: Axes, panel: Panel, named: dict[str, Answer], started: float) -> None:
@@ -131,7 +132,7 @@ def _stack(axes: Axes, panel: Panel, named: dict[str, Answer], started: float) -
     colours = [_colour(name, place, panel) for place, name in enumerate(named)]
     xs = [time - started for time in times]
     axes.stackplot(xs, *heights, labels=list(named), colors=colours, alpha=0.8, linewidth=0)
-    _finish(axes, panel, len(named))
+    _finish(axes, panel, named)
 
 
 def _bars(axes: Axes, panel: Panel, named: dict[str, Answer], _: float) -> None:
@@ -139,8 +140,8 @@ def _bars(axes: Axes, panel: Panel, named: dict[str, Answer], _: float) -> None:
     values = [answer.points[-1][1] for answer in ordered.values()]
     drawn = axes.bar(list(ordered), values, color=COLOURS[0], alpha=0.85, width=0.7)
     axes.bar_label(drawn, [_shown(value, panel) for value in values], fontsize=9, padding=2)
-    _finish(axes, panel, 0, is_over_time=False)
-    axes.margins(y=0.15)
+    _finish(axes, panel, (), is_over_time=False)
+    axes.set_ylim(top=1.15 * max(values))
 
 
 def _heatmap(axes: Axes, panel: Panel, named: dict[str, Answer], started: float) -> None:
@@ -171,7 +172,7 @@ _DRAWN: dict[Kind, Callable[[Axes, Panel, dict[str, Answer], float], None]] = {
 }
 
 
-def _finish(axes: Axes, panel: Panel, num_names: int, *, is_over_time: bool = True) -> None:
+def _finish(axes: Axes, panel: Panel, names: Collection[str], *, is_over_time: bool = True) -> None:
     """Set title, axes, unit and legend, which stands below the panel as in Grafana."""
     _titled(axes, panel)
     axes.grid(color="#DDDDDD", linewidth=0.6)
@@ -185,20 +186,20 @@ def _finish(axes: Axes, panel: Panel, num_names: int, *, is_over_time: bool = Tr
         axes.set_ylim(top=panel.maximum * 1.02)
     if is_over_time:
         axes.margins(x=0.01)
-    if num_names:
-        columns = min(4, num_names)
+    if names:
+        inches = panel.width / WIDTH * FIGURE_INCHES
         axes.legend(
             loc="upper left",
-            bbox_to_anchor=(-0.02, -0.10),
-            ncols=columns,
+            bbox_to_anchor=(-0.02, -0.11),
+            ncols=max(1, int(inches / (LEGEND_MARK_INCHES + LETTER_INCHES * max(map(len, names))))),
             frameon=False,
             fontsize=8.5,
-            columnspacing=1.2,
+            columnspacing=1.0,
         )
 
 
 def _titled(axes: Axes, panel: Panel) -> None:
-    axes.set_title(panel.title, loc="left", fontsize=11, weight="bold", parse_math=False)
+    axes.set_title(panel.title, loc="left", fontsize=11.5, weight="bold", parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -210,7 +210,7 @@ TIME = Row(
     [
         Panel(
             "Seconds per step against the target alone",
-            f"Below the dashed estimate speculation pays in time. {TARGET_ALONE}",
+            f"Below the estimate speculation pays in time. {TARGET_ALONE}",
             Kind.LINES,
             [
                 Query(seconds_per_step(RATE), "a step as it is"),
