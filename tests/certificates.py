@@ -55,11 +55,13 @@ class Authority:
         self.path = folder / f"authority-{next(_numbers)}.pem"
         self.path.write_bytes(own.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, ends_in: datetime.timedelta = DAY) -> Paths:
-        """Return the files of a new certificate for localhost and 127.0.0.1; one that ends in the past has expired."""
+    def issue(
+        self, name: str, ends_in: datetime.timedelta = DAY, hosts: x509.SubjectAlternativeName = LOOPBACK
+    ) -> Paths:
+        """Return the files of a new certificate for these hosts; one that ends in the past has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        builder = _builder(subject, self._name, key, ends_in).add_extension(LOOPBACK, critical=False)
+        builder = _builder(subject, self._name, key, ends_in).add_extension(hosts, critical=False)
         stem = f"{name}-{next(_numbers)}"
         paths = Paths(self._folder / f"{stem}.pem", self._folder / f"{stem}.key", self.path)
         paths.chain.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
