@@ -1,4 +1,4 @@
-"""``gsi queue``: pause, limit, look."""
+"""``gsi queue``: create, pause, limit, look."""
 
 import json
 from dataclasses import asdict
@@ -15,6 +15,23 @@ from gsi.client.terminal import Queue, RedisUrl, err, out
 from gsi.jobs.admin import QueueStats
 
 queue = typer.Typer(no_args_is_help=True, help="The queue as its operator sees it.")
+
+
+@queue.command()
+def create(
+    wait_seconds: Annotated[
+        float,
+        typer.Option("--wait", metavar="SECONDS", min=0, max=86_400, help="Wait so long for a Redis that is away."),
+    ] = 0,
+    redis_url: RedisUrl = DEFAULT_REDIS_URL,
+    name: Queue = DEFAULT_QUEUE,
+) -> None:
+    """Make the queue's streams and the coordinators' group, where they are missing; jobs that are there stay.
+
+    Coordinators do that themselves. It is for those who look at the queue before there is one: autoscalers.
+    """
+    asked(redis_url, name, lambda client: client.admin.create(wait_seconds))
+    err.print(f"queue {name} is there", highlight=False)
 
 
 @queue.command()

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from gsi.errors import InvalidRequestError
+from gsi.jobs.connection import LOST_CONNECTION, REFUSED
 from gsi.jobs.keys import Keys, Priority
 from gsi.jobs.stream import JobStream
 
 SCAN_COUNT = 500
 MAX_JOBS = 10_000_000
+POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,19 @@ class QueueAdmin:
         self._redis: Any = redis
         self._keys = keys
         self._stream = JobStream(redis, keys, consumer="")
+
+    async def create(self, wait_seconds: float = 0) -> None:
+        """Make the streams and the coordinators' group where they are missing: what an autoscaler looks at.
+
+        A server that is away is waited for; after that long its error is raised.
+        """
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(_is_away),
+            stop=stop_after_delay(wait_seconds),
+            wait=wait_fixed(POLL_SECONDS),
+            reraise=True,
+        )
+        await retrying(self._stream.create_group)
 
     async def pause(self) -> None:
         """Let coordinators take no new job; those that run go on."""
@@ -85,6 +101,11 @@ class QueueAdmin:
                     sizes[kind] += size or 0  # it may have expired meanwhile
             if cursor == 0:
                 return keys, sizes
+
+
+def _is_away(error: BaseException) -> bool:
+    """Return whether waiting may help. A wrong password is a ConnectionError of redis-py, and is not mended by it."""
+    return isinstance(error, LOST_CONNECTION) and not isinstance(error, REFUSED)
 
 
 def _kind(name: str) -> str:

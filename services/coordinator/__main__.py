@@ -25,6 +25,7 @@ from gsi.jobs.connection import (
 from gsi.jobs.keys import Keys
 from gsi.jobs.store import JobStore, Policy
 from gsi.jobs.stream import JobStream
+from gsi.rpc.health import Health
 from gsi.runtime.metrics import serve_metrics
 from gsi.runtime.process_log import configure_logging
 from gsi.runtime.settings import load_settings
@@ -41,8 +42,9 @@ log = structlog.get_logger()
 
 async def coordinate(settings: CoordinatorSettings) -> None:
     """Wire the parts, wait for Redis and the three services, and run jobs until SIGTERM or SIGINT."""
-    stop = stop_on_signals()
+    stop, health = stop_on_signals(), Health()
     serve_metrics(settings.metrics_listen)
+    await health.start(settings.health_listen)
     consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     redis, keys = connect(settings.redis_url, settings.redis_access, settings.queue), Keys(settings.queue)
     policy = Policy(
@@ -60,15 +62,19 @@ async def coordinate(settings: CoordinatorSettings) -> None:
         log.warning(
             "redis is plain text: others on the network can read and change jobs", url=masked(settings.redis_url)
         )
+    stopping = asyncio.create_task(_end_readiness(stop, health))
     try:
         await _unless_stopped(stop, _prepare(redis, stream, models))
         if not stop.is_set():
+            await health.set_ready(is_ready=True)
             log.info("ready", queue=settings.queue, consumer=consumer, max_jobs=settings.max_jobs)
             await worker.run(stop)
     finally:
+        stopping.cancel()
         await equality.close()
         await models.close()
         await redis.aclose()
+        await health.stop()
         log.info("stopped")
 
 
@@ -89,6 +95,12 @@ async def _prepare(redis: Redis, stream: JobStream, models: Models) -> None:
             is_away = True
             await asyncio.sleep(REDIS_AWAY_SECONDS)
     await models.connect()
+
+
+async def _end_readiness(stop: asyncio.Event, health: Health) -> None:
+    """Say that we are about to stop before anything else ends."""
+    await stop.wait()
+    await health.set_ready(is_ready=False)
 
 
 async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:

@@ -1,10 +1,18 @@
 """``gsi queue`` and what a submission meets when the queue is full, against a real server."""
 
+import asyncio
 import json
+import threading
+import time
+from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner, Result
 
 from gsi.client.cli import app
+from gsi.jobs.connection import connect
+from gsi.jobs.keys import GROUP, Keys
+from gsi.runtime.embedded_redis import embedded_redis, free_port
 
 
 def gsi(redis_url: str, queue: str, *arguments: str) -> Result:
@@ -41,3 +49,50 @@ def test_a_wrong_limit_is_refused(redis_url: str, queue: str) -> None:
     refused = gsi(redis_url, queue, "queue", "limit", "20000000")
     assert refused.exit_code == 2
     assert "max_jobs: 20000000 is not allowed; allowed: 1 to 10000000, or none" in refused.stderr
+
+
+async def groups_of(redis_url: str, queue: str) -> list[list[bytes]]:
+    """Return the names of each lane's groups."""
+    async with connect(redis_url) as redis:
+        return [[group["name"] for group in await redis.xinfo_groups(lane)] for lane in Keys(queue).lanes]
+
+
+def test_a_queue_is_created_once(redis_url: str, queue: str) -> None:
+    """Three streams, each with the coordinators' group, which has not read anything; again, it changes nothing."""
+    assert gsi(redis_url, queue, "submit", "2 + 3").exit_code == 0
+    for _ in range(2):
+        created = gsi(redis_url, queue, "queue", "create")
+        assert (created.exit_code, created.stderr) == (0, f"queue {queue} is there\n")
+    assert asyncio.run(groups_of(redis_url, queue)) == [[GROUP.encode()]] * 3
+    stats = json.loads(gsi(redis_url, queue, "queue", "stats", "--json").stdout)
+    assert (stats["lag"], stats["pending"]) == (1, 0)
+
+
+def test_creating_a_queue_waits_for_redis(tmp_path: Path) -> None:
+    """A hook may run before its server does."""
+    port, may_stop = free_port(), threading.Event()
+
+    def serve_late() -> None:
+        time.sleep(1.5)
+        with embedded_redis(tmp_path, port):
+            may_stop.wait(60)
+
+    server = threading.Thread(target=serve_late)
+    server.start()
+    try:
+        created = gsi(f"redis://127.0.0.1:{port}/0", "late", "queue", "create", "--wait", "60")
+        assert (created.exit_code, created.stderr) == (0, "queue late is there\n")
+    finally:
+        may_stop.set()
+        server.join()
+
+
+@pytest.mark.parametrize("wait_seconds", ["0", "1"])
+def test_a_queue_is_not_created_where_nobody_answers(wait_seconds: str) -> None:
+    """After the wait it ends with a sentence and the exit code of a failure."""
+    started = time.monotonic()
+    refused = gsi(f"redis://127.0.0.1:{free_port()}/0", "nowhere", "queue", "create", "--wait", wait_seconds)
+    assert refused.exit_code == 1
+    assert "no Redis" in refused.stderr
+    assert "--redis-url" in refused.stderr
+    assert time.monotonic() - started >= float(wait_seconds)
