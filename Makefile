@@ -3,6 +3,8 @@
 # make test-vllm     the same for the vLLM engines, on a CPU, in an environment of their own
 # make chart         set up .tools and check the Helm chart, the alerts and the Dockerfiles with real Helm and promtool
 # make dashboards    run the system under a real Prometheus: does every panel and alert have data?  (four minutes; ARGS="--json")
+# make image         as root: build the slim image without a registry, measure and run it   (some minutes; not in CI)
+# make locks         lock the images' packages anew in docker/locks (ARGS=--upgrade: the newest)
 # make chaos         break things while jobs run, and count what was lost: nothing  (up to a quarter of an hour; ARGS="--json")
 # make bench         measure methods against each other and write benchmarks/RESULTS.md  (about an hour and a half)
 # make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
@@ -22,7 +24,7 @@ TOOLS_INSTALLED := .tools/installed
 .PHONY: help demo test test-vllm lint chart dashboards chaos bench bench-scoring bench-step train protos clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -11
+	@sed -n 's/^# //p' Makefile | head -13
 
 ifeq ($(ENGINE),vllm)
 demo: $(VLLM_INSTALLED)
@@ -43,6 +45,12 @@ chart: $(INSTALLED) $(TOOLS_INSTALLED)
 
 dashboards: $(INSTALLED) $(VLLM_INSTALLED) $(TOOLS_INSTALLED)
 	@$(BIN)/python -m monitoring.check $(ARGS)
+
+image: $(INSTALLED)
+	@PYTHON=$(BIN)/python sh scripts/build_slim_image.sh
+
+locks: $(INSTALLED)
+	@PYTHON=$(BIN)/python sh scripts/lock_images.sh $(ARGS)
 
 chaos: $(INSTALLED)
 	@$(BIN)/python -m tests.chaos $(ARGS)

@@ -1,0 +1,128 @@
+"""Have the processes of an unpacked slim image do their work: ``python scripts/run_slim_image.py ROOT IMAGE``.
+
+ROOT is the image's root file system, IMAGE what ``buildah inspect`` says of it. They run as a pod would run them:
+root file system read-only, /tmp in memory, the image's user, no capabilities. Redis and the model services run outside.
+Needs root, for the mounts. Ends with 1 and a sentence when something is not as it should be.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gsi.client.local_stack import ROLES, Stack, local_stack
+from gsi.runtime.embedded_redis import free_port
+
+# What a container engine does before it starts the process, in a mount namespace of its own.
+ENTER = """
+set -eu
+mount --bind "$0" "$0"
+mount --rbind /proc "$0/proc"
+mount --rbind /dev "$0/dev"
+mount -t tmpfs -o mode=1777 tmpfs "$0/tmp"
+mount -o remount,bind,ro "$0"
+exec setpriv --no-new-privs --inh-caps=-all /usr/sbin/chroot --groups= "$@"
+"""
+PROMPT = "Start with 7. Step 1: *4. Step 2: +9. Step 3: -20. Step 4: *3. Work mod 31."
+PATIENCE_SECONDS = 120.0
+
+WRITES_NOWHERE = """
+import errno
+try:
+    open("/app/file", "w")
+except OSError as error:
+    assert error.errno == errno.EROFS, error
+else:
+    raise SystemExit("the root file system can be written to")
+open("/tmp/file", "w").close()
+"""
+
+
+@dataclass(frozen=True)
+class Image:
+    """An unpacked image."""
+
+    root: Path
+    environment: Mapping[str, str]
+    user: str
+    command: Sequence[str]
+
+    @staticmethod
+    def of(root: Path, inspected: Path) -> "Image":
+        config = json.loads(inspected.read_text())["OCIv1"]["config"]
+        environment = dict(variable.split("=", 1) for variable in config["Env"])
+        return Image(root, environment, config["User"], config["Cmd"])
+
+    async def start(self, *command: str, **environment: str) -> asyncio.subprocess.Process:
+        """Start a command of the image, or its own without one."""
+        enter = ("unshare", "--mount", "sh", "-c", ENTER, str(self.root), f"--userspec={self.user}", str(self.root))
+        return await asyncio.create_subprocess_exec(
+            *enter,
+            *(command or self.command),
+            env={**self.environment, **environment},
+            stdout=asyncio.subprocess.PIPE,
+        )
+
+    async def run(self, *command: str, **environment: str) -> str:
+        """Return what a command prints on standard output. Raises SystemExit if it fails."""
+        started = time.monotonic()
+        process = await self.start(*command, **environment)
+        output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+        if process.returncode != 0:
+            sys.exit(f"{' '.join(command)} ended with {process.returncode}")
+        print(f"  {' '.join(command[:3]).splitlines()[0]}  ({time.monotonic() - started:.1f} s)")
+        return output.decode()
+
+
+async def main(image: Image) -> None:
+    with tempfile.TemporaryDirectory(prefix="gsi-image-") as folder:
+        async with local_stack(Path(folder), lambda *_: None, num_coordinators=0) as outside:
+            print(f"as {image.user}, under a read-only root:")
+            await check_commands(image, outside)
+            await check_coordinator(image, outside)
+
+
+async def check_commands(image: Image, outside: Stack) -> None:
+    """The command line answers, the queue is made in a real Redis, and nothing can be written but /tmp."""
+    await image.run("python", "-c", WRITES_NOWHERE)
+    if "submit" not in await image.run("gsi", "--help"):
+        sys.exit("gsi --help does not name its commands")
+    await image.run("gsi", "queue", "create", GSI_REDIS_URL=outside.redis_url)
+
+
+async def check_coordinator(image: Image, outside: Stack) -> None:
+    """The image's own command connects, is healthy, answers a job, and ends with 0 when it is told to stop."""
+    health = f"127.0.0.1:{free_port()}"
+    services = {f"GSI_COORDINATOR_{role.upper()}": outside.addresses[role] for role in ROLES}
+    coordinator = await image.start(
+        GSI_COORDINATOR_REDIS_URL=outside.redis_url,
+        GSI_COORDINATOR_HEALTH_LISTEN=health,
+        GSI_COORDINATOR_LOG_LEVEL="warning",
+        **services,
+    )
+    try:
+        job = await image.run("gsi", "submit", "-p", "n=4", "-p", "seed=5", PROMPT, GSI_REDIS_URL=outside.redis_url)
+        result = json.loads(
+            await image.run("gsi", "result", "--json", "--wait", job.strip(), GSI_REDIS_URL=outside.redis_url)
+        )
+        if result["state"] != "SUCCEEDED":
+            sys.exit(f"the job ended {result['state']}: {result['error']}")
+        print(f"  the coordinator answered a job: {result['answer']}")
+        await image.run("python", "-m", "gsi.rpc.health_check", health)
+    finally:
+        if coordinator.returncode is None:
+            coordinator.terminate()
+        code = await asyncio.wait_for(coordinator.wait(), PATIENCE_SECONDS)
+    if code != 0:
+        sys.exit(f"the coordinator ended with {code}")
+
+
+if __name__ == "__main__":
+    if os.geteuid() != 0:
+        sys.exit("mounting needs root")
+    asyncio.run(main(Image.of(Path(sys.argv[1]), Path(sys.argv[2]))))
