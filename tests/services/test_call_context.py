@@ -1,0 +1,76 @@
+"""What of a job goes along with a call: it arrives as it was, and a stranger's is no danger to a log."""
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.contextvars import bound_contextvars, clear_contextvars, merge_contextvars
+from structlog.testing import capture_logs
+
+from gsi.algorithm.candidates import Candidate
+from gsi.algorithm.params import SamplingParams
+from gsi.errors import InternalError
+from gsi.rpc import call_context
+from gsi.rpc.clients import DraftClient
+from services.draft import servicer
+from tests.conftest import wait_until
+from tests.services.conftest import TIMEOUT_SECONDS, load_shipped, serving
+
+
+@pytest.fixture(autouse=True)
+def _no_job() -> Iterator[None]:
+    clear_contextvars()
+    yield
+    clear_contextvars()
+
+
+@given(job=st.text(min_size=1, max_size=64).filter(str.isprintable), attempt=st.integers(1), step=st.integers(0))
+def test_a_job_s_fields_arrive_as_they_were(job: str, attempt: int, step: int) -> None:
+    """Whatever the id is made of, as metadata it is ASCII; an id of digits stays a text."""
+    with bound_contextvars(job=job, attempt=attempt, step=step, role="x"):
+        metadata = call_context.outgoing("00-trace")
+    assert all(value.isascii() and value.isprintable() for _, value in metadata)
+    fields, traceparent = call_context.incoming(metadata)
+    assert (fields, traceparent) == ({"job": job, "attempt": attempt, "step": step}, "00-trace")
+
+
+def test_a_call_for_no_job_carries_nothing() -> None:
+    """Such as the question which model a service has."""
+    assert call_context.outgoing("") == ()
+    assert call_context.incoming(None) == ({}, "")
+
+
+@given(st.text(), st.text())
+def test_what_a_stranger_sends_stays_one_short_line(job: str, step: str) -> None:
+    """No line break and no control character gets into a log, and no long text."""
+    fields, _ = call_context.incoming([("gsi-job", job), ("gsi-step", step), ("gsi-job-bin", b"\xff"), ("other", "x")])
+    assert set(fields) == {"job", "step"}
+    assert all(str(value).isprintable() for value in fields.values())
+    assert all(len(str(value)) < 12 * call_context.MAX_CHARACTERS for value in fields.values())
+
+
+async def test_an_error_of_a_service_names_the_job_in_its_log() -> None:
+    """The caller learns only that there was one; the line says which job, attempt and step it was."""
+
+    async def load() -> Any:
+        engine: Any = await load_shipped("draft")
+        engine.propose = broken
+        return engine
+
+    def broken(*_: object) -> AsyncGenerator[Sequence[Candidate], None]:
+        raise RuntimeError("broken")
+
+    async with serving(servicer.SERVICE, servicer.add_to_server, load) as server:
+        client = DraftClient(server.address, TIMEOUT_SECONDS)
+        await wait_until(client.is_serving, "draft serves")
+        with (
+            capture_logs(processors=[merge_contextvars]) as events,
+            bound_contextvars(job="mine-1", attempt=2, step=3),
+            pytest.raises(InternalError),
+        ):
+            await anext(client.propose((1,), 1, SamplingParams(), 0))
+        await client.close()
+    (failed,) = [event for event in events if event["event"] == "rpc failed"]
+    assert (failed["job"], failed["attempt"], failed["step"]) == ("mine-1", 2, 3)
