@@ -21,7 +21,7 @@ VLLM_INSTALLED := .venv-vllm/installed
 TOOLS_INSTALLED := .tools/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint chart dashboards chaos bench bench-scoring bench-step train protos clean
+.PHONY: help demo test test-vllm lint chart dashboards image locks chaos bench bench-scoring bench-step train protos clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -13
