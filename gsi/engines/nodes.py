@@ -25,7 +25,7 @@ def node_rank(engine_args: str) -> int:
     Looks at vLLM's arguments without vLLM, which takes seconds to import: a process that follows opens other ports.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--node-rank", "--node_rank", "-r", default="0")
+    parser.add_argument("--node-rank", "--node_rank", "-r", nargs="?", const="0", default="0")
     given = parser.parse_known_args(shlex.split(engine_args))[0].node_rank
     return int(given) if given.isdecimal() else 0  # vLLM's own parser says what is wrong
 
@@ -35,13 +35,13 @@ class OtherNodes:
 
     def __init__(self, num_nodes: int) -> None:
         self._all = set(range(1, num_nodes))
-        self._there: set[int] = set()
+        self._there: dict[int, asyncio.StreamWriter] = {}
         self._server: asyncio.Server | None = None
 
     @property
     def missing(self) -> list[int]:
         """The ranks of the nodes that are not connected."""
-        return sorted(self._all - self._there)
+        return sorted(self._all - self._there.keys())
 
     async def listen(self, port: int) -> None:
         """Hear from the other nodes, on all interfaces. Raises OSError if the port is taken."""
@@ -52,6 +52,8 @@ class OtherNodes:
         """Let the other nodes go."""
         if self._server is not None:
             self._server.close()
+        for connection in self._there.values():
+            connection.close()
 
     async def _hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -65,12 +67,11 @@ class OtherNodes:
             writer.close()
             return
         log.info("a node has come", node_rank=rank)
-        self._there.add(rank)
-        try:
-            await _end_of(reader)
-        finally:
-            self._there.discard(rank)
-            writer.close()
+        self._there[rank] = writer
+        await _end_of(reader)
+        writer.close()
+        if self._there[rank] is writer:  # else the node was started again, and is there
+            del self._there[rank]
 
 
 class NodeZero:

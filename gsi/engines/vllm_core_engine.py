@@ -104,7 +104,7 @@ def _check_nodes(args: AsyncEngineArgs) -> None:
 
 
 class VllmCore:
-    """A running engine. Over several nodes this is node 0; ``vllm_follower.py`` is the others."""
+    """A running engine. Over several nodes this is node 0; ``vllm_follower_engine.py`` is the others."""
 
     def __init__(self, llm: AsyncLLM, backlog: Backlog, max_waiting_requests: int, others: OtherNodes) -> None:
         self._llm = llm

@@ -35,7 +35,7 @@ from gsi.engines.metrics import SCORES_RECOMPUTED
 from gsi.engines.size_engine import num_parameters_if_made
 from gsi.engines.tokenizer_engine import Tokenizer
 from gsi.engines.vllm_core_engine import PROPOSAL_PRIORITY, SCORING_PRIORITY, VllmCore
-from gsi.engines.vllm_follower import VllmFollower
+from gsi.engines.vllm_follower_engine import VllmFollower
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError
 
 log = structlog.get_logger()

@@ -26,7 +26,7 @@ from gsi.engines.reward_families import (
 from gsi.engines.tokenizer_engine import Tokenizer
 from gsi.engines.vllm_core_engine import VllmCore
 from gsi.engines.vllm_engine import vllm_model_info
-from gsi.engines.vllm_follower import VllmFollower
+from gsi.engines.vllm_follower_engine import VllmFollower
 
 log = structlog.get_logger()
 

@@ -1,4 +1,4 @@
-"""The main function of a model service: settings, logging, metrics, signals, then ``serve``."""
+"""The main function of a model service: settings, logging, metrics, signals, then ``serve``, or ``follow``."""
 
 import asyncio
 import sys
@@ -9,8 +9,10 @@ from functools import partial
 import grpc
 import structlog
 
-from gsi.engines.base import EngineSettings
+from gsi.engines.base import EngineSettings, Follower
+from gsi.engines.nodes import node_rank
 from gsi.errors import InternalError, MisconfiguredError
+from gsi.rpc.following import follow
 from gsi.rpc.server import E, Loadable, serve
 from gsi.runtime.metrics import serve_metrics
 from gsi.runtime.process_log import configure_logging
@@ -28,9 +30,13 @@ def run_service(
     grpc_service: str,
     settings_kind: type[ServiceSettings],
     load: Callable[[str, EngineSettings], Awaitable[E]],
+    load_follower: Callable[[str, EngineSettings], Awaitable[Follower]],
     add_servicer: Callable[[Loadable[E], grpc.aio.Server], None],
 ) -> None:
-    """Run one model service until it is told to stop; exit 1 if it cannot start and 70 if its engine died."""
+    """Run one model service until it is told to stop; exit 1 if it cannot start and 70 if its engine died.
+
+    Told to be another node of a vLLM engine than the first, it follows that one and serves nothing.
+    """
     settings = load_settings(settings_kind)
     configure_logging(role, settings.log_format, settings.log_level)
     tracing.start(role, settings.traces_endpoint, settings.traces_sample_ratio)
@@ -39,7 +45,11 @@ def run_service(
     async def main() -> None:
         stop = stop_on_signals()
         serve_metrics(settings.metrics_listen)
-        await serve(grpc_service, settings, partial(load, settings.engine, engine_settings), add_servicer, stop)
+        rank = node_rank(settings.engine_args) if settings.engine == "vllm" else 0
+        if rank > 0:
+            await follow(settings, partial(load_follower, settings.engine, engine_settings), rank, stop)
+        else:
+            await serve(grpc_service, settings, partial(load, settings.engine, engine_settings), add_servicer, stop)
 
     try:
         asyncio.run(main())

@@ -22,6 +22,7 @@ from gsi.algorithm.candidates import Message
 from gsi.algorithm.params import SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches
 from gsi.engines.base import EngineSettings, LanguageEngine, ModelInfo
+from gsi.engines.registry import follow_language_engine
 from gsi.engines.transformers_engine import TransformersEngine
 from gsi.rpc.service_process import run_service
 from gsi.runtime.child import end_with_parent
@@ -69,7 +70,7 @@ async def _load(name: str, settings: EngineSettings) -> LanguageEngine:
 
 
 def serve() -> None:
-    run_service("draft", SERVICE, DraftSettings, _load, add_to_server)
+    run_service("draft", SERVICE, DraftSettings, _load, follow_language_engine, add_to_server)
 
 
 def main() -> None:
