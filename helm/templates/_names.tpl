@@ -18,7 +18,7 @@
 {{/* What tells the pods of one component: dict root component. It never changes, since selectors cannot. */}}
 {{- define "gsi.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "gsi.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 

@@ -71,3 +71,11 @@ save ""
 maxmemory {{ .Values.redis.builtIn.maxMemory }}
 maxmemory-policy noeviction
 {{- end }}
+
+{{/* host:port of an external Redis with one server; empty for a URL that a Secret holds, Sentinels and Clusters. */}}
+{{- define "gsi.externalRedisAddress" -}}
+{{- if regexMatch "^rediss?://" .Values.redis.external.url -}}
+{{- $host := (urlParse .Values.redis.external.url).host -}}
+{{ ternary $host (printf "%s:6379" $host) (regexMatch ":[0-9]+$" $host) }}
+{{- end }}
+{{- end }}
