@@ -88,6 +88,15 @@ class Board:
             yield from row.panels
 
 
+def where_to_look(sections: str) -> Row:
+    """Return a board's last row: which documents say more, and of operating.md which sections."""
+    text = (
+        "What to do, also for each alert: docs/operating.md "
+        f"({sections}). What each panel means: docs/dashboards.md. What each series means: docs/metrics.md."
+    )
+    return Row("Where to look", [Panel("Documents", text, Kind.TEXT, width=WIDTH, height=3)])
+
+
 def placed(panels: Sequence[Panel]) -> Iterator[tuple[Panel, int, int]]:
     """Yield each panel with its column and its line in the grid, from left to right and from the top, at 0."""
     column = line = deepest = 0

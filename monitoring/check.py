@@ -13,6 +13,7 @@ last ``SHORTENED``. Of an alert the comparison is left out, but not what it comp
 import argparse
 import asyncio
 import json
+import math
 import re
 import sys
 import tempfile
@@ -31,17 +32,18 @@ import yaml
 from gsi.algorithm.candidates import Outcome
 from gsi.errors import MisconfiguredError
 from monitoring import demo_run, pictures
-from monitoring.board import Needs, Panel, Query
+from monitoring.board import Kind, Needs, Panel, Query
 from monitoring.boards import BOARDS, ROOT, write
 from monitoring.demo_run import Run
 from monitoring.grafana_json import CHOICES
 from monitoring.prometheus_server import Answer, Prometheus, prometheus
-from monitoring.promql import RANGE, filled_in, names_in, parts_with_an_answer
+from monitoring.promql import RANGE, coordinators, filled_in, names_in, parts_with_an_answer
 from monitoring.speculation_board import acceptance
 
 RULES = ROOT / "helm" / "alerts" / "rules.yaml"
 RATE_INTERVAL = "15s"
 STEP_SECONDS = 2.0
+LATE_SECONDS = 6.0
 SHORTENED = "45s"
 DURATION = re.compile(r"\b\d+[smhdwy](?:\d+[smhdwy])*\b")
 HOUR = 3600.0
@@ -50,12 +52,13 @@ NEEDS_BY_PREFIX = {"gsi_gpu_": Needs.GPU, "kube_": Needs.KUBERNETES, "keda_": Ne
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A query and where it stands. ``needs`` exempts it; ``parts`` must all have an answer."""
+    """A query and where it stands. ``needs`` exempts it; ``label``: what bars stand for, which its series must have."""
 
     where: str
     expr: str
     is_instant: bool
     needs: Needs | None
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,8 @@ def questions() -> Iterator[Question]:
     for board in BOARDS:
         for panel in board.panels:
             for query in panel.queries:
-                yield Question(f"{board.title} / {panel.title}", query.expr, panel.kind.is_instant, panel.needs)
+                where, label = f"{board.title} / {panel.title}", query.legend if panel.kind is Kind.BARS else ""
+                yield Question(where, query.expr, panel.kind.is_instant, panel.needs, label)
     for name, expr, needs in alerts(RULES.read_text(encoding="utf-8")):
         yield Question(f"alert {name}", shortened(expr), is_instant=False, needs=needs)
 
@@ -126,11 +130,13 @@ def rules_to_load() -> str:
 
 
 def ask(question: Question, asked: Pass, run: Run) -> list[list[Answer]]:
-    """Return the answers to each part of a question. Raises ValueError if Prometheus refuses it."""
+    """Return the answers to each part of a question. Raises ValueError if Prometheus refuses it.
+
+    A panel of one moment may show any of the last seconds: on a busy machine a scrape is late now and then.
+    """
     expr = filled_in(question.expr, asked.chosen, RATE_INTERVAL, _time_range(run))
-    if question.is_instant:
-        return [asked.server.at(part, run.ended) for part in parts_with_an_answer(expr)]
-    return [asked.server.over(part, run.started, run.ended, STEP_SECONDS) for part in parts_with_an_answer(expr)]
+    start = run.ended - LATE_SECONDS if question.is_instant else run.started
+    return [asked.server.over(part, start, run.ended, STEP_SECONDS) for part in parts_with_an_answer(expr)]
 
 
 def examine(passes: Sequence[Pass], run: Run) -> Findings:
@@ -158,24 +164,26 @@ def compare_acceptance(asked: Pass, run: Run) -> dict[str, Any]:
 
     A rate extrapolates to the edges of its window, so it is near the truth and not equal to it. The processes began at
     0 and nothing but the measured jobs had run, so the counters themselves are their growth over the run: the panel's
-    query is asked with each ``rate(series[window])`` replaced by ``series``.
+    query is asked with each ``rate(series[window])`` replaced by the last value of ``series``.
     """
-    raw = re.sub(r"rate\((\w+\{[^}]*\})\[[^\]]+\]\)", r"\1", acceptance(RANGE))
-    [answer] = asked.server.at(filled_in(raw, asked.chosen, RATE_INTERVAL, ""), run.settled)
+    panel = _value(asked, as_counters(acceptance(RANGE)), run.settled)
     counted = Counter(step.step.outcome for record in run.measured for step in record.steps)
-    steps = sum(counted.values())
-    counters = {
-        outcome: asked.server.at(f'sum(gsi_steps_total{{outcome="{outcome}"}})', run.settled)[0].points[0][1]
-        for outcome in Outcome
-    }
+    in_records = {outcome.value: counted[outcome] for outcome in Outcome}
+    steps = as_counters(coordinators("gsi_steps_total", 'outcome="%s"', RANGE))
+    in_counters = {outcome.value: _value(asked, f"sum({steps % outcome.value})", run.settled) for outcome in Outcome}
+    records = counted[Outcome.ACCEPTED] / sum(counted.values())
     return {
-        "panel": answer.points[0][1],
-        "records": counted[Outcome.ACCEPTED] / steps,
-        "steps_in_records": {outcome.value: counted[outcome] for outcome in Outcome},
-        "steps_in_counters": {outcome.value: int(value) for outcome, value in counters.items()},
-        "is_equal": answer.points[0][1] == counted[Outcome.ACCEPTED] / steps
-        and all(counters[outcome] == counted[outcome] for outcome in Outcome),
+        "panel": panel,
+        "records": records,
+        "steps_in_records": in_records,
+        "steps_in_counters": in_counters,
+        "is_equal": panel == records and in_counters == in_records,
     }
+
+
+def as_counters(expr: str) -> str:
+    """Return a query with the last values of its counters in place of their rates."""
+    return re.sub(r"rate\((\w+\{[^}]*\}\[)[^\]]+\]\)", rf"last_over_time(\g<1>{LATE_SECONDS:.0f}s])", expr)
 
 
 def shown(asked: Pass, run: Run, panel: Panel, query: Query) -> list[Answer]:
@@ -220,9 +228,19 @@ def _is_answered(question: Question, asked: Pass, run: Run, findings: Findings) 
     except ValueError as error:
         findings.problems.append(f"refused ({asked.name}): {question.where}: {error}")
         return False
-    has_data = all(any(answer.has_data for answer in part) for part in answers)
+    has_data = all(any(_can_be_drawn(answer, question) for answer in part) for part in answers)
     findings.passes[asked.name] = findings.passes.get(asked.name, 0) + has_data
     return has_data
+
+
+def _value(asked: Pass, expr: str, when: float) -> float:
+    """Return the only value of an answer; NaN, which equals nothing, if there is none or are several."""
+    answers = asked.server.at(filled_in(expr, asked.chosen, RATE_INTERVAL, ""), when)
+    return answers[0].points[0][1] if len(answers) == 1 else math.nan
+
+
+def _can_be_drawn(answer: Answer, question: Question) -> bool:
+    return answer.has_data and (not question.label or question.label in answer.labels)
 
 
 def _chosen(server: Prometheus) -> dict[str, str]:

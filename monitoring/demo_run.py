@@ -37,16 +37,17 @@ LEASE_SECONDS = 3.0
 SETTINGS = {"GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS), "GSI_COORDINATOR_RETRY_SECONDS": "1"}
 HURRIED_SETTINGS = {
     **SETTINGS,
-    "GSI_COORDINATOR_DRAFT_TIMEOUT_SECONDS": "0.2",  # a fraction of what so many candidates take
+    "GSI_COORDINATOR_DRAFT_TIMEOUT_SECONDS": "0.1",  # a fraction of what so many candidates take
     "GSI_COORDINATOR_MAX_ATTEMPTS": "2",
     "GSI_COORDINATOR_MAX_JOBS_PER_TENANT": "1",
 }
 MANY_CANDIDATES = {"n": 128}
+MOST_CANDIDATES = {"n": 256}
 MEASURED = {"gsi": 40, "rsd": 8, "soft-best-of-n:target": 12}  # jobs by method
 DISTURBED = 40
 LEFT = 40  # jobs that are still at work when the questions are asked: more than are done in the time
 STOPPED_SECONDS = 2 * LEASE_SECONDS
-SETTLE_SECONDS = 4 * SCRAPE_SECONDS  # until a counter that has changed is in Prometheus for certain
+SETTLE_SECONDS = 5 * SCRAPE_SECONDS  # until a counter that has changed is in Prometheus for certain
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ async def _disturbed(running: System, client: Client, hurried: Client) -> None:
     problems = held_out_problems(DISTURBED, skip=sum(MEASURED.values()))
     prompts = [problem["prompt"] for problem in problems]
     dead = [
-        await hurried.submit({"prompt": prompt, "params": MANY_CANDIDATES, "tenant": "batch"}) for prompt in prompts[:3]
+        await hurried.submit({"prompt": prompt, "params": MOST_CANDIDATES, "tenant": "batch"}) for prompt in prompts[:3]
     ]
     late = await client.submit({"prompt": prompts[0], "params": MANY_CANDIDATES, "deadline_seconds": 0.5})
     wrong = await client.submit({"prompt": prompts[0], "params": {"temperature": 0.3}})

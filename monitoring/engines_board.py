@@ -4,7 +4,7 @@ Servers and callers report the same series of calls. They are told apart by the 
 the label ``role`` is there only if scraping adds it.
 """
 
-from monitoring.board import Board, Kind, Needs, Panel, Query, Row
+from monitoring.board import Board, Kind, Needs, Panel, Query, Row, where_to_look
 from monitoring.promql import RANGE, RATE, coordinators, engines, gpus, quantile, ratio, services
 from monitoring.speculation_board import GREEN, ORANGE, RED
 
@@ -350,5 +350,5 @@ ENGINES_BOARD = Board(
     "gsi-engines",
     "GSI / GPUs and engines",
     "Is the hardware busy, is the cache large enough, do the calls come through?",
-    [AT_A_GLANCE, GPUS, ENGINES, CALLS, REPLICAS],
+    [AT_A_GLANCE, GPUS, ENGINES, CALLS, REPLICAS, where_to_look("The vLLM engine; What to do when …")],
 )

@@ -12,13 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from gsi.evaluation.plots import COLOURS, DOTS_PER_INCH
+from gsi.evaluation.plots import COLOURS
 from monitoring.board import WIDTH, Board, Kind, Panel, Query, placed
 from monitoring.prometheus_server import Answer
 
 Ask = Callable[[Panel, Query], list[Answer]]
 
-FIGURE_INCHES = 15.0
+FIGURE_INCHES, DOTS_PER_INCH = 15.0, 110
 INCHES_A_LINE = 0.40  # of Grafana's grid
 HEADER_INCHES = 1.0
 LETTER_INCHES, LEGEND_MARK_INCHES = 0.075, 0.55  # of a legend, about
@@ -98,14 +98,14 @@ def _legend(query: Query, answer: Answer) -> str:
 def _number(axes: Axes, panel: Panel, named: dict[str, Answer], _: float) -> None:
     """Write one value, or several side by side, each in the colour of its threshold."""
     axes.set_axis_off()
-    axes.text(0, 0.92, panel.title, fontsize=11.5, color="#444444", va="center", parse_math=False)
+    axes.text(0, 0.80, panel.title, fontsize=11.5, color="#444444", va="center", parse_math=False)
     for place, (name, answer) in enumerate(named.items()):
         value = answer.points[-1][1]
         x = place / len(named)
         colour = _verdict(value, panel)
-        axes.text(x, 0.60, _shown(value, panel), fontsize=25, weight="bold", va="center", color=colour)
+        axes.text(x, 0.45, _shown(value, panel), fontsize=25, weight="bold", va="center", color=colour)
         if len(named) > 1:
-            axes.text(x, 0.33, name, fontsize=10, va="center", color="#666666")
+            axes.text(x, 0.14, name, fontsize=10, va="center", color="#666666")
 
 
 def _absent(axes: Axes, panel: Panel) -> None:
@@ -158,6 +158,9 @@ def _heatmap(axes: Axes, panel: Panel, named: dict[str, Answer], started: float)
     names = [f"{edge:.2g}" for edge, _ in edges]
     mesh = axes.pcolormesh([time - started for time in times], range(len(rows)), rows, cmap="Blues", shading="nearest")
     axes.set_yticks(range(0, len(rows), 2), [f"≤ {name}" for name in names[::2]])
+    num_below = sum(edge <= 0 for edge, _ in edges)
+    if num_below:
+        axes.axhline(num_below - 0.5, color="#222222", linewidth=1, linestyle="--")  # 0
     axes.figure.colorbar(mesh, ax=axes, pad=0.01, aspect=30).ax.tick_params(labelsize=8.5)
     _titled(axes, panel)
     axes.tick_params(labelsize=8.5)

@@ -3,7 +3,7 @@
 The queue's own gauges are the same at every coordinator: the maximum of each queue, never the sum over coordinators.
 """
 
-from monitoring.board import Board, Kind, Panel, Query, Row
+from monitoring.board import Board, Kind, Panel, Query, Row, where_to_look
 from monitoring.promql import RANGE, RATE, coordinators, quantile
 from monitoring.speculation_board import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 
@@ -31,6 +31,11 @@ def _grown(name: str, by: str, window: str = RATE) -> str:
     """Return by how much a counter grew in a window, over all coordinators."""
     selected = coordinators(name, "", window).replace("rate(", "increase(", 1)
     return f"sum by ({by}) ({selected})"
+
+
+def _named(by_queue: str) -> str:
+    """Return the same with a label for the bars, also where scraping adds none."""
+    return f'label_replace({by_queue}, "queue", "all", "queue", "")'
 
 
 AT_A_GLANCE = Row(
@@ -262,7 +267,7 @@ TROUBLE = Row(
             "Dead letters in the time range",
             "Jobs that were given up after their last attempt in the time range, by queue.",
             Kind.BARS,
-            [Query(_grown("gsi_dead_letters_total", "queue", RANGE), "queue")],
+            [Query(_named(_grown("gsi_dead_letters_total", "queue", RANGE)), "queue")],
             width=8,
             decimals=0,
             minimum=0,
@@ -271,7 +276,7 @@ TROUBLE = Row(
             "Redeliveries in the time range",
             "Jobs taken over in the time range, by queue.",
             Kind.BARS,
-            [Query(_grown("gsi_redeliveries_total", "queue", RANGE), "queue")],
+            [Query(_named(_grown("gsi_redeliveries_total", "queue", RANGE)), "queue")],
             width=8,
             decimals=0,
             minimum=0,
@@ -283,5 +288,5 @@ QUEUE = Board(
     "gsi-queue",
     "GSI / Queue",
     "What waits, who works on it, and what goes wrong.",
-    [AT_A_GLANCE, BACKLOG, WORK, TROUBLE],
+    [AT_A_GLANCE, BACKLOG, WORK, TROUBLE, where_to_look("Dead jobs; Pausing, limiting, looking; What to do when …")],
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from monitoring.board import Board, Kind, Needs, Panel, Query, Row
+from monitoring.board import Board, Kind, Needs, Panel, Query, Row, where_to_look
 from monitoring.promql import RANGE, RATE, coordinators, gpus, quantile, ratio
 
 GREEN, ORANGE, RED, BLUE, PURPLE, GREY = "green", "orange", "red", "blue", "purple", "#8e8e8e"
@@ -378,5 +378,5 @@ SPECULATION = Board(
     "gsi-speculation",
     "GSI / Is speculation paying?",
     "What the draft saves and what it costs: acceptance, seconds per step against the target alone, tokens.",
-    [AT_A_GLANCE, ACCEPTANCE, TIME, REWARD, COST],
+    [AT_A_GLANCE, ACCEPTANCE, TIME, REWARD, COST, where_to_look("What to do when …")],
 )

@@ -16,7 +16,17 @@ from prometheus_client import CollectorRegistry, Gauge, Info, start_http_server
 from gsi.jobs.state import JobState
 from monitoring.board import Board, Kind, Panel, Query, placed
 from monitoring.boards import BOARDS, ROOT, generated
-from monitoring.check import NEEDS_BY_PREFIX, Pass, alerts, examine, needed, questions, rules_to_load, shortened
+from monitoring.check import (
+    NEEDS_BY_PREFIX,
+    Pass,
+    alerts,
+    as_counters,
+    examine,
+    needed,
+    questions,
+    rules_to_load,
+    shortened,
+)
 from monitoring.demo_run import Run
 from monitoring.prometheus_server import Prometheus, Target, prometheus
 from monitoring.promql import (
@@ -85,7 +95,7 @@ def test_grafana_can_import_a_board(board: Board) -> None:
 def test_every_panel_asks_the_chosen_data_source(board: Board) -> None:
     """No panel, query or variable names a data source that only one installation has."""
     written = loaded(board)
-    panels = [panel for panel in written["panels"] if panel["type"] != "row"]
+    panels = [panel for panel in written["panels"] if panel["type"] not in {"row", "text"}]
     asking = [*panels, *(target for panel in panels for target in panel["targets"])]
     asking += [variable for variable in written["templating"]["list"] if variable["type"] == "query"]
     assert asking
@@ -218,6 +228,13 @@ def test_long_windows_are_shortened_and_short_ones_are_not() -> None:
     """Also offsets; names with an hour in them stay."""
     assert shortened("a:ratio1h / rate(b[1d] offset 1h) > rate(c[30m])") == (
         "a:ratio1h / rate(b[45s] offset 45s) > rate(c[30m])"
+    )
+
+
+def test_a_rate_s_place_is_taken_by_its_counter() -> None:
+    """The rest of the query, what it is filtered by included, stays."""
+    assert as_counters('sum(rate(a{b="c"}[$__range]) unless on (i) d{e!~"$f"})') == (
+        'sum(last_over_time(a{b="c"}[6s]) unless on (i) d{e!~"$f"})'
     )
 
 
