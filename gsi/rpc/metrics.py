@@ -57,5 +57,10 @@ def observe_start(grpc_service: str, max_concurrent_rpcs: int) -> None:
 def observe_model(grpc_service: str, model: ModelInfo) -> None:
     """Show which model is loaded."""
     role = short_name(grpc_service).removesuffix("Service").lower()
-    names = ("model", "revision", "engine", "engine_version")
-    MODEL_INFO.info({"role": role} | {name: getattr(model, name) for name in names})
+    MODEL_INFO.tell(
+        role=role,
+        model=model.model,
+        revision=model.revision,
+        engine=model.engine,
+        engine_version=model.engine_version,
+    )

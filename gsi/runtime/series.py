@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from prometheus_client import Counter, Gauge, Histogram, Info
+from prometheus_client import Counter, Gauge, Histogram
 
 Values = Sequence[str] | str  # of a label: all that it can have; or in words what bounds them
 Labels = Mapping[str, Values]
@@ -73,16 +73,27 @@ class Series:
         _start([] if is_sparse else declared.listed, histogram)
         return histogram
 
-    def info(self, name: str, meaning: str, labels: Labels) -> Info:
-        """Declare a series whose name ends in ``_info``; ``Info.info`` sets its labels."""
-        self.declare(name, "info", meaning, "", labels)
-        return Info(name.removesuffix("_info"), meaning)
+    def info(self, name: str, meaning: str, labels: Labels) -> "Info":
+        declared = self.declare(name, "info", meaning, "", labels)
+        return Info(Gauge(name, meaning, list(declared.labels)))
 
     def declare(self, name: str, kind: str, meaning: str, unit: str, labels: Labels | None = None) -> Declaration:
         """Declare a series that a collector of ours makes at each scrape."""
         declared = Declaration(name, kind, meaning, unit, labels or {})
         self.declarations.append(declared)
         return declared
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What is told by labels. The client library's own class serves a series without labels before it is told any."""
+
+    gauge: Gauge
+
+    def tell(self, **labels: str) -> None:
+        """Serve these labels, and no more those that were told before."""
+        self.gauge.clear()
+        self.gauge.labels(**labels).set(1)
 
 
 def _start(combinations: Iterable[Mapping[str, str]], metric: Counter | Gauge | Histogram) -> None:

@@ -110,7 +110,7 @@ class Models:
         )
         self.limits = common_limits(draft, target, prm)
         infos = {"draft": draft, "target": target, "prm": prm}
-        metrics.MODELS_INFO.info({role: info.model for role, info in infos.items()})
+        metrics.MODELS_INFO.tell(draft=draft.model, target=target.model, prm=prm.model)
         self.description = json.dumps({role: _described(info) for role, info in infos.items()})
         if set(draft.eos_token_ids) != set(target.eos_token_ids):
             log.warning("draft and target end differently", draft=draft.eos_token_ids, target=target.eos_token_ids)

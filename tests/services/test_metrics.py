@@ -49,9 +49,11 @@ def test_every_label_has_values_that_are_listed_or_bounded() -> None:
 
 
 def test_a_label_of_an_info_is_not_one_that_grows() -> None:
-    """Another model at the same address takes the place of the one before it."""
+    """Another model at the same address takes the place of the one before it; before the first there is none."""
+    metrics.MODELS_INFO.gauge.clear()
+    assert [family.samples for family in metrics.MODELS_INFO.gauge.collect()] == [[]]
     for names in (("a", "b", "c"), ("d", "b", "c")):
-        metrics.MODELS_INFO.info(dict(zip(("draft", "target", "prm"), names, strict=True)))
+        metrics.MODELS_INFO.tell(**dict(zip(("draft", "target", "prm"), names, strict=True)))
     samples = [sample for family in REGISTRY.collect() for sample in family.samples if sample.name == "gsi_models_info"]
     assert [sample.labels["draft"] for sample in samples] == ["d"]
 

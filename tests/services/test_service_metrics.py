@@ -51,7 +51,7 @@ async def test_a_service_names_the_model_that_it_has_loaded() -> None:
     info = EndlessEngine().info
     for model in ("first", "second"):
         observe_model("gsi.v1.PrmService", replace(info, model=model, revision="r1", engine="vllm"))
-    (family,) = MODEL_INFO.collect()
+    (family,) = MODEL_INFO.gauge.collect()
     version = info.engine_version
     expected = {"role": "prm", "model": "second", "revision": "r1", "engine": "vllm", "engine_version": version}
     assert [sample.labels for sample in family.samples] == [expected]

@@ -243,15 +243,20 @@ async def test_metrics_tell_what_happened(system: System, recorded: list[list[di
 async def test_a_step_s_time_is_in_its_phases(system: System, recorded: list[list[dict[str, Any]]]) -> None:
     """One of each a step; together nearly all of the time that jobs were run, and never more than that."""
 
-    def totals(prefix: str) -> dict[str, float]:
+    def totals() -> dict[str, float]:
         samples = [system.metrics(name) for name in coordinators(system)]
-        return {name: sum(of[name] for of in samples) for name in samples[0] if name.startswith(prefix)}
+        names = {name for of in samples for name in of if name.startswith("gsi_")}
+        return {name: sum(of.get(name, 0) for of in samples) for name in names}
 
-    before = totals("gsi_")
+    before = totals()
     for job_id in await system.submit_recorded_run():
         await system.finished(job_id)
-    await asyncio.sleep(0.1)  # the run ends a moment after its job has finished
-    added = {name: value - before[name] for name, value in totals("gsi_").items()}
+
+    async def is_idle() -> bool:
+        return totals()["gsi_jobs_in_flight"] == 0
+
+    await wait_until(is_idle, "the runs have ended, a moment after their jobs")
+    added = {name: value - before.get(name, 0) for name, value in totals().items()}
     num_steps = sum(len(steps) for steps in recorded)
     for phase in ("draft", "score", "checkpoint", "wait", "overhead"):
         assert added[f"gsi_phase_seconds_count phase={phase}"] == num_steps
