@@ -1,9 +1,9 @@
 # The image of the model services (draft, target, prm), with the shipped family at /app/models.
 #   docker build --file docker/engine.Dockerfile --tag gsi-engine:0.1.0 .                                     vLLM, NVIDIA GPUs
-#   docker build --file docker/engine.Dockerfile --build-arg VARIANT=vllm-cpu --tag gsi-engine:0.1.0-vllm-cpu .
-#   docker build --file docker/engine.Dockerfile --build-arg VARIANT=transformers --tag gsi-engine:0.1.0-transformers .
-# Base, Python and a package index of one's own: see slim.Dockerfile. A variant's engine is chosen by GSI_<ROLE>_ENGINE: the image
-# of `vllm` and `vllm-cpu` has transformers, too.
+#   docker build --file docker/engine.Dockerfile --build-arg VARIANT=transformers --tag gsi-engine-cpu:0.1.0 .     CPUs
+#   docker build --file docker/engine.Dockerfile --build-arg VARIANT=vllm-cpu --tag gsi-engine-vllm-cpu:0.1.0 .   vLLM on CPUs
+# Each has transformers; GSI_<ROLE>_ENGINE chooses. /cache is for a volume with downloaded models.
+# Base, Python and a package index of one's own: see slim.Dockerfile.
 ARG BASE_IMAGE=debian:12.12-slim
 ARG VARIANT=vllm
 
@@ -57,7 +57,8 @@ RUN apt-get update \
 # hadolint ignore=DL3006
 FROM runtime-${VARIANT}
 RUN groupadd --gid 10001 gsi \
- && useradd --uid 10001 --gid gsi --no-log-init --no-create-home --home-dir /tmp --shell /usr/sbin/nologin gsi
+ && useradd --uid 10001 --gid gsi --no-log-init --no-create-home --home-dir /tmp --shell /usr/sbin/nologin gsi \
+ && install --directory --owner 10001 --group 10001 /cache
 COPY --from=build /opt/venv /opt/venv
 COPY models /app/models
 # The root file system may be read-only: no bytecode is written, and what looks for a home or a cache finds /tmp.
