@@ -73,7 +73,7 @@ spec:
     - name: wait-for-model
       image: {{ include "gsi.image" (dict "root" $root "image" $values.image) }}
       imagePullPolicy: {{ $values.image.pullPolicy }}
-      command: [sh, -c, 'until [ -e "$MARK" ]; do sleep 2; done']
+      command: [sh, -c, 'trap "exit 1" TERM; until [ -e "$MARK" ]; do sleep 2; done']
       env:
         - {name: MARK, value: {{ include "gsi.downloadMark" $values.model | quote }}}
       {{- include "gsi.containerSecurity" . | nindent 6 }}
