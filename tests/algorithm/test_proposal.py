@@ -108,6 +108,21 @@ async def test_seconds_are_told_for_drafting_and_each_scorer() -> None:
     assert 0 <= seconds["propose"] <= seconds["target"]
 
 
+async def test_a_scorer_s_own_time_begins_with_the_first_candidate() -> None:
+    """Before that it had nothing to do, however long the draft took."""
+
+    async def slow_draft() -> CandidateBatches:
+        await asyncio.sleep(0.05)
+        yield [candidate(0)]
+        await asyncio.sleep(0.02)
+        yield [candidate(1)]
+
+    proposal = await propose_and_score(Source.DRAFT, 2, slow_draft(), {"prm": reward, "target": likelihood})
+    assert 0.05 <= proposal.first_seconds <= proposal.seconds["propose"] - 0.02
+    for scorer in ("prm", "target"):
+        assert proposal.scoring_seconds(scorer) == proposal.seconds[scorer] - proposal.first_seconds >= 0.02
+
+
 async def test_a_draft_that_fails_stops_the_scorers_and_raises_its_own_error() -> None:
     """Not a group of errors: the caller asked for one thing."""
     waiting = Waiting()
