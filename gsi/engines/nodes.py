@@ -70,7 +70,7 @@ class OtherNodes:
         self._there[rank] = writer
         await _end_of(reader)
         writer.close()
-        if self._there[rank] is writer:  # else the node was started again, and is there
+        if self._there.get(rank) is writer:  # else the node was started again, and is there
             del self._there[rank]
 
 

@@ -75,7 +75,7 @@ def test_alerts_need_no_label_of_scraping(tmp_path: Path) -> None:
         content["tests"] = [without_scraping(test) for test in content["tests"] if num_queues(test) == 1]
         assert len(content["tests"]) >= 4
         changed = tmp_path / path.name
-        changed.write_text(yaml.safe_dump(content), encoding="utf-8")
+        changed.write_text(yaml.safe_dump(content, width=10_000), encoding="utf-8")
         assert "release" not in changed.read_text(encoding="utf-8").replace('release ""', "").replace("release gsi", "")
         promtool("test", "rules", changed)
 

@@ -22,9 +22,9 @@ from gsi.runtime.embedded_redis import free_port
 from tests.conftest import MODELS
 from tests.engines.contract import MESSAGES, TOLERANCE, batches
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(700)]
 
-START_SECONDS = 400.0  # two imports of vLLM and two workers, where others may use the machine
+START_SECONDS = 500.0  # two imports of vLLM and two workers, where others may use the machine
 END_SECONDS = 60.0
 
 Process = asyncio.subprocess.Process
