@@ -1,4 +1,4 @@
-"""The plots of the report. No other module imports matplotlib.
+"""The plots of the report. No other module of gsi imports matplotlib.
 
 Each function returns a Figure, or None where the records do not have what it needs; ``draw`` writes the files. Figures
 are made without pyplot: nothing is global and no display is needed.
