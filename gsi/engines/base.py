@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn, Protocol
 
 from gsi.algorithm.candidates import Message
@@ -31,6 +31,10 @@ class ModelInfo:
     num_parameters: int | None = None  # all of the model's, tied ones counted once; None: unknown
     has_bounded_rewards: bool = True  # of a PRM: rewards lie in [0, 1]; False: any real number
     num_speculative_tokens: int = 0  # written ahead of the model by the engine itself; 0: none
+
+    def is_same_model(self, other: "ModelInfo") -> bool:
+        """Whether either may answer a call: engines may differ, as while a new version of one is rolled out."""
+        return replace(other, engine=self.engine, engine_version=self.engine_version) == self
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
+import structlog
 from grpc_health.v1 import health_pb2
 
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.params import SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TextBatches, TokenBatches
 from gsi.engines.base import ModelInfo
+from gsi.errors import RetryableError
 from gsi.rpc import call_context, convert
 from gsi.rpc.connection import ServiceConnection
 from gsi.rpc.errors import from_rpc_error, reason_of
@@ -19,6 +21,8 @@ from gsi.runtime.metrics import RPC_SECONDS
 from gsi.runtime.tls import CertificateFiles
 from gsi.runtime.tracing import NOTHING, tracing
 from gsi.v1 import candidates_pb2, draft_pb2, draft_pb2_grpc, prm_pb2, prm_pb2_grpc, target_pb2, target_pb2_grpc
+
+log = structlog.get_logger()
 
 PHASES = {  # of a step or a run, as its trace calls them; other calls are made for no job
     ("draft", "RenderPrompt"): "render",
@@ -41,6 +45,8 @@ class ServiceClient:
     def __init__(self, role: str, address: str, timeout_seconds: float, files: CertificateFiles | None = None) -> None:
         self.role = role
         self.address = address
+        self.model: ModelInfo | None = None  # whose answers are used; None: any
+        self._strangers: set[ModelInfo] = set()  # other models that replicas had, told once each
         self.why_not_serving = ""  # after ``is_serving``: what the last question ended with
         self._timeout = timeout_seconds
         self._connection = ServiceConnection(
@@ -85,10 +91,31 @@ class ServiceClient:
             RPC_SECONDS.labels(service, method, code.name).observe(time.perf_counter() - started)
             call_context.end(span, code)
 
-    async def _model_info(self, stub: Any) -> ModelInfo:
+    async def _refuse_stranger(self, call: Any) -> None:
+        """Raise RetryableError if the replica that answers has another model than ours: its siblings may be asked."""
+        told = convert.info_from_metadata(await call.initial_metadata())
+        if self.model is None or told is None or told.is_same_model(self.model):
+            return
+        if told not in self._strangers:
+            self._strangers.add(told)
+            log.warning(
+                "a replica has another model; its answers are not used",
+                service=self.role,
+                model=told.model,
+                revision=told.revision,
+                tokenizer=told.tokenizer_fingerprint,
+                ours=self.model.model,
+            )
+        text = (
+            f"{self.role}: a replica answered with model {told.model}, not with {self.model.model} as it was described"
+        )
+        raise RetryableError(text, service=self.role, has_reached=False)
+
+    async def model_info(self) -> ModelInfo:
+        """Return the model of the replica whose turn it is."""
         request = candidates_pb2.GetModelInfoRequest()
         async with self._timed("GetModelInfo") as metadata:
-            answer = await stub.GetModelInfo(request, timeout=self._timeout, metadata=metadata)
+            answer = await self._stub.GetModelInfo(request, timeout=self._timeout, metadata=metadata)
         return convert.info_from_proto(answer)
 
     async def _proposed(self, stub: Any, request: candidates_pb2.ProposeRequest) -> CandidateBatches:
@@ -96,6 +123,7 @@ class ServiceClient:
             self._timed("Propose") as metadata,
             _cancelling(stub.Propose(request, timeout=self._timeout, metadata=metadata)) as call,
         ):
+            await self._refuse_stranger(call)
             async for response in call:
                 yield [convert.candidate_from_proto(candidate) for candidate in response.candidates]
 
@@ -104,6 +132,7 @@ class ServiceClient:
             self._timed("Score") as metadata,
             _cancelling(stub.Score(requests, timeout=self._timeout, metadata=metadata)) as call,
         ):
+            await self._refuse_stranger(call)
             async for response in call:
                 yield convert.scores_from_proto(response)
 
@@ -117,14 +146,13 @@ class DraftClient(ServiceClient):
     def __init__(self, address: str, timeout_seconds: float, files: CertificateFiles | None = None) -> None:
         super().__init__("draft", address, timeout_seconds, files)
 
-    async def model_info(self) -> ModelInfo:
-        return await self._model_info(self._stub)
-
     async def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the conversation's token ids by the draft's chat template."""
         request = draft_pb2.RenderPromptRequest(messages=convert.messages_to_proto(messages))
         async with self._timed("RenderPrompt") as metadata:
-            answer = await self._stub.RenderPrompt(request, timeout=self._timeout, metadata=metadata)
+            call = self._stub.RenderPrompt(request, timeout=self._timeout, metadata=metadata)
+            await self._refuse_stranger(call)
+            answer = await call
         return tuple(answer.token_ids)
 
     def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
@@ -139,9 +167,6 @@ class TargetClient(ServiceClient):
 
     def __init__(self, address: str, timeout_seconds: float, files: CertificateFiles | None = None) -> None:
         super().__init__("target", address, timeout_seconds, files)
-
-    async def model_info(self) -> ModelInfo:
-        return await self._model_info(self._stub)
 
     def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
         return self._proposed(self._stub, _propose_request(prefix, n, sampling, seed))
@@ -165,9 +190,6 @@ class PrmClient(ServiceClient):
 
     def __init__(self, address: str, timeout_seconds: float, files: CertificateFiles | None = None) -> None:
         super().__init__("prm", address, timeout_seconds, files)
-
-    async def model_info(self) -> ModelInfo:
-        return await self._model_info(self._stub)
 
     def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
         async def requests() -> AsyncGenerator[prm_pb2.PrmScoreRequest, None]:

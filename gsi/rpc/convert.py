@@ -1,6 +1,6 @@
 """Between the messages of ``gsi.v1`` and the library's dataclasses; the only module that spells both."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gsi.algorithm.candidates import Candidate, FinishReason, Message, Score
@@ -9,6 +9,8 @@ from gsi.algorithm.ports import StepText, TokenSequence
 from gsi.engines.base import ModelInfo
 from gsi.errors import InvalidRequestError
 from gsi.v1 import candidates_pb2, prm_pb2, target_pb2
+
+MODEL_KEY = "gsi-model-bin"  # of the metadata that a service answers every call with: its ModelInfo
 
 _LIKELIHOODS = {
     Likelihood.SAMPLING: candidates_pb2.LIKELIHOOD_SAMPLING,
@@ -167,3 +169,14 @@ def info_from_proto(message: candidates_pb2.ModelInfo) -> ModelInfo:
         has_bounded_rewards=message.has_bounded_rewards,
         num_speculative_tokens=message.num_speculative_tokens,
     )
+
+
+def info_to_metadata(info: ModelInfo) -> tuple[tuple[str, bytes], ...]:
+    """Return what a service says of its model before it answers a call."""
+    return ((MODEL_KEY, info_to_proto(info).SerializeToString()),)
+
+
+def info_from_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> ModelInfo | None:
+    """Return the model of the replica that answers; None if it does not say."""
+    told = next((value for key, value in metadata or () if key == MODEL_KEY), None)
+    return info_from_proto(candidates_pb2.ModelInfo.FromString(told)) if isinstance(told, bytes) else None

@@ -9,8 +9,9 @@ from typing import Any
 import grpc
 import structlog
 
+from gsi.engines.base import ModelInfo
 from gsi.errors import RetryableError
-from gsi.rpc import call_context
+from gsi.rpc import call_context, convert
 from gsi.rpc.errors import to_status
 from gsi.rpc.metrics import PACKAGE, RPCS_IN_FLIGHT, short_name
 from gsi.runtime.metrics import RPC_SECONDS
@@ -26,10 +27,15 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, max_concurrent_rpcs: int) -> None:
         self._max_concurrent_rpcs = max_concurrent_rpcs
+        self._introduction: tuple[tuple[str, bytes], ...] = ()
         self._num_active = 0
         self._is_draining = False
         self._is_idle = asyncio.Event()
         self._is_idle.set()
+
+    def introduce(self, info: ModelInfo) -> None:
+        """Say of which model the answers are, before each of them: a replica may have another one than its siblings."""
+        self._introduction = convert.info_to_metadata(info)
 
     async def drain(self, grace_seconds: float) -> None:
         """Refuse new calls, and return when those in flight have ended or the grace period has."""
@@ -74,6 +80,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         try:
             with RPCS_IN_FLIGHT.labels(service).track_inprogress():
                 self._admit()
+                await context.send_initial_metadata(self._introduction)
                 yield
         except (asyncio.CancelledError, GeneratorExit):
             code = grpc.StatusCode.CANCELLED

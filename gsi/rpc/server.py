@@ -94,6 +94,7 @@ async def serve(
         log.info("loading", model=settings.model, engine=settings.engine)
         engine.set(await load())
         metrics.observe_model(grpc_service, engine.get().info)
+        edge.introduce(engine.get().info)
         await state.set_ready(is_ready=True)
         log.info("ready", address=f"{settings.listen.rpartition(':')[0]}:{port}", model=settings.model)
         await _until_stopped(stop, engine.get())

@@ -23,6 +23,9 @@ log = structlog.get_logger()
 
 POLL_SECONDS = 0.25
 MISFIT_SECONDS = 10.0  # between complaints
+# How many replicas are asked before another model is taken for the service's new one. A call that met a stranger, the
+# question whether the service serves and these make a prime: the call's next turn is not that stranger's again.
+NUM_ASKED = 9
 LOOK_SECONDS = 2.0
 
 
@@ -87,7 +90,7 @@ class Models:
         if not await client.is_serving():
             return False
         try:
-            if self._is_connected:
+            if self._is_connected and not await self._has_its_model(client):
                 await self._check()
         except RetryableError:
             return False
@@ -96,6 +99,10 @@ class Models:
             await asyncio.sleep(MISFIT_SECONDS)
             return False
         return True
+
+    async def _has_its_model(self, client: ServiceClient) -> bool:
+        """Return whether any replica still has the model that we work with; they take turns at being asked."""
+        return client.model in await asyncio.gather(*(client.model_info() for _ in range(NUM_ASKED)))
 
     async def _look(self) -> None:
         """Show which services serve, while nobody waits for them, too."""
@@ -110,6 +117,8 @@ class Models:
         )
         self.limits = common_limits(draft, target, prm)
         infos = {"draft": draft, "target": target, "prm": prm}
+        for client in self._clients:
+            client.model = infos[client.role]
         metrics.MODELS_INFO.tell(draft=draft.model, target=target.model, prm=prm.model)
         self.description = json.dumps({role: _described(info) for role, info in infos.items()})
         if set(draft.eos_token_ids) != set(target.eos_token_ids):

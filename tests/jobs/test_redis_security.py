@@ -119,6 +119,7 @@ async def test_the_documented_rights_are_enough(server: str, root: Any) -> None:
         assert await client.cancel(cancelled, "not needed") is JobState.QUEUED
         assert await client.dead.purge() == 0
         queue = QueueAdmin(operator, KEYS)
+        await queue.create()
         await queue.pause()
         await queue.limit(10)
         await queue.resume()

@@ -37,10 +37,11 @@ async def serving(
     service: str,
     add: Callable[[Loadable[Any], grpc.aio.Server], None],
     load: Callable[[], Awaitable[Engine]],
+    address: str | None = None,
     **settings: Any,
 ) -> AsyncIterator[Serving]:
     """Run a service as its process would, without waiting for its model."""
-    address, stop = f"127.0.0.1:{free_port()}", asyncio.Event()
+    address, stop = address or f"127.0.0.1:{free_port()}", asyncio.Event()
     chosen = ServiceSettings(listen=address, model="shipped", **settings)
     task = asyncio.create_task(serve(service, chosen, load, add, stop))
     try:

@@ -1,0 +1,302 @@
+"""Several replicas of a service behind one name of a real DNS server: who gets the calls, and when that changes."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from structlog.testing import capture_logs
+
+from gsi.algorithm.candidates import Candidate, FinishReason
+from gsi.algorithm.params import SamplingParams
+from gsi.engines.base import ModelInfo
+from gsi.errors import RetryableError
+from gsi.rpc.clients import DraftClient
+from gsi.runtime.embedded_redis import free_port
+from services.coordinator import models as models_module
+from services.coordinator.models import Models
+from services.coordinator.patience import patiently
+from services.coordinator.settings import CoordinatorSettings
+from services.draft import servicer as draft_servicer
+from tests.certificates import Authority
+from tests.conftest import wait_until
+from tests.services.conftest import ROLES, Serving, serving
+from tests.services.names import NAME, Names, name_server
+from tests.services.test_compatibility import DRAFT, PRM, TARGET
+
+SAMPLING = SamplingParams(max_step_tokens=32)
+HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
+AGE_SECONDS = 1.0
+CALL_SECONDS = 0.02
+
+
+class Replica:
+    """Proposes one candidate after a while, whose text is who wrote it; counts its calls."""
+
+    def __init__(self, host: str, info: ModelInfo = DRAFT, seconds: float = CALL_SECONDS) -> None:
+        self.host = host
+        self.info = info
+        self.num_calls = 0
+        self.last_call_at = 0.0
+        self.seconds = seconds
+
+    async def propose(
+        self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int
+    ) -> AsyncIterator[Sequence[Candidate]]:
+        self.num_calls += 1
+        self.last_call_at = time.monotonic()
+        await asyncio.sleep(self.seconds)
+        yield [Candidate(0, (1,), self.host, -1.0, FinishReason.EOS)]
+
+    async def died(self) -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    def close(self) -> None:
+        pass
+
+
+def serving_replica(
+    replica: Any, port: int, role: str = "draft", **settings: Any
+) -> AbstractAsyncContextManager[Serving]:
+    async def load() -> Any:
+        return replica
+
+    servicer, _ = ROLES[role]
+    given = {"max_connection_age_seconds": AGE_SECONDS, "grace_seconds": 5} | settings
+    return serving(servicer.SERVICE, servicer.add_to_server, load, f"{replica.host}:{port}", **given)
+
+
+@asynccontextmanager
+async def calling(target: str, **options: Any) -> AsyncIterator[DraftClient]:
+    client = DraftClient(target, 10.0, **options)
+    yield client
+    await client.close()
+
+
+async def answer(client: DraftClient) -> str:
+    """Return which replica answers a call."""
+    texts = [candidate.text async for batch in client.propose((1,), 1, SAMPLING, 0) for candidate in batch]
+    assert len(texts) == 1
+    return texts[0]
+
+
+@asynccontextmanager
+async def many_calls(client: DraftClient, num_callers: int = 8) -> AsyncIterator[list[str]]:
+    """Call all the time, and yield who answered; a call that fails fails the test."""
+    answers: list[str] = []
+    is_over = asyncio.Event()
+
+    async def call() -> None:
+        while not is_over.is_set():
+            answers.append(await answer(client))
+
+    async with asyncio.TaskGroup() as callers:
+        for _ in range(num_callers):
+            callers.create_task(call())
+        try:
+            yield answers
+        finally:
+            is_over.set()
+
+
+async def test_calls_take_turns_and_replicas_come_and_go_without_a_call_that_fails() -> None:
+    """One that is added to the name gets its share within a connection's age; one that drains gets no call more."""
+    replicas, port = [Replica(host) for host in HOSTS], free_port(HOSTS[0])
+    first, second, third = replicas
+    async with AsyncExitStack() as stack:
+        names = await stack.enter_async_context(name_server(*HOSTS[:2]))
+        serve = [serving_replica(replica, port, drain_pause_seconds=0.5) for replica in replicas]
+        servers = [await stack.enter_async_context(serving) for serving in serve]
+        client = await stack.enter_async_context(calling(names.target(port)))
+        await wait_until(client.is_serving, "a replica serves")
+        answers = await stack.enter_async_context(many_calls(client))
+
+        await wait_until(lambda: _has(min(first.num_calls, second.num_calls) >= 20), "both work")
+        start = len(answers)
+        await wait_until(lambda: _has(len(answers) >= start + 200), "200 calls more")
+        assert abs(answers[start:].count(first.host) - answers[start:].count(second.host)) <= 20
+        assert third.num_calls == 0
+
+        names.addresses.append(third.host)
+        added_at = time.monotonic()
+        await wait_until(lambda: _has(third.num_calls > 0), "the third works")
+        assert time.monotonic() - added_at < AGE_SECONDS * 1.1 + 2.0  # and a second between two questions
+
+        servers[0].stop.set()  # SIGTERM
+        stopped_at = time.monotonic()
+        await servers[0].task
+        names.addresses.remove(first.host)
+        assert first.last_call_at < stopped_at + 0.25, "its health tells at once, long before it refuses calls"
+        assert time.monotonic() - stopped_at < 2.0, "it has no call to wait for"
+        start = len(answers)
+        await wait_until(lambda: _has(len(answers) >= start + 100), "100 calls more")
+        assert set(answers[start:]) == {second.host, third.host}
+
+
+async def _has(value: bool) -> bool:
+    return value
+
+
+async def test_the_age_of_a_connection_ends_no_call() -> None:
+    """A stream that lasts for many ages ends as it would; the calls beside it never fail, with a single replica."""
+    replica, port = Replica(HOSTS[0], seconds=3.0), free_port(HOSTS[0])
+    async with (
+        name_server(HOSTS[0]) as names,
+        serving_replica(replica, port, max_connection_age_seconds=0.5),
+        calling(names.target(port)) as client,
+    ):
+        await wait_until(client.is_serving, "it serves")
+        asked = names.num_questions
+        long_call = asyncio.create_task(answer(client))
+        await wait_until(lambda: _has(replica.num_calls == 1), "the long call has begun")
+        replica.seconds = CALL_SECONDS
+        async with many_calls(client) as answers:
+            assert await long_call == HOSTS[0]
+        assert len(answers) > 100
+        assert names.num_questions >= asked + 4, "new connections were made"
+
+
+async def test_a_name_may_have_a_replica_that_is_not_there_or_loads() -> None:
+    """Calls go to those that serve; that one serves is enough for the service to serve."""
+    working, port = Replica(HOSTS[0]), free_port(HOSTS[0])
+    never = asyncio.Event()
+
+    async def load_for_ever() -> Any:
+        await never.wait()
+        return Replica(HOSTS[1])
+
+    loading = serving(draft_servicer.SERVICE, draft_servicer.add_to_server, load_for_ever, f"{HOSTS[1]}:{port}")
+    async with (
+        name_server(*HOSTS) as names,
+        serving_replica(working, port),
+        loading,
+        calling(names.target(port)) as client,
+    ):
+        await wait_until(client.is_serving, "one of three serves")
+        assert {await answer(client) for _ in range(20)} == {HOSTS[0]}
+        assert {await client.is_serving() for _ in range(20)} == {True}
+        never.set()
+
+
+async def test_a_replica_that_is_lost_in_the_middle_of_a_call_is_made_up_for_by_another() -> None:
+    """The call may be made again, its error says; the next ones do not go where nobody is."""
+    lost, port = Replica(HOSTS[0], seconds=60.0), free_port(HOSTS[0])
+    async with name_server(HOSTS[0]) as names, AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serving_replica(lost, port, grace_seconds=0))
+        client = await stack.enter_async_context(calling(names.target(port)))
+        await wait_until(client.is_serving, "it serves")
+        call = asyncio.create_task(answer(client))
+        await wait_until(lambda: _has(lost.num_calls == 1), "the call has begun")
+        other = Replica(HOSTS[1])
+        await stack.enter_async_context(serving_replica(other, port))
+        names.addresses = [*HOSTS[:2]]
+        server.stop.set()
+        with pytest.raises(RetryableError) as raised:
+            await call
+        assert raised.value.is_away
+        assert raised.value.has_reached
+        await wait_until(client.is_serving, "the other serves")
+        assert [await answer(client) for _ in range(10)] == [HOSTS[1]] * 10
+
+
+async def test_a_certificate_names_the_host_that_coordinators_call(tmp_path: Path) -> None:
+    """Not the address behind it: TLS is verified by the name that was looked up."""
+    authority, port = Authority(tmp_path), free_port(HOSTS[0])
+    hosts = x509.SubjectAlternativeName([x509.DNSName(NAME)])
+    own = authority.issue("draft", hosts=hosts).settings()
+    files = authority.issue("coordinator").files()
+    async with name_server(HOSTS[0]) as names, serving_replica(Replica(HOSTS[0]), port, **own):
+        async with calling(names.target(port), files=files) as client:
+            await wait_until(client.is_serving, "it serves")
+            assert await answer(client) == HOSTS[0]
+        async with calling(names.target(port, "another.test"), files=files) as client:
+            with pytest.raises(RetryableError, match="Hostname Verification Check failed"):
+                await answer(client)
+
+
+@asynccontextmanager
+async def connected_models(names: Names, port: int) -> AsyncIterator[Models]:
+    """Yield a coordinator's view of services whose draft has the name; target and PRM are one replica each."""
+    async with AsyncExitStack() as stack:
+        others = {"target": Replica("127.0.0.1", TARGET), "prm": Replica("127.0.0.1", PRM)}
+        ports = {role: free_port() for role in others}
+        for role, replica in others.items():
+            await stack.enter_async_context(serving_replica(replica, ports[role], role))
+        addresses: dict[str, Any] = {role: f"127.0.0.1:{ports[role]}" for role in others}
+        settings = CoordinatorSettings(draft="127.0.0.1:1", **addresses)
+        models = Models(settings.model_copy(update={"draft": names.target(port)}))
+        stack.push_async_callback(models.close)
+        await models.connect()
+        yield models
+
+
+FOREIGN = replace(DRAFT, model="foreign", tokenizer_fingerprint="fedcba9876543210")
+
+
+async def test_a_replica_with_another_tokenizer_answers_nothing_that_is_used() -> None:
+    """Its token ids would mean other tokens. Its siblings are asked instead, and the log says it once."""
+    port = free_port(HOSTS[0])
+    good, stranger = Replica(HOSTS[0]), Replica(HOSTS[1], FOREIGN)
+    async with (
+        name_server(HOSTS[0]) as names,
+        serving_replica(good, port),
+        serving_replica(stranger, port),
+        connected_models(names, port) as models,
+    ):
+        with capture_logs() as logs:
+            names.addresses.append(stranger.host)
+            await wait_until(lambda: _met(models, stranger), "the stranger is asked")
+            answers = [await patiently(models, partial(answer, models.draft)) for _ in range(10)]
+        assert set(answers) == {good.host}
+        assert models.draft.model == DRAFT
+    told = [entry for entry in logs if entry["event"] == "a replica has another model; its answers are not used"]
+    assert [(entry["service"], entry["model"], entry["ours"]) for entry in told] == [("draft", "foreign", "small")]
+
+
+async def _met(models: Models, stranger: Replica) -> bool:
+    with suppress(RetryableError):
+        assert await answer(models.draft) != stranger.host
+    return stranger.num_calls > 0
+
+
+@pytest.mark.parametrize("new", [replace(DRAFT, revision="2"), replace(DRAFT, engine_version="6")])
+async def test_a_model_that_all_replicas_have_changed_to_is_worked_with_if_it_fits(new: ModelInfo) -> None:
+    """Whatever changed without the service having been away; a result says what the models are then."""
+    port = free_port(HOSTS[0])
+    async with name_server(HOSTS[0]) as names, AsyncExitStack() as stack:
+        old = await stack.enter_async_context(serving_replica(Replica(HOSTS[0]), port, drain_pause_seconds=0.5))
+        models = await stack.enter_async_context(connected_models(names, port))
+        await stack.enter_async_context(serving_replica(Replica(HOSTS[1], new), port))
+        names.addresses.append(HOSTS[1])
+        while await patiently(models, partial(answer, models.draft)) == HOSTS[0]:
+            old.stop.set()
+        assert models.draft.model in (new, DRAFT)
+        assert models.draft.model is not None
+        assert new.is_same_model(models.draft.model)
+
+
+async def test_a_model_that_does_not_fit_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All replicas came back with a foreign tokenizer: no call succeeds until one fits again."""
+    monkeypatch.setattr(models_module, "MISFIT_SECONDS", 0.1)
+    port = free_port(HOSTS[0])
+    async with name_server(HOSTS[0]) as names, AsyncExitStack() as stack:
+        first = await stack.enter_async_context(serving_replica(Replica(HOSTS[0]), port))
+        models = await stack.enter_async_context(connected_models(names, port))
+        first.stop.set()
+        await first.task
+        foreign = await stack.enter_async_context(serving_replica(Replica(HOSTS[0], FOREIGN), port))
+        with capture_logs() as logs:
+            call = asyncio.create_task(patiently(models, partial(answer, models.draft)))
+            await wait_until(lambda: _has("came back with another model" in str(logs)), "the misfit is told")
+        assert not call.done()
+        foreign.stop.set()
+        await foreign.task
+        await stack.enter_async_context(serving_replica(Replica(HOSTS[0]), port))
+        assert await asyncio.wait_for(call, 20) == HOSTS[0]
