@@ -13,7 +13,8 @@ from gsi.runtime.tracing import Attribute, Span, tracing
 
 FIELDS = ("job", "attempt", "step")  # of the log; as metadata gsi-job, …
 TRACEPARENT = "traceparent"
-MAX_CHARACTERS = 128  # of a field: a log is no place for what strangers write
+MAX_CHARACTERS = 128  # of a field: neither gRPC's headers nor a log are a place for what strangers write
+MAX_DIGITS = 9
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -38,7 +39,7 @@ def end(span: Span, code: grpc.StatusCode) -> None:
 def outgoing(traceparent: str) -> Metadata:
     """Return the metadata of a call that is made for the job of this task."""
     bound = structlog.contextvars.get_contextvars()
-    fields = ((f"gsi-{name}", quote(str(bound[name]))) for name in FIELDS if name in bound)
+    fields = ((f"gsi-{name}", quote(str(bound[name])[:MAX_CHARACTERS])) for name in FIELDS if name in bound)
     return (*fields, (TRACEPARENT, traceparent)) if traceparent else tuple(fields)
 
 
@@ -53,4 +54,5 @@ def _read(name: str, value: str) -> Attribute:
     text = unquote(value)[:MAX_CHARACTERS]
     if not text.isprintable():  # a line of the log stays one
         return repr(text)
-    return int(text) if name != "job" and text.isdecimal() else text
+    is_number = name != "job" and text.isdecimal() and len(text) <= MAX_DIGITS
+    return int(text) if is_number else text

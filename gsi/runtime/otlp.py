@@ -101,8 +101,10 @@ class JobIds(RandomIdGenerator):
     def of(self, job: JobTrace) -> Iterator[None]:
         """Give this job's ids in this block, which must not wait for anything."""
         self._job = job
-        yield
-        self._job = None
+        try:
+            yield
+        finally:
+            self._job = None
 
     def generate_trace_id(self) -> int:
         return super().generate_trace_id() if self._job is None else _hashed("trace", self._job, bits=128)

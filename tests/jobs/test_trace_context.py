@@ -9,7 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gsi.errors import InvalidRequestError
-from gsi.jobs.job import claim, parse_payload
+from gsi.jobs.connection import Redis
+from gsi.jobs.job import Job, claim, parse_payload
+from gsi.jobs.keys import Keys
+from gsi.jobs.store import JobStore
+from gsi.jobs.stream import JobStream
 
 GOOD = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"  # the example of the W3C's recommendation
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "job.schema.json").read_text())
@@ -50,6 +54,24 @@ def test_the_schema_and_the_check_agree(traceparent: str) -> None:
     except InvalidRequestError:
         accepted = False
     assert accepted == (int(trace_id, 16) > 0 and int(span_id, 16) > 0)
+
+
+async def test_every_delivery_of_a_job_knows_when_it_was_submitted(redis: Redis, queue: str) -> None:
+    """The trace's id is made of that time, so it must be the same for each coordinator that has the job."""
+    keys = Keys(queue)
+    store, stream = JobStore(redis, keys), JobStream(redis, keys, "first")
+    await stream.create_group()
+    await store.submit(Job("a", parse_payload({"prompt": "x"})))
+    (delivery,) = await stream.take_new(1, 100)
+    first = await store.take("a", delivery, "first")
+    assert first is not None
+    await store.hand_back(first, "first", 1000)
+    (delivery,) = await JobStream(redis, keys, "second").take_over(1, 1000)
+    second = await store.take("a", delivery, "second")
+    record = await store.record("a")
+    assert second is not None
+    assert record is not None
+    assert first.submitted_ms == second.submitted_ms == int(record.fields["submitted_at"])
 
 
 def test_a_wrong_payload_is_in_the_trace_that_it_names() -> None:

@@ -26,7 +26,9 @@ def _no_job() -> Iterator[None]:
     clear_contextvars()
 
 
-@given(job=st.text(min_size=1, max_size=64).filter(str.isprintable), attempt=st.integers(1), step=st.integers(0))
+@given(
+    job=st.text(min_size=1, max_size=64).filter(str.isprintable), attempt=st.integers(1, 100), step=st.integers(0, 1000)
+)
 def test_a_job_s_fields_arrive_as_they_were(job: str, attempt: int, step: int) -> None:
     """Whatever the id is made of, as metadata it is ASCII; an id of digits stays a text."""
     with bound_contextvars(job=job, attempt=attempt, step=step, role="x"):
@@ -42,12 +44,19 @@ def test_a_call_for_no_job_carries_nothing() -> None:
     assert call_context.incoming(None) == ({}, "")
 
 
-@given(st.text(), st.text())
+def test_a_long_id_does_not_fill_a_call_s_headers() -> None:
+    """gRPC refuses calls with more than some kilobytes of them, and a bare XADD may name a job as it likes."""
+    with bound_contextvars(job="é" * 100_000):
+        assert sum(len(value) for _, value in call_context.outgoing("")) < 1024
+
+
+@given(st.text(), st.text() | st.integers(0).map(str))
 def test_what_a_stranger_sends_stays_one_short_line(job: str, step: str) -> None:
     """No line break and no control character gets into a log, and no long text."""
     fields, _ = call_context.incoming([("gsi-job", job), ("gsi-step", step), ("gsi-job-bin", b"\xff"), ("other", "x")])
     assert set(fields) == {"job", "step"}
     assert all(str(value).isprintable() for value in fields.values())
+    assert all(not isinstance(value, int) or value < 2**63 for value in fields.values()), "OTLP has no larger number"
     assert all(len(str(value)) < 12 * call_context.MAX_CHARACTERS for value in fields.values())
 
 
