@@ -1,12 +1,13 @@
 """What is published: a package with what Helm needs, and notes that say what to do next."""
 
+import re
 import tarfile
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.chart.rendering import CHART, HELMS, NAMESPACE, PROFILES, RELEASE, ROOT, helm
+from tests.chart.rendering import CHART, HELMS, NAMESPACE, PROFILES, RELEASE, ROOT, helm, template
 
 PARTS = {"Chart.yaml", "values.yaml", "values.schema.json", "README.md", ".helmignore", "templates", "alerts"}
 PARTS |= {"dashboards", *(path.name for path in CHART.glob("values-*.yaml"))}
@@ -31,6 +32,21 @@ def test_the_chart_and_the_program_have_one_version() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     project = (ROOT / "pyproject.toml").read_text()
     assert f'\nversion = "{chart["appVersion"]}"\n' in project
+
+
+def test_a_profile_that_names_a_tag_names_this_version() -> None:
+    """A variant of the image has the version in its tag, so profiles are changed with the version."""
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    profiles = [yaml.safe_load(path.read_text()) for path in CHART.glob("values-*.yaml")]
+    images = [part["image"] for values in profiles for part in values.values() if "image" in part]
+    assert {image["tag"] for image in images} == {f"{version}-transformers"}
+
+
+def test_the_production_values_of_the_readme_are_rendered() -> None:
+    """On top of the paper's models, as it says there."""
+    (example,) = re.findall(r"```yaml\n(.*?)```", (CHART / "README.md").read_text(), re.DOTALL)
+    done = template("qwen2.5-math", yaml.safe_load(example), "4.3")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("profile", PROFILES)
