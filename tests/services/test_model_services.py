@@ -57,12 +57,11 @@ async def refusal(address: str, stub_kind: Any) -> str:
 class EndlessEngine:
     """Proposes one candidate, then works for ever; says whether somebody still waits for it."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, info: ModelInfo = DRAFT) -> None:
+        self.info = info
         self.is_working = False
         self.death = asyncio.Event()
         self._error = error
-
-    info: ModelInfo = DRAFT
 
     def close(self) -> None:
         pass
@@ -84,12 +83,12 @@ class EndlessEngine:
             self.is_working = False
 
 
-async def _already(engine: Any) -> Any:
+async def already(engine: Any) -> Any:
     return engine
 
 
 def serving_engine(engine: Any, **settings: Any) -> Any:
-    return serving(draft_servicer.SERVICE, draft_servicer.add_to_server, partial(_already, engine), **settings)
+    return serving(draft_servicer.SERVICE, draft_servicer.add_to_server, partial(already, engine), **settings)
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -196,7 +195,7 @@ async def test_a_model_s_description_loses_nothing_on_the_wire(role: str) -> Non
     ):
         engine.info = info
         servicer, _ = ROLES[role]
-        async with serving(servicer.SERVICE, servicer.add_to_server, partial(_already, engine)) as server:
+        async with serving(servicer.SERVICE, servicer.add_to_server, partial(already, engine)) as server:
             client: Any = client_kind(server.address, 10.0)
             await wait_until(client.is_serving, "the model is loaded")
             assert await client.model_info() == info
@@ -375,7 +374,7 @@ async def test_a_service_whose_engine_dies_stops_serving_and_ends_with_an_error(
     engine = EndlessEngine()
     stop, address = asyncio.Event(), f"127.0.0.1:{free_port()}"
     settings = ServiceSettings(listen=address, model="shipped")
-    load, add = partial(_already, engine), draft_servicer.add_to_server
+    load, add = partial(already, engine), draft_servicer.add_to_server
     service = asyncio.create_task(serve(draft_servicer.SERVICE, settings, load, add, stop))
     await wait_until(lambda: _is(address, "SERVING"), "serving")
     client = DraftClient(address, 30.0)
