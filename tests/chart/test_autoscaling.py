@@ -129,6 +129,17 @@ def test_keda_reads_the_password_from_the_secret(profile: str) -> None:
         references = authentications[trigger["authenticationRef"]["name"]]["secretTargetRef"]
         assert ("password", "queue-password") in {(one["parameter"], one["name"]) for one in references}
         assert not {"password", "username"} & set(trigger["metadata"])
+        assert trigger["metadata"]["enableTLS"] == ("true" if profile == "everything-else" else "false")
+
+
+def test_keda_can_be_given_an_authentication_of_ones_own() -> None:
+    """Where a Secret hides the address, and with it user, password and TLS: then the trigger says nothing of them."""
+    found = objects_with("everything-else", {"coordinator": {"autoscaling": {"redisAuthentication": "queue"}}})
+    assert [name_of(one) for one in of_kind(found, "TriggerAuthentication")] == []
+    (scaler,) = (one for one in of_kind(found, "ScaledObject") if component(one) == "coordinator")
+    for trigger in scaler["spec"]["triggers"]:
+        assert trigger["authenticationRef"] == {"name": "queue"}
+        assert not {"enableTLS", "username", "password"} & set(trigger["metadata"])
 
 
 def words(pod: Pod) -> list[str]:
