@@ -1,6 +1,8 @@
 """Several replicas of a service behind one name of a real DNS server: who gets the calls, and when that changes."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -13,20 +15,24 @@ import pytest
 from cryptography import x509
 from structlog.testing import capture_logs
 
-from gsi.algorithm.candidates import Candidate, FinishReason
+from gsi.algorithm.candidates import Candidate, FinishReason, Message
 from gsi.algorithm.params import SamplingParams
+from gsi.client.sdk import Client
 from gsi.engines.base import ModelInfo
 from gsi.errors import RetryableError
+from gsi.jobs.state import JobState
+from gsi.jobs.store import JobRecord
 from gsi.rpc.clients import DraftClient
 from gsi.runtime.embedded_redis import free_port
 from services.coordinator import models as models_module
+from services.coordinator.__main__ import coordinate
 from services.coordinator.models import Models
 from services.coordinator.patience import patiently
 from services.coordinator.settings import CoordinatorSettings
 from services.draft import servicer as draft_servicer
 from tests.certificates import Authority
 from tests.conftest import wait_until
-from tests.services.conftest import ROLES, Serving, serving
+from tests.services.conftest import ROLES, Serving, load_shipped, serving, serving_role
 from tests.services.names import NAME, Names, name_server
 from tests.services.test_compatibility import DRAFT, PRM, TARGET
 
@@ -300,3 +306,72 @@ async def test_a_model_that_does_not_fit_is_waited_out(monkeypatch: pytest.Monke
         await foreign.task
         await stack.enter_async_context(serving_replica(Replica(HOSTS[0]), port))
         assert await asyncio.wait_for(call, 20) == HOSTS[0]
+
+
+class SharedEngine(Replica):
+    """A replica of the shipped draft: all of them share one engine, and each counts its calls."""
+
+    def __init__(self, host: str, engine: Any) -> None:
+        super().__init__(host, engine.info)
+        self._engine = engine
+
+    def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        token_ids: tuple[int, ...] = self._engine.render(messages)
+        return token_ids
+
+    def propose(
+        self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int
+    ) -> AsyncIterator[Sequence[Candidate]]:
+        self.num_calls += 1
+        proposals: AsyncIterator[Sequence[Candidate]] = self._engine.propose(prefix, n, sampling, seed)
+        return proposals
+
+
+async def test_jobs_go_on_while_replicas_are_replaced(redis_url: str, queue: str) -> None:
+    """A coordinator that is not restarted finishes every job at the first attempt; the new replica did its share."""
+    port, engine = free_port(HOSTS[0]), await load_shipped("draft")
+    old, new = SharedEngine(HOSTS[0], engine), SharedEngine(HOSTS[1], engine)
+    async with AsyncExitStack() as stack:
+        stack.callback(engine.close)
+        names = await stack.enter_async_context(name_server(old.host))
+        server, _ = [
+            await stack.enter_async_context(serving_replica(replica, port, drain_pause_seconds=0.5))
+            for replica in (old, new)
+        ]
+        others: dict[str, Any] = {}
+        for role in ("target", "prm"):
+            others[role] = (await stack.enter_async_context(serving_role(role))).address
+        settings = CoordinatorSettings(redis_url=redis_url, queue=queue, draft="127.0.0.1:1", max_jobs=4, **others)
+        coordinator = asyncio.create_task(coordinate(settings.model_copy(update={"draft": names.target(port)})))
+        async with Client(redis_url, queue) as client, many_jobs(client) as records:
+            await wait_until(lambda: _has(old.num_calls >= 10), "the old one works")
+            names.addresses.append(new.host)
+            await wait_until(lambda: _has(new.num_calls >= 5), "the new one works, too")
+            server.stop.set()
+            await server.task
+            names.addresses.remove(old.host)
+        assert len(records) >= 4
+        assert {(record.state, record.fields["attempt"]) for record in records} == {(JobState.SUCCEEDED, "1")}
+        os.kill(os.getpid(), signal.SIGTERM)  # as the coordinator's own process would be told
+        await coordinator
+
+
+@asynccontextmanager
+async def many_jobs(client: Client) -> AsyncIterator[list[JobRecord]]:
+    """Have four jobs run all the time, and yield the records of those that have finished."""
+    records: list[JobRecord] = []
+    is_over = asyncio.Event()
+    prompt = "Start with 27. Step 1: +11. Step 2: -28. Step 3: *3. Step 4: +16. Work mod 31."
+
+    async def work() -> None:
+        while not is_over.is_set():
+            job_id = await client.submit({"prompt": prompt, "params": {"n": 4, "seed": len(records)}})
+            records.append(await client.wait(job_id, 60))
+
+    async with asyncio.TaskGroup() as workers:
+        for _ in range(4):
+            workers.create_task(work())
+        try:
+            yield records
+        finally:
+            is_over.set()
