@@ -1,7 +1,7 @@
 # The image of the model services (draft, target, prm), with the shipped family at /app/models.
-#   docker build --file docker/engine.Dockerfile --tag gsi-engine:0.1.0 .                                     vLLM, NVIDIA GPUs
-#   docker build --file docker/engine.Dockerfile --build-arg VARIANT=transformers --tag gsi-engine-cpu:0.1.0 .     CPUs
-#   docker build --file docker/engine.Dockerfile --build-arg VARIANT=vllm-cpu --tag gsi-engine-vllm-cpu:0.1.0 .   vLLM on CPUs
+#   docker build --file docker/engine.Dockerfile --tag gsi-engine:0.1.0 .                      vLLM on NVIDIA GPUs
+#   … --build-arg VARIANT=transformers --tag gsi-engine:0.1.0-transformers .                   CPUs
+#   … --build-arg VARIANT=vllm-cpu --tag gsi-engine:0.1.0-vllm-cpu .                           vLLM on CPUs
 # Each has transformers; GSI_<ROLE>_ENGINE chooses. /cache is for a volume with downloaded models.
 # Base, Python and a package index of one's own: see slim.Dockerfile.
 ARG BASE_IMAGE=debian:12.12-slim

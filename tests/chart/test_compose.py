@@ -67,9 +67,11 @@ def test_images_have_versions(name: str) -> None:
     version = yaml.safe_load((ROOT / "helm" / "Chart.yaml").read_text())["appVersion"]
     for service in services_of(name).values():
         repository, tag = service["image"].rsplit(":", 1)
-        assert re.fullmatch(r"v?\d+\.\d+\.\d+", tag)
+        assert re.fullmatch(r"v?\d+\.\d+\.\d+(-\w+)?", tag)
         if "build" in service:
-            assert (repository.startswith("gsi-"), tag) == (True, version)
+            variant = service["build"].get("args", {}).get("VARIANT", "vllm")
+            assert repository in {"gsi-slim", "gsi-engine"}
+            assert tag == (version if variant == "vllm" else f"{version}-{variant}")
             assert (ROOT / service["build"]["dockerfile"]).exists()
 
 
