@@ -1,8 +1,9 @@
 """The nodes of one engine: which this process is, and how each learns that another has gone.
 
-vLLM's workers on several nodes know nothing of each other between two requests: when node 0 ends, the others wait for
-ever, and when another one ends, node 0 goes on and fails at the next request. A node that comes back cannot join. So
-each other node keeps a connection to node 0 for as long as it lives, and who loses it ends, to be started again.
+vLLM's workers on several nodes know nothing of each other between two requests: when node 0 ends, the others wait
+without limit, and when another one ends, node 0 goes on and fails at the next request. A node that comes back cannot
+join. So each other node keeps a connection to node 0 for as long as it lives, and who loses it ends, to be started
+again.
 """
 
 import argparse
