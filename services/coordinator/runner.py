@@ -33,6 +33,7 @@ from services.coordinator.trail import Steps
 log = structlog.get_logger()
 
 MAX_RETRY_SECONDS = 300.0
+JITTER = (0.5, 1.5)  # so that jobs that failed together do not come back together
 INTERNAL_ERROR = "internal error; the coordinator's log has it"
 
 
@@ -98,7 +99,8 @@ class JobRunner:
         if isinstance(end, JobResult):
             await self._store.commit(lease, end)
             return end.state
-        delay = min(MAX_RETRY_SECONDS, self._retry_seconds * 2 ** (lease.attempt - 1)) * random.uniform(0.5, 1.5)
+        pause = min(MAX_RETRY_SECONDS / max(JITTER), self._retry_seconds * 2 ** (lease.attempt - 1))
+        delay = pause * random.uniform(*JITTER)
         state = await self._store.retry(lease, end.error, delay)
         (metrics.DEAD_LETTERS if state is JobState.DEAD else metrics.RETRIES).inc()
         return state
