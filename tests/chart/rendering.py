@@ -18,6 +18,7 @@ RELEASE, NAMESPACE = "gsi", "inference"
 
 # What people start from, and values files of our own that turn on what those leave off.
 PROFILES = {
+    "defaults": CHART / "values.yaml",
     "cpu": CHART / "values-cpu.yaml",
     "single-gpu": CHART / "values-single-gpu.yaml",
     "qwen2.5-math": CHART / "values-qwen2.5-math.yaml",

@@ -1,5 +1,6 @@
 """Every object of every profile is one that a cluster would take."""
 
+import subprocess
 from typing import Any
 
 import pytest
@@ -23,6 +24,19 @@ def test_both_helms_make_the_same_objects(profile: str) -> None:
     old, new = (objects(profile, version) for version in HELMS)
     assert old == new
     assert old
+
+
+@pytest.mark.parametrize("helm_version", HELMS)
+def test_it_renders_for_the_clusters_that_it_is_for(helm_version: str) -> None:
+    """The same objects for the oldest and for a recent one; an older one is refused by name."""
+
+    def rendered(kubernetes: str) -> "subprocess.CompletedProcess[str]":
+        return helm(helm_version, "template", "gsi", CHART, "--kube-version", kubernetes)
+
+    oldest, recent = (rendered(f"{version}.0") for version in KUBERNETES)
+    assert oldest.returncode == recent.returncode == 0
+    assert oldest.stdout == recent.stdout
+    assert "1.28.0" in rendered("1.28.0").stderr
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -75,6 +75,35 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"coordinator": {"env": [{"name": "PROXY", "value": "http://me:hunter2@proxy:80"}]}},
         ["coordinator", "env", "PROXY", "valueFrom"],
     ),
+    "a password by another name": ({"redis": {"auth": {"password": "hunter2"}}}, ["redis", "auth|password"]),
+    "a password beside its Secret": (
+        {"redis": {"builtIn": {"passwordSecret": {"name": "a", "value": "hunter2"}}}},
+        ["passwordSecret", "value"],
+    ),
+    "a password as a query of the address": (
+        {"redis": NO_REDIS | {"external": {"url": "redis://a:6379/0?password=hunter2"}}},
+        ["url", "password", "passwordSecret"],
+    ),
+    "our own variable with a password": (
+        {"coordinator": {"env": [{"name": "GSI_REDIS_URL", "value": "redis://:hunter2@a:6379/0"}]}},
+        ["coordinator", "env", "GSI_REDIS_URL", "valueFrom"],
+    ),
+    "an access key as a variable": (
+        {"target": {"env": [{"name": "AWS_SECRET_ACCESS_KEY", "value": "hunter2"}]}},
+        ["target", "env", "AWS_SECRET_ACCESS_KEY", "valueFrom"],
+    ),
+    "a short password as a variable": (
+        {"prm": {"env": [{"name": "DB_PWD", "value": "hunter2"}]}},
+        ["prm", "env", "DB_PWD", "valueFrom"],
+    ),
+    "a password among arguments": (
+        {"coordinator": {"args": ["--redis-url=redis://:hunter2@a:6379/0"]}},
+        ["password", "values"],
+    ),
+    "a collector's address with a password": (
+        {"tracing": {"endpoint": "http://me:hunter2@collector:4317"}},
+        ["tracing", "endpoint", "http://HOST:4317|pattern"],
+    ),
     "a token for the download": ({"modelCache": {"download": {"token": "hf_abc"}}}, ["download", "token"]),
     # Roll-outs and scaling
     "no pod may come or go": (
