@@ -67,6 +67,7 @@ class ServiceClient:
             answer = await self._connection.health.Check(request, timeout=1.0)
         except grpc.aio.AioRpcError as error:
             self.why_not_serving = reason_of(error)
+            self._connection.look_up_anew()
             return False
         self.why_not_serving = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

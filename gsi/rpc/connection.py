@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ from gsi.runtime.tls import CertificateFiles, Certificates
 
 MAX_MESSAGE_BYTES = 64 * 2**20  # gRPC's default of 4 MiB is a prefix of a million token ids
 KEEPALIVE_MS = 20_000
+LOOK_UP_SECONDS = 5.0
 
 # A connection whose other side is gone without a word is found out by a ping, in use or not. gRPC's own limit on pings
 # without data would stop them in a call that computes for long.
@@ -71,12 +73,22 @@ class ServiceConnection:
         self._renew()
         return self._health
 
+    def look_up_anew(self) -> None:
+        """Look up the name now, by way of a new channel, for a service that nobody serves; at most so often.
+
+        gRPC asks for a name that has no address ever more rarely, in the end every two minutes, and a replica that
+        comes back with another address would be left waiting for that.
+        """
+        if time.monotonic() - self._opened_at >= LOOK_UP_SECONDS:
+            self._reopen(self._certificates)
+
     async def close(self) -> None:
         for task in self._closing:
             task.cancel()
         await self._channel.close()
 
     def _open(self, certificates: Certificates | None) -> None:
+        self._opened_at = time.monotonic()
         self._certificates = certificates
         if certificates is None:
             self._channel = grpc.aio.insecure_channel(self._address, options=self._options)
@@ -89,9 +101,11 @@ class ServiceConnection:
     def _renew(self) -> None:
         """Open a new channel if the certificates have changed."""
         newest = self._files.current() if self._files else None
-        if newest is self._certificates:
-            return
+        if newest is not self._certificates:
+            self._reopen(newest)
+
+    def _reopen(self, certificates: Certificates | None) -> None:
         closing = asyncio.create_task(self._channel.close(self._grace_seconds))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
-        self._open(newest)
+        self._open(certificates)

@@ -22,6 +22,7 @@ from gsi.engines.base import ModelInfo
 from gsi.errors import RetryableError
 from gsi.jobs.state import JobState
 from gsi.jobs.store import JobRecord
+from gsi.rpc import connection
 from gsi.rpc.clients import DraftClient
 from gsi.runtime.embedded_redis import free_port
 from services.coordinator import models as models_module
@@ -210,6 +211,28 @@ async def test_a_replica_that_is_lost_in_the_middle_of_a_call_is_made_up_for_by_
         assert raised.value.has_reached
         await wait_until(client.is_serving, "the other serves")
         assert [await answer(client) for _ in range(10)] == [HOSTS[1]] * 10
+
+
+async def test_a_replica_with_a_new_address_is_found_after_a_while_without_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a single replica is replaced and loads for minutes: its name has no address until it is ready."""
+    monkeypatch.setattr(connection, "LOOK_UP_SECONDS", 0.25)
+    port = free_port(HOSTS[0])
+    async with (
+        name_server(HOSTS[0]) as names,
+        serving_replica(Replica(HOSTS[1]), port),
+        calling(names.target(port)) as client,
+    ):
+        async with serving_replica(Replica(HOSTS[0]), port):
+            await wait_until(client.is_serving, "the old one serves")
+        names.addresses.clear()
+        asked, gone_at = names.num_questions, time.monotonic()
+        while time.monotonic() - gone_at < 4.0:
+            assert not await client.is_serving()
+            await asyncio.sleep(0.05)
+        assert names.num_questions - asked >= 14, "gRPC itself asks three times, for two kinds of address"
+        names.addresses.append(HOSTS[1])
+        await wait_until(client.is_serving, "the new one is found")
+        assert await answer(client) == HOSTS[1]
 
 
 async def test_a_certificate_names_the_host_that_coordinators_call(tmp_path: Path) -> None:
