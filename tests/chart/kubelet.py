@@ -53,20 +53,31 @@ class Node:
         """Start the process of a component; it ends with this one at the latest."""
         pod = self.pods[component]
         container = pod.container()
-        mounts = self._mounts(pod, container)
+        mounts = self._mounts(pod)
         environment = self._environment(pod, container, mounts)
         words = [*container["command"], *container.get("args", [])]
-        command = [self._here(_resolved(word, environment), component, mounts) for word in words]
+        command = [self.here(_resolved(word, environment), component, mounts) for word in words]
         log = self._folder / f"{component}.log"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
                 *child_command(command),
-                env=environment | {"PATH": PATH},
-                cwd=self._here(container.get("workingDir", "/"), component, mounts),
+                env=environment | {"PATH": PATH} | watched(self._writes(component)),
+                cwd=self.here(container.get("workingDir", "/"), component, mounts),
                 stdout=output,
                 stderr=output,
             )
         return Running(pod, process, self.addresses[component], log)
+
+    def refused_writes(self, component: str) -> set[str]:
+        """Return the paths that the process would have written and that its pod has read-only, or not at all."""
+        pod = self.pods[component]
+        is_writable = {mount["mountPath"]: not mount.get("readOnly", False) for mount in _mounts_of(pod)}
+        is_writable |= {str(folder): is_writable[path] for path, folder in self._folders(pod).items()}
+        found = set(self._writes(component).read_text().split("\n")) - {"", "/dev/null"}
+        return {path for path in found if not may_be_written(path, is_writable)}
+
+    def _writes(self, component: str) -> Path:
+        return self._folder / f"{component}.writes"
 
     def _names_of_services(self) -> Iterator[tuple[str, str]]:
         """Yield each name by which a Service can be called, and the component behind it."""
@@ -77,17 +88,21 @@ class Node:
             for ending in ("", f".{namespace}", f".{namespace}.svc", f".{namespace}.svc.cluster.local"):
                 yield name + ending, component
 
-    def _mounts(self, pod: Pod, container: Container) -> dict[str, Path]:
+    def _mounts(self, pod: Pod) -> dict[str, Path]:
         """Return the folders that stand for those of the container, filled."""
         volumes = {volume["name"]: volume for volume in pod.spec.get("volumes", [])}
-        folders = {APP: ROOT}
-        for mount in container.get("volumeMounts", []):
-            folder = self._folder / pod.component / mount["name"] / mount.get("subPath", "")
+        folders = self._folders(pod)
+        for mount in _mounts_of(pod):
+            folder = folders[mount["mountPath"]]
             folder.mkdir(parents=True, exist_ok=True)
             for name, content in self._files(pod, volumes.get(mount["name"], {})).items():
                 (folder / name).write_bytes(content)
-            folders[mount["mountPath"]] = folder
-        return folders
+        return folders | {APP: ROOT}
+
+    def _folders(self, pod: Pod) -> dict[str, Path]:
+        """Return the folder that stands for each mount."""
+        own = self._folder / pod.component
+        return {mount["mountPath"]: own / mount["name"] / mount.get("subPath", "") for mount in _mounts_of(pod)}
 
     def _files(self, pod: Pod, volume: Mapping[str, Any]) -> dict[str, bytes]:
         """Return what a volume holds when the pod starts."""
@@ -98,15 +113,14 @@ class Node:
         if "configMap" in volume:
             maps = {one["metadata"]["name"]: one["data"] for one in of_kind(self._objects, "ConfigMap")}
             texts: Mapping[str, str] = maps[volume["configMap"]["name"]]
-            mounts = {mount["mountPath"]: self._folder / pod.component / mount["name"] for mount in _mounts_of(pod)}
-            return {name: self._here(text, pod.component, mounts).encode() for name, text in texts.items()}
+            return {name: self.here(text, pod.component, self._folders(pod)).encode() for name, text in texts.items()}
         return {}
 
     def _environment(self, pod: Pod, container: Container, mounts: Mapping[str, Path]) -> dict[str, str]:
         environment: dict[str, str] = {}
         for variable in container.get("env", []):
             value = self._referred(pod, variable["valueFrom"]) if "valueFrom" in variable else variable["value"]
-            environment[variable["name"]] = self._here(_resolved(value, environment), pod.component, mounts)
+            environment[variable["name"]] = self.here(_resolved(value, environment), pod.component, mounts)
         return environment
 
     def _referred(self, pod: Pod, source: Mapping[str, Any]) -> str:
@@ -119,7 +133,7 @@ class Node:
         }
         return fields[source["fieldRef"]["fieldPath"]]
 
-    def _here(self, text: str, component: str, mounts: Mapping[str, Path]) -> str:
+    def here(self, text: str, component: str, mounts: Mapping[str, Path]) -> str:
         """Return a text of the chart with what stands here for its names, addresses and paths."""
         text = re.sub(EVERY_ADDRESS, self.addresses[component], text)
         text = re.sub(rf"(?<![\w.-]){_any_of(self._hosts)}(?=:\d)", lambda found: self._hosts[found[0]], text)
@@ -131,12 +145,24 @@ def _any_of(words: Mapping[str, Any]) -> str:
     return f"(?:{'|'.join(map(re.escape, longest_first))})"
 
 
+def watched(notes: Path) -> dict[str, str]:
+    """Return what has a Python process note its writes; it writes no bytecode, as on a read-only file system."""
+    watching = Path(__file__).parent / "watching_writes"
+    return {"PYTHONPATH": str(watching), "WRITES_NOTED_IN": str(notes), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def may_be_written(path: str, is_writable: Mapping[str, bool]) -> bool:
+    """Return whether the innermost of the mounts that hold a path is writable; False if none does."""
+    above = [mount for mount in is_writable if path == mount or path.startswith(f"{mount}/")]
+    return bool(above) and is_writable[max(above, key=len)]
+
+
 def _resolved(text: str, environment: Mapping[str, str]) -> str:
     return REFERENCE.sub(lambda found: environment.get(found[1], found[0]), text)
 
 
-def _mounts_of(pod: Pod) -> list[Mapping[str, str]]:
-    mounts: list[Mapping[str, str]] = pod.container().get("volumeMounts", [])
+def _mounts_of(pod: Pod) -> list[Mapping[str, Any]]:
+    mounts: list[Mapping[str, Any]] = pod.container().get("volumeMounts", [])
     return mounts
 
 

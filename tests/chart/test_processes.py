@@ -152,6 +152,12 @@ async def test_the_charts_own_test_has_a_job_done(release: Release) -> None:
     assert "SUCCEEDED" in printed
 
 
+@pytest.mark.parametrize("name", [*PROCESSES, "queue", "test"])
+async def test_a_process_writes_only_where_its_pod_lets_it(release: Release, name: str) -> None:
+    """After a job was done: the root file system is read-only in a cluster, and so are Secrets and models."""
+    assert release.node.refused_writes(name) == set()
+
+
 async def test_redis_wants_the_password_that_the_secret_holds(release: Release) -> None:
     """Where one is given; quotes, spaces and backslashes in it do no harm."""
     without = Redis.from_url(release.redis_url, retry=Retry(NoBackoff(), 0))
