@@ -3,7 +3,8 @@
 Every component has a loopback address of its own, on which its ports are those of the chart; names of Services and
 "every address" become it. Mounts become temporary folders, and paths below them are rewritten wherever the chart names
 them. References to fields and Secrets are resolved. The rest is taken from the rendered object as it stands, above all
-the environment: a process has that of its container and nothing else.
+the environment: a process has that of its container and nothing else. A port of the chart that something else holds on
+every address of this machine is not free here either.
 """
 
 import asyncio
