@@ -46,7 +46,8 @@ class Query:
 class Panel:
     """One panel. ``unit`` is Grafana's name of it; ``steps`` are (from this value on, colour), the first from -inf.
 
-    ``is_main``: it is in the board's picture. ``colours``: by what the legend shows.
+    ``is_main``: it is in the board's picture. ``colours``: by what the legend shows. ``words``: what a number shows in
+    place of these values.
     """
 
     title: str
@@ -61,6 +62,7 @@ class Panel:
     maximum: float | None = None
     steps: Sequence[tuple[float, str]] = ()
     colours: Mapping[str, str] = field(default_factory=dict)
+    words: Mapping[int, str] = field(default_factory=dict)
     needs: Needs | None = None
     is_main: bool = False
 

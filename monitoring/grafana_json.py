@@ -38,6 +38,8 @@ from grafana_foundation_sdk.models.dashboard import (
     GridPos,
     Threshold,
     ThresholdsMode,
+    ValueMap,
+    ValueMappingResult,
     VariableOption,
     VariableRefresh,
     VariableSort,
@@ -133,6 +135,9 @@ def _panel(panel: Panel) -> Builder:
             builder = getattr(builder, name)(value)
     if panel.steps:
         builder = builder.thresholds(_thresholds(panel.steps))
+    if panel.words:
+        results = {str(value): ValueMappingResult(text=word) for value, word in panel.words.items()}
+        builder = builder.mappings([ValueMap(options=results)])
     for shown, colour in panel.colours.items():
         fixed = {"mode": "fixed", "fixedColor": colour}
         builder = builder.override_by_name(shown, [DynamicConfigValue(id_val="color", value=fixed)])

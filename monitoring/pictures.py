@@ -238,6 +238,8 @@ def _verdict(value: float, panel: Panel) -> str:
 
 def _shown(value: float, panel: Panel, *, is_tick: bool = False) -> str:
     """Return a value in a panel's unit, as Grafana would, more or less."""
+    if value in panel.words:
+        return panel.words[int(value)]
     if panel.unit == "percentunit":
         return f"{100 * value:.{0 if is_tick or panel.decimals is None else panel.decimals}f} %"
     decimals = panel.decimals

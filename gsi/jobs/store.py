@@ -131,6 +131,14 @@ class SetAside:
     parked: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class QueueConfig:
+    """What operators have set for a queue, and how many submissions its limit has refused."""
+
+    is_paused: bool = False
+    num_refused: int = 0
+
+
 class JobStore:
     """The jobs of one queue."""
 
@@ -311,9 +319,10 @@ class JobStore:
         """
         return (await self._idle(lease, consumer, idle_ms=lease_ms)).is_held
 
-    async def num_refused(self) -> int:
-        """Return how many submissions the queue's limit has refused."""
-        return int(await self._redis.hget(self._keys.config, "refused") or 0)
+    async def config(self) -> QueueConfig:
+        """Return whether the queue is paused, and how many submissions its limit has refused."""
+        paused, refused = await self._redis.hmget(self._keys.config, "paused", "refused")
+        return QueueConfig(paused == b"1", int(refused or 0))
 
     async def set_aside(self) -> SetAside:
         """Count the jobs that are in no lane."""

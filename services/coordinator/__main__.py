@@ -64,7 +64,7 @@ async def coordinate(settings: CoordinatorSettings) -> None:
         )
     stopping = asyncio.create_task(_end_readiness(stop, health))
     try:
-        await _unless_stopped(stop, _prepare(redis, stream, models))
+        await _unless_stopped(stop, _prepare(redis, stream, models, worker))
         if not stop.is_set():
             await health.set_ready(is_ready=True)
             log.info("ready", queue=settings.queue, consumer=consumer, max_jobs=settings.max_jobs)
@@ -78,7 +78,7 @@ async def coordinate(settings: CoordinatorSettings) -> None:
         log.info("stopped")
 
 
-async def _prepare(redis: Redis, stream: JobStream, models: Models) -> None:
+async def _prepare(redis: Redis, stream: JobStream, models: Models, worker: Worker) -> None:
     """Wait for Redis, say what it may lose, make the group; then wait for the services."""
     is_away = False
     while True:
@@ -94,7 +94,11 @@ async def _prepare(redis: Redis, stream: JobStream, models: Models) -> None:
                 log.warning("redis is away; waiting for it", reason=str(error))
             is_away = True
             await asyncio.sleep(REDIS_AWAY_SECONDS)
-    await models.connect()
+    observing = asyncio.create_task(worker.observe())  # a model may load for half an hour
+    try:
+        await models.connect()
+    finally:
+        observing.cancel()
 
 
 async def _end_readiness(stop: asyncio.Event, health: Health) -> None:

@@ -7,7 +7,7 @@ from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.params import Method, Params
 from gsi.algorithm.step import MadeStep
 from gsi.jobs.state import JobState
-from gsi.jobs.store import SetAside
+from gsi.jobs.store import QueueConfig, SetAside
 from gsi.jobs.stream import Ages, Backlog
 from gsi.runtime.metrics import ROLES, SECONDS_BUCKETS
 from gsi.runtime.series import Series
@@ -80,6 +80,12 @@ JOB_SECONDS = series.histogram(
     "seconds",
     buckets=JOB_SECONDS_BUCKETS,
 )
+REDIS_REACHABLE = series.gauge(
+    "gsi_redis_reachable",
+    "1 while Redis answers this coordinator and lets it work, jobs or none; 0 before the first connection, and while "
+    "Redis is away or refuses to work, such as with a full disk or memory. It is asked at least every two seconds.",
+    "0 or 1",
+)
 STREAM_LAG = series.gauge(
     "gsi_stream_lag",
     "Entries that no coordinator has taken. Of the queue: every coordinator reports the same.",
@@ -113,6 +119,11 @@ PARKED_JOBS = series.gauge(
     "Jobs that wait because their tenant has enough in flight (`GSI_COORDINATOR_MAX_JOBS_PER_TENANT`). Of the queue, "
     "as above.",
     "jobs",
+)
+QUEUE_PAUSED = series.gauge(
+    "gsi_queue_paused",
+    "1 while the queue is paused (`gsi queue pause`), so that no new job is taken; else 0. Of the queue, as above.",
+    "0 or 1",
 )
 REDELIVERIES = series.counter("gsi_redeliveries_total", "Entries that this coordinator took over.", "jobs")
 LEASES_LOST = series.counter(
@@ -232,8 +243,8 @@ def observe_job(state: JobState, seconds: float) -> None:
     JOB_SECONDS.observe(seconds)
 
 
-def observe_queue(backlog: Backlog, ages: Ages, set_aside: SetAside, num_refused: int) -> None:
-    """Show what the queue holds."""
+def observe_queue(backlog: Backlog, ages: Ages, set_aside: SetAside, config: QueueConfig) -> None:
+    """Show what the queue holds, and whether it is paused."""
     STREAM_LAG.set(backlog.lag)
     STREAM_PENDING.set(backlog.pending)
     OLDEST_WAITING.set(ages.oldest_waiting_seconds)
@@ -241,4 +252,5 @@ def observe_queue(backlog: Backlog, ages: Ages, set_aside: SetAside, num_refused
     DEAD_JOBS.set(set_aside.dead)
     DELAYED_JOBS.set(set_aside.delayed)
     PARKED_JOBS.set(set_aside.parked)
-    SUBMISSIONS_REFUSED.set(num_refused)
+    QUEUE_PAUSED.set(config.is_paused)
+    SUBMISSIONS_REFUSED.set(config.num_refused)

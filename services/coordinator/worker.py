@@ -42,12 +42,13 @@ class Worker:
         self._lease_seconds = lease_seconds
         self._runs: set[asyncio.Task[None]] = set()
         self._take_over_at = 0.0  # monotonic time of the next look for abandoned jobs
-        self._is_redis_away = False
+        self._is_redis_away = False  # to who takes jobs; with all slots in use nobody asks
+        self._is_redis_silent = False  # to who observes the queue, which is no writing
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run jobs until ``stop`` is set."""
         background = [asyncio.create_task(self._leases.keep()), asyncio.create_task(self._promote())]
-        background.append(asyncio.create_task(self._observe_queue()))
+        background.append(asyncio.create_task(self.observe()))
         try:
             while not stop.is_set():
                 for delivery in await self._deliveries():
@@ -69,6 +70,7 @@ class Worker:
         if self._is_redis_away:
             log.info("redis is back")
             self._is_redis_away = False
+            self._show_redis()
         return found
 
     async def _abandoned(self, num_free: int) -> Sequence[Delivery]:
@@ -87,6 +89,7 @@ class Worker:
         if not self._is_redis_away:
             log.warning("redis is away or refuses to work; jobs wait for it", reason=str(error))
             self._is_redis_away = True
+            self._show_redis()
         await asyncio.sleep(REDIS_AWAY_SECONDS)
 
     def _start(self, delivery: Delivery) -> None:
@@ -116,13 +119,21 @@ class Worker:
                 await self._store.unpark_all()
             await asyncio.sleep(PROMOTE_SECONDS)
 
-    async def _observe_queue(self) -> None:
+    async def observe(self) -> None:
+        """Show again and again what the queue holds, and whether Redis answers; before ``run``, too."""
         while True:
-            with suppress(RedisError):  # the reading loop says so
+            try:
                 backlog, ages = await self._stream.backlog(), await self._stream.ages()
-                set_aside, num_refused = await self._store.set_aside(), await self._store.num_refused()
-                metrics.observe_queue(backlog, ages, set_aside, num_refused)
+                set_aside, config = await self._store.set_aside(), await self._store.config()
+                metrics.observe_queue(backlog, ages, set_aside, config)
+                self._is_redis_silent = False
+            except RedisError:  # the reading loop logs it
+                self._is_redis_silent = True
+            self._show_redis()
             await asyncio.sleep(OBSERVE_SECONDS)
+
+    def _show_redis(self) -> None:
+        metrics.REDIS_REACHABLE.set(not (self._is_redis_away or self._is_redis_silent))
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:

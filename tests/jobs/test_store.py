@@ -14,7 +14,7 @@ from gsi.jobs.job import Job, parse_payload
 from gsi.jobs.keys import GROUP, Keys, Priority
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
-from gsi.jobs.store import JobResult, JobStore, Lease, LeaseLostError, Policy
+from gsi.jobs.store import JobResult, JobStore, Lease, LeaseLostError, Policy, QueueConfig
 from gsi.jobs.stream import Delivery, JobStream
 from gsi.runtime.embedded_redis import embedded_redis
 
@@ -581,7 +581,7 @@ async def test_a_full_queue_refuses_with_the_time_to_come_back(
         await store.submit(Job("late", JOB.payload))
     assert error.value.retry_after_seconds
     assert await store.record("late") is None
-    assert await store.num_refused() == 1
+    assert await store.config() == QueueConfig(is_paused=False, num_refused=1)
     (delivery,) = await stream.take_new(1, 50)
     lease = await store.take("a", delivery, stream.consumer)
     assert lease is not None
@@ -595,6 +595,8 @@ async def test_nothing_new_is_taken_while_the_queue_is_paused(
     """Submitting goes on, and so do the jobs that run."""
     await store.submit(JOB)
     await redis.hset(keys.config, "paused", "1")
+    assert await store.config() == QueueConfig(is_paused=True)
     assert await stream.take_new(1, 10) == []
     await redis.hdel(keys.config, "paused")
+    assert await store.config() == QueueConfig()
     assert len(await stream.take_new(1, 10)) == 1

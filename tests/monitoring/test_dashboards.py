@@ -58,6 +58,7 @@ OF_THE_QUEUE = {
     "gsi_delayed_jobs",
     "gsi_parked_jobs",
     "gsi_submissions_refused",
+    "gsi_queue_paused",
 }
 
 

@@ -38,6 +38,15 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Syst
         await redis.aclose()
 
 
+async def shows_redis(system: System, value: float) -> None:
+    """Wait until the coordinator's gauge has a value."""
+
+    async def is_shown() -> bool:
+        return system.metrics("coordinator-1")["gsi_redis_reachable"] == value
+
+    await wait_until(is_shown, f"gsi_redis_reachable is {value}")
+
+
 async def test_jobs_go_on_when_the_server_can_write_again(system: System) -> None:
     """A submission is refused with the server's own words; the coordinator says once why it waits, and lives."""
     problems = held_out_problems(NUM_JOBS)
@@ -55,9 +64,23 @@ async def test_jobs_go_on_when_the_server_can_write_again(system: System) -> Non
             return bool(system.logged("coordinator-1", REFUSED))
 
         await wait_until(is_said, "the coordinator says that Redis refuses")
+        await shows_redis(system, 0)
         await asyncio.sleep(3)  # longer than a lease
     finally:
         await system.redis.config_set("min-replicas-to-write", "0")
     records = [await system.finished(job_id) for job_id in ids]
     assert {record.state for record in records} == {JobState.SUCCEEDED}
     assert system.stack.processes["coordinator-1"].pid == process
+    await shows_redis(system, 1)
+
+
+async def test_it_is_seen_with_nothing_to_do(system: System) -> None:
+    """An alert must not wait for the first job of the morning. Reading the queue goes well all the time."""
+    await system.redis.config_set("min-replicas-to-write", "1")
+    try:
+        await shows_redis(system, 0)
+        await asyncio.sleep(3)  # longer than between two looks at the queue
+        assert system.metrics("coordinator-1")["gsi_redis_reachable"] == 0
+    finally:
+        await system.redis.config_set("min-replicas-to-write", "0")
+    await shows_redis(system, 1)

@@ -228,6 +228,7 @@ async def test_metrics_tell_what_happened(system: System, recorded: list[list[di
     for role in ("target", "prm"):
         assert totals[f"gsi_scoring_seconds_sum role={role}"] > 0
         assert totals[f"gsi_service_serving role={role}"] == len(coordinators(system))
+    assert totals["gsi_redis_reachable"] == len(coordinators(system))
     for role, kind in (("draft", "proposed"), ("target", "scored"), ("prm", "scored"), ("draft", "kept")):
         assert totals[f"gsi_tokens_total kind={kind} role={role}"] > 0
     for name in ("gsi_step_seconds", "gsi_job_seconds", "gsi_reward", "gsi_tilted_reward", "gsi_log_ratio"):
@@ -238,6 +239,19 @@ async def test_metrics_tell_what_happened(system: System, recorded: list[list[di
         own = system.metrics(role)
         method = "Propose" if role == "draft" else "Score"
         assert own[f"gsi_rpc_seconds_count code=OK method={method} service={role.capitalize()}Service"] > 0
+
+
+async def test_every_coordinator_tells_of_a_pause(system: System) -> None:
+    """From the next look at the queue on, and of its end as well."""
+    for pause, shown in ((system.client.admin.pause, 1), (system.client.admin.resume, 0)):
+        before = {system.metrics(name)["gsi_queue_paused"] for name in coordinators(system)}
+        assert before == {1 - shown}
+        await pause()
+
+        async def is_shown(value: float = shown) -> bool:
+            return {system.metrics(name)["gsi_queue_paused"] for name in coordinators(system)} == {value}
+
+        await wait_until(is_shown, f"gsi_queue_paused is {shown}")
 
 
 async def test_a_step_s_time_is_in_its_phases(system: System, recorded: list[list[dict[str, Any]]]) -> None:
