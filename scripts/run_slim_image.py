@@ -23,6 +23,7 @@ ENTER = """
 set -eu
 mount --bind "$0" "$0"
 mount --rbind /proc "$0/proc"
+mount --rbind /sys "$0/sys"
 mount --rbind /dev "$0/dev"
 mount -t tmpfs -o mode=1777 tmpfs "$0/tmp"
 mount -o remount,bind,ro "$0"
