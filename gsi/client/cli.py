@@ -33,6 +33,7 @@ from gsi.client.terminal import (
 )
 from gsi.errors import InvalidRequestError
 from gsi.jobs.job import parse_payload
+from gsi.jobs.store import JobRecord
 from gsi.runtime.embedded_redis import free_port, is_free
 from gsi.runtime.process_log import configure_logging
 from gsi.runtime.signals import stop_on_signals
@@ -54,6 +55,9 @@ def submit(
         str | None, typer.Option("--file", "-f", help='JSONL, a payload {"prompt": …} a line; "-" is standard input.')
     ] = None,
     param: Param = None,
+    is_followed: Annotated[
+        bool, typer.Option("--follow", help="Show the steps of each until it has ended; exit 1 if one has no answer.")
+    ] = False,
     redis_url: RedisUrl = DEFAULT_REDIS_URL,
     queue: Queue = DEFAULT_QUEUE,
 ) -> None:
@@ -65,12 +69,16 @@ def submit(
             raise InvalidRequestError('nothing to submit; allowed: gsi submit "a prompt", or --file jobs.jsonl')
         payloads = [parse_payload({**payload, "params": {**payload.get("params", {}), **params}}) for payload in raw]
 
-        async def push() -> None:
+        async def push() -> list[JobRecord]:
             async with Client(redis_url, queue) as client:
+                ids = []
                 for payload in payloads:
-                    print(await client.submit(payload), flush=True)
+                    ids.append(await client.submit(payload))
+                    print(ids[-1], flush=True)
+                return [await _followed(client, job_id) for job_id in ids] if is_followed else []
 
-        run(push())
+        if any(record.state != "SUCCEEDED" for record in run(push())):
+            raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()
@@ -85,12 +93,19 @@ def follow(
         async with Client(redis_url, queue) as client:
             if not await client.exists(job_id):
                 err.print(f"waiting for job {job_id}: nobody has pushed it, or no coordinator has taken it yet")
-            async for record in client.follow(job_id):
-                out.print(render.step_lines(record), soft_wrap=True)
-            out.print(render.ending(await client.result(job_id)), soft_wrap=True)
+            await _followed(client, job_id)
 
     with explained():
         run(show())
+
+
+async def _followed(client: Client, job_id: str) -> JobRecord:
+    """Print a job's steps as they are kept, and how it ended; return its record."""
+    async for step in client.follow(job_id):
+        out.print(render.step_lines(step), soft_wrap=True)
+    record = await client.result(job_id)
+    out.print(render.ending(record), soft_wrap=True)
+    return record
 
 
 @app.command()

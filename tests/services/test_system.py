@@ -325,6 +325,18 @@ async def test_a_person_submits_follows_and_reads_a_result(system: System) -> No
     assert result["text"] == "".join(step["text"] for step in result["steps"])
 
 
+async def test_a_job_is_submitted_and_followed_in_one_command(system: System) -> None:
+    """Its id, its steps, its end; and a script sees by the exit code whether there is an answer."""
+    prompt = held_out_problems(1)[0]["prompt"]
+    good = await command(system, "submit", "--follow", "-p", "n=4", "-p", "seed=1", prompt)
+    assert good.returncode == 0
+    assert "Step 1: 27 + 11 = 7" in good.stdout
+    assert "SUCCEEDED (eos)" in good.stdout
+    bad = await command(system, "submit", "--follow", "x " * 4000)
+    assert bad.returncode == 1
+    assert "FAILED  prompt: " in bad.stdout
+
+
 async def test_many_jobs_are_submitted_from_a_file(system: System, tmp_path: Path) -> None:
     """One id a line; nothing is pushed if one line is wrong, and the error names it."""
     good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
