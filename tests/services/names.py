@@ -44,5 +44,8 @@ async def name_server(*addresses: str) -> AsyncIterator[Names]:
     """Answer on a free port of loopback."""
     transport, names = await asyncio.get_running_loop().create_datagram_endpoint(Names, local_addr=("127.0.0.1", 0))
     names.addresses += addresses
-    yield names
-    transport.close()
+    try:
+        yield names
+    finally:
+        transport.close()
+        await asyncio.sleep(0)  # it closes its socket in the loop's next round

@@ -33,7 +33,7 @@ from services.coordinator.settings import CoordinatorSettings
 from services.draft import servicer as draft_servicer
 from tests.certificates import Authority
 from tests.conftest import wait_until
-from tests.services.conftest import ROLES, Serving, load_shipped, serving, serving_role
+from tests.services.conftest import ROLES, Serving, client_of, load_shipped, serving
 from tests.services.names import NAME, Names, name_server
 from tests.services.test_compatibility import DRAFT, PRM, TARGET
 
@@ -119,7 +119,7 @@ async def test_calls_take_turns_and_replicas_come_and_go_without_a_call_that_fai
     first, second, third = replicas
     async with AsyncExitStack() as stack:
         names = await stack.enter_async_context(name_server(*HOSTS[:2]))
-        serve = [serving_replica(replica, port, drain_pause_seconds=0.5) for replica in replicas]
+        serve = [serving_replica(replica, port, drain_pause_seconds=1.0) for replica in replicas]
         servers = [await stack.enter_async_context(serving) for serving in serve]
         client = await stack.enter_async_context(calling(names.target(port)))
         await wait_until(client.is_serving, "a replica serves")
@@ -134,14 +134,14 @@ async def test_calls_take_turns_and_replicas_come_and_go_without_a_call_that_fai
         names.addresses.append(third.host)
         added_at = time.monotonic()
         await wait_until(lambda: _has(third.num_calls > 0), "the third works")
-        assert time.monotonic() - added_at < AGE_SECONDS * 1.1 + 2.0  # and a second between two questions
+        assert time.monotonic() - added_at < AGE_SECONDS * 1.1 + 3.0  # and a second between two questions
 
         servers[0].stop.set()  # SIGTERM
         stopped_at = time.monotonic()
         await servers[0].task
         names.addresses.remove(first.host)
-        assert first.last_call_at < stopped_at + 0.25, "its health tells at once, long before it refuses calls"
-        assert time.monotonic() - stopped_at < 2.0, "it has no call to wait for"
+        assert first.last_call_at < stopped_at + 0.6, "its health tells at once, long before it refuses calls"
+        assert time.monotonic() - stopped_at < 4.0, "it has no call to wait for"
         start = len(answers)
         await wait_until(lambda: _has(len(answers) >= start + 100), "100 calls more")
         assert set(answers[start:]) == {second.host, third.host}
@@ -363,7 +363,7 @@ async def test_jobs_go_on_while_replicas_are_replaced(redis_url: str, queue: str
         ]
         others: dict[str, Any] = {}
         for role in ("target", "prm"):
-            others[role] = (await stack.enter_async_context(serving_role(role))).address
+            others[role] = (await stack.enter_async_context(client_of(role))).address  # one model is loaded at a time
         settings = CoordinatorSettings(redis_url=redis_url, queue=queue, draft="127.0.0.1:1", max_jobs=4, **others)
         coordinator = asyncio.create_task(coordinate(settings.model_copy(update={"draft": names.target(port)})))
         async with Client(redis_url, queue) as client, many_jobs(client) as records:
