@@ -30,7 +30,6 @@ class Needs(StrEnum):
     """What a panel needs that a laptop has not. The check lists such panels with this reason, and no others."""
 
     GPU = "needs an NVIDIA GPU: gsi_gpu_* come from NVML"
-    KUBERNETES = "needs Kubernetes with kube-state-metrics: kube_* are its series"
     KEDA = "needs Kubernetes with KEDA: keda_* are its operator's series"
 
 

@@ -2,7 +2,7 @@
 
 A real Prometheus scrapes the really running system once a second (``demo_run.py``); a second one does so without the
 labels that scraping adds. Every query of every board and every alert of ``helm/alerts/rules.yaml`` is asked; exempt is
-only what needs a GPU or Kubernetes, and it says so. Then the acceptance rate that the board shows must be that of the
+only what needs a GPU or KEDA, and it says so. Then the acceptance rate that the board shows must be that of the
 jobs' records.
 
 A run of minutes has no yesterday: in the copy of the rules that is loaded, windows and offsets of an hour or longer
@@ -47,7 +47,7 @@ LATE_SECONDS = 6.0
 SHORTENED = "45s"
 DURATION = re.compile(r"\b\d+[smhdwy](?:\d+[smhdwy])*\b")
 HOUR = 3600.0
-NEEDS_BY_PREFIX = {"gsi_gpu_": Needs.GPU, "kube_": Needs.KUBERNETES, "keda_": Needs.KEDA}
+NEEDS_BY_PREFIX = {"gsi_gpu_": Needs.GPU, "keda_": Needs.KEDA}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def alerts(text: str) -> Iterator[tuple[str, str, Needs | None]]:
 
 
 def needed(names: set[str]) -> Needs | None:
-    """Return what a query with these metrics needs: a GPU, Kubernetes, or nothing."""
+    """Return what a query with these metrics needs: a GPU, KEDA, or nothing."""
     found = {need for name in names for prefix, need in NEEDS_BY_PREFIX.items() if name.startswith(prefix)}
     return min(found, default=None)
 

@@ -9,7 +9,6 @@ from monitoring.promql import RANGE, RATE, coordinators, engines, gpus, quantile
 from monitoring.speculation_board import GREEN, ORANGE, RED
 
 SERVERS = "and on (instance) gsi_rpc_limit"
-DEPLOYMENTS = 'namespace=~"$namespace",deployment=~"($release).*"'
 
 
 def served(name: str, window: str, matchers: str = "") -> str:
@@ -45,7 +44,7 @@ AT_A_GLANCE = Row(
             "Model services that say SERVING, by service. 0 of one and every job waits.",
             Kind.NUMBER,
             [Query(f"sum by (service) ({services('gsi_ready')})", "{{service}}")],
-            width=8,
+            width=12,
             height=4,
             decimals=0,
             steps=((0, RED), (1, GREEN)),
@@ -155,7 +154,7 @@ ENGINES = Row(
             Kind.LINES,
             [Query(_by_model("vllm:num_requests_running"), "{{model_name}}")],
             unit="suffix: requests",
-            width=8,
+            width=12,
             minimum=0,
             is_main=True,
         ),
@@ -165,7 +164,7 @@ ENGINES = Row(
             Kind.LINES,
             [Query(_by_model("vllm:num_requests_waiting"), "{{model_name}}")],
             unit="suffix: requests",
-            width=8,
+            width=12,
             minimum=0,
             is_main=True,
         ),
@@ -175,7 +174,7 @@ ENGINES = Row(
             Kind.LINES,
             [Query(_by_model("vllm:generation_tokens_total", window=RATE), "{{model_name}}")],
             unit="suffix: tokens/s",
-            width=8,
+            width=12,
             minimum=0,
             is_main=True,
         ),
@@ -186,7 +185,7 @@ ENGINES = Row(
             Kind.LINES,
             [Query(_by_model("vllm:kv_cache_usage_perc", "max"), "{{model_name}}")],
             unit="percentunit",
-            width=8,
+            width=12,
             minimum=0,
             maximum=1,
             is_main=True,
@@ -198,7 +197,7 @@ ENGINES = Row(
             Kind.LINES,
             [Query(_hits(RATE, "model_name"), "{{model_name}}")],
             unit="percentunit",
-            width=8,
+            width=12,
             minimum=0,
             maximum=1,
             is_main=True,
@@ -209,7 +208,7 @@ ENGINES = Row(
             Kind.LINES,
             [Query(_by_model("vllm:num_preemptions_total", window=RATE), "{{model_name}}")],
             unit="suffix: /s",
-            width=8,
+            width=12,
             minimum=0,
             is_main=True,
         ),
@@ -306,28 +305,9 @@ REPLICAS = Row(
                 Query(f"sum by (service) ({services('gsi_ready')})", "{{service}} ready"),
                 Query(f"count by (service) ({services('gsi_ready')})", "{{service}} reached"),
             ],
-            width=8,
+            width=12,
             minimum=0,
             decimals=0,
-        ),
-        Panel(
-            "Replicas wanted and available",
-            "What each Deployment asks for, and what Kubernetes has made available.",
-            Kind.LINES,
-            [
-                Query(
-                    f"max by (deployment) (kube_deployment_spec_replicas{{{DEPLOYMENTS}}})",
-                    "{{deployment}} wanted",
-                ),
-                Query(
-                    f"max by (deployment) (kube_deployment_status_replicas_available{{{DEPLOYMENTS}}})",
-                    "{{deployment}} available",
-                ),
-            ],
-            width=8,
-            minimum=0,
-            decimals=0,
-            needs=Needs.KUBERNETES,
         ),
         Panel(
             "What KEDA sees",
@@ -339,7 +319,7 @@ REPLICAS = Row(
                     "{{scaledObject}} {{metric}}",
                 )
             ],
-            width=8,
+            width=12,
             minimum=0,
             needs=Needs.KEDA,
         ),
