@@ -41,18 +41,14 @@ RUN /opt/build/bin/hatchling build -t wheel -d dist \
 # What a variant needs of Debian.
 FROM python AS runtime-transformers
 
-FROM python AS runtime-vllm-cpu
+# vLLM has PyTorch and Triton compile some of its computations when a model is loaded.
+FROM python AS runtime-vllm
 # hadolint ignore=DL3008
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends libnuma1 \
+ && apt-get install --yes --no-install-recommends g++ libnuma1 python3-dev \
  && rm -rf /var/lib/apt/lists/*
 
-FROM python AS runtime-vllm
-# Triton compiles what launches its kernels when a model is loaded.
-# hadolint ignore=DL3008
-RUN apt-get update \
- && apt-get install --yes --no-install-recommends gcc libc6-dev libnuma1 python3-dev \
- && rm -rf /var/lib/apt/lists/*
+FROM runtime-vllm AS runtime-vllm-cpu
 
 # hadolint ignore=DL3006
 FROM runtime-${VARIANT}
