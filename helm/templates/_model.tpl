@@ -123,6 +123,8 @@ spec:
         - {name: {{ $prefix }}TEMPERATURE, value: {{ $root.Values.sampling.temperature | quote }}}
         {{- end }}
         - {name: {{ $prefix }}GRACE_SECONDS, value: {{ $values.graceSeconds | quote }}}
+        # Coordinators hear of NOT_SERVING before calls are refused, so no step is made again.
+        - {name: {{ $prefix }}DRAIN_PAUSE_SECONDS, value: "2"}
         - {name: {{ $prefix }}MAX_CONCURRENT_RPCS, value: {{ $values.maxConcurrentRpcs | int | quote }}}
         - {name: {{ $prefix }}MAX_WAITING_REQUESTS, value: {{ $values.maxWaitingRequests | int | quote }}}
         - {name: {{ $prefix }}MAX_CONNECTION_AGE_SECONDS, value: {{ $values.maxConnectionAgeSeconds | quote }}}
