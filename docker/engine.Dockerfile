@@ -21,8 +21,9 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_CONFIG_FILE=/run/secrets/pip.conf
 ARG VARIANT
-# PyTorch keeps its builds for CPUs in an index of its own; empty, they are looked for where pip.conf says.
-ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+# For the variants for CPUs: the index of PyTorch's builds for CPUs, whose address PyTorch's page on installation gives;
+# empty: they are looked for where pip.conf says.
+ARG TORCH_INDEX_URL=
 WORKDIR /src
 COPY docker/locks/build.txt docker/locks/engine-${VARIANT}.txt docker/locks/
 RUN --mount=type=secret,id=pip.conf,target=/run/secrets/pip.conf \

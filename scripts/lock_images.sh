@@ -3,10 +3,13 @@
 # Locks are for Python 3.11 on Linux; the engines' for x86-64, where vLLM and PyTorch have their builds.
 # What is locked stays as it is where it still fits; ARGS=--upgrade takes the newest of everything.
 #   PIP_FIND_LINKS, PIP_CERT   as pip reads them
-#   TORCH_INDEX_URL            where PyTorch keeps its builds for CPUs, unless PIP_FIND_LINKS has the wheel
+#   TORCH_INDEX_URL            the index of PyTorch's builds for CPUs, unless PIP_FIND_LINKS has the wheel
 set -eu
 cd "$(dirname "$0")/.."
-torch_index=${TORCH_INDEX_URL-https://download.pytorch.org/whl/cpu}
+[ -n "${PIP_FIND_LINKS:-}" ] || [ -n "${TORCH_INDEX_URL:-}" ] || {
+  echo "TORCH_INDEX_URL is not set: the index of PyTorch's builds for CPUs, as its page on installation gives it" >&2
+  exit 1
+}
 tools=$(mktemp -d)
 trap 'rm -rf "$tools"' EXIT
 "${PYTHON:-python3}" -m pip install --quiet --disable-pip-version-check --target "$tools" uv==0.13.9
@@ -23,7 +26,7 @@ lock_cpu() { # with PyTorch's build for CPUs; whose vision and audio packages, w
   if [ -n "${PIP_FIND_LINKS:-}" ]; then
     set -- "$@" --find-links "$PIP_FIND_LINKS"
   else
-    set -- "$@" --extra-index-url "$torch_index" --index-strategy unsafe-best-match
+    set -- "$@" --extra-index-url "$TORCH_INDEX_URL" --index-strategy unsafe-best-match
   fi
   lock "$@" --python-platform x86_64-manylinux_2_34 \
     --no-emit-package torchvision --no-emit-package torchaudio --no-emit-package torchcodec
