@@ -21,6 +21,7 @@ Ask = Callable[[Panel, Query], list[Answer]]
 FIGURE_INCHES, DOTS_PER_INCH = 15.0, 110
 INCHES_A_LINE = 0.40  # of Grafana's grid
 HEADER_INCHES = 1.0
+POINTS_A_COLUMN = 6.4  # of a number's size: ten letters fit
 LETTER_INCHES, LEGEND_MARK_INCHES = 0.075, 0.55  # of a legend, about
 NAMED = {  # Grafana's colours, in ours
     "green": COLOURS[2],
@@ -103,7 +104,8 @@ def _number(axes: Axes, panel: Panel, named: dict[str, Answer], _: float) -> Non
         value = answer.points[-1][1]
         x = place / len(named)
         colour = _verdict(value, panel)
-        axes.text(x, 0.45, _shown(value, panel), fontsize=25, weight="bold", va="center", color=colour)
+        size = min(25.0, POINTS_A_COLUMN * panel.width)
+        axes.text(x, 0.45, _shown(value, panel), fontsize=size, weight="bold", va="center", color=colour)
         if len(named) > 1:
             axes.text(x, 0.14, name, fontsize=10, va="center", color="#666666")
 

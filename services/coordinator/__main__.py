@@ -35,7 +35,7 @@ from services.coordinator.leases import LeaseKeeper
 from services.coordinator.models import Models
 from services.coordinator.runner import JobRunner
 from services.coordinator.settings import CoordinatorSettings
-from services.coordinator.worker import REDIS_AWAY_SECONDS, Worker
+from services.coordinator.worker import REDIS_AWAY_SECONDS, Worker, cancelled
 
 log = structlog.get_logger()
 
@@ -98,7 +98,7 @@ async def _prepare(redis: Redis, stream: JobStream, models: Models, worker: Work
     try:
         await models.connect()
     finally:
-        observing.cancel()
+        await cancelled([observing])
 
 
 async def _end_readiness(stop: asyncio.Event, health: Health) -> None:
@@ -110,11 +110,12 @@ async def _end_readiness(stop: asyncio.Event, health: Health) -> None:
 async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
     """Do the work, and leave it as soon as ``stop`` is set."""
     task, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if task.done():
-        task.result()
-    task.cancel()
+    try:
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+    finally:
+        await cancelled([task, stopping])
 
 
 if __name__ == "__main__":

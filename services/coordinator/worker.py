@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import structlog
 
@@ -54,7 +55,7 @@ class Worker:
                 for delivery in await self._deliveries():
                     self._start(delivery)
         finally:
-            await _cancelled([*self._runs, *background])
+            await cancelled([*self._runs, *background])
 
     async def _deliveries(self) -> Sequence[Delivery]:
         """Return jobs for the free slots; none if nothing came within half a second."""
@@ -136,7 +137,7 @@ class Worker:
         metrics.REDIS_REACHABLE.set(not (self._is_redis_away or self._is_redis_silent))
 
 
-async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+async def cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
     """Cancel tasks and wait until each has cleaned up."""
     for task in tasks:
         task.cancel()

@@ -1,6 +1,8 @@
 """Redis is away: a coordinator's gauge says so with no job under way, and before its services are there."""
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 from prometheus_client import REGISTRY
@@ -36,5 +38,5 @@ async def test_redis_is_seen_to_go_and_come_while_the_services_are_awaited(tmp_p
             await shown(0)
         assert not coordinator.done()
     finally:
-        coordinator.cancel()
-        await asyncio.gather(coordinator, return_exceptions=True)
+        os.kill(os.getpid(), signal.SIGTERM)  # as the coordinator's own process would be told
+        await coordinator
