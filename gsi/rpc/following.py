@@ -42,9 +42,8 @@ async def follow(
             await health.set_alive(is_alive=False)
             raise InternalError(death.result())
         await health.set_ready(is_ready=False)
-        needed_seconds = (
-            settings.drain_pause_seconds + settings.grace_seconds
-        )  # node 0 is told to stop at the same time
+        # Node 0 is told to stop at the same time, and needs this node until it has drained.
+        needed_seconds = settings.drain_pause_seconds + settings.grace_seconds
         log.info("draining", grace_seconds=needed_seconds)
         await asyncio.wait({death}, timeout=needed_seconds)
         death.cancel()
