@@ -59,7 +59,9 @@ RUN groupadd --gid 10001 gsi \
 COPY --from=build /opt/venv /opt/venv
 COPY models /app/models
 # The root file system may be read-only: no bytecode is written, and what looks for a home or a cache finds /tmp.
-ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# CUDA, and NVML for our metrics, are asked of NVIDIA's container toolkit, whose default has been NVML alone.
+ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /app
 USER 10001:10001
 STOPSIGNAL SIGTERM

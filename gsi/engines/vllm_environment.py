@@ -13,6 +13,9 @@ _ALWAYS = {
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_NO_USAGE_STATS": "1",
+    # On a GPU vLLM tries FlashInfer's sampler when it starts, which is compiled then, and without CUDA's compiler vLLM
+    # ends (https://github.com/vllm-project/vllm/issues/49497). It would never be used: it takes no seeded requests.
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
 }
 _ON_A_CPU = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB

@@ -230,6 +230,9 @@ spec:
             secretKeyRef: {name: {{ .name }}, key: {{ .key }}}
         {{- end }}
         {{- end }}
+        {{- with $download.env }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
       {{- include "gsi.containerSecurity" . | nindent 6 }}
       resources:
         {{- toYaml $download.resources | nindent 8 }}

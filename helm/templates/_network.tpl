@@ -1,20 +1,22 @@
 {{/* Rules that several NetworkPolicies share. */}}
 
-{{- define "gsi.dnsEgress" -}}
+{{/* Of every pod but Redis: to the cluster's DNS, and what the values name. */}}
+{{- define "gsi.commonEgress" -}}
 - ports:
     - {protocol: UDP, port: 53}
     - {protocol: TCP, port: 53}
+{{- with .Values.networkPolicy.extraEgress }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
-{{- define "gsi.commonEgress" -}}
-{{ include "gsi.dnsEgress" . }}
+{{/* Of coordinators and models. */}}
+{{- define "gsi.serviceEgress" -}}
+{{ include "gsi.commonEgress" . }}
 {{- with .Values.tracing.endpoint }}
 # Traces.
 - ports:
     - {protocol: TCP, port: {{ (urlParse .).host | splitList ":" | last | int }}}
-{{- end }}
-{{- with .Values.networkPolicy.extraEgress }}
-{{ toYaml . }}
 {{- end }}
 {{- end }}
 

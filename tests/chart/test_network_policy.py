@@ -99,8 +99,18 @@ def test_who_pushes_jobs_can_be_let_in() -> None:
 def test_every_pod_of_the_release_that_needs_names_can_ask_for_them(cluster: Cluster) -> None:
     """A policy of egress that forgets DNS stops everything, with a time-out for its only sign."""
     for name, source in cluster.pods.items():
-        if cluster.components[name] in {"coordinator", "queue"}:
+        if cluster.components[name] != "redis":
             assert may_connect(cluster.policies, source, CLUSTER_DNS, DNS, "UDP"), name
+
+
+def test_what_the_values_let_out_holds_for_hooks_and_downloads_too() -> None:
+    """A mirror or proxy on another port than 443, and the DNS of a cluster that listens on another than 53."""
+    cluster = Cluster("everything")
+    assert cluster.named("queue")
+    assert cluster.named("download")
+    for name, source in cluster.pods.items():
+        is_open = may_connect(cluster.policies, source, Place("openshift-dns", {}), 5353, "UDP")
+        assert is_open == (cluster.components[name] != "redis"), name
 
 
 def test_a_model_on_several_nodes_talks_among_its_own_pods() -> None:

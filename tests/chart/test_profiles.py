@@ -93,6 +93,22 @@ def test_models_are_downloaded_once_and_served_offline(profile: str) -> None:
         assert claims == [claim["metadata"]["name"]]
 
 
+@pytest.mark.parametrize("profile", ["single-gpu", "qwen2.5-math", "72b"])
+def test_pods_with_gpus_bear_the_taint_of_gpu_nodes(profile: str) -> None:
+    """Few clusters add the toleration themselves, and then it is the resource's name: not so for a shared GPU."""
+    for pod in models(objects(profile)).values():
+        assert {"key": "nvidia.com/gpu", "operator": "Exists"} in pod.spec["tolerations"]
+
+
+def test_a_download_can_go_to_a_mirror() -> None:
+    """Many clusters reach no public hub: the download's own variables name another, with a token by reference alone."""
+    found = objects("everything")
+    downloads = [pod for pod in pods(found) if pod.component == "download"]
+    assert downloads
+    for pod in downloads:
+        assert environment(pod.container())["HF_ENDPOINT"] == "https://models.example:8443"
+
+
 def test_another_revision_is_another_download() -> None:
     """A Job cannot be changed, so one that is to do something else has another name; the same one keeps its own."""
 

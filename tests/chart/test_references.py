@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.chart.network import selects
 from tests.chart.pods import Pod, pods
 from tests.chart.rendering import PROFILES, Object, name_of, objects, of_kind
 
@@ -99,7 +100,10 @@ def _secrets(pod: Pod) -> set[str]:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_what_a_hook_needs_is_there_when_it_runs(profile: str) -> None:
-    """A hook before the installation finds only earlier hooks: its account is one of those."""
+    """A hook before the installation finds only earlier hooks: its account is one of those, and so is its policy.
+
+    A namespace may refuse what no policy allows; and a policy that came later would be no part of it.
+    """
     found = objects(profile)
     hooks = [one for one in found if "helm.sh/hook" in one["metadata"].get("annotations", {})]
     jobs = [pod for pod in pods(hooks) if pod.owner["kind"] == "Job"]
@@ -110,8 +114,11 @@ def test_what_a_hook_needs_is_there_when_it_runs(profile: str) -> None:
         (account,) = (
             one for one in of_kind(hooks, "ServiceAccount") if one["metadata"]["name"] == pod.spec["serviceAccountName"]
         )
-        assert _phase(account) == _phase(pod.owner)
-        assert _weight(account) < _weight(pod.owner)
+        own = [one for one in of_kind(hooks, "NetworkPolicy") if selects(one["spec"]["podSelector"], pod.labels)]
+        assert len(own) == len(of_kind(found, "NetworkPolicy")[:1])
+        for needed in (account, *own):
+            assert _phase(needed) == _phase(pod.owner)
+            assert _weight(needed) < _weight(pod.owner)
 
 
 def _phase(hook: Object) -> str:

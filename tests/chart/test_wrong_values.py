@@ -104,6 +104,10 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"tracing": {"endpoint": "http://me:hunter2@collector:4317"}},
         ["tracing", "endpoint", "http://HOST:4317|pattern"],
     ),
+    "a token as a variable of the download": (
+        {"modelCache": {"download": {"env": [{"name": "HF_TOKEN", "value": "hf_abc"}]}}},
+        ["modelCache.download.env", "HF_TOKEN", "valueFrom"],
+    ),
     "a token for the download": ({"modelCache": {"download": {"token": "hf_abc"}}}, ["download", "token"]),
     # Roll-outs and scaling
     "no pod may come or go": (
