@@ -280,7 +280,7 @@ def _printed(findings: Findings) -> str:
     lines = [
         f"{findings.queries} queries, {findings.with_data} with data, {len(findings.exempt)} exempt "
         f"({', '.join(f'{name}: {count}' for name, count in findings.passes.items())}), {findings.seconds:.0f} s",
-        *(f"  exempt: {count} that {reason}" for reason, count in reasons.items()),
+        *(f"  exempt: {count}, since each {reason}" for reason, count in reasons.items()),
         f"acceptance: panel {acceptance_rate['panel']:.6f}, records {acceptance_rate['records']:.6f}",
         *findings.problems,
     ]
