@@ -7,8 +7,11 @@ Everything else is made from this: Grafana's JSON (``grafana_json.py``), the che
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 WIDTH = 24  # columns of Grafana's grid
+NUMBER_HEIGHT = 4  # lines of it
+GREEN, ORANGE, RED, BLUE, PURPLE, GREY = "green", "orange", "red", "blue", "purple", "#8e8e8e"
 
 
 class Kind(StrEnum):
@@ -87,6 +90,11 @@ class Board:
     def panels(self) -> Iterator[Panel]:
         for row in self.rows:
             yield from row.panels
+
+
+def number(title: str, description: str, queries: Sequence[Query], **shown: Any) -> Panel:
+    """Return a number of a board's first row, which is in its picture too; ``shown`` are other fields of the panel."""
+    return Panel(title, description, Kind.NUMBER, queries, height=NUMBER_HEIGHT, is_main=True, **shown)
 
 
 def where_to_look(sections: str) -> Row:

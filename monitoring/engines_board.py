@@ -4,9 +4,8 @@ Servers and callers report the same series of calls. They are told apart by the 
 the label ``role`` is there only if scraping adds it.
 """
 
-from monitoring.board import Board, Kind, Needs, Panel, Query, Row, where_to_look
+from monitoring.board import GREEN, ORANGE, RED, Board, Kind, Needs, Panel, Query, Row, number, where_to_look
 from monitoring.promql import RANGE, RATE, coordinators, engines, gpus, quantile, ratio, services
-from monitoring.speculation_board import GREEN, ORANGE, RED
 
 SERVERS = "and on (instance) gsi_rpc_limit"
 
@@ -39,59 +38,46 @@ def _mean(name: str) -> str:
 AT_A_GLANCE = Row(
     "At a glance",
     [
-        Panel(
+        number(
             "Ready replicas",
             "Model services that say SERVING, by service. 0 of one and every job waits.",
-            Kind.NUMBER,
             [Query(f"sum by (service) ({services('gsi_ready')})", "{{service}}")],
             width=12,
-            height=4,
             decimals=0,
             steps=((0, RED), (1, GREEN)),
-            is_main=True,
         ),
-        Panel(
+        number(
             "Busiest service",
             "Calls in flight against the limit, of the replica nearest to it. At 100 % callers are told to come back.",
-            Kind.NUMBER,
             [Query(f"max (({services('gsi_rpcs_in_flight')}) / on (instance, service) gsi_rpc_limit)")],
             unit="percentunit",
             width=4,
-            height=4,
             decimals=1,
             steps=((0, GREEN), (0.7, ORANGE), (0.9, RED)),
-            is_main=True,
         ),
-        Panel(
+        number(
             "Fullest cache",
             "Share of the key-value cache in use, of the engine whose cache is fullest. Near 100 % requests wait or "
             "are preempted.",
-            Kind.NUMBER,
             [Query(f"max ({engines('vllm:kv_cache_usage_perc')})")],
             unit="percentunit",
             width=4,
-            height=4,
             decimals=1,
             steps=((0, GREEN), (0.8, ORANGE), (0.95, RED)),
-            is_main=True,
         ),
-        Panel(
+        number(
             "Prefix-cache hits",
             "Share of the tokens looked up in the prefix cache that were found, over the time range. Scoring and "
             "the next step both live on it: at long contexts it should be near 100 %.",
-            Kind.NUMBER,
             [Query(_hits(RANGE))],
             unit="percentunit",
             width=4,
-            height=4,
             decimals=1,
-            is_main=True,
         ),
-        Panel(
+        number(
             "Calls that failed",
             "Share of the services' calls that did not end with OK, over the time range. Cancelled calls are among "
             "them: a cancelled job cancels its calls.",
-            Kind.NUMBER,
             [
                 Query(
                     "1 - "
@@ -103,10 +89,8 @@ AT_A_GLANCE = Row(
             ],
             unit="percentunit",
             width=4,
-            height=4,
             decimals=1,
             steps=((0, GREEN), (0.01, ORANGE), (0.05, RED)),
-            is_main=True,
         ),
     ],
 )

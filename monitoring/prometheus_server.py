@@ -17,7 +17,7 @@ import yaml
 
 from gsi.errors import MisconfiguredError
 from gsi.runtime.child import child_command
-from gsi.runtime.embedded_redis import free_port
+from gsi.runtime.embedded_redis import free_port, stop_child
 
 BINARY = Path(__file__).parents[1] / ".tools" / "bin" / "prometheus"
 SCRAPE_SECONDS = 1
@@ -96,12 +96,7 @@ def prometheus(folder: Path, targets: Sequence[Target], rules: str) -> Iterator[
         _wait_until_ready(process, url, folder / "prometheus.log")
         yield Prometheus(url)
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop_child(process, STOP_SECONDS)
 
 
 def _configuration(targets: Sequence[Target]) -> dict[str, Any]:

@@ -3,9 +3,22 @@
 The queue's own gauges are the same at every coordinator: the maximum of each queue, never the sum over coordinators.
 """
 
-from monitoring.board import Board, Kind, Panel, Query, Row, where_to_look
+from monitoring.board import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    Board,
+    Kind,
+    Panel,
+    Query,
+    Row,
+    number,
+    where_to_look,
+)
 from monitoring.promql import RANGE, RATE, coordinators, quantile
-from monitoring.speculation_board import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 
 QUEUES = "namespace, release, queue"
 STATE_COLOURS = {
@@ -41,96 +54,72 @@ def _named(by_queue: str) -> str:
 AT_A_GLANCE = Row(
     "At a glance",
     [
-        Panel(
+        number(
             "Waiting",
             "Jobs that no coordinator has taken: the lag of the queue's streams. Parked and delayed jobs are not in "
             "it.",
-            Kind.NUMBER,
             [Query(_number("gsi_stream_lag"))],
             unit="suffix: jobs",
             width=3,
-            height=4,
             decimals=0,
-            is_main=True,
         ),
-        Panel(
+        number(
             "Oldest waiting",
             "Age of the oldest job that no coordinator has taken; 0 if none waits. This is what users feel.",
-            Kind.NUMBER,
             [Query(_number("gsi_oldest_waiting_seconds", "max"))],
             unit="s",
             width=3,
-            height=4,
             decimals=0,
             steps=((0, GREEN), (300, ORANGE), (3600, RED)),
-            is_main=True,
         ),
-        Panel(
+        number(
             "In flight",
             "Jobs that are taken and not yet finished, by all coordinators: the entries pending in the streams.",
-            Kind.NUMBER,
             [Query(_number("gsi_stream_pending"))],
             unit="suffix: jobs",
             width=3,
-            height=4,
             decimals=0,
-            is_main=True,
         ),
-        Panel(
+        number(
             "Dead letters",
             "Jobs that were given up and that nobody has retried or purged yet: gsi dead list names them.",
-            Kind.NUMBER,
             [Query(_number("gsi_dead_jobs"))],
             unit="suffix: jobs",
             width=3,
-            height=4,
             decimals=0,
             steps=((0, GREEN), (1, RED)),
-            is_main=True,
         ),
-        Panel(
+        number(
             "Succeeded",
             "Jobs a minute that end with an answer, over the time range.",
-            Kind.NUMBER,
             [Query("60 * sum (" + coordinators("gsi_jobs_total", 'state="SUCCEEDED"', RANGE) + ")")],
             unit="suffix: /min",
             width=3,
-            height=4,
             decimals=1,
-            is_main=True,
         ),
-        Panel(
+        number(
             "Queue",
             "Paused while a queue is (gsi queue pause): no new job is taken, those that run go on.",
-            Kind.NUMBER,
             [Query(_number("gsi_queue_paused", "max"))],
             width=3,
-            height=4,
             steps=((0, GREEN), (1, ORANGE)),
             words={0: "running", 1: "paused"},
-            is_main=True,
         ),
-        Panel(
+        number(
             "Redis",
             "Away while a coordinator does not reach Redis, or Redis refuses to work: its disk or memory may be full.",
-            Kind.NUMBER,
             [Query(f"min ({coordinators('gsi_redis_reachable')})")],
             width=3,
-            height=4,
             steps=((0, RED), (1, GREEN)),
             words={0: "away", 1: "reachable"},
-            is_main=True,
         ),
-        Panel(
+        number(
             "Coordinators",
             "Coordinators that Prometheus reaches now.",
-            Kind.NUMBER,
             [Query(f"count ({coordinators('gsi_jobs_in_flight')})")],
             width=3,
-            height=4,
             decimals=0,
             steps=((0, RED), (1, GREEN)),
-            is_main=True,
         ),
     ],
 )

@@ -2,10 +2,24 @@
 
 from collections.abc import Iterator
 
-from monitoring.board import Board, Kind, Needs, Panel, Query, Row, where_to_look
+from monitoring.board import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    Board,
+    Kind,
+    Needs,
+    Panel,
+    Query,
+    Row,
+    number,
+    where_to_look,
+)
 from monitoring.promql import RANGE, RATE, coordinators, gpus, quantile, ratio
 
-GREEN, ORANGE, RED, BLUE, PURPLE, GREY = "green", "orange", "red", "blue", "purple", "#8e8e8e"
 PHASE_COLOURS = {
     "draft": BLUE,
     "score": PURPLE,
@@ -79,78 +93,60 @@ TARGET_ALONE = (
 AT_A_GLANCE = Row(
     "At a glance, over the time range",
     [
-        Panel(
+        number(
             "Accepted steps",
             "Share of the steps kept that the draft wrote. Below about a third the target does most of the work, and "
             "drafting comes on top. Methods without a test count all of their steps as accepted.",
-            Kind.NUMBER,
             [Query(acceptance(RANGE))],
             unit="percentunit",
             width=4,
-            height=4,
             decimals=1,
             steps=((0, RED), (0.33, ORANGE), (0.5, GREEN)),
-            is_main=True,
         ),
-        Panel(
+        number(
             "Speed-up",
             "Seconds of a step that the target writes, divided by seconds of a step as it is: above 1 speculation pays "
             f"in time. {TARGET_ALONE}",
-            Kind.NUMBER,
             [Query(f"({target_alone(RANGE)}) / ({seconds_per_step(RANGE)} > 0)")],
             unit="suffix:x",
             width=4,
-            height=4,
             decimals=2,
             steps=((0, RED), (1, ORANGE), (1.2, GREEN)),
-            is_main=True,
         ),
-        Panel(
+        number(
             "Seconds per step",
             "Mean time that the models take for a kept step: drafting, scoring, and resampling if there was any. "
             "Retries and Redis are not in it.",
-            Kind.NUMBER,
             [Query(seconds_per_step(RANGE))],
             unit="s",
             width=4,
-            height=4,
             decimals=2,
-            is_main=True,
         ),
-        Panel(
+        number(
             "Target alone (estimate)",
             TARGET_ALONE,
-            Kind.NUMBER,
             [Query(target_alone(RANGE))],
             unit="s",
             width=4,
-            height=4,
             decimals=2,
-            is_main=True,
         ),
-        Panel(
+        number(
             "Draft tokens wasted",
             "Share of the tokens that the draft wrote and that are in no kept step: candidates that were not "
             "selected, and those that were rejected. With n candidates a step at least 1 - 1/n is wasted by design.",
-            Kind.NUMBER,
             [Query(wasted(RANGE))],
             unit="percentunit",
             width=4,
-            height=4,
             decimals=1,
-            is_main=True,
         ),
-        Panel(
+        number(
             "Target tokens per job",
             "Tokens that the target writes for a job that succeeds, its discarded candidates too: what speculation "
             "is to save. Tokens that it only scores are not in it.",
-            Kind.NUMBER,
             [Query(per_job(_sum("gsi_tokens_total", 'role="target",kind="proposed"', RANGE), RANGE))],
             unit="suffix: tokens",
             width=4,
-            height=4,
             decimals=0,
-            is_main=True,
         ),
     ],
 )

@@ -55,16 +55,16 @@ def embedded_redis(folder: Path | None = None, port: int | None = None) -> Itera
         _wait_until_ready(process, url, data)
         yield url
     finally:
-        _stop(process)
+        stop_child(process, STOP_SECONDS)  # it writes what it holds, and does not end while it rewrites its file
         if folder is None:
             shutil.rmtree(data, ignore_errors=True)
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """Stop the server; it writes what it holds first, and refuses to end while it is rewriting its file."""
+def stop_child(process: "subprocess.Popen[bytes]", seconds: float) -> None:
+    """Tell a process to stop and wait for it; kill it if it has not ended after so many seconds."""
     process.terminate()
     try:
-        process.wait(STOP_SECONDS)
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
