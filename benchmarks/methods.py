@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from benchmarks.report import RESULTS, write_section
-from gsi.client.evaluation import run_with_progress
+from gsi.cli.evaluate import run_with_progress
 from gsi.evaluation.figures import Row, find, paired
 from gsi.evaluation.folder import Folder
 from gsi.evaluation.plan import Plan

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
-from gsi.client.local_stack import SHIPPED_MODELS
-from gsi.engines.qwen2_process_reward import Qwen2ForProcessRewardModel
+from gsi.engines.on_transformers.qwen2_prm import Qwen2ForProcessRewardModel
+from gsi.local.stack import SHIPPED_MODELS
 
 MAX_LENGTH = 4096
 # The proportions of Qwen2.5-0.5B: hidden 896, MLP 4864, 14 heads of 64, 2 of them with keys and values.

@@ -14,10 +14,10 @@ from typing import Any
 
 from benchmarks.step import TRAINED, made_models
 from gsi.algorithm.candidates import Outcome
-from gsi.client.demo import held_out_problems
-from gsi.client.local_stack import local_stack
 from gsi.client.sdk import Client
 from gsi.jobs.store import JobRecord
+from gsi.local.demo import held_out_problems
+from gsi.local.stack import local_stack
 
 NUM_JOBS, NUM_PROBLEMS, N = 8, 24, 8
 ORDER = ("fcfs", "priority", "priority", "fcfs")

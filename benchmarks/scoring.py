@@ -27,10 +27,10 @@ from benchmarks.models import num_parameters, random_model
 from benchmarks.report import machine, write_section
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.engines.base import EngineSettings
-from gsi.engines.qwen2_process_reward import Qwen2ForProcessRewardModel
+from gsi.engines.hugging_face.tokenizer import Tokenizer
+from gsi.engines.on_transformers.qwen2_prm import Qwen2ForProcessRewardModel
 from gsi.engines.registry import load_language_engine, load_reward_engine
 from gsi.engines.reward_families import STEP_MARK, logistic
-from gsi.engines.tokenizer_engine import Tokenizer
 from gsi.rpc.convert import ReceivedTokens
 from gsi.runtime.process_log import configure_logging
 
@@ -100,7 +100,7 @@ async def start(exits: AsyncExitStack, paths: Mapping[str, Path]) -> dict[str, W
     import vllm
     from vllm.config import PoolerConfig
 
-    from gsi.engines.vllm_core_engine import VllmCore
+    from gsi.engines.on_vllm.core import VllmCore
 
     stock_pooling = {"runner": "pooling", "pooler_config": PoolerConfig(pooling_type="STEP", step_tag_id=mark)}
     stock = exits.enter_context(closing(await VllmCore.start(settings["prm"], stock_pooling)))

@@ -32,9 +32,9 @@ from gsi.algorithm.candidates import Candidate, Message, Outcome, Prompt, Source
 from gsi.algorithm.generate import generate
 from gsi.algorithm.params import Method, Params, SamplingParams, StopRules
 from gsi.algorithm.ports import CandidateBatches, Ports, ScoreBatches, TextBatches, TokenBatches
-from gsi.algorithm.step import MadeStep
-from gsi.client.demo import held_out_problems
-from gsi.client.local_stack import Stack, local_stack
+from gsi.algorithm.round import Round
+from gsi.local.demo import held_out_problems
+from gsi.local.stack import Stack, local_stack
 from gsi.rpc.clients import DraftClient, PrmClient, TargetClient
 
 NEURONS = {"draft": 28_672, "target": 98_304, "prm": 65_536}  # of each layer's MLP; the PRM has three layers, not two
@@ -119,7 +119,7 @@ async def measure(stack: Stack, params: Params, methods: Sequence[Method], num_p
         ways = {"GSI, one after the other": (Method.GSI, in_turns)} | {
             NAMES[method]: (method, ports) for method in methods
         }
-        made: dict[tuple[str, int], list[tuple[float, MadeStep]]] = defaultdict(list)
+        made: dict[tuple[str, int], list[tuple[float, Round]]] = defaultdict(list)
         costs: dict[str, list[float]] = defaultdict(list)
         for number, problem in enumerate(held_out_problems(num_problems + 1, skip=SKIPPED_PROBLEMS)):
             messages = (Message("user", problem["prompt"]),)
@@ -138,12 +138,12 @@ async def measure(stack: Stack, params: Params, methods: Sequence[Method], num_p
     return {"target_over_draft_cost": cost_ratio, "ways": {f"{w}, n = {n}": row(s) for (w, n), s in made.items()}}
 
 
-async def run(prompt: Prompt, params: Params, ports: Ports, seed: int) -> list[tuple[float, MadeStep]]:
+async def run(prompt: Prompt, params: Params, ports: Ports, seed: int) -> list[tuple[float, Round]]:
     """Run one job; return its steps, each with the seconds from its start to its end."""
-    steps: list[tuple[float, MadeStep]] = []
+    steps: list[tuple[float, Round]] = []
     started = time.perf_counter()
 
-    async def keep(made: MadeStep) -> None:
+    async def keep(made: Round) -> None:
         nonlocal started
         steps.append((time.perf_counter() - started, made))
         started = time.perf_counter()
@@ -160,7 +160,7 @@ async def cost(proposer: Any, prompt: Prompt, n: int, seed: int) -> float:
     return time.perf_counter() - started
 
 
-def row(steps: Sequence[tuple[float, MadeStep]]) -> dict[str, float]:
+def row(steps: Sequence[tuple[float, Round]]) -> dict[str, float]:
     return {
         "steps": len(steps),
         "seconds_per_step": statistics.fmean(seconds for seconds, _ in steps),

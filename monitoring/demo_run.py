@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gsi.client.demo import held_out_problems
-from gsi.client.local_stack import ROLES, coordinator_environments, service_environments
 from gsi.client.sdk import Client
 from gsi.errors import MisconfiguredError, RetryableError
 from gsi.jobs.connection import RedisAccess
 from gsi.jobs.state import JobState
 from gsi.jobs.store import JobRecord
-from gsi.runtime.embedded_redis import embedded_redis
-from gsi.runtime.supervised import Report, Supervised
+from gsi.local.child_process import ChildProcess, Report
+from gsi.local.demo import held_out_problems
+from gsi.local.embedded_redis import embedded_redis
+from gsi.local.stack import ROLES, coordinator_environments, service_environments
 from monitoring.prometheus_server import SCRAPE_SECONDS, Target
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +55,7 @@ class System:
     """The running system, and where each process serves its metrics."""
 
     redis_url: str
-    processes: Mapping[str, Supervised]
+    processes: Mapping[str, ChildProcess]
     targets: Sequence[Target]
 
 
@@ -82,7 +82,7 @@ async def system(folder: Path, report: Report) -> AsyncIterator[System]:
             for name, own in coordinator_environments(redis_url, queue, number).items():
                 environments[f"{name}-{queue}"] = own | shared | settings[queue]
         processes = {
-            name: Supervised(name, _command(name), own, folder / f"{name}.log", report)
+            name: ChildProcess(name, _command(name), own, folder / f"{name}.log", report)
             for name, own in environments.items()
         }
         try:

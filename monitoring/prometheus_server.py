@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 
 from gsi.errors import MisconfiguredError
+from gsi.local.embedded_redis import free_port, stop_child
 from gsi.runtime.child import child_command
-from gsi.runtime.embedded_redis import free_port, stop_child
 
 BINARY = Path(__file__).parents[1] / ".tools" / "bin" / "prometheus"
 SCRAPE_SECONDS = 1

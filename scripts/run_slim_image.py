@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gsi.client.local_stack import ROLES, Stack, local_stack
-from gsi.runtime.embedded_redis import free_port
+from gsi.local.embedded_redis import free_port
+from gsi.local.stack import ROLES, Stack, local_stack
 
 # What a container engine does before it starts the process, in a mount namespace of its own.
 ENTER = """

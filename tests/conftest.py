@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 
 from gsi.jobs.connection import Redis, connect
-from gsi.runtime.embedded_redis import embedded_redis
+from gsi.local.embedded_redis import embedded_redis
 
 MODELS = Path(__file__).parents[1] / "models"
 WAIT_SECONDS = 60.0

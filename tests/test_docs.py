@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from gsi.algorithm.params import Method
 from gsi.algorithm.reward_map import REWARD_MAPS
 from gsi.algorithm.weighting import WEIGHTINGS
-from gsi.client.cli import app
+from gsi.cli.main import app
 from gsi.errors import InvalidRequestError
 from gsi.evaluation import records
 from gsi.evaluation.problems import HUB_DATASETS, KNOWN_SHAPES

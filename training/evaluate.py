@@ -20,7 +20,7 @@ import torch
 from scipy.stats import rankdata
 from transformers import Qwen2ForCausalLM
 
-from gsi.engines.qwen2_process_reward import Qwen2ForProcessRewardModel
+from gsi.engines.on_transformers.qwen2_prm import Qwen2ForProcessRewardModel
 from training.grading import Tokens, grade_solution, join_step
 from training.rollouts import Candidate, reward_steps, sample_solutions, sample_steps, score_steps
 from training.task import MAX_OPERATIONS, Problem, draw_distinct_problems

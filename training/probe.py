@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from gsi.engines.qwen2_process_reward import Qwen2ForProcessRewardModel
+from gsi.engines.on_transformers.qwen2_prm import Qwen2ForProcessRewardModel
 from training.grading import Tokens
 from training.mistakes import BAD_SHAPES, Place, right_step, wrong_result
 from training.rollouts import reward_steps

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 from transformers import Qwen2ForCausalLM
 
-from gsi.engines.qwen2_process_reward import NUM_LABELS, Qwen2ForProcessRewardModel
+from gsi.engines.on_transformers.qwen2_prm import NUM_LABELS, Qwen2ForProcessRewardModel
 from training.grading import Tokens, grade_solution
 from training.language_model import IGNORED, PACK_LENGTH, pad_right, qwen2_config
 from training.mistakes import Place, bad_shape, right_step, wrong_result

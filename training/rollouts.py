@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from transformers import DynamicCache, Qwen2ForCausalLM, Qwen2Model
 
-from gsi.engines.qwen2_process_reward import Qwen2ForProcessRewardModel
+from gsi.engines.on_transformers.qwen2_prm import Qwen2ForProcessRewardModel
 from training.grading import Tokens
 from training.language_model import pad_right
 from training.task import STEP_DELIMITER

@@ -9,13 +9,13 @@ from gsi.algorithm.methods import METHODS, search_of
 from gsi.algorithm.methods.rounds import Answers
 from gsi.algorithm.params import Params
 from gsi.algorithm.ports import Ports
+from gsi.algorithm.round import Round
 from gsi.algorithm.search import search
-from gsi.algorithm.step import MadeStep
 from gsi.algorithm.stopping import StopReason, stop_reason
 
 P = ParamSpec("P")
 
-Attempt = Callable[[Callable[[], Awaitable[MadeStep]]], Awaitable[MadeStep]]  # makes a call, again where that may help
+Attempt = Callable[[Callable[[], Awaitable[Round]]], Awaitable[Round]]  # makes a call, again where that may help
 
 
 async def write_answer(
@@ -35,8 +35,8 @@ async def write_answer(
     def has_answer(text: str) -> bool:
         return answers.find(text) is not None
 
-    def patient(make: Callable[P, Awaitable[MadeStep]]) -> Callable[P, Awaitable[MadeStep]]:
-        async def made(*args: P.args, **kwargs: P.kwargs) -> MadeStep:
+    def patient(make: Callable[P, Awaitable[Round]]) -> Callable[P, Awaitable[Round]]:
+        async def made(*args: P.args, **kwargs: P.kwargs) -> Round:
             return await attempt(lambda: make(*args, **kwargs))
 
         return made

@@ -7,11 +7,12 @@ from dataclasses import replace
 from gsi.algorithm.candidates import Trajectory
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import DEFAULT_ANSWER_PATTERN, Params
+from gsi.algorithm.parts import MakeStep
 from gsi.algorithm.ports import Ports
-from gsi.algorithm.step import MadeStep, MakeStep
+from gsi.algorithm.round import Round
 from gsi.algorithm.stopping import HasAnswer, StopReason, stop_reason, tokens_left
 
-Keep = Callable[[MadeStep], Awaitable[None]]
+Keep = Callable[[Round], Awaitable[None]]
 
 _DEFAULT_ANSWER = re.compile(DEFAULT_ANSWER_PATTERN)
 

@@ -3,8 +3,8 @@
 from gsi.algorithm.candidates import Population, grown
 from gsi.algorithm.generate import Keep, has_boxed_answer, limited
 from gsi.algorithm.params import Params
+from gsi.algorithm.parts import MakeRound, Unfinished
 from gsi.algorithm.ports import Ports
-from gsi.algorithm.step import MakeRound, Unfinished
 from gsi.algorithm.stopping import HasAnswer, stop_reason
 
 

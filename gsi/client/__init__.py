@@ -1,4 +1,4 @@
-"""What users hold: the SDK (``sdk.Client``) and the command ``gsi`` (``cli``).
+"""The SDK: submit jobs, follow them, read their results.
 
 It knows Redis through ``gsi.jobs`` and nothing of the models. Read next: ``sdk.py``.
 """

@@ -1,5 +1,5 @@
-"""Adapters to model runtimes, behind two interfaces (``base.py``) and chosen by name (``registry.py``).
+"""Adapters to model runtimes, one folder for each: ``on_transformers`` and ``on_vllm``.
 
-They know nothing of gRPC or Redis; only ``*_engine.py`` and ``*_reward.py`` import a runtime, and only when chosen.
-Read next: ``base.py``, then ``transformers_engine.py``.
+An engine knows nothing of gRPC or Redis. Only a runtime's own folder, and ``hugging_face``, import that runtime, and
+the registry imports a folder only when its engine is chosen. Read next: ``base.py``, then ``registry.py``.
 """

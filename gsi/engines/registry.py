@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from gsi.engines.base import EngineSettings, Follower, LanguageEngine, RewardEngine
-from gsi.engines.vllm_environment import prepare_import
+from gsi.engines.on_vllm.environment import prepare_import
 from gsi.errors import MisconfiguredError
 
 ENGINES = ("transformers", "vllm")
@@ -52,10 +52,10 @@ def _imported(name: str, kind_of: Any) -> Any:
 def _language_kind(name: str) -> Any:
     if name == "vllm":
         prepare_import()
-        from gsi.engines.vllm_engine import VllmEngine
+        from gsi.engines.on_vllm.language import VllmEngine
 
         return VllmEngine
-    from gsi.engines.transformers_engine import TransformersEngine
+    from gsi.engines.on_transformers.language import TransformersEngine
 
     return TransformersEngine
 
@@ -63,9 +63,9 @@ def _language_kind(name: str) -> Any:
 def _reward_kind(name: str) -> Any:
     if name == "vllm":
         prepare_import()
-        from gsi.engines.vllm_reward import VllmRewardEngine
+        from gsi.engines.on_vllm.reward import VllmRewardEngine
 
         return VllmRewardEngine
-    from gsi.engines.transformers_reward import TransformersRewardEngine
+    from gsi.engines.on_transformers.reward import TransformersRewardEngine
 
     return TransformersRewardEngine

@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.weighting import logistic
-from gsi.engines.tokenizer_engine import Tokenizer
+from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.errors import InternalError, MisconfiguredError
 
 # Architectures, as a checkpoint's config.json names them.

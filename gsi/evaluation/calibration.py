@@ -30,7 +30,7 @@ from gsi.algorithm.params import Method
 from gsi.algorithm.soft_best_of_n import probabilities, select
 from gsi.algorithm.tilting import rankable, tilted_reward
 from gsi.errors import InvalidRequestError
-from gsi.evaluation.drafted import DraftedStep, Interval, drafted_steps, estimate_mean
+from gsi.evaluation.draft_proposals import DraftedStep, Interval, drafted_steps, estimate_mean
 from gsi.evaluation.records import RecordedJob
 
 PAPER_BETA, PAPER_THRESHOLD = 20.0, 0.5  # GSI paper, section 4

@@ -15,10 +15,10 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from gsi.client.demo import held_out_problems
 from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.grading.graders import AnswerKind
 from gsi.grading.notation import last_boxed
+from gsi.local.demo import held_out_problems
 
 DEMO_PROBLEMS = 24  # of the shipped problems: shown to everybody, so not measured on
 ARITHMETIC = "arithmetic"

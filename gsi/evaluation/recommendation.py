@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from gsi.errors import InvalidRequestError
 from gsi.evaluation import calibration, theory
 from gsi.evaluation.calibration import Calibration, CalibrationRow, Measured, Setting, accuracy_lost, recommend
-from gsi.evaluation.drafted import Interval
+from gsi.evaluation.draft_proposals import Interval
 from gsi.evaluation.figures import Row
 from gsi.evaluation.folder import Folder, Run
 from gsi.evaluation.plan import Plan

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gsi.client.local_stack import local_stack
 from gsi.client.sdk import DEFAULT_REDIS_URL, Client
 from gsi.errors import MisconfiguredError
 from gsi.evaluation.figures import Row, rows
@@ -21,9 +20,10 @@ from gsi.evaluation.records import Evaluation, RecordedJob
 from gsi.evaluation.report import to_json, to_markdown
 from gsi.evaluation.runner import OnJob, run_missing
 from gsi.jobs.connection import RedisAccess
-from gsi.runtime.embedded_redis import is_free
+from gsi.local.child_process import Report
+from gsi.local.embedded_redis import is_free
+from gsi.local.stack import local_stack
 from gsi.runtime.machine import describe_machine, today
-from gsi.runtime.supervised import Report
 
 EMBEDDED_CONCURRENCY = 4  # three services share a laptop's cores
 CONCURRENCY = 64  # elsewhere: enough to keep GPUs busy

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gsi.algorithm.params import Likelihood
 from gsi.errors import InvalidRequestError
-from gsi.evaluation.drafted import DraftedStep, Interval, drafted_steps, estimate_mean
+from gsi.evaluation.draft_proposals import DraftedStep, Interval, drafted_steps, estimate_mean
 from gsi.evaluation.records import RecordedJob
 
 INFINITE_MOMENT_SHAPE = 0.5  # of the ratio's tail: from here on E[ratio^2] is infinite

@@ -19,7 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gsi.errors import MisconfiguredError
-from gsi.jobs.primaries import Search, Sought, split
+from gsi.jobs.failover import Search, Sought, split
 from gsi.runtime.tls import client_context, is_loopback
 
 __all__ = [

@@ -14,7 +14,7 @@ from gsi.algorithm.seeds import derive_seed
 from gsi.errors import InvalidRequestError
 from gsi.jobs.keys import DEFAULT_TENANT
 from gsi.jobs.payload import JobPayload
-from gsi.jobs.refusals import sentence
+from gsi.jobs.payload_errors import sentence
 
 MAX_PAYLOAD_BYTES = 4 * 2**20
 

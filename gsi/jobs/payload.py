@@ -21,9 +21,9 @@ from gsi.algorithm.reward_map import REWARD_MAPS, Raw
 from gsi.algorithm.weighting import WEIGHTINGS
 from gsi.errors import InvalidRequestError
 from gsi.jobs.answer_pattern import checked
+from gsi.jobs.choices import Named, named, or_short, or_text
 from gsi.jobs.keys import DEFAULT_TENANT, Priority
 from gsi.jobs.method_spec import REWARDLESS, USED_BY, parse_method
-from gsi.jobs.named import Named, named, or_short, or_text
 
 MAX_PROMPT_CHARACTERS = 1_000_000
 MAX_CANDIDATES = 256  # the largest n of the paper's plots

@@ -12,7 +12,7 @@ from typing import Any
 
 from gsi.algorithm.candidates import Branch, FinishReason, Outcome, Rejected, Source, Step
 from gsi.algorithm.proposal import Proposal
-from gsi.algorithm.step import MadeStep
+from gsi.algorithm.round import Round
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class StepRecord:
     proposals: tuple[Mapping[str, Any], ...] = ()  # every candidate with its numbers, where the job asks to keep them
 
     @staticmethod
-    def of(made: MadeStep, *, keep_candidates: bool) -> "StepRecord":
+    def of(made: Round, *, keep_candidates: bool) -> "StepRecord":
         """Return the record of a round."""
         return StepRecord(
             made.step,

@@ -12,8 +12,8 @@ from grpc_health.v1 import health_pb2
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.params import SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TextBatches, TokenBatches
-from gsi.engines.base import ModelInfo
 from gsi.errors import RetryableError
+from gsi.model_info import ModelInfo
 from gsi.rpc import call_context, convert
 from gsi.rpc.connection import ServiceConnection
 from gsi.rpc.errors import from_rpc_error, reason_of

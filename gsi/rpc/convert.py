@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from gsi.algorithm.candidates import Candidate, FinishReason, Message, Score
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.ports import StepText, TokenSequence
-from gsi.engines.base import ModelInfo
 from gsi.errors import InvalidRequestError
+from gsi.model_info import ModelInfo
 from gsi.v1 import candidates_pb2, prm_pb2, target_pb2
 
 MODEL_KEY = "gsi-model-bin"  # of the metadata that a service answers every call with: its ModelInfo

@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 import structlog
 
-from gsi.engines.base import ModelInfo
 from gsi.errors import RetryableError
+from gsi.model_info import ModelInfo
 from gsi.rpc import call_context, convert
 from gsi.rpc.errors import to_status
 from gsi.rpc.metrics import PACKAGE, RPCS_IN_FLIGHT, short_name

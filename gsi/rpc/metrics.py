@@ -1,6 +1,6 @@
 """The series of a model service: how much it has to do, whether it is ready, which model it serves."""
 
-from gsi.engines.base import ModelInfo
+from gsi.model_info import ModelInfo
 from gsi.runtime.metrics import ROLES, SERVICES
 from gsi.runtime.series import Series
 

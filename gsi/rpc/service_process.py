@@ -10,7 +10,7 @@ import grpc
 import structlog
 
 from gsi.engines.base import EngineSettings, Follower
-from gsi.engines.nodes import node_rank
+from gsi.engines.on_vllm.nodes import node_rank
 from gsi.errors import InternalError, MisconfiguredError
 from gsi.rpc.following import follow
 from gsi.rpc.server import E, Loadable, serve

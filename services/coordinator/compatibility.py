@@ -5,9 +5,9 @@ the same law: ids must name the same tokens, and both likelihoods must be of one
 from dataclasses import dataclass
 
 from gsi.algorithm.params import Likelihood, Method
-from gsi.engines.base import ModelInfo
 from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.jobs.payload import JobParams
+from gsi.model_info import ModelInfo
 
 SHOWN_DIGITS = 12  # of a fingerprint, in an error
 

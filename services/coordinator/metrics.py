@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.params import Method, Params
-from gsi.algorithm.step import MadeStep
+from gsi.algorithm.round import Round
 from gsi.jobs.state import JobState
 from gsi.jobs.store import QueueConfig, SetAside
 from gsi.jobs.stream import Ages, Backlog
@@ -205,7 +205,7 @@ TOKENS = series.counter(
 )
 
 
-def observe_step(made: MadeStep, params: Params, phases: Mapping[str, float]) -> None:
+def observe_step(made: Round, params: Params, phases: Mapping[str, float]) -> None:
     """Count one kept step, everything that it was made from, and where its time went (seconds)."""
     for step in made.steps:
         STEPS.labels(step.outcome).inc()
@@ -229,7 +229,7 @@ def observe_step(made: MadeStep, params: Params, phases: Mapping[str, float]) ->
     _observe_margin(made, params)
 
 
-def _observe_margin(made: MadeStep, params: Params) -> None:
+def _observe_margin(made: Round, params: Params) -> None:
     """Observe by how much the selected draft candidate passed the test of its tilted reward, or failed it."""
     if params.method is Method.GSI:
         tested = made.step.rejected or made.step

@@ -11,13 +11,13 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_result, wait_fixed
 
 from gsi.algorithm.ports import Ports
-from gsi.engines.base import ModelInfo
 from gsi.errors import MisconfiguredError, RetryableError
+from gsi.model_info import ModelInfo
 from gsi.rpc.clients import DraftClient, PrmClient, ServiceClient, TargetClient
 from services.coordinator import metrics
 from services.coordinator.compatibility import Limits, common_limits
 from services.coordinator.settings import CoordinatorSettings
-from services.coordinator.throttle import Throttle
+from services.coordinator.step_limit import StepLimit
 
 log = structlog.get_logger()
 
@@ -40,7 +40,7 @@ class Models:
         self.ports = Ports(self.draft, self.target, self.prm)
         self.limits = Limits(0, frozenset(), None)
         self.description = ""  # JSON: by role, what a result says of the models that made it
-        self.throttle = Throttle(settings.max_jobs)
+        self.step_limit = StepLimit(settings.max_jobs)
         self._is_connected = False
         self._waits: dict[str, asyncio.Task[None]] = {}
         self._looking: asyncio.Task[None] | None = None

@@ -3,7 +3,7 @@
 import time
 
 from gsi.algorithm.candidates import Source
-from gsi.algorithm.step import MadeStep
+from gsi.algorithm.round import Round
 
 
 class StepClock:
@@ -17,7 +17,7 @@ class StepClock:
         """Note a time in which nothing was done for the step: it had no slot, or its service was away or full."""
         self._waited += seconds
 
-    def lap(self, made: MadeStep, checkpoint_began: float) -> dict[str, float]:
+    def lap(self, made: Round, checkpoint_began: float) -> dict[str, float]:
         """End the step, whose checkpoint has just been written; return its phases in seconds.
 
         They add up to the time since the step before. What the models took was measured inside of the same time and on
@@ -31,7 +31,7 @@ class StepClock:
         return phases
 
 
-def model_phases(made: MadeStep) -> dict[str, float]:
+def model_phases(made: Round) -> dict[str, float]:
     """Return what the models took, in seconds by phase: of several trajectories side by side, of the longest one."""
     phases: dict[str, float] = {}
     for proposal in made.longest:

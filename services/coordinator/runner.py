@@ -13,7 +13,7 @@ from gsi.algorithm.answer import write_answer
 from gsi.algorithm.candidates import Prompt, Trajectory
 from gsi.algorithm.methods.rounds import Answers
 from gsi.algorithm.params import Params
-from gsi.algorithm.step import MadeStep
+from gsi.algorithm.round import Round
 from gsi.errors import InvalidRequestError
 from gsi.grading.equality import EqualityChecker
 from gsi.jobs.answer_pattern import AnswerFinder
@@ -27,7 +27,7 @@ from gsi.runtime.tracing import tracing
 from services.coordinator import metrics, trail
 from services.coordinator.leases import LeaseKeeper, Run
 from services.coordinator.models import Models
-from services.coordinator.patience import GivenUpError, patiently
+from services.coordinator.retries import GivenUpError, patiently
 from services.coordinator.trail import Steps
 
 log = structlog.get_logger()
@@ -180,12 +180,12 @@ class JobRunner:
             )
         return Prompt(messages, token_ids)
 
-    async def _make(self, make: Callable[[], Awaitable[MadeStep]], steps: Steps) -> MadeStep:
+    async def _make(self, make: Callable[[], Awaitable[Round]], steps: Steps) -> Round:
         """Make a step; make the same one again if a service was away meanwhile."""
         steps.begin()
         return await patiently(self._models, make, steps.clock.waited)
 
-    async def _keep(self, lease: Lease, made: MadeStep, params: Params, steps: Steps, *, keep_candidates: bool) -> None:
+    async def _keep(self, lease: Lease, made: Round, params: Params, steps: Steps, *, keep_candidates: bool) -> None:
         record = StepRecord.of(made, keep_candidates=keep_candidates)
         began = time.perf_counter()
         with tracing.phase("checkpoint"):

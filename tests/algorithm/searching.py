@@ -20,7 +20,7 @@ from gsi.algorithm.methods import search_of
 from gsi.algorithm.methods.rounds import Answers
 from gsi.algorithm.params import Params, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, Ports
-from gsi.algorithm.step import MadeStep
+from gsi.algorithm.round import Round
 from gsi.algorithm.stopping import StopReason
 from tests.algorithm.worlds import LETTERS, START, World
 
@@ -59,9 +59,9 @@ class Written:
 
     answer: Trajectory = START
     reason: StopReason | None = None
-    rounds: list[MadeStep] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)
 
-    async def keep(self, made: MadeStep) -> None:
+    async def keep(self, made: Round) -> None:
         self.rounds.append(made)
 
     def populations(self, params: Params) -> list[Population]:

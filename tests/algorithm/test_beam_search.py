@@ -13,7 +13,7 @@ from gsi.algorithm.candidates import Branch, FinishReason, Outcome, Source
 from gsi.algorithm.methods.beam_search import expand
 from gsi.algorithm.methods.rounds import score
 from gsi.algorithm.params import Aggregate, Method, Params, StopRules
-from gsi.algorithm.step import Unfinished
+from gsi.algorithm.parts import Unfinished
 from tests.algorithm.searching import ENDLESS, UNREAD, WORLD, Listing, trajectory, write
 from tests.algorithm.worlds import START, World
 

@@ -12,7 +12,7 @@ from gsi.algorithm.methods import METHODS
 from gsi.algorithm.methods.gsi import run_step
 from gsi.algorithm.params import Method, Params, SamplingParams, StopRules
 from gsi.algorithm.ports import Ports
-from gsi.algorithm.step import MadeStep
+from gsi.algorithm.round import Round
 from gsi.algorithm.stopping import StopReason
 from tests.algorithm.worlds import START, EnumerableModel, World
 
@@ -35,7 +35,7 @@ class Kept:
 
     steps: list[Step] = field(default_factory=list)
 
-    async def __call__(self, made: MadeStep) -> None:
+    async def __call__(self, made: Round) -> None:
         self.steps.append(made.step)
 
 
@@ -114,7 +114,7 @@ async def test_every_step_is_kept_before_the_next_is_begun() -> None:
     """What the caller has stored is exactly what the next step was made from."""
     kept = Kept()
 
-    async def watched(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> MadeStep:
+    async def watched(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> Round:
         assert trajectory.steps == tuple(kept.steps)
         return await run_step(trajectory, params, ports, seed)
 
@@ -128,7 +128,7 @@ async def test_a_step_that_cannot_be_kept_ends_the_run_with_that_error() -> None
     """A coordinator that lost its lease must not write on."""
     kept = Kept()
 
-    async def keep_two(made: MadeStep) -> None:
+    async def keep_two(made: Round) -> None:
         if len(kept.steps) == 2:
             raise ConnectionError("the lease is lost")
         await kept(made)

@@ -10,8 +10,8 @@ from gsi.algorithm.candidates import Message, Outcome, Source
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Method, Params, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TextBatches, TokenBatches
+from gsi.algorithm.round import Round
 from gsi.algorithm.seeds import uniform
-from gsi.algorithm.step import MadeStep
 from gsi.algorithm.weighting import WEIGHTINGS, Binary, Constant, LikelihoodRatio
 from tests.algorithm.worlds import LETTERS, START, World, log
 
@@ -35,7 +35,7 @@ class UnaskedPrm:
         raise AssertionError("it was asked")
 
 
-async def first_step(params: Params, seed: int = 1, world: World = WORLD) -> MadeStep:
+async def first_step(params: Params, seed: int = 1, world: World = WORLD) -> Round:
     return await METHODS[params.method](START, params, world.ports(), seed)
 
 

@@ -21,7 +21,7 @@ from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.generate import generate
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Method, Params, StopRules
-from gsi.algorithm.step import MadeStep
+from gsi.algorithm.round import Round
 from gsi.algorithm.tilting import log_ratio, tilted_reward
 from gsi.algorithm.weighting import (
     WEIGHTINGS,
@@ -59,13 +59,13 @@ THEOREM_WORLDS = [
 ]
 
 
-async def steps_of(world: World, params: Params, num_draws: int = NUM_DRAWS) -> list[MadeStep]:
+async def steps_of(world: World, params: Params, num_draws: int = NUM_DRAWS) -> list[Round]:
     """Make the first step of ``num_draws`` jobs, which differ in their seeds only."""
     ports, make_step = world.ports(), METHODS[params.method]
     return [await make_step(START, params, ports, seed) for seed in range(num_draws)]
 
 
-def kept(made: Sequence[MadeStep]) -> list[int]:
+def kept(made: Sequence[Round]) -> list[int]:
     return [m.step.token_ids[0] for m in made]
 
 
@@ -232,7 +232,7 @@ async def test_the_loop_of_algorithm_1_conditions_each_step_on_those_before() ->
     )
     params = Params(n=2, beta=3.0, acceptance_threshold=0.5, stop=StopRules(max_steps=2))
 
-    async def forget(made: MadeStep) -> None:
+    async def forget(made: Round) -> None:
         pass
 
     draws = []

@@ -15,8 +15,9 @@ from gsi.algorithm.candidates import Message, Trajectory
 from gsi.algorithm.methods import METHODS, SEARCHES, search_of
 from gsi.algorithm.methods.rounds import side_by_side
 from gsi.algorithm.params import Method, Params, SamplingParams, Scope, StopRules
+from gsi.algorithm.parts import Unfinished
 from gsi.algorithm.ports import ScoreBatches, TextBatches
-from gsi.algorithm.step import MadeStep, Unfinished
+from gsi.algorithm.round import Round
 from gsi.algorithm.stopping import StopReason, stop_reason
 from gsi.jobs.step_record import StepRecord
 from tests.algorithm.searching import (
@@ -138,7 +139,7 @@ async def test_a_round_that_failed_for_the_moment_is_made_again_by_the_caller(pa
     whole = await write(params, WORLD.ports(), seed=5)
     again = Written()
 
-    async def twice(make: Callable[[], Awaitable[MadeStep]]) -> MadeStep:
+    async def twice(make: Callable[[], Awaitable[Round]]) -> Round:
         await make()
         return await make()
 
@@ -153,7 +154,7 @@ async def test_every_round_is_kept_before_the_next_is_begun() -> None:
     """A coordinator that lost its lease must not write on."""
     written = Written()
 
-    async def keep_two(made: MadeStep) -> None:
+    async def keep_two(made: Round) -> None:
         if len(written.rounds) == 2:
             raise ConnectionError("the lease is lost")
         await written.keep(made)

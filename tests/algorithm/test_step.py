@@ -13,7 +13,7 @@ from gsi.algorithm.methods import METHODS, best_of_n
 from gsi.algorithm.methods.gsi import run_step
 from gsi.algorithm.params import Method, Params, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches
-from gsi.algorithm.step import MadeStep
+from gsi.algorithm.round import Round
 from gsi.jobs.method_spec import REWARDLESS
 from tests.algorithm.worlds import LETTERS, START, EnumerableModel, World, log
 
@@ -39,7 +39,7 @@ class Numbered(EnumerableModel):
         yield [Candidate(i, (i,), LETTERS[0], 0.0, FinishReason.DELIMITER) for i in range(n)]
 
 
-async def first_step(world: World, params: Params, seed: int = 1) -> MadeStep:
+async def first_step(world: World, params: Params, seed: int = 1) -> Round:
     return await METHODS[params.method](START, params, world.ports(), seed)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from random import Random
 
-from gsi.client.local_stack import ROLES
+from gsi.local.stack import ROLES
 from tests.chaos.harness import Chaos, Outcome, Queue, check_results
 from tests.chaos.proxy import Fault, Proxy
 from tests.chaos.sizes import Size

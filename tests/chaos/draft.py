@@ -21,9 +21,10 @@ from pathlib import Path
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.params import SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches
-from gsi.engines.base import EngineSettings, LanguageEngine, ModelInfo
+from gsi.engines.base import EngineSettings, LanguageEngine
+from gsi.engines.on_transformers.language import TransformersEngine
 from gsi.engines.registry import follow_language_engine
-from gsi.engines.transformers_engine import TransformersEngine
+from gsi.model_info import ModelInfo
 from gsi.rpc.service_process import run_service
 from gsi.runtime.child import end_with_parent
 from services.draft.servicer import SERVICE, add_to_server

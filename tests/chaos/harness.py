@@ -23,14 +23,14 @@ from redis.exceptions import RedisError
 
 from gsi.algorithm.candidates import Source
 from gsi.algorithm.seeds import derive_seed
-from gsi.client.demo import held_out_problems
-from gsi.client.local_stack import ROLES, coordinator_environments, service_environments
 from gsi.client.sdk import Client
 from gsi.jobs.connection import Redis, connect
 from gsi.jobs.keys import Keys
 from gsi.jobs.state import JobState
 from gsi.jobs.store import JobRecord
-from gsi.runtime.supervised import Supervised
+from gsi.local.child_process import ChildProcess
+from gsi.local.demo import held_out_problems
+from gsi.local.stack import ROLES, coordinator_environments, service_environments
 from tests.chaos.redis_server import RedisServer
 from tests.chaos.sizes import Size
 
@@ -136,7 +136,7 @@ class Chaos:
         self.folder = folder
         self.server = RedisServer(folder)
         self.journal = folder / "journal"
-        self.processes: dict[str, Supervised] = {}
+        self.processes: dict[str, ChildProcess] = {}
         self.events: list[tuple[str, Mapping[str, Any]]] = []
         self.addresses: dict[str, str] = {}
         self.kills: list[Kill] = []
@@ -187,7 +187,7 @@ class Chaos:
         return [name for name in self.processes if name.startswith("coordinator")]
 
     def kill(self, name: str) -> Kill:
-        """End a process that we started, as a crash would; Supervised starts it again. It must be up."""
+        """End a process that we started, as a crash would; ChildProcess starts it again. It must be up."""
         kill = Kill(name, now())
         self.kills.append(kill)
         os.kill(self.processes[name].pid, signal.SIGKILL)
@@ -237,7 +237,7 @@ class Chaos:
     async def _start(self, commands: Mapping[str, tuple[Sequence[str], Mapping[str, str]]]) -> None:
         for name, (command, environment) in commands.items():
             log = self.folder / f"{name}.log"
-            self.processes[name] = Supervised(name, command, environment, log, self._report)
+            self.processes[name] = ChildProcess(name, command, environment, log, self._report)
             self._metrics[name] = next(value for key, value in environment.items() if key.endswith("_METRICS_LISTEN"))
         await asyncio.gather(*(self.processes[name].start() for name in commands))
 

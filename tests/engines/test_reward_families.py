@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.weighting import logistic
+from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.reward_families import (
     STEP_MARK,
     OutcomeReward,
@@ -19,7 +20,6 @@ from gsi.engines.reward_families import (
     family_of,
     sound_reward,
 )
-from gsi.engines.tokenizer_engine import Tokenizer
 from gsi.errors import InternalError, MisconfiguredError
 from tests.conftest import MODELS
 

@@ -12,9 +12,9 @@ from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2Fo
 from gsi.algorithm.candidates import Candidate, FinishReason, Message
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.engines.base import EngineSettings, LanguageEngine
-from gsi.engines.prefix_engine import PrefixModel
+from gsi.engines.on_transformers.prefix import PrefixModel
+from gsi.engines.on_transformers.sampling import SamplingBatch
 from gsi.engines.registry import load_language_engine
-from gsi.engines.sampling_engine import SamplingBatch
 from gsi.rpc.convert import ReceivedTokens
 from tests.conftest import MODELS
 from tests.engines.contract import (

@@ -7,7 +7,7 @@ from gsi.algorithm.candidates import FinishReason, Outcome, Source
 from gsi.algorithm.methods.gsi import run_step
 from gsi.algorithm.params import Params
 from gsi.algorithm.proposal import Proposal
-from gsi.algorithm.step import MadeStep
+from gsi.algorithm.round import Round
 from gsi.evaluation.records import RecordedCandidate, RecordedJob, RecordedModel, RecordedProposal, RecordedStep
 from gsi.jobs.state import JobState
 from tests.algorithm.worlds import START, World
@@ -60,7 +60,7 @@ def _job(number: int, params: Params, steps: Sequence[RecordedStep], models: Map
     )
 
 
-def _recorded_step(made: MadeStep) -> RecordedStep:
+def _recorded_step(made: Round) -> RecordedStep:
     step = made.step
     return RecordedStep(
         index=step.index,

@@ -28,7 +28,7 @@ from gsi.evaluation.calibration import (
     to_markdown,
     worth_running,
 )
-from gsi.evaluation.drafted import Interval, drafted_steps, estimate_mean
+from gsi.evaluation.draft_proposals import Interval, drafted_steps, estimate_mean
 from gsi.evaluation.records import RecordedJob
 from tests.algorithm import exact
 from tests.algorithm.worlds import World

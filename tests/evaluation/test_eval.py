@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from gsi.client.cli import app
-from gsi.client.local_stack import local_stack
+from gsi.cli.main import app
 from gsi.client.sdk import Client
 from gsi.evaluation.folder import Folder
 from gsi.evaluation.plan import Plan
@@ -21,6 +20,7 @@ from gsi.evaluation.records import Evaluation
 from gsi.evaluation.runner import run_missing
 from gsi.jobs.connection import connect
 from gsi.jobs.state import JobState
+from gsi.local.stack import local_stack
 
 GSI = str(Path(sys.executable).parent / "gsi")
 LIMIT = 8

@@ -8,7 +8,6 @@ from typing import Any
 import datasets
 import pytest
 
-from gsi.client.demo import held_out_problems
 from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.evaluation.problems import (
     HUB_DATASETS,
@@ -21,6 +20,7 @@ from gsi.evaluation.problems import (
     load_problems,
 )
 from gsi.grading.graders import AnswerKind, grade
+from gsi.local.demo import held_out_problems
 
 DATA = Path(__file__).parent / "data"
 LOCAL_SHAPES = ["gsm8k", "math500", "minerva_math", "mmlu_stem", "olympiadbench"]

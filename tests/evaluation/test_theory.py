@@ -14,7 +14,7 @@ from scipy.stats import genpareto
 
 from gsi.algorithm.params import Params
 from gsi.errors import InvalidRequestError
-from gsi.evaluation.drafted import drafted_steps
+from gsi.evaluation.draft_proposals import drafted_steps
 from gsi.evaluation.records import RecordedJob
 from gsi.evaluation.theory import (
     CAUTION,

@@ -4,12 +4,12 @@ from gsi.algorithm.candidates import Trajectory
 from gsi.algorithm.generate import generate
 from gsi.algorithm.params import Params, StopRules
 from gsi.algorithm.ports import Ports
-from gsi.algorithm.step import MadeStep
+from gsi.algorithm.round import Round
 from gsi.algorithm.stopping import StopReason
 from tests.fundamentals.tiny import GOOD, PRM, START, TINY, TinyModel, TinyPrm
 
 
-async def forget(made: MadeStep) -> None:
+async def forget(made: Round) -> None:
     """A real caller stores the step here."""
 
 

@@ -7,8 +7,8 @@ from gsi.algorithm.candidates import Step, Trajectory
 from gsi.algorithm.generate import generate
 from gsi.algorithm.methods.gsi import run_step
 from gsi.algorithm.params import Params, StopRules
+from gsi.algorithm.round import Round
 from gsi.algorithm.seeds import derive_seed, uniform
-from gsi.algorithm.step import MadeStep
 from gsi.jobs.step_record import StepRecord
 from tests.fundamentals.tiny import BAD, GOOD, START, TINY, TinyModel, TinyPrm
 
@@ -19,7 +19,7 @@ PARAMS = Params(n=2, beta=1.0, stop=StopRules(max_steps=6))
 async def write(start: Trajectory, seed: int, checkpoint: list[Step]) -> Trajectory:
     """Write the answer to its end; keep every step in ``checkpoint`` before the next is begun."""
 
-    async def keep(made: MadeStep) -> None:
+    async def keep(made: Round) -> None:
         checkpoint.append(made.step)
 
     answer, _ = await generate(start, PARAMS, TINY, seed, keep=keep, max_length=1000)

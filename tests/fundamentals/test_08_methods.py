@@ -15,7 +15,7 @@ from gsi.algorithm.methods import METHODS, SEARCHES
 from gsi.algorithm.methods.rounds import Answers
 from gsi.algorithm.params import Aggregate, Method, Params, Scope, StopRules
 from gsi.algorithm.reward_map import LogisticMap
-from gsi.algorithm.step import MadeStep
+from gsi.algorithm.round import Round
 from gsi.algorithm.weighting import Binary, Clip
 from gsi.jobs.job import parse_payload
 from tests.fundamentals.tiny import ANSWER, BAD, GOOD, PRM, START, TINY, TinyPrm
@@ -23,15 +23,15 @@ from tests.fundamentals.tiny import ANSWER, BAD, GOOD, PRM, START, TINY, TinyPrm
 SEEDS = range(60)
 
 
-async def steps_of(params: Params) -> list[MadeStep]:
+async def steps_of(params: Params) -> list[Round]:
     """Make the first step of sixty jobs."""
     return [await METHODS[params.method](START, params, TINY, seed) for seed in SEEDS]
 
 
-async def answer_of(params: Params, seed: int, rounds: list[MadeStep] | None = None) -> Trajectory:
+async def answer_of(params: Params, seed: int, rounds: list[Round] | None = None) -> Trajectory:
     """Write an answer by any method; put every round that it took into ``rounds``."""
 
-    async def keep(made: MadeStep) -> None:
+    async def keep(made: Round) -> None:
         if rounds is not None:
             rounds.append(made)
 
@@ -107,7 +107,7 @@ async def test_best_of_n_responses_chooses_among_whole_answers() -> None:
 
 async def test_majority_vote_needs_no_reward() -> None:
     """The answer that most responses give wins."""
-    rounds: list[MadeStep] = []
+    rounds: list[Round] = []
     answer = await answer_of(Params(method=Method.MAJORITY_VOTE, n=8), 1, rounds)
     assert answer.text.endswith(ANSWER)
     assert not any(proposal.is_rated for made in rounds for proposal in made.proposals)
@@ -115,7 +115,7 @@ async def test_majority_vote_needs_no_reward() -> None:
 
 async def test_beam_search_keeps_the_best_few_at_every_step() -> None:
     """Two beams, four candidates each: n = 8 candidates a round."""
-    rounds: list[MadeStep] = []
+    rounds: list[Round] = []
     params = Params(method=Method.BEAM_SEARCH, n=8, beam_width=2, beam_expansion=4, stop=StopRules(max_steps=4))
     answer = await answer_of(params, 1, rounds)
     assert BAD not in answer.text

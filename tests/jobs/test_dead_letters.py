@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from gsi.client import render
+from gsi.cli import render
 from gsi.errors import InvalidRequestError
 from gsi.jobs import dead_letters
 from gsi.jobs.dead_letters import DeadLetter, DeadLetters

@@ -29,7 +29,7 @@ from gsi.jobs.keys import Keys
 from gsi.jobs.state import JobState
 from gsi.jobs.store import JobStore, Lease, Policy
 from gsi.jobs.stream import JobStream
-from gsi.runtime.embedded_redis import embedded_redis
+from gsi.local.embedded_redis import embedded_redis
 from tests.certificates import DAY, Authority, Paths
 from tests.jobs.test_store import DONE, JOB, step
 

@@ -9,7 +9,7 @@ from gsi.algorithm.candidates import Branch, Candidate, FinishReason, Outcome, R
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Method, Params, Scope, StopRules
 from gsi.algorithm.proposal import Proposal
-from gsi.algorithm.step import MadeStep
+from gsi.algorithm.round import Round
 from gsi.jobs.step_record import StepRecord
 from tests.algorithm.searching import WORLD, write
 from tests.algorithm.worlds import START, World
@@ -68,12 +68,12 @@ PROPOSAL = Proposal(
 )
 LEADING = Step(0, (7,), "c", Source.DRAFT, Outcome.ACCEPTED, FinishReason.EOS, 0.75, 0.75)
 SECOND = Step(4, (8,), "d", Source.DRAFT, Outcome.ACCEPTED, FinishReason.DELIMITER, math.nan, -math.inf)
-ROUND = MadeStep((Branch(2, None), Branch(3, LEADING), Branch(3, SECOND)), (PROPOSAL,))
+ROUND = Round((Branch(2, None), Branch(3, LEADING), Branch(3, SECOND)), (PROPOSAL,))
 
 
 def test_a_step_of_the_only_trajectory_has_no_branches() -> None:
     """Most methods: the record is that step, as it has always been."""
-    record = StepRecord.of(MadeStep((Branch(0, LEADING),), (PROPOSAL,)), keep_candidates=False)
+    record = StepRecord.of(Round((Branch(0, LEADING),), (PROPOSAL,)), keep_candidates=False)
     assert record.branches == ()
     assert record.round == (Branch(0, LEADING),)
     assert not {"branches", "proposals"} & json.loads(record.to_json()).keys()
@@ -102,7 +102,7 @@ def test_a_round_is_read_back_as_it_was_written() -> None:
 @pytest.mark.parametrize("step", [LEADING, STEP])
 def test_a_trajectory_that_continues_another_place_is_a_branch(step: Step) -> None:
     """Only place 0 out of place 0 goes without saying."""
-    record = StepRecord.of(MadeStep((Branch(1, step),), (PROPOSAL,)), keep_candidates=False)
+    record = StepRecord.of(Round((Branch(1, step),), (PROPOSAL,)), keep_candidates=False)
     assert StepRecord.from_json(record.to_json()).round == (Branch(1, step),)
 
 
@@ -140,7 +140,7 @@ def test_kept_candidates_have_every_number() -> None:
 def test_what_was_not_asked_is_not_on_record() -> None:
     """No reward without a PRM, no likelihood of a model that did not read."""
     bare = Proposal(Source.TARGET, CANDIDATES, scores={}, seconds={"propose": 0.1})
-    (kept,) = StepRecord.of(MadeStep((Branch(0, LEADING),), (bare,)), keep_candidates=True).proposals
+    (kept,) = StepRecord.of(Round((Branch(0, LEADING),), (bare,)), keep_candidates=True).proposals
     assert all(set(c) == {"token_ids", "text", "finish_reason", "log_likelihood"} for c in kept["candidates"])
 
 

@@ -16,7 +16,7 @@ from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.store import JobResult, JobStore, Lease, LeaseLostError, Policy, QueueConfig
 from gsi.jobs.stream import Delivery, JobStream
-from gsi.runtime.embedded_redis import embedded_redis
+from gsi.local.embedded_redis import embedded_redis
 
 JOB = Job("job-1", parse_payload({"prompt": "2 + 3", "params": {"n": 2}}))
 DONE = JobResult(JobState.SUCCEEDED, stop_reason="eos", text="5", answer="5", params="{}")

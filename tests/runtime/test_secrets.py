@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from gsi.runtime.embedded_redis import embedded_redis, free_port
+from gsi.local.embedded_redis import embedded_redis, free_port
 from services.coordinator.settings import CoordinatorSettings
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +99,7 @@ def test_a_coordinator_whose_redis_is_away_does_not_tell_its_password(tmp_path: 
 @pytest.mark.parametrize("url", [f"redis://user:{SECRET}/x@127.0.0.1", f"redis://user:{SECRET}@127.0.0.1:1"])
 def test_the_command_line_does_not_tell_a_password(url: str) -> None:
     """Of a URL that cannot be read, and of a server that is away."""
-    command = [sys.executable, "-c", "from gsi.client.cli import main; main()", "result", "some-id"]
+    command = [sys.executable, "-c", "from gsi.cli.main import main; main()", "result", "some-id"]
     settings = environment({"GSI_REDIS_URL": url})
     ran = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 1

@@ -12,8 +12,8 @@ from opentelemetry import trace as api
 from opentelemetry.sdk.trace import TracerProvider
 from structlog.testing import capture_logs
 
+from gsi.local.embedded_redis import free_port
 from gsi.runtime import otlp
-from gsi.runtime.embedded_redis import free_port
 from gsi.runtime.settings import EXIT_BAD_SETTINGS
 from gsi.runtime.tracing import NOTHING, JobTrace, Tracing, current_traceparent
 from services.draft.settings import DraftSettings

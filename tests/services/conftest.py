@@ -11,9 +11,9 @@ import pytest
 
 from gsi.engines.base import Engine, EngineSettings
 from gsi.engines.registry import load_language_engine, load_reward_engine
+from gsi.local.embedded_redis import free_port
 from gsi.rpc.clients import DraftClient, PrmClient, ServiceClient, TargetClient
 from gsi.rpc.server import Loadable, serve
-from gsi.runtime.embedded_redis import free_port
 from gsi.runtime.settings import ServiceSettings
 from services.draft import servicer as draft_servicer
 from services.prm import servicer as prm_servicer

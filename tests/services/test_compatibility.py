@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gsi.algorithm.params import Likelihood
-from gsi.engines.base import ModelInfo
 from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.jobs.payload import JobParams
+from gsi.model_info import ModelInfo
 from services.coordinator.compatibility import Limits, common_limits
 
 SAMPLING, MODEL = Likelihood.SAMPLING, Likelihood.MODEL

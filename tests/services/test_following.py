@@ -9,9 +9,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gsi.errors import InternalError
+from gsi.local.embedded_redis import free_port
 from gsi.rpc.following import follow
 from gsi.rpc.health import LIVENESS
-from gsi.runtime.embedded_redis import free_port
 from gsi.runtime.settings import ServiceSettings
 from tests.conftest import wait_until
 

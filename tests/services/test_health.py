@@ -15,9 +15,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gsi.errors import InternalError
+from gsi.local.embedded_redis import free_port
 from gsi.rpc.health import LIVENESS
 from gsi.rpc.server import serve
-from gsi.runtime.embedded_redis import free_port
 from gsi.runtime.settings import EXIT_BAD_SETTINGS, ServiceSettings
 from gsi.v1 import candidates_pb2, draft_pb2_grpc
 from services.draft import servicer as draft_servicer

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from gsi.local.embedded_redis import free_port
 from gsi.rpc.health import LIVENESS, Health
-from gsi.runtime.embedded_redis import free_port
 
 
 async def exit_code(*arguments: str) -> int:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from gsi.client.local_stack import local_stack
 from gsi.errors import MisconfiguredError
 from gsi.jobs.connection import LOST_CONNECTION, connect
+from gsi.local.stack import local_stack
 from gsi.runtime.child import child_command
 from tests.conftest import MODELS, wait_until
 

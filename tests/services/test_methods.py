@@ -10,8 +10,6 @@ import pytest_asyncio
 
 from gsi.algorithm.candidates import Message, Population, Prompt, Source, Trajectory, grown
 from gsi.algorithm.methods import search_of
-from gsi.client.demo import held_out_problems
-from gsi.client.local_stack import local_stack
 from gsi.client.sdk import Client
 from gsi.jobs.connection import connect
 from gsi.jobs.method_spec import REWARDLESS
@@ -19,6 +17,8 @@ from gsi.jobs.payload import JobParams
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.store import JobRecord
+from gsi.local.demo import held_out_problems
+from gsi.local.stack import local_stack
 from tests.conftest import wait_until
 from tests.services.test_system import KEYS, LEASE_SECONDS, System
 

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from gsi.algorithm.candidates import Branch, Candidate, FinishReason, Outcome, Rejected, Source, Step
 from gsi.algorithm.params import Method, Params
 from gsi.algorithm.proposal import Proposal
-from gsi.algorithm.step import MadeStep
+from gsi.algorithm.round import Round
 from gsi.runtime.series import Declaration, Series
 from services.coordinator import metrics
 from tests.test_docs import DOCS, text_of
@@ -82,8 +82,8 @@ DRAFTED = Proposal(
 )
 
 
-def made(step: Step) -> MadeStep:
-    return MadeStep((Branch(0, step),), (DRAFTED,))
+def made(step: Step) -> Round:
+    return Round((Branch(0, step),), (DRAFTED,))
 
 
 def added(observe: Callable[[], None], name: str, labels: Mapping[str, str] | None = None) -> float:

@@ -16,11 +16,11 @@ from gsi.algorithm.candidates import Candidate, Message, Prompt, Trajectory
 from gsi.algorithm.generate import generate
 from gsi.algorithm.params import Params, SamplingParams
 from gsi.algorithm.ports import Ports
-from gsi.engines.base import ModelInfo
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
+from gsi.local.embedded_redis import free_port
+from gsi.model_info import ModelInfo
 from gsi.rpc.clients import DraftClient, PrmClient, TargetClient
 from gsi.rpc.server import serve
-from gsi.runtime.embedded_redis import free_port
 from gsi.runtime.settings import ServiceSettings
 from gsi.v1 import candidates_pb2, draft_pb2_grpc, prm_pb2, prm_pb2_grpc, target_pb2, target_pb2_grpc
 from services.draft import servicer as draft_servicer

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gsi.client.local_stack import local_stack
 from gsi.client.sdk import Client
 from gsi.evaluation.records import RecordedStep
 from gsi.jobs.state import JobState
+from gsi.local.stack import local_stack
 from tests.conftest import MODELS
 from tests.engines.reward_checkpoints import classifier
 

@@ -16,7 +16,7 @@ from gsi.algorithm.candidates import Branch, Candidate, FinishReason, Message, S
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, Ports, ScoreBatches, TextBatches, TokenBatches
 from gsi.algorithm.proposal import Proposal
-from gsi.algorithm.step import MadeStep
+from gsi.algorithm.round import Round
 from gsi.errors import RetryableError
 from gsi.grading.equality import EqualityChecker
 from gsi.jobs.connection import Redis
@@ -29,7 +29,7 @@ from services.coordinator.compatibility import Limits
 from services.coordinator.metrics import PHASES
 from services.coordinator.phases import model_phases
 from services.coordinator.runner import JobRunner
-from services.coordinator.throttle import Throttle
+from services.coordinator.step_limit import StepLimit
 
 NUM_STEPS = 3
 DRAFTING, SCORING, SLOWER = 0.02, 0.01, 0.3  # seconds
@@ -70,7 +70,7 @@ class FakeModels:
         self.draft, self.target, self.prm = Slow(DRAFTING), Slow(SCORING, -1.0), Slow(SCORING, 0.9)
         self.ports = Ports(self.draft, self.target, self.prm)
         self.limits = Limits(1000, frozenset(Likelihood), None)
-        self.throttle = Throttle(4)
+        self.step_limit = StepLimit(4)
         self.description = "{}"
 
     async def wait_until_serving(self, role: str) -> None:
@@ -216,7 +216,7 @@ async def test_a_service_that_is_full_or_away_shows_as_waiting(coordinator: Coor
 async def test_a_step_that_is_not_let_run_yet_waits(redis: Redis, queue: str) -> None:
     """With a slot for one of them, each of two answers waits for the steps of the other."""
     one, other = Coordinator(redis, f"{queue}-one"), Coordinator(redis, f"{queue}-other")
-    one.models.throttle = other.models.throttle = Throttle(1)
+    one.models.step_limit = other.models.step_limit = StepLimit(1)
     spent = await measured(one.run(), other.run())
     assert spent.phases["wait"] > NUM_STEPS * DRAFTING
     assert spent.phases["overhead"] < SLACK
@@ -237,7 +237,7 @@ def test_what_the_models_took_is_the_longest_trajectory_s_time(
         proposals.append(Proposal(Source.DRAFT, (), {}, drafted, parent=parent))
         if is_resampled:
             proposals.append(Proposal(Source.TARGET, (), {}, {"propose": anew}, parent=parent))
-    made = MadeStep((Branch(0, None),), tuple(proposals))
+    made = Round((Branch(0, None),), tuple(proposals))
     phases = model_phases(made)
     assert sum(phases.values()) == pytest.approx(made.seconds)
     assert min(phases.values()) >= 0

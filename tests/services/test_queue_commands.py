@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from gsi.client.cli import app
+from gsi.cli.main import app
 from gsi.jobs.connection import connect
 from gsi.jobs.keys import GROUP, Keys
-from gsi.runtime.embedded_redis import embedded_redis, free_port
+from gsi.local.embedded_redis import embedded_redis, free_port
 
 
 def gsi(redis_url: str, queue: str, *arguments: str) -> Result:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prometheus_client import REGISTRY
 
-from gsi.runtime.embedded_redis import embedded_redis, free_port
+from gsi.local.embedded_redis import embedded_redis, free_port
 from services.coordinator.__main__ import coordinate
 from services.coordinator.metrics import REDIS_REACHABLE
 from services.coordinator.settings import CoordinatorSettings

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gsi.client.demo import held_out_problems
-from gsi.client.local_stack import local_stack
 from gsi.client.sdk import Client
 from gsi.jobs.connection import RedisError, connect
 from gsi.jobs.state import JobState
+from gsi.local.demo import held_out_problems
+from gsi.local.stack import local_stack
 from tests.conftest import wait_until
 from tests.services.test_system import System
 

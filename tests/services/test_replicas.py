@@ -18,17 +18,17 @@ from structlog.testing import capture_logs
 from gsi.algorithm.candidates import Candidate, FinishReason, Message
 from gsi.algorithm.params import SamplingParams
 from gsi.client.sdk import Client
-from gsi.engines.base import ModelInfo
 from gsi.errors import RetryableError
 from gsi.jobs.state import JobState
 from gsi.jobs.store import JobRecord
+from gsi.local.embedded_redis import free_port
+from gsi.model_info import ModelInfo
 from gsi.rpc import connection
 from gsi.rpc.clients import DraftClient
-from gsi.runtime.embedded_redis import free_port
 from services.coordinator import models as models_module
 from services.coordinator.__main__ import coordinate
 from services.coordinator.models import Models
-from services.coordinator.patience import patiently
+from services.coordinator.retries import patiently
 from services.coordinator.settings import CoordinatorSettings
 from services.draft import servicer as draft_servicer
 from tests.certificates import Authority

@@ -15,16 +15,16 @@ import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from typer.testing import CliRunner, Result
 
-from gsi.client.cli import app
-from gsi.client.demo import held_out_problems
-from gsi.client.local_stack import local_stack
+from gsi.cli.main import app
 from gsi.client.sdk import Client
 from gsi.errors import InvalidRequestError
 from gsi.jobs.connection import connect
 from gsi.jobs.keys import Keys
 from gsi.jobs.state import JobState
 from gsi.jobs.store import JobRecord
-from gsi.runtime.embedded_redis import free_port
+from gsi.local.demo import held_out_problems
+from gsi.local.embedded_redis import free_port
+from gsi.local.stack import local_stack
 from gsi.v1 import candidates_pb2, prm_pb2, prm_pb2_grpc
 from tests.conftest import wait_until
 from tests.services.test_system import System, written

@@ -19,13 +19,13 @@ import pytest
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
-from gsi.client.demo import held_out_problems
-from gsi.client.local_stack import Stack, local_stack
 from gsi.client.sdk import Client
 from gsi.jobs.connection import Redis, connect
 from gsi.jobs.keys import Keys
 from gsi.jobs.state import JobState
 from gsi.jobs.store import JobRecord
+from gsi.local.demo import held_out_problems
+from gsi.local.stack import Stack, local_stack
 from tests.conftest import wait_until
 from tests.services.test_metrics import declarations
 from tests.test_docs import base_name

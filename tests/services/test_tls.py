@@ -11,10 +11,10 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from gsi.client.local_stack import local_stack
 from gsi.client.sdk import Client
 from gsi.errors import MisconfiguredError, RetryableError
 from gsi.jobs.state import JobState
+from gsi.local.stack import local_stack
 from gsi.rpc.clients import DraftClient
 from gsi.rpc.connection import CHANNEL_OPTIONS
 from gsi.rpc.server import SERVER_OPTIONS

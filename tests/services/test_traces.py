@@ -15,13 +15,13 @@ import pytest_asyncio
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import format_span_id, format_trace_id
 
-from gsi.client.demo import held_out_problems
-from gsi.client.local_stack import ROLES, Stack, local_stack
 from gsi.client.sdk import Client
 from gsi.jobs.connection import connect
 from gsi.jobs.keys import Keys
 from gsi.jobs.state import JobState
 from gsi.jobs.store import JobRecord
+from gsi.local.demo import held_out_problems
+from gsi.local.stack import ROLES, Stack, local_stack
 from tests.collector import Collector, Received, collector
 from tests.conftest import wait_until
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from gsi.algorithm.candidates import Message
-from gsi.engines.tokenizer_engine import Tokenizer
+from gsi.engines.hugging_face.tokenizer import Tokenizer
 from tests.conftest import MODELS
 from training.evaluate import load_family, measure_quality
 from training.task import Operation, Problem

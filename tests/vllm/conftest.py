@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import warnings
 
-from gsi.engines.vllm_environment import prepare_import
+from gsi.engines.on_vllm.environment import prepare_import
 
 collect_ignore_glob = ["*"]
 
@@ -16,4 +16,4 @@ if importlib.util.find_spec("vllm"):
     prepare_import()
     with warnings.catch_warnings():  # vLLM's and torch's own deprecations are not ours to raise
         warnings.simplefilter("ignore")
-        importlib.import_module("gsi.engines.vllm_reward")
+        importlib.import_module("gsi.engines.on_vllm.reward")

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from gsi.engines.base import EngineSettings
-from gsi.engines.vllm_core_engine import engine_args
+from gsi.engines.on_vllm.core import engine_args
 from gsi.errors import MisconfiguredError
 
 CHART = Path(__file__).parents[2] / "helm"

@@ -11,8 +11,8 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings, strategies
 
 from gsi.engines.base import EngineSettings
+from gsi.engines.on_vllm.language import ScoringPath, VllmEngine
 from gsi.engines.registry import load_language_engine
-from gsi.engines.vllm_engine import ScoringPath, VllmEngine
 from tests.conftest import MODELS
 from tests.engines.contract import check_scores, law, reference_log_likelihood, scored, scoring_requests
 

@@ -13,8 +13,8 @@ from prometheus_client import REGISTRY
 from gsi.algorithm.candidates import FinishReason
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.engines.base import EngineSettings
+from gsi.engines.on_vllm.language import ScoringPath, VllmEngine, sound_sum
 from gsi.engines.registry import load_language_engine
-from gsi.engines.vllm_engine import ScoringPath, VllmEngine, sound_sum
 from gsi.errors import InvalidRequestError, MisconfiguredError, RetryableError
 from gsi.rpc.convert import ReceivedTokens
 from tests.conftest import MODELS, wait_until

@@ -8,11 +8,11 @@ import pytest_asyncio
 
 from gsi.algorithm.candidates import Source
 from gsi.algorithm.params import Method
-from gsi.client.demo import held_out_problems
-from gsi.client.local_stack import local_stack
 from gsi.client.sdk import Client
 from gsi.jobs.state import JobState
 from gsi.jobs.store import JobRecord
+from gsi.local.demo import held_out_problems
+from gsi.local.stack import local_stack
 from tests.conftest import MODELS
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300)]

@@ -12,13 +12,13 @@ import pytest
 
 from gsi.algorithm.params import SamplingParams
 from gsi.engines.base import EngineSettings
-from gsi.engines.transformers_engine import TransformersEngine
-from gsi.engines.vllm_core_engine import engine_config
-from gsi.engines.vllm_engine import FIXED
+from gsi.engines.on_transformers.language import TransformersEngine
+from gsi.engines.on_vllm.core import engine_config
+from gsi.engines.on_vllm.language import FIXED
 from gsi.errors import MisconfiguredError
+from gsi.local.embedded_redis import free_port
 from gsi.rpc.clients import TargetClient
 from gsi.rpc.service_process import EXIT_ENGINE_DIED
-from gsi.runtime.embedded_redis import free_port
 from tests.conftest import MODELS
 from tests.engines.contract import MESSAGES, TOLERANCE, batches
 

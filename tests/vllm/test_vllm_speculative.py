@@ -15,8 +15,8 @@ from scipy import stats
 from gsi.algorithm.candidates import Candidate, FinishReason
 from gsi.algorithm.params import SamplingParams
 from gsi.engines.base import EngineSettings
+from gsi.engines.on_vllm.language import VllmEngine
 from gsi.engines.registry import load_language_engine
-from gsi.engines.vllm_engine import VllmEngine
 from tests.conftest import MODELS
 from tests.engines.contract import MESSAGES, TOLERANCE, law, proposed, reference, reference_log_likelihood, scored
 

@@ -14,11 +14,11 @@ import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from gsi.algorithm.candidates import Outcome
-from gsi.client.demo import held_out_problems
-from gsi.client.local_stack import Stack, local_stack
 from gsi.client.sdk import Client
 from gsi.jobs.state import JobState
 from gsi.jobs.store import JobRecord
+from gsi.local.demo import held_out_problems
+from gsi.local.stack import Stack, local_stack
 from tests.conftest import wait_until
 from tests.services.test_local_stack import children_of, is_alive
 

@@ -1,6 +1,6 @@
 """The methods by name: those that keep one trajectory (``METHODS``) and those that keep several (``SEARCHES``).
 
-A method is a short module made of the parts in ``gsi/algorithm/step.py`` and ``rounds.py``. What a job may set for
+A method is a short module made of the parts in ``gsi/algorithm/parts.py`` and ``rounds.py``. What a job may set for
 each, and how to add one: ``docs/methods.md``.
 """
 
@@ -11,7 +11,7 @@ from gsi.algorithm.methods.beam_search import BEAM_SEARCH
 from gsi.algorithm.methods.responses import BEST_OF_RESPONSES, MAJORITY_VOTE
 from gsi.algorithm.methods.rounds import Search
 from gsi.algorithm.params import Method, Params, Scope
-from gsi.algorithm.step import MakeStep
+from gsi.algorithm.parts import MakeStep
 
 METHODS: Mapping[Method, MakeStep] = {
     Method.GSI: gsi.run_step,

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from gsi.algorithm.candidates import Branch, Population
 from gsi.algorithm.methods.rounds import Search, aggregated, highest_score, score, side_by_side
 from gsi.algorithm.params import Params
+from gsi.algorithm.parts import Unfinished, kept, propose
 from gsi.algorithm.ports import Ports
 from gsi.algorithm.proposal import Proposal
+from gsi.algorithm.round import Round
 from gsi.algorithm.seeds import derive_seed
-from gsi.algorithm.step import MadeStep, Unfinished, kept, propose
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class _Beam:
     score: float
 
 
-async def expand(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> MadeStep:
+async def expand(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
     """Make one round."""
     params = growing[0].params
     n = params.num_beams * params.num_expansions if len(population) == 1 else params.num_expansions
@@ -40,7 +41,7 @@ async def expand(population: Population, growing: Sequence[Unfinished], ports: P
     beams = [*_finished(population, growing, params), *_candidates(growing, proposals, params)]
     different = {beam.token_ids: beam for beam in beams}  # two that say the same have the same score
     best = sorted(different.values(), key=lambda beam: -beam.score)[: params.num_beams]
-    return MadeStep(tuple(beam.branch for beam in best), tuple(proposals))
+    return Round(tuple(beam.branch for beam in best), tuple(proposals))
 
 
 def _finished(population: Population, growing: Sequence[Unfinished], params: Params) -> Iterator[_Beam]:

@@ -7,11 +7,12 @@ reaches u, else let the target write the step anew.
 from gsi.algorithm.acceptance import is_accepted
 from gsi.algorithm.candidates import Source, Trajectory
 from gsi.algorithm.params import Params
+from gsi.algorithm.parts import accepted, draw, propose, resampled
 from gsi.algorithm.ports import Ports
-from gsi.algorithm.step import MadeStep, accepted, draw, propose, resampled
+from gsi.algorithm.round import Round
 
 
-async def run_step(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> MadeStep:
+async def run_step(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> Round:
     """Make the step that follows ``trajectory`` by Algorithm 1. ``seed`` is the job's."""
     drafted = await propose(Source.DRAFT, trajectory, params, ports, seed, likelihoods=True)  # lines 3, 4
     tilted = drafted.tilted_rewards(params.beta)
@@ -21,7 +22,7 @@ async def run_step(trajectory: Trajectory, params: Params, ports: Ports, seed: i
     return await resampled(trajectory, drafted, params, ports, seed, tilted)  # lines 9 to 12
 
 
-async def run_step_without_rejection(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> MadeStep:
+async def run_step_without_rejection(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> Round:
     """Keep whatever lines 3 to 5 select: the policy of Theorem 1 (section 3, tilted soft best-of-n)."""
     drafted = await propose(Source.DRAFT, trajectory, params, ports, seed, likelihoods=True)
     tilted = drafted.tilted_rewards(params.beta)

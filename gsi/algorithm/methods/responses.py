@@ -10,15 +10,16 @@ from dataclasses import replace
 from gsi.algorithm.candidates import Branch, Population
 from gsi.algorithm.methods.rounds import Answers, Search, highest_score, side_by_side
 from gsi.algorithm.params import Params
+from gsi.algorithm.parts import Unfinished, kept, propose
 from gsi.algorithm.ports import Ports
 from gsi.algorithm.proposal import Proposal
+from gsi.algorithm.round import Round
 from gsi.algorithm.seeds import derive_seed
-from gsi.algorithm.step import MadeStep, Unfinished, kept, propose
 
 
 async def write_each(
     population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int, *, rewards: bool
-) -> MadeStep:
+) -> Round:
     """Let every unfinished response grow by one step; those that are still the same are written in one proposal."""
     groups: defaultdict[tuple[int, ...], list[Unfinished]] = defaultdict(list)
     for one in growing:
@@ -37,14 +38,14 @@ async def write_each(
     for proposal, group in zip(proposals, groups.values(), strict=True):
         for index, one in enumerate(group):
             branches[one.place] = Branch(one.place, kept(one.trajectory, replace(proposal, selected=index)))
-    return MadeStep(tuple(branches), tuple(proposals))
+    return Round(tuple(branches), tuple(proposals))
 
 
-async def _rated(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> MadeStep:
+async def _rated(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
     return await write_each(population, growing, ports, seed, rewards=True)
 
 
-async def _unrated(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> MadeStep:
+async def _unrated(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
     return await write_each(population, growing, ports, seed, rewards=False)
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from gsi.algorithm.candidates import Population, Trajectory
 from gsi.algorithm.params import Aggregate, Params
-from gsi.algorithm.step import MakeRound
+from gsi.algorithm.parts import MakeRound
 from gsi.algorithm.tilting import rankable
 
 T = TypeVar("T")

@@ -8,13 +8,14 @@ from math import nan
 
 from gsi.algorithm.candidates import Source, Trajectory
 from gsi.algorithm.params import Params
+from gsi.algorithm.parts import accepted, draw, propose, resampled
 from gsi.algorithm.ports import Ports
+from gsi.algorithm.round import Round
 from gsi.algorithm.seeds import uniform
-from gsi.algorithm.step import MadeStep, accepted, draw, propose, resampled
 from gsi.algorithm.weighting import accepts
 
 
-async def run_step(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> MadeStep:
+async def run_step(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> Round:
     """Make the step that follows ``trajectory``. ``seed`` is the job's."""
     rule = params.weighting
     drafted = await propose(Source.DRAFT, trajectory, params, ports, seed, likelihoods=rule.needs_log_ratio)

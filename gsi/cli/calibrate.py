@@ -1,0 +1,114 @@
+"""``gsi calibrate`` and ``gsi theory``: which beta and u, and what the theorems promise."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markdown import Markdown
+
+from gsi.cli.evaluate import ModelsFolder, OptionalRedisUrl, run_with_progress, whole_numbers
+from gsi.cli.terminal import Engine, Queue, err, explained, out
+from gsi.errors import InvalidRequestError, MisconfiguredError
+
+
+def calibrate(
+    folder: Annotated[Path, typer.Argument(help="An evaluation whose methods had gsi (gsi eval --out FOLDER).")],
+    n: Annotated[int | None, typer.Option(help="The recorded n to read. [default: the largest]")] = None,
+    betas: Annotated[str, typer.Option(help="The grid of beta.")] = "5,10,20,40,80",
+    thresholds: Annotated[str, typer.Option(help="The grid of u.")] = "-0.5,0,0.2,0.4,0.5,0.6,0.7,0.8,0.9",
+    ns: Annotated[str | None, typer.Option(help="Smaller n to look at, too. [default: the recorded one]")] = None,
+    num_runs: Annotated[int, typer.Option("--run", help="How many settings to run for real, 2 to 6; 0: none.")] = 4,
+    reward_bound: Annotated[float, typer.Option(help="The largest reward, for the theorems.")] = 1.0,
+    epsilon: Annotated[float, typer.Option(help="Of Theorem 1, in nats.")] = 0.1,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    concurrency: Annotated[int | None, typer.Option(min=1, max=4096, help="Jobs in the queue at once.")] = None,
+    engine: Engine = None,
+    models: ModelsFolder = None,
+    redis_url: OptionalRedisUrl = None,
+    queue: Queue = "default",
+) -> None:
+    """Say from an evaluation's records what other settings would do, run the few worth it, and recommend one."""
+    with explained():
+        modules = _installed()
+        source = modules.Folder(folder)
+        run = source.run()
+        jobs = modules.recommendation.records_of_gsi(source, n)
+        told = modules.recommendation.tell(
+            jobs,
+            betas=_numbers("betas", betas),
+            thresholds=_numbers("thresholds", thresholds),
+            ns=whole_numbers("ns", ns) if ns else (),
+            num_runs=num_runs or 6,
+            reward_bound=reward_bound,
+            epsilon=epsilon,
+        )
+        rows: list[Any] = []
+        if num_runs:
+            system = modules.session.System(redis_url, queue, engine, models, concurrency)
+            plan = modules.recommendation.plan_of(run, told)
+            rows = run_with_progress(plan, modules.Folder(folder / "calibration" / plan.name), system).rows
+        markdown = modules.recommendation.to_markdown(run, told, rows)
+        plain = modules.recommendation.to_plain(run, told, rows)
+        (folder / "calibration.md").write_text(markdown)
+        (folder / "calibration.json").write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+        if as_json:
+            print(json.dumps(plain, ensure_ascii=False))
+        else:
+            shown, _, rest = markdown.partition("## Worth running")
+            out.print(Markdown(shown if rows else rest.partition("## Theory")[0]))
+            for warning in told.theory.warnings:
+                err.print(f"[yellow]theory[/]  {warning}", highlight=False, soft_wrap=True)
+            err.print(f"calibration  {folder / 'calibration.md'}", highlight=False, soft_wrap=True)
+
+
+def theory(
+    chi_square: Annotated[float, typer.Option(help="chi^2(pi_B || pi_S), as gsi calibrate estimates it.")],
+    beta: Annotated[float, typer.Option(help="Inverse temperature of soft best-of-n.")] = 20.0,
+    reward_bound: Annotated[float, typer.Option(help="The largest reward.")] = 1.0,
+    epsilon: Annotated[float, typer.Option(help="KL divergence that is allowed, in nats.")] = 0.1,
+    n: Annotated[int, typer.Option(help="Candidates a step.")] = 16,
+    acceptance: Annotated[float, typer.Option(help="p(u), the share of steps accepted.")] = 1.0,
+    cv_squared: Annotated[float, typer.Option(help="CV^2(e^(beta r)) under the target, for Theorem 2.")] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Calculate n of Theorem 1, its KL at a given n, and the bound of Theorem 2 (GSI paper)."""
+    with explained():
+        calculator = _installed().theory
+        log10_n = calculator.theorem_1_log10_n(chi_square, beta, reward_bound, epsilon)
+        promised = calculator.theorem_1_epsilon(n, chi_square, beta, reward_bound)
+        bound = calculator.theorem_2_bound(n, acceptance, beta, reward_bound, chi_square, cv_squared)
+        if as_json:
+            print(json.dumps({"theorem_1_log10_n": log10_n, "theorem_1_epsilon": promised, "theorem_2_bound": bound}))
+            return
+        out.print(f"Theorem 1: KL <= {epsilon:g} needs n >= 10^{log10_n:.2f}", highlight=False)
+        out.print(f"Theorem 1: at n = {n} KL <= {promised:.3g}", highlight=False)
+        out.print(f"Theorem 2: at n = {n} the reward lost is at most {bound:.3g}", highlight=False)
+        out.print(calculator.CAUTION, style="dim", highlight=False)
+
+
+class _Modules:
+    """What only evaluations need."""
+
+    def __init__(self) -> None:
+        from gsi.evaluation import recommendation, session, theory
+        from gsi.evaluation.folder import Folder
+
+        self.recommendation: Any = recommendation
+        self.session: Any = session
+        self.theory: Any = theory
+        self.Folder: Any = Folder
+
+
+def _installed() -> _Modules:
+    try:
+        return _Modules()
+    except ModuleNotFoundError as error:
+        raise MisconfiguredError(f"evaluation is not installed ({error}): pip install 'gsi-serve[eval]'") from error
+
+
+def _numbers(name: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InvalidRequestError(f'{name}: "{text}" is not allowed; allowed: numbers separated by commas') from None

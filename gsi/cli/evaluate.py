@@ -1,0 +1,174 @@
+"""``gsi eval``: which method, which n, and what does it buy."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from gsi.cli.terminal import Engine, Param, Queue, err, explained, given_params, out, report, run
+from gsi.errors import InvalidRequestError, MisconfiguredError
+
+if TYPE_CHECKING:
+    from gsi.evaluation.figures import Estimate, Row
+    from gsi.evaluation.records import RecordedJob
+    from gsi.evaluation.session import Outcome
+
+EXIT_INTERRUPTED = 130  # as shells say of SIGINT
+EVALUATIONS = Path("gsi-eval")  # where results go unless a folder is named
+
+OptionalRedisUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--redis-url",
+        envvar="GSI_REDIS_URL",
+        help="The queue of a running system. [default: the one on this machine, or one of our own]",
+    ),
+]
+ModelsFolder = Annotated[
+    Path | None, typer.Option("--models", help="Of our own system: a folder with models draft, target and prm.")
+]
+Field = Annotated[
+    list[str] | None,
+    typer.Option("--field", metavar="NAME=FIELD", help="Where a JSONL file has problem, answer, choices, context, id."),
+]
+
+
+def evaluate(
+    dataset: Annotated[
+        str,
+        typer.Option(help="arithmetic, math500, gsm8k, olympiadbench, minerva_math, mmlu_stem, or a JSONL file."),
+    ] = "arithmetic",
+    methods: Annotated[
+        str, typer.Option(help="Separated by commas: name or name:option, such as rsd:binary=0.7.")
+    ] = "gsi,rsd,soft-best-of-n:draft,soft-best-of-n:target",
+    n: Annotated[str, typer.Option(help="Candidates a step, or responses: one or several, separated by commas.")] = "4",
+    seeds: Annotated[int, typer.Option(help="Runs of each problem.")] = 1,
+    limit: Annotated[int | None, typer.Option(help="The first so many problems only.")] = None,
+    field: Field = None,
+    param: Param = None,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Where records and report go. [default: a name by the options]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object on standard output.")] = False,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="Jobs in the queue at once. [default: 64; 4 in our own system]")
+    ] = None,
+    engine: Engine = None,
+    models: ModelsFolder = None,
+    redis_url: OptionalRedisUrl = None,
+    queue: Queue = "default",
+) -> None:
+    """Compare methods on a data set. Stopped, it goes on where it was when it is started again."""
+    with explained():
+        session, plan_module, folder_module = _installed()
+        plan = plan_module.Plan(
+            dataset=dataset,
+            fields={name: str(value) for name, value in given_params(field).items()},
+            limit=limit,
+            methods=tuple(filter(None, (method.strip() for method in methods.split(",")))),
+            ns=whole_numbers("n", n),
+            seeds=seeds,
+            params=given_params(param),
+        )
+        system = session.System(redis_url, queue, engine, models, concurrency)
+        outcome = run_with_progress(plan, folder_module.Folder(out_folder or EVALUATIONS / plan.name), system)
+        if as_json:
+            print(json.dumps(outcome.report, ensure_ascii=False))
+        else:
+            out.print(results_table(outcome.rows))
+            _print_failures(outcome.jobs)
+            err.print(f"report  {outcome.folder / 'report.md'}", highlight=False, soft_wrap=True)
+
+
+def run_with_progress(plan: Any, folder: Any, system: Any) -> "Outcome":
+    """Run an evaluation with a bar on standard error; the time left is judged by the jobs of this run."""
+    session, *_ = _installed()
+    begun, problems = session.begin(plan, folder, system)
+    total, done = session.num_jobs(begun, problems), len(folder.records())
+    if 0 < done < total:
+        err.print(f"going on: {done} of {total} jobs are in {folder.path}", highlight=False, soft_wrap=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, speed_estimate_period=300) as progress:
+        task = progress.add_task("jobs", total=total, completed=done)
+
+        def on_job(row: str, _: Any) -> None:
+            progress.update(task, advance=1, description=row)
+
+        try:
+            outcome: Outcome = run(session.evaluate(begun, problems, folder, system, report, on_job))
+        except KeyboardInterrupt:
+            err.print(f"stopped; the same command goes on with what is in {folder.path}", highlight=False)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        return outcome
+
+
+def whole_numbers(name: str, text: str) -> tuple[int, ...]:
+    """Read whole numbers separated by commas. Raises InvalidRequestError that names the option."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InvalidRequestError(
+            f'{name}: "{text}" is not allowed; allowed: whole numbers separated by commas, such as 1,4,16'
+        ) from None
+
+
+def results_table(rows: "list[Row]") -> Table:
+    """Return the figures that most people look at; the report has the others."""
+    table = Table(
+        header_style="bold",
+        box=SIMPLE_HEAD,
+        caption="±: 95 % over problems; tokens a problem: the draft's + the target's",
+        caption_justify="left",
+    )
+    table.add_column("method", min_width=21, overflow="fold")
+    for name in ("n", "accuracy, %", "accepted, %", "s/step", "tokens"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        seconds = row.timings.seconds_per_step if row.timings else None
+        table.add_row(
+            row.label,
+            str(row.n),
+            _percent(row.accuracy),
+            _percent(row.acceptance_rate),
+            "-" if seconds is None else f"{seconds:.3f}",
+            f"{row.tokens_per_problem.draft_written:,.0f} + {row.tokens_per_problem.target_written:,.0f}",
+        )
+    return table
+
+
+def _print_failures(jobs: "list[RecordedJob]") -> None:
+    """Say for each method that some of its jobs ended without an answer, and why the first did."""
+    errors: dict[str, list[str]] = {}
+    for job in jobs:
+        if job.error:
+            errors.setdefault(job.label, []).append(job.error)
+    for label, found in errors.items():
+        err.print(f"[yellow]failed[/]  {len(found)} jobs of {label}: {escape(found[0])}", soft_wrap=True)
+
+
+def _percent(estimate: "Estimate | None") -> str:
+    if estimate is None:
+        return "-"
+    interval = "" if estimate.half_width is None else f" ± {100 * estimate.half_width:.1f}"
+    return f"{100 * estimate.value:.1f}{interval}"
+
+
+def _installed() -> tuple[Any, Any, Any]:
+    """Import what only evaluations need. Raises MisconfiguredError if it is not installed."""
+    try:
+        from gsi.evaluation import folder, plan, session
+    except ModuleNotFoundError as error:
+        raise MisconfiguredError(f"evaluation is not installed ({error}): pip install 'gsi-serve[eval]'") from error
+    return session, plan, folder

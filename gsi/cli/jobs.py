@@ -1,0 +1,130 @@
+"""``gsi cancel`` and ``gsi dead``: ending a job, and what to do with those that were given up."""
+
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from gsi.cli import render
+from gsi.cli.terminal import EXIT_FAILED, Queue, RedisUrl, err, explained, out, run
+from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, Client
+from gsi.errors import InvalidRequestError
+from gsi.jobs.dead_letters import DeadLetter
+from gsi.jobs.state import JobState
+
+T = TypeVar("T")
+
+JobId = Annotated[str, typer.Argument(metavar="ID")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+
+dead = typer.Typer(no_args_is_help=True, help="Jobs that were given up after too many attempts.")
+
+
+def asked(redis_url: str, queue: str, work: Callable[[Client], Awaitable[T]]) -> T:
+    """Do some work with a client of the queue; errors that a user can mend become one line and an exit code."""
+
+    async def ask() -> T:
+        async with Client(redis_url, queue) as client:
+            return await work(client)
+
+    with explained():
+        answer: T = run(ask())
+        return answer
+
+
+def cancel(
+    job_id: JobId,
+    reason: Annotated[str, typer.Option(help="Why; it becomes the job's error.")] = "cancelled by gsi cancel",
+    may_be_unseen: Annotated[
+        bool, typer.Option("--unseen", help="Also a job that was pushed by XADD and that nobody has taken yet.")
+    ] = False,
+    redis_url: RedisUrl = DEFAULT_REDIS_URL,
+    queue: Queue = DEFAULT_QUEUE,
+) -> None:
+    """Cancel a job; its kept steps stay. Exit 1 if it had finished already."""
+    state = asked(redis_url, queue, lambda client: client.cancel(job_id, reason, may_be_unseen=may_be_unseen))
+    if state.is_finished:
+        err.print(f"job {job_id} had finished already: {state}", markup=False, highlight=False)
+        raise typer.Exit(EXIT_FAILED)
+    what = "cancelled" if state is JobState.QUEUED else "is running, and was asked to stop: it does within a second"
+    err.print(f"job {job_id} {what}", markup=False, highlight=False)
+
+
+@dead.command("list")
+def list_letters(
+    as_json: AsJson = False, redis_url: RedisUrl = DEFAULT_REDIS_URL, queue: Queue = DEFAULT_QUEUE
+) -> None:
+    """List dead jobs, the oldest first: id, when, why, last error."""
+
+    async def read(client: Client) -> list[DeadLetter]:
+        return [letter async for letter in client.dead.letters()]
+
+    letters = asked(redis_url, queue, read)
+    if as_json:
+        print(json.dumps([_plain(letter) for letter in letters], ensure_ascii=False))
+    elif letters:
+        out.print(render.dead_table(letters))
+    else:
+        err.print("no dead jobs")
+
+
+@dead.command()
+def show(
+    job_id: JobId, as_json: AsJson = False, redis_url: RedisUrl = DEFAULT_REDIS_URL, queue: Queue = DEFAULT_QUEUE
+) -> None:
+    """Show a dead job: its payload, why it was given up, and the steps that it had kept."""
+    record = asked(redis_url, queue, lambda client: client.dead.show(job_id))
+    if as_json:
+        told = {name: record.fields.get(name) for name in ("dead_reason", "last_error", "payload")}
+        print(json.dumps(record.to_dict() | told, ensure_ascii=False))
+        return
+    out.print(render.ending(record), soft_wrap=True)
+    out.print(record.fields.get("payload", ""), markup=False, highlight=False, soft_wrap=True)
+    for step in record.steps:
+        out.print(render.step_lines(step), soft_wrap=True)
+
+
+@dead.command()
+def retry(
+    job_id: Annotated[str | None, typer.Argument(metavar="[ID]")] = None,
+    is_all: Annotated[bool, typer.Option("--all", help="Every dead job.")] = False,
+    redis_url: RedisUrl = DEFAULT_REDIS_URL,
+    queue: Queue = DEFAULT_QUEUE,
+) -> None:
+    """Push a dead job again. It goes on after its kept steps; its attempts and its deadline begin anew."""
+
+    async def again(client: Client) -> int:
+        if (job_id is None) != is_all:
+            raise InvalidRequestError("dead retry: allowed: either an ID or --all")
+        if job_id is None:
+            return await client.dead.retry_all()
+        await client.dead.retry(job_id)
+        return 1
+
+    err.print(f"{asked(redis_url, queue, again)} pushed again", highlight=False)
+
+
+@dead.command()
+def purge(
+    before: Annotated[
+        datetime | None,
+        typer.Option(help="Those that died before this time (UTC).", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    ] = None,
+    is_all: Annotated[bool, typer.Option("--all", help="Every dead job.")] = False,
+    redis_url: RedisUrl = DEFAULT_REDIS_URL,
+    queue: Queue = DEFAULT_QUEUE,
+) -> None:
+    """Delete dead jobs with their steps."""
+
+    async def delete(client: Client) -> int:
+        if (before is None) != is_all:
+            raise InvalidRequestError("dead purge: allowed: either --before TIME or --all")
+        return await client.dead.purge(None if before is None else before.replace(tzinfo=UTC))
+
+    err.print(f"{asked(redis_url, queue, delete)} deleted", highlight=False)
+
+
+def _plain(letter: DeadLetter) -> dict[str, Any]:
+    return {"id": letter.job_id, "died_at": letter.died_at, "reason": letter.reason, "error": letter.error}

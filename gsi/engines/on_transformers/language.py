@@ -1,0 +1,103 @@
+"""A draft or target model on Hugging Face transformers: the embedded default, and the reference for other engines."""
+
+import asyncio
+from collections.abc import Sequence
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM
+
+from gsi.algorithm.candidates import Message, Score
+from gsi.algorithm.params import Likelihood, SamplingParams
+from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches, TokenSequence
+from gsi.engines.base import STEP_DELIMITER, EngineSettings, check_likelihood, never
+from gsi.engines.hugging_face.parameter_count import num_parameters
+from gsi.engines.hugging_face.tokenizer import Tokenizer
+from gsi.engines.on_transformers.prefix import Prefix, PrefixModel, load_checkpoint
+from gsi.engines.on_transformers.sampling import SamplingBatch, likelihood_law
+from gsi.errors import MisconfiguredError
+from gsi.model_info import ModelInfo
+
+
+class TransformersEngine:
+    """Samples n candidates in one batch and scores given ones, reading the prefix once a request."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        refuse_engine_args(settings)
+        self._tokenizer = Tokenizer(settings.model, settings.revision)
+        model = load_checkpoint(AutoModelForCausalLM, settings)
+        self.info = model_info(settings, model, self._tokenizer, tuple(Likelihood))
+        self._model = PrefixModel(model, self.info.max_length, settings.device, settings.num_threads)
+
+    @classmethod
+    async def load(cls, settings: EngineSettings) -> "TransformersEngine":
+        return await asyncio.to_thread(cls, settings)
+
+    async def died(self) -> str:
+        return await never()
+
+    def close(self) -> None:
+        self._model.close()
+
+    def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        return self._tokenizer.render(messages)
+
+    async def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
+        read = await self._model.run(self._model.read, prefix)
+        batch = SamplingBatch(self._model, read, n, sampling, seed, self.info.eos_token_ids, self._tokenizer.decode)
+        while not batch.is_finished:
+            if finished := await self._model.run(batch.advance):
+                yield finished
+
+    async def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
+        check_likelihood(sampling)
+        read = await self._model.run(self._model.read, prefix)
+        async for batch in candidates:
+            values = await self._model.run(self._log_likelihoods, read, sampling, batch)
+            yield [Score(candidate.index, value) for candidate, value in zip(batch, values, strict=True)]
+
+    def _log_likelihoods(
+        self, prefix: Prefix, sampling: SamplingParams, candidates: Sequence[TokenSequence]
+    ) -> list[float]:
+        """Return one sum of log-probabilities (nats) per candidate, from one forward pass over all of them."""
+        rows = [candidate.token_ids for candidate in candidates]
+        logits = prefix.last_outputs.expand(len(rows), 1, -1)
+        if max(map(len, rows)) > 1:  # the last token of a candidate is predicted, not read
+            read = self._model.continue_rows(prefix.cache(len(rows)), [row[:-1] for row in rows])
+            logits = torch.cat([logits, read], dim=1)
+        return [
+            float(likelihood_law(row_logits[: len(row)], sampling)[range(len(row)), list(row)].sum())
+            for row, row_logits in zip(rows, logits, strict=True)  # row by row: [tokens, vocabulary] doubles at once
+        ]
+
+
+def refuse_engine_args(settings: EngineSettings) -> None:
+    """Raise MisconfiguredError if arguments are given that belong to another engine."""
+    if settings.engine_args:
+        raise MisconfiguredError(
+            f"engine_args: {settings.engine_args}; allowed: none, the transformers engine has none"
+        )
+
+
+def model_info(
+    settings: EngineSettings,
+    model: transformers.PreTrainedModel,
+    tokenizer: Tokenizer,
+    likelihoods: tuple[Likelihood, ...],
+) -> ModelInfo:
+    """Describe a loaded checkpoint."""
+    generation_config = getattr(model, "generation_config", None)
+    eos = getattr(generation_config, "eos_token_id", None) or model.config.eos_token_id
+    return ModelInfo(
+        model=settings.model,
+        revision=getattr(model.config, "_commit_hash", None) or "local",
+        tokenizer_fingerprint=tokenizer.fingerprint,
+        vocabulary_size=tokenizer.size,
+        max_length=model.config.max_position_embeddings,
+        eos_token_ids=tuple(eos) if isinstance(eos, list) else (eos,),
+        step_delimiter_token_ids=tokenizer.encode(STEP_DELIMITER),
+        likelihoods=likelihoods,
+        engine="transformers",
+        engine_version=transformers.__version__,
+        num_parameters=num_parameters(model),
+    )
