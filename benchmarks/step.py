@@ -30,7 +30,7 @@ from benchmarks.models import inflated_model, num_parameters, random_model
 from benchmarks.report import machine, write_section
 from gsi.algorithm.candidates import Candidate, Message, Outcome, Prompt, Source, Trajectory
 from gsi.algorithm.generate import generate
-from gsi.algorithm.params import Method, Params, SamplingParams, StopRules
+from gsi.algorithm.params import Params, SamplingParams, StopRules
 from gsi.algorithm.ports import CandidateBatches, Ports, ScoreBatches, TextBatches, TokenBatches
 from gsi.algorithm.round import Round
 from gsi.local.demo import held_out_problems
@@ -46,7 +46,7 @@ LONG_PARAMS = Params(
 )
 SKIPPED_PROBLEMS = 24  # those of the demo
 TIMEOUT_SECONDS = 600.0
-NAMES = {Method.GSI: "GSI, overlapped", Method.SOFT_BEST_OF_N: "S-BoN(target), overlapped"}
+NAMES = {"gsi": "GSI, overlapped", "soft-best-of-n": "S-BoN(target), overlapped"}
 console = Console(stderr=True)
 
 
@@ -105,7 +105,7 @@ async def whole(proposals: CandidateBatches) -> CandidateBatches:
     yield candidates
 
 
-async def measure(stack: Stack, params: Params, methods: Sequence[Method], num_problems: int) -> dict[str, Any]:
+async def measure(stack: Stack, params: Params, methods: Sequence[str], num_problems: int) -> dict[str, Any]:
     """Return seconds a step by way, and what was accepted."""
     async with AsyncExitStack() as exits:
         draft, target, prm = (
@@ -116,9 +116,7 @@ async def measure(stack: Stack, params: Params, methods: Sequence[Method], num_p
             exits.push_async_callback(client.close)
         ports = Ports(draft, target, prm)
         in_turns = OneAfterTheOther(ports).ports
-        ways = {"GSI, one after the other": (Method.GSI, in_turns)} | {
-            NAMES[method]: (method, ports) for method in methods
-        }
+        ways = {"GSI, one after the other": ("gsi", in_turns)} | {NAMES[method]: (method, ports) for method in methods}
         made: dict[tuple[str, int], list[tuple[float, Round]]] = defaultdict(list)
         costs: dict[str, list[float]] = defaultdict(list)
         for number, problem in enumerate(held_out_problems(num_problems + 1, skip=SKIPPED_PROBLEMS)):
@@ -182,7 +180,7 @@ def ratio(measured: Mapping[str, Any], ours: str, theirs: str, n: int) -> float:
 
 def summary(models: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Return the ratios that goals are set for, and the overlap's on short steps besides."""
-    gsi, in_turns, target = NAMES[Method.GSI], "GSI, one after the other", NAMES[Method.SOFT_BEST_OF_N]
+    gsi, in_turns, target = NAMES["gsi"], "GSI, one after the other", NAMES["soft-best-of-n"]
     figures = {}
     for n in NS:
         figures[f"overlap_ratio_n{n}"] = ratio(models[LONG], gsi, in_turns, n)
@@ -240,8 +238,8 @@ def made_models(name: str, folder: Path) -> None:
 async def bench(num_problems: int) -> dict[str, Any]:
     measured = {}
     for name, params, methods in (
-        (TRAINED, Params(), (Method.GSI, Method.SOFT_BEST_OF_N)),
-        (LONG, LONG_PARAMS, (Method.GSI,)),
+        (TRAINED, Params(), ("gsi", "soft-best-of-n")),
+        (LONG, LONG_PARAMS, ("gsi",)),
     ):
         with tempfile.TemporaryDirectory(prefix="gsi-bench-") as folder:
             models = Path(folder) / "models"

@@ -1,4 +1,4 @@
-"""Write what is generated: the gRPC stubs, the job's JSON Schema, the tables of metrics and of the chart's values.
+"""Write what is generated: gRPC stubs, the job's JSON Schema, tables of methods, metrics and the chart's values.
 
 Usage: ``python scripts/generate.py [FOLDER]``; the folder is the repository's root unless named.
 """
@@ -12,12 +12,18 @@ from pkgutil import resolve_name
 import helm_values
 from grpc_tools import protoc
 
+from gsi.algorithm.candidates import Source
+from gsi.algorithm.method import Method
+from gsi.algorithm.methods import METHODS
+from gsi.algorithm.params import Params
+from gsi.algorithm.weighting import WEIGHTINGS
 from gsi.jobs.payload import JobPayload
 from gsi.runtime.series import Declaration, Series, Values
 
 ROOT = Path(__file__).parents[1]
 STUB_SUFFIXES = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi")
 TABLE = re.compile(r"(?<=<!-- series: )(\S+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)  # what declares them, the table
+METHODS_TABLE = re.compile(r"(?<=<!-- methods -->\n).*?(?=<!-- end -->)", re.DOTALL)
 SERVICELESS = ("candidates_pb2_grpc.py", "candidates_pb2_grpc.pyi")  # protoc writes them empty
 
 
@@ -46,6 +52,32 @@ def write_metrics(root: Path) -> None:
     (root / name).write_text(TABLE.sub(lambda found: found[1] + found[2] + _table(found[1]), text), encoding="utf-8")
 
 
+def write_methods(root: Path) -> None:
+    """Write the table of ``docs/methods.md``."""
+    name = Path("docs") / "methods.md"
+    head = "| method | what it does | asks | its parameters | source |\n|---|---|---|---|---|\n"
+    table = head + "".join(map(_method_row, METHODS.values()))
+    text = (ROOT / name).read_text(encoding="utf-8")
+    (root / name).write_text(METHODS_TABLE.sub(lambda _: table, text), encoding="utf-8")
+
+
+def _method_row(method: Method) -> str:
+    parameters = ", ".join(f"`{name}`" for name in method.parameters) or "none"
+    return f"| `{method.name}` | {method.summary} | {_models_of(method)} | {parameters} | {method.source} |\n"
+
+
+def _models_of(method: Method) -> str:
+    """Return the models that a method may ask, over all roles and weightings."""
+    params = [Params(role=role, weighting=rule()) for role in Source for rule in WEIGHTINGS.values()]
+    always = frozenset.intersection(*map(method.models, params))
+    if not always & set(Source):
+        return ", ".join(["one model", *sorted(always)])
+    writers = frozenset().union(*map(method.writers, params))
+    asked = frozenset().union(*map(method.models, params))
+    names = [name if name in writers or name == "prm" else f"{name} (scores only)" for name in (*Source, "prm")]
+    return ", ".join(text for name, text in zip((*Source, "prm"), names, strict=True) if name in asked)
+
+
 def _table(where: str) -> str:
     """Return the table of the series that an object (``module:name``) declares."""
     series: Series = resolve_name(where)
@@ -72,6 +104,7 @@ def main() -> None:
     (root / "gsi" / "v1").mkdir(parents=True, exist_ok=True)
     write_stubs(root)
     write_schema(root)
+    write_methods(root)
     write_metrics(root)
     helm_values.write(root)
 

@@ -15,7 +15,7 @@ import pytest
 import typer
 from pydantic.fields import FieldInfo
 
-from gsi.algorithm.params import Method
+from gsi.algorithm.methods import METHODS
 from gsi.algorithm.reward_map import REWARD_MAPS
 from gsi.algorithm.weighting import WEIGHTINGS
 from gsi.cli.main import app
@@ -41,7 +41,7 @@ CLIENT_VARIABLES = {"GSI_REDIS_URL", "GSI_QUEUE", *(f"GSI_REDIS_{field.name.uppe
 OTHER_VARIABLES = CLIENT_VARIABLES | {"GSI_DRAFT_PORT"}  # one that Kubernetes writes
 METRIC = re.compile(r"gsi_[a-z_]+[a-z]")
 COMMAND = re.compile(r"^(?:\$ )?\.venv/bin/gsi (.+?)(?:\s+#.*)?$", re.MULTILINE)  # a line of a code block
-SHORTHANDS = re.compile(rf"`((?:{'|'.join(Method)}):[^`…{{]+)`")
+SHORTHANDS = re.compile(rf"`((?:{'|'.join(METHODS)}):[^`…{{]+)`")
 PARTS_OF_A_HISTOGRAM = ("_bucket", "_count", "_sum")
 
 
@@ -158,7 +158,7 @@ def test_the_payload_in_the_readme_is_a_job() -> None:
 def test_every_method_has_a_row_in_its_document() -> None:
     """A method in the code is in the table of docs/methods.md, and no other."""
     described = re.findall(r"^\| `([\w-]+)` \|(?:[^|\n]+\|){4}$", text_of(DOCS / "methods.md"), re.MULTILINE)
-    assert described == list(Method)
+    assert described == list(METHODS)
 
 
 @pytest.mark.parametrize(

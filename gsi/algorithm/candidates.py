@@ -145,18 +145,18 @@ class Trajectory:
         """The answer so far, without the prompt."""
         return "".join(step.text for step in self.steps)
 
-    def extended(self, *steps: Step) -> "Trajectory":
+    def extend(self, *steps: Step) -> "Trajectory":
         return replace(self, steps=self.steps + steps)
 
 
 Population = tuple[Trajectory, ...]  # what a method that keeps several trajectories works on
 
 
-def grown(population: Population, branches: Sequence[Branch]) -> Population:
+def grow(population: Population, branches: Sequence[Branch]) -> Population:
     """Return the population after a round."""
     parents = [population[branch.parent] for branch in branches]
     return tuple(
-        parent if branch.step is None else parent.extended(branch.step)
+        parent if branch.step is None else parent.extend(branch.step)
         for parent, branch in zip(parents, branches, strict=True)
     )
 

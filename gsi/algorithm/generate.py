@@ -1,52 +1,81 @@
-"""The loop of Algorithm 1 (GSI paper, line 2): steps until the trajectory is finished."""
+"""The loop of Algorithm 1 (GSI paper, line 2), for every method: rounds until each trajectory is finished."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
-from gsi.algorithm.candidates import Trajectory
+from gsi.algorithm.candidates import Branch, Trajectory, grow
+from gsi.algorithm.method import Answers, Unfinished
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import DEFAULT_ANSWER_PATTERN, Params
-from gsi.algorithm.parts import MakeStep
 from gsi.algorithm.ports import Ports
 from gsi.algorithm.round import Round
-from gsi.algorithm.stopping import HasAnswer, StopReason, stop_reason, tokens_left
+from gsi.algorithm.stopping import StopReason, stop_reason, tokens_left
 
 Keep = Callable[[Round], Awaitable[None]]
+Attempt = Callable[[Callable[[], Awaitable[Round]]], Awaitable[Round]]  # makes a call, again where that may help
 
 _DEFAULT_ANSWER = re.compile(DEFAULT_ANSWER_PATTERN)
 
 
-def has_boxed_answer(text: str) -> bool:
-    r"""Return whether the text holds a ``\boxed{…}``."""
-    return _DEFAULT_ANSWER.search(text) is not None
+def find_boxed_answer(text: str) -> str | None:
+    r"""Return what the last ``\boxed{…}`` of a text holds; None if it has none."""
+    found = list(_DEFAULT_ANSWER.finditer(text))
+    return found[-1][1] if found else None
+
+
+async def are_equal_texts(one: str, other: str) -> bool:
+    """Return whether two answers are the same text."""
+    return one == other
+
+
+async def call_once(make: Callable[[], Awaitable[Round]]) -> Round:
+    """Make a call and let its errors through."""
+    return await make()
+
+
+BOXED_ANSWERS = Answers(find_boxed_answer, are_equal_texts)
 
 
 async def generate(
-    trajectory: Trajectory,
+    prompt: Trajectory,
     params: Params,
     ports: Ports,
     seed: int,
     *,
     keep: Keep,
     max_length: int,
-    has_answer: HasAnswer = has_boxed_answer,
-    make_step: MakeStep | None = None,
+    kept: Sequence[Sequence[Branch]] = (),
+    answers: Answers = BOXED_ANSWERS,
+    attempt: Attempt = call_once,
 ) -> tuple[Trajectory, StopReason]:
-    """Extend ``trajectory`` until it is finished; return it with the reason.
+    """Write what follows ``prompt`` and the ``kept`` rounds; return the answer's trajectory and why it ended.
 
-    Each step is given to ``keep`` before the next one starts: a caller that stores it can resume from there with the
-    same result. ``max_length`` is the models' context in tokens; ``make_step`` is the method's unless given.
+    Each round is given to ``keep`` before the next one starts: a caller that stores it can resume from there with the
+    same result. ``max_length`` is the models' context in tokens. ``attempt`` makes each round, and may make it again.
     """
-    make_step = make_step or METHODS[params.method]
-    while (reason := stop_reason(trajectory, params.stop, has_answer, max_length)) is None:
-        made = await make_step(trajectory, limited(params, trajectory, max_length), ports, seed)
+    method = METHODS[params.method]
+    population = method.start(prompt, params)
+    for branches in kept:
+        population = grow(population, branches)
+
+    def find_reason(trajectory: Trajectory) -> StopReason | None:
+        return stop_reason(trajectory, params.stop, lambda text: answers.find(text) is not None, max_length)
+
+    while growing := [
+        Unfinished(place, trajectory, limit_step(params, trajectory, max_length))
+        for place, trajectory in enumerate(population)
+        if find_reason(trajectory) is None
+    ]:
+        made = await attempt(partial(method.make_round, population, growing, ports, seed))
         await keep(made)
-        trajectory = trajectory.extended(made.step)
-    return trajectory, reason
+        population = grow(population, made.branches)
+    answer = population[await method.choose(population, params, answers)]
+    return answer, find_reason(answer) or StopReason.MAX_STEPS
 
 
-def limited(params: Params, trajectory: Trajectory, max_length: int) -> Params:
+def limit_step(params: Params, trajectory: Trajectory, max_length: int) -> Params:
     """Return the parameters by which no candidate can pass the job's token limit or the models' context."""
     limit = min(params.sampling.max_step_tokens, tokens_left(trajectory, params.stop, max_length))
     return replace(params, sampling=replace(params.sampling, max_step_tokens=limit))

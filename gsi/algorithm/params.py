@@ -23,21 +23,6 @@ class Likelihood(StrEnum):
     MODEL = "model"  # softmax(logits), as the paper authors' code does
 
 
-class Method(StrEnum):
-    """How an answer is written. What each does: ``gsi/algorithm/methods/``, ``docs/methods.md``."""
-
-    GSI = "gsi"
-    GSI_NO_REJECTION = "gsi-no-rejection"
-    RSD = "rsd"
-    SOFT_BEST_OF_N = "soft-best-of-n"
-    BEST_OF_N = "best-of-n"
-    MAJORITY_VOTE = "majority-vote"
-    BEAM_SEARCH = "beam-search"
-    DRAFT = "draft"
-    TARGET = "target"
-    SPECULATIVE_DECODING = "speculative-decoding"
-
-
 class Scope(StrEnum):
     """What best-of-n chooses among."""
 
@@ -83,7 +68,7 @@ class StopRules:
 class Params:
     """Everything that decides a job's answer, its seed aside."""
 
-    method: Method = Method.GSI
+    method: str = "gsi"  # a name in gsi.algorithm.methods.METHODS
     n: int = 16
     n_target: int | None = None  # candidates of a resampling; None: as many as the draft's
     beta: float = 20.0

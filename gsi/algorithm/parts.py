@@ -1,33 +1,25 @@
-"""What a method makes, and the parts that methods are made of: propose, select, keep, resample.
+"""The parts that methods are made of: let a model propose, draw a candidate, accept it, or resample the step.
 
 The methods themselves are in ``methods/``, a short module each; ``methods/gsi.py`` is Algorithm 1.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import nan
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
+from math import inf, nan, prod
+from typing import Any, TypeVar
 
-from gsi.algorithm.candidates import Branch, Outcome, Population, Rejected, Source, Step, Trajectory
-from gsi.algorithm.params import Params
+from gsi.algorithm.candidates import Outcome, Population, Rejected, Source, Step, Trajectory
+from gsi.algorithm.method import Answers
+from gsi.algorithm.params import Aggregate, Params
 from gsi.algorithm.ports import CandidateBatches, Ports, ScoreBatches
 from gsi.algorithm.proposal import Proposal, Scorer, propose_and_score
-from gsi.algorithm.round import Round
+from gsi.algorithm.round import NewStep
 from gsi.algorithm.seeds import derive_seed, uniform
 from gsi.algorithm.soft_best_of_n import select
+from gsi.algorithm.tilting import rankable
 
-MakeStep = Callable[[Trajectory, Params, Ports, int], Awaitable[Round]]
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """A trajectory that is to grow: its place in the population, and the parameters within its own token limit."""
-
-    place: int
-    trajectory: Trajectory
-    params: Params
-
-
-MakeRound = Callable[[Population, Sequence[Unfinished], Ports, int], Awaitable[Round]]
+T = TypeVar("T")
 
 
 async def propose(
@@ -79,32 +71,33 @@ async def soft_best_of_n(source: Source, trajectory: Trajectory, params: Params,
     return draw(proposal, proposal.rewards, params, trajectory, seed)
 
 
-def accepted(trajectory: Trajectory, proposal: Proposal, tilted_rewards: Sequence[float] = ()) -> Round:
-    """Keep the selected candidate."""
-    return Round((Branch(0, kept(trajectory, proposal, tilted_rewards)),), (proposal,), tilted_rewards)
+def accept(trajectory: Trajectory, proposal: Proposal, tilted_rewards: Sequence[float] = ()) -> NewStep:
+    """Keep the drawn candidate."""
+    return NewStep(build_step(trajectory, proposal, tilted_rewards), (proposal,), tilted_rewards)
 
 
-async def resampled(
+async def resample(
     trajectory: Trajectory,
     drafted: Proposal,
     params: Params,
     ports: Ports,
     seed: int,
     tilted_rewards: Sequence[float] = (),
-) -> Round:
-    """Let the target write the step anew by soft best-of-n; keep the rejected candidate beside it."""
-    anew = await soft_best_of_n(Source.TARGET, trajectory, params, ports, seed)
-    step = replace(kept(trajectory, anew), outcome=Outcome.RESAMPLED, rejected=_rejected(drafted, tilted_rewards))
-    return Round((Branch(0, step),), (drafted, anew), tilted_rewards)
+) -> NewStep:
+    """Reject the drawn candidate of the draft: the target writes the step, by soft best-of-n on the rewards."""
+    written = await soft_best_of_n(Source.TARGET, trajectory, params, ports, seed)
+    rejected = _reject(drafted, tilted_rewards)
+    step = replace(build_step(trajectory, written), outcome=Outcome.RESAMPLED, rejected=rejected)
+    return NewStep(step, (drafted, written), tilted_rewards)
 
 
-def kept(trajectory: Trajectory, proposal: Proposal, tilted_rewards: Sequence[float] = ()) -> Step:
-    """Return the selected candidate as the step that follows ``trajectory``."""
-    chosen = proposal.drawn
-    candidate = proposal.candidates[chosen]
+def build_step(trajectory: Trajectory, proposal: Proposal, tilted_rewards: Sequence[float] = ()) -> Step:
+    """Return the drawn candidate as the step that follows ``trajectory``."""
+    drawn = proposal.drawn
+    candidate = proposal.candidates[drawn]
     likelihoods = {Source.DRAFT: None, Source.TARGET: None, proposal.source: candidate.log_likelihood}
     if "target" in proposal.scores:
-        likelihoods[Source.TARGET] = proposal.scores["target"][chosen]
+        likelihoods[Source.TARGET] = proposal.scores["target"][drawn]
     return Step(
         index=len(trajectory.steps),
         token_ids=candidate.token_ids,
@@ -112,21 +105,56 @@ def kept(trajectory: Trajectory, proposal: Proposal, tilted_rewards: Sequence[fl
         source=proposal.source,
         outcome=Outcome.ACCEPTED,
         finish_reason=candidate.finish_reason,
-        reward=proposal.scores["prm"][chosen] if proposal.is_rated else nan,
+        reward=proposal.scores["prm"][drawn] if proposal.is_rated else nan,
         best_reward=max(proposal.rewards) if proposal.is_rated else nan,
-        tilted_reward=tilted_rewards[chosen] if tilted_rewards else None,
+        tilted_reward=tilted_rewards[drawn] if tilted_rewards else None,
         log_likelihood_draft=likelihoods[Source.DRAFT],
         log_likelihood_target=likelihoods[Source.TARGET],
     )
 
 
-def _rejected(drafted: Proposal, tilted_rewards: Sequence[float]) -> Rejected:
-    chosen = drafted.drawn
-    candidate = drafted.candidates[chosen]
+def _reject(drafted: Proposal, tilted_rewards: Sequence[float]) -> Rejected:
+    drawn = drafted.drawn
+    candidate = drafted.candidates[drawn]
     return Rejected(
         text=candidate.text,
-        reward=drafted.scores["prm"][chosen],
-        tilted_reward=tilted_rewards[chosen] if tilted_rewards else None,
+        reward=drafted.scores["prm"][drawn],
+        tilted_reward=tilted_rewards[drawn] if tilted_rewards else None,
         log_likelihood_draft=candidate.log_likelihood,
-        log_likelihood_target=drafted.scores["target"][chosen] if "target" in drafted.scores else None,
+        log_likelihood_target=drafted.scores["target"][drawn] if "target" in drafted.scores else None,
     )
+
+
+def aggregate_rewards(rewards: Sequence[float], aggregate: Aggregate) -> float:
+    """Return the score of a trajectory from the rewards of its steps; -inf if a reward that counts is not a number."""
+    ranked = [rankable(reward) for reward in rewards]
+    if not ranked or (aggregate is Aggregate.PRODUCT and -inf in ranked):
+        return -inf  # nothing was written; or no product can be ranked
+    match aggregate:
+        case Aggregate.LAST:
+            return ranked[-1]
+        case Aggregate.MINIMUM:
+            return min(ranked)
+        case Aggregate.PRODUCT:
+            return prod(ranked)
+
+
+def score(trajectory: Trajectory, aggregate: Aggregate) -> float:
+    """Return the score of a trajectory, on the reward's scale."""
+    return aggregate_rewards([step.reward for step in trajectory.steps], aggregate)
+
+
+async def choose_highest_score(population: Population, params: Params, _answers: Answers) -> int:
+    """Return the place of the trajectory with the highest score, the first of them."""
+    scores = [score(trajectory, params.aggregate) for trajectory in population]
+    return scores.index(max(scores))
+
+
+async def run_all(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run all at once; return the results in order. If one fails, cancel the others and raise its error."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(part) for part in work]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
+    return [task.result() for task in tasks]

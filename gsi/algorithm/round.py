@@ -1,4 +1,4 @@
-"""What a method makes in one round: a step of each trajectory that grew, and what the steps were chosen from."""
+"""What a method makes: a step (``NewStep``) or a round of steps (``Round``), and the proposals that they come from."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,8 +9,17 @@ from gsi.algorithm.proposal import Proposal
 
 
 @dataclass(frozen=True, slots=True)
+class NewStep:
+    """The step that follows a trajectory, and the proposals it was chosen from. ``tilted_rewards`` are the draft's."""
+
+    step: Step
+    proposals: tuple[Proposal, ...]
+    tilted_rewards: Sequence[float] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Round:
-    """What came of one round: a step of each trajectory that grew, and the proposals that the steps were made from.
+    """A new step of each trajectory that grew, and the proposals that the steps were chosen from.
 
     Most methods keep one trajectory: then there is one branch. The tilted rewards are the draft's.
     """
@@ -26,6 +35,7 @@ class Round:
 
     @property
     def step(self) -> Step:
+        """Return the new step of the leading trajectory."""
         return self.steps[0]
 
     @property
@@ -35,7 +45,7 @@ class Round:
 
     @property
     def longest(self) -> list[Proposal]:
-        """Return what took longest: trajectories grow side by side, the proposals of one follow one another."""
+        """Return the proposals that took longest: trajectories grow at once, the proposals of a trajectory in turn."""
         of_parent: defaultdict[int, list[Proposal]] = defaultdict(list)
         for proposal in self.proposals:
             of_parent[proposal.parent].append(proposal)
@@ -46,7 +56,7 @@ class Round:
         return [proposal for proposal in self.proposals if proposal.source is source]
 
     def num_tokens(self, source: Source) -> int:
-        """Return how many tokens a model wrote for this round, those of discarded candidates too."""
+        """Return how many tokens a model wrote for this round, including the tokens of discarded candidates."""
         return sum(proposal.num_tokens for proposal in self.by(source))
 
 

@@ -24,9 +24,8 @@ from itertools import product
 import numpy as np
 from scipy import stats
 
-from gsi.algorithm.acceptance import is_accepted
 from gsi.algorithm.candidates import Source
-from gsi.algorithm.params import Method
+from gsi.algorithm.methods.gsi import is_accepted
 from gsi.algorithm.soft_best_of_n import probabilities, select
 from gsi.algorithm.tilting import rankable, tilted_reward
 from gsi.errors import InvalidRequestError
@@ -279,7 +278,7 @@ def _read(records: Sequence[RecordedJob]) -> _Recorded:
             "records: of several settings; allowed: records of one (method, beta, u, n, n_target)"
         )
     first, params = records[0], records[0].params
-    is_gsi = params.get("method") == Method.GSI
+    is_gsi = params.get("method") == "gsi"
     roles = ("draft", "target", "prm")
     return _Recorded(
         steps=tuple(steps),

@@ -14,17 +14,19 @@ from typing import Any, TypeVar
 from scipy import stats
 
 from gsi.algorithm.candidates import Outcome, Source
-from gsi.algorithm.params import Method
+from gsi.algorithm.methods import METHODS
 from gsi.evaluation.records import Evaluation, RecordedCandidate, RecordedJob, RecordedModel
 from gsi.jobs.state import JobState
 
-METHODS_THAT_REJECT = frozenset(
-    {Method.GSI, Method.RSD}
-)  # the others accept every step, so their rate would say nothing
 REFERENCE = "soft-best-of-n:target"  # what the others approximate
 TARGET_ALONE = (("target", 1), (REFERENCE, 1))  # rows in which the target answers by itself, the plainest first
 K = TypeVar("K", int, str, tuple[int, str, int])  # what jobs are grouped by
 TWO_SIDED_95 = 0.975  # quantile of a 95 % interval's upper end
+
+
+def can_reject(method: str | None) -> bool:
+    """Return whether an acceptance rate says anything of this method: others accept every step."""
+    return method in METHODS and METHODS[method].can_reject
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Row:
 
     @property
     def can_reject(self) -> bool:
-        return self.method in METHODS_THAT_REJECT
+        return can_reject(self.method)
 
     def without_timings(self) -> "Row":
         """Return what must be equal for an evaluation that was stopped and continued and one that was not."""
@@ -311,7 +313,7 @@ def failures(evaluation: Evaluation, jobs: Sequence[RecordedJob]) -> list[Failur
 
 def rewards(evaluation: Evaluation, jobs: Iterable[RecordedJob]) -> dict[str, StepRewards]:
     """Return the rewards of each label that can reject, over all its n, those that are not finite left out."""
-    able = [job for job in jobs if job.params.get("method") in METHODS_THAT_REJECT]
+    able = [job for job in jobs if can_reject(job.params.get("method"))]
     groups = _grouped(able, lambda job: (_place(evaluation, job.label), job.label, 0))
     return {label: _rewards(of_label) for (_, label, _), of_label in groups.items()}
 
@@ -361,7 +363,7 @@ def _acceptance_rate(problems: Iterable[Sequence[RecordedJob]]) -> Estimate | No
     """Return the accepted share of the steps; None where no step could be rejected."""
     accepted, made = [], []
     for jobs in problems:
-        steps = [step for job in jobs if job.params.get("method") in METHODS_THAT_REJECT for step in job.steps]
+        steps = [step for job in jobs if can_reject(job.params.get("method")) for step in job.steps]
         accepted.append(sum(step.outcome is Outcome.ACCEPTED for step in steps))
         made.append(len(steps))
     return ratio(accepted, made) if any(made) else None

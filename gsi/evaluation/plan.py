@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from gsi.algorithm.params import Method
+from gsi.algorithm.methods import METHODS
 from gsi.algorithm.seeds import derive_seed
 from gsi.errors import InvalidRequestError
 from gsi.evaluation.problems import Problem
@@ -16,7 +16,6 @@ from gsi.jobs.job import parse_payload
 from gsi.jobs.method_spec import parse_method
 from gsi.jobs.payload import JobParams, JobPayload
 
-ALONE = frozenset({Method.DRAFT, Method.TARGET, Method.SPECULATIVE_DECODING})  # one candidate a step, whatever n is
 MAX_SEEDS = 1000
 
 
@@ -81,7 +80,7 @@ class Task:
 def rows(plan: Plan) -> list[Row]:
     """Return the rows in the order asked for. Raises InvalidRequestError that names the option at fault."""
     if not plan.methods:
-        raise InvalidRequestError(f"methods: none; allowed: {', '.join(Method)}, each with options behind colons")
+        raise InvalidRequestError(f"methods: none; allowed: {', '.join(METHODS)}, each with options behind colons")
     if not 1 <= plan.seeds <= MAX_SEEDS:
         raise InvalidRequestError(f"seeds: {plan.seeds} is not allowed; allowed: 1 to {MAX_SEEDS}")
     if not plan.ns:
@@ -107,7 +106,7 @@ def _row(label: str, n: int, shared: Mapping[str, Any]) -> Row:
     own = parse_method(label, list(JobParams.model_fields))
     if "seed" in {*own, *shared}:
         raise InvalidRequestError("params.seed: an evaluation gives every job its own; allowed: --seeds N")
-    if own["method"] in ALONE:
+    if "n" not in METHODS[own["method"]].parameters:
         n = 1
     params = {**shared, **({} if "n" in shared else {"n": n}), **own}
     checked = parse_payload({"prompt": "-", "params": params}).params

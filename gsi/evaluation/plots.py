@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from gsi.algorithm.params import Method
 from gsi.evaluation import figures
 from gsi.evaluation.figures import Estimate, Row, StepRewards
 from gsi.evaluation.records import Evaluation, RecordedJob
@@ -162,10 +161,10 @@ def accuracy_over_threshold(evaluation: Evaluation, rows: Sequence[Row]) -> Figu
 
 def threshold(row: Row) -> float | None:
     """Return the least reward (RSD, binary) or tilted reward (GSI) that is accepted; None for other methods."""
-    if row.method == Method.GSI:
+    if row.method == "gsi":
         return row.params.get("acceptance_threshold")
     weighting = row.params.get("weighting") or {}
-    is_binary = row.method == Method.RSD and weighting.get("name") == "binary"
+    is_binary = row.method == "rsd" and weighting.get("name") == "binary"
     return weighting.get("delta") if is_binary else None
 
 

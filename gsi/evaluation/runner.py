@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from gsi.algorithm.methods.rounds import side_by_side
+from gsi.algorithm.parts import run_all
 from gsi.client.sdk import Client
 from gsi.evaluation.folder import Folder, Run
 from gsi.evaluation.plan import Task, tasks
@@ -35,7 +35,7 @@ async def run_missing(
                 await client.forget(record.id)  # it is on disk: the server's memory is for jobs to come
                 on_job(f"{task.row.label}, n = {task.row.n}, seed {task.seed}", record)
 
-            await side_by_side([finish(task) for task in missing])
+            await run_all([finish(task) for task in missing])
 
 
 async def _run(client: Client, run: Run, task: Task, checker: EqualityChecker) -> RecordedJob:

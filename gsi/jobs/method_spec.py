@@ -12,25 +12,12 @@ from dataclasses import fields
 from typing import Any
 
 from gsi.algorithm.candidates import Source
-from gsi.algorithm.params import Aggregate, Method, Resample, Scope
+from gsi.algorithm.method import COMMON_PARAMETERS, Method
+from gsi.algorithm.methods import METHODS
+from gsi.algorithm.params import Aggregate, Resample, Scope
 from gsi.algorithm.weighting import WEIGHTINGS
 from gsi.errors import InvalidRequestError
 
-# Methods that look at no reward: no PRM is asked.
-REWARDLESS = frozenset({Method.MAJORITY_VOTE, Method.DRAFT, Method.TARGET, Method.SPECULATIVE_DECODING})
-SEARCHING = frozenset({Method.BEST_OF_N, Method.MAJORITY_VOTE, Method.BEAM_SEARCH})
-
-# Which methods look at a parameter that is not for all of them.
-USED_BY: Mapping[str, frozenset[Method]] = {
-    "role": SEARCHING | {Method.SOFT_BEST_OF_N},
-    "scope": frozenset({Method.BEST_OF_N}),
-    "aggregate": frozenset({Method.BEST_OF_N, Method.BEAM_SEARCH}),
-    "weighting": frozenset({Method.RSD}),
-    "resample": frozenset({Method.GSI, Method.RSD}),
-    "beam_width": frozenset({Method.BEAM_SEARCH}),
-    "beam_expansion": frozenset({Method.BEAM_SEARCH}),
-    "acceptance_threshold": frozenset({Method.GSI}),
-}
 ALIASES = {"u": "acceptance_threshold", "width": "beam_width", "expansion": "beam_expansion"}
 
 
@@ -40,12 +27,14 @@ def parse_method(spec: str, parameters: Collection[str]) -> dict[str, Any]:
     Raises InvalidRequestError that names what is unknown, or not for this method, and lists what is allowed.
     """
     name, *options = spec.split(":")
-    if name not in set(Method):
-        raise InvalidRequestError(f'params.method: "{name}" is not allowed; allowed: {", ".join(Method)}')
-    usable = [p for p in parameters if p != "method" and name in USED_BY.get(p, set(Method))]
+    if name not in METHODS:
+        raise InvalidRequestError(f'params.method: "{name}" is not allowed; allowed: {", ".join(METHODS)}')
+    method = METHODS[name]
+    others = {p for other in METHODS.values() for p in other.parameters} - COMMON_PARAMETERS - set(method.parameters)
+    usable = [p for p in parameters if p != "method" and p not in others]
     found: dict[str, Any] = {"method": name}
     for option in options:
-        for parameter, value in _option(Method(name), option, usable).items():
+        for parameter, value in _read_option(method, option, usable).items():
             if found.setdefault(parameter, value) != value:
                 raise InvalidRequestError(f'params.method: "{spec}" says {parameter} twice; allowed: once')
     return found
@@ -77,12 +66,12 @@ def _words(method: Method) -> dict[str, dict[str, str]]:
         **{aggregate.value: {"aggregate": aggregate.value} for aggregate in Aggregate},
         Resample.SPECULATIVE.value: {"resample": Resample.SPECULATIVE.value},
     }
-    if method is Method.BEST_OF_N:  # only of responses is there a score to make
+    if "scope" in method.parameters:  # an aggregate makes the score of a response, not of a step
         words |= {word: {"scope": Scope.RESPONSES.value, **words[word]} for word in Aggregate}
-    return {word: meant for word, meant in words.items() if all(method in USED_BY[parameter] for parameter in meant)}
+    return {word: meant for word, meant in words.items() if meant.keys() <= set(method.parameters)}
 
 
-def _option(method: Method, option: str, usable: Collection[str]) -> Mapping[str, Any]:
+def _read_option(method: Method, option: str, usable: Collection[str]) -> Mapping[str, Any]:
     name, equals, value = option.partition("=")
     name = ALIASES.get(name, name)
     weightings = list(WEIGHTINGS) if "weighting" in usable else []
@@ -94,7 +83,7 @@ def _option(method: Method, option: str, usable: Collection[str]) -> Mapping[str
     if not equals and name in words:
         return words[name]
     allowed = ", ".join([*words, *weightings, f"NAME=VALUE with a parameter ({', '.join(usable)})"])
-    raise InvalidRequestError(f'params.method: option "{option}" is not allowed with {method}; allowed: {allowed}')
+    raise InvalidRequestError(f'params.method: option "{option}" is not allowed with {method.name}; allowed: {allowed}')
 
 
 def _json(value: str) -> Any:

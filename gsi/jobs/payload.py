@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
+from pydantic_core import PydanticCustomError
 
 from gsi.algorithm.candidates import Message, Source
+from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import (
     DEFAULT_ANSWER_PATTERN,
     Aggregate,
     Likelihood,
-    Method,
     Params,
     Resample,
     SamplingParams,
@@ -23,7 +24,7 @@ from gsi.errors import InvalidRequestError
 from gsi.jobs.answer_pattern import checked
 from gsi.jobs.choices import Named, named, or_short, or_text
 from gsi.jobs.keys import DEFAULT_TENANT, Priority
-from gsi.jobs.method_spec import REWARDLESS, USED_BY, parse_method
+from gsi.jobs.method_spec import parse_method
 
 MAX_PROMPT_CHARACTERS = 1_000_000
 MAX_CANDIDATES = 256  # the largest n of the paper's plots
@@ -47,16 +48,27 @@ def _built(registry: Mapping[str, type[T]], chosen: Named) -> T:
     return registry[chosen.name](**chosen.numbers)
 
 
+def _check_method(name: str) -> str:
+    if name not in METHODS:
+        raise PydanticCustomError("unknown_method", "no such method")  # payload_errors lists what is allowed
+    return name
+
+
+def _list_methods(schema: dict[str, Any]) -> None:
+    """Add the names to the field's JSON Schema, and a method with options in one word."""
+    schema["enum"] = list(METHODS)
+    or_text(f"^({'|'.join(METHODS)})(:[^:]+)+$")(schema)
+
+
 class JobParams(BaseModel):
     """What a job may choose; everything has a default (the papers', where they name one)."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True)
 
-    method: Method = Field(
-        Method.GSI,
-        strict=False,
+    method: Annotated[str, AfterValidator(_check_method)] = Field(
+        "gsi",
         description="How the answer is written; name:option is short for other parameters.",
-        json_schema_extra=or_text(f"^({'|'.join(Method)})(:[^:]+)+$"),
+        json_schema_extra=_list_methods,
     )
     n: int = Field(16, ge=1, le=MAX_CANDIDATES, description="Candidates a step, or responses.")
     n_target: int | None = Field(
@@ -137,33 +149,22 @@ class JobParams(BaseModel):
                 f"params.temperature: {self.temperature:g} is not allowed; allowed: 0 (greedy), or a number from "
                 f"{MIN_TEMPERATURE} to 10"
             )
-        if self.temperature == 0 and self.needs_log_ratio:
+        params = self.to_params()
+        method = METHODS[self.method]
+        if self.temperature == 0 and method.asks_likelihoods(params):
             raise InvalidRequestError(
                 f"params.temperature: 0 is greedy, where a likelihood ratio says nothing, and {self.method} needs one; "
                 f"allowed: a number from {MIN_TEMPERATURE} to 10"
             )
-        if self.reward_floor is not None and self.method in REWARDLESS:
+        if self.reward_floor is not None and not method.asks_rewards(params):
             raise InvalidRequestError(f"params.reward_floor: method {self.method} asks for no reward; allowed: null")
-        params = self.to_params()
         num_candidates = params.num_beams * params.num_expansions
-        if self.method is Method.BEAM_SEARCH and num_candidates > MAX_CANDIDATES:
+        if "beam_width" in method.parameters and num_candidates > MAX_CANDIDATES:
             raise InvalidRequestError(
                 f"params.beam_width, params.beam_expansion: {num_candidates} candidates a round; "
                 f"allowed: at most {MAX_CANDIDATES}"
             )
         return self
-
-    @property
-    def needs_log_ratio(self) -> bool:
-        """Whether the method compares the likelihoods of both models."""
-        by_ratio = self.method is Method.RSD and WEIGHTINGS[self.weighting.name].needs_log_ratio
-        return by_ratio or self.method in {Method.GSI, Method.GSI_NO_REJECTION}
-
-    @property
-    def needs_speculation(self) -> bool:
-        """Whether the target's engine must decode speculatively."""
-        is_resampling = self.method in USED_BY["resample"] and self.resample is Resample.SPECULATIVE
-        return is_resampling or self.method is Method.SPECULATIVE_DECODING
 
     def in_force(self, *, has_bounded_rewards: bool, seed: int) -> "JobParams":
         """Return these parameters with what they leave to the models and to the job's id."""

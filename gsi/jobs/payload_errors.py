@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from gsi.algorithm.params import Method
+from gsi.algorithm.methods import METHODS
 from gsi.errors import InvalidRequestError
 from gsi.jobs.method_spec import number_names
 from gsi.jobs.payload import CHOICES, JobParams, JobPayload
@@ -56,7 +56,7 @@ def allowed(path: list[str]) -> str:
     if path == ["params"]:
         return "an object of parameters"
     if path == ["params", "method"]:
-        return ", ".join(Method)
+        return ", ".join(METHODS)
     if path[0] == "params" and path[1] in CHOICES:
         return "a number" if len(path) > 2 else f"an object with a name of {', '.join(CHOICES[path[1]])}"
     model = JobParams if path[0] == "params" else JobPayload

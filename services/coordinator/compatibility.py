@@ -4,7 +4,8 @@ the same law: ids must name the same tokens, and both likelihoods must be of one
 
 from dataclasses import dataclass
 
-from gsi.algorithm.params import Likelihood, Method
+from gsi.algorithm.methods import METHODS
+from gsi.algorithm.params import Likelihood
 from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.jobs.payload import JobParams
 from gsi.model_info import ModelInfo
@@ -24,8 +25,9 @@ class Limits:
 
     def check(self, params: JobParams) -> None:
         """Raise InvalidRequestError that names the parameter which these engines cannot serve."""
-        if params.needs_speculation and not self.num_speculative_tokens:
-            name = "method" if params.method is Method.SPECULATIVE_DECODING else "resample"
+        method = METHODS[params.method]
+        if method.needs_speculation(params.to_params()) and not self.num_speculative_tokens:
+            name = "method" if method.is_speculative else "resample"
             raise InvalidRequestError(
                 f"params.{name}: {getattr(params, name)} needs a target whose engine decodes speculatively, "
                 "and this one does not: GSI_TARGET_ENGINE_ARGS=\"--speculative-config '…'\" makes a vLLM engine do so"

@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping
 
 from gsi.algorithm.candidates import Outcome, Source
-from gsi.algorithm.params import Method, Params
+from gsi.algorithm.methods import METHODS
+from gsi.algorithm.params import Params
 from gsi.algorithm.round import Round
 from gsi.jobs.state import JobState
 from gsi.jobs.store import QueueConfig, SetAside
@@ -231,7 +232,7 @@ def observe_step(made: Round, params: Params, phases: Mapping[str, float]) -> No
 
 def _observe_margin(made: Round, params: Params) -> None:
     """Observe by how much the selected draft candidate passed the test of its tilted reward, or failed it."""
-    if params.method is Method.GSI:
+    if "acceptance_threshold" in METHODS[params.method].parameters:
         tested = made.step.rejected or made.step
         if tested.tilted_reward is not None and math.isfinite(tested.tilted_reward):
             ACCEPTANCE_MARGIN.observe(tested.tilted_reward - params.acceptance_threshold)

@@ -9,9 +9,9 @@ from typing import Any
 
 import structlog
 
-from gsi.algorithm.answer import write_answer
 from gsi.algorithm.candidates import Prompt, Trajectory
-from gsi.algorithm.methods.rounds import Answers
+from gsi.algorithm.generate import generate
+from gsi.algorithm.method import Answers
 from gsi.algorithm.params import Params
 from gsi.algorithm.round import Round
 from gsi.errors import InvalidRequestError
@@ -148,14 +148,14 @@ class JobRunner:
         finder = AnswerFinder(params.answer_pattern)
         trail.mark_start(params, num_kept=len(kept))
         steps, in_force = Steps(num_kept=len(kept)), params.to_params()
-        trajectory, reason = await write_answer(
+        trajectory, reason = await generate(
             Trajectory(prompt),
-            [record.round for record in kept],
             in_force,
             self._models.ports,
             job.seed,
             keep=lambda made: self._keep(lease, made, in_force, steps, keep_candidates=params.keep_candidates),
             max_length=limits.max_length,
+            kept=[record.round for record in kept],
             answers=Answers(finder.find, self._equality.are_equal),
             attempt=lambda make: self._make(make, steps),
         )

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from gsi.algorithm.answer import write_answer
 from gsi.algorithm.candidates import (
     Branch,
     Candidate,
@@ -14,10 +13,11 @@ from gsi.algorithm.candidates import (
     Source,
     Step,
     Trajectory,
-    grown,
+    grow,
 )
-from gsi.algorithm.methods import search_of
-from gsi.algorithm.methods.rounds import Answers
+from gsi.algorithm.generate import are_equal_texts, generate
+from gsi.algorithm.method import Answers
+from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Params, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, Ports
 from gsi.algorithm.round import Round
@@ -37,10 +37,6 @@ WORLD = World(
 ENDLESS = replace(WORLD, ends=frozenset())
 
 
-async def are_the_same(one: str, other: str) -> bool:
-    return one == other
-
-
 def first_letter_of_a_finished_text(text: str) -> str | None:
     return text[0] if "d" in text else None
 
@@ -49,8 +45,8 @@ def nothing(text: str) -> None:
     return None
 
 
-READ = Answers(first_letter_of_a_finished_text, are_the_same)
-UNREAD = Answers(nothing, are_the_same)  # no text has an answer, so none ends by it
+READ = Answers(first_letter_of_a_finished_text, are_equal_texts)
+UNREAD = Answers(nothing, are_equal_texts)  # no text has an answer, so none ends by it
 
 
 @dataclass
@@ -66,10 +62,9 @@ class Written:
 
     def populations(self, params: Params) -> list[Population]:
         """Return the population before the first round and after each."""
-        method = search_of(params)
-        populations = [(START,) if method is None else method.start(START, params)]
+        populations = [METHODS[params.method].start(START, params)]
         for made in self.rounds:
-            populations.append(grown(populations[-1], made.branches))
+            populations.append(grow(populations[-1], made.branches))
         return populations
 
 
@@ -84,23 +79,22 @@ async def write(
 ) -> Written:
     """Write an answer as the coordinator does, from the kept rounds on."""
     written = Written()
-    written.answer, written.reason = await write_answer(
+    written.answer, written.reason = await generate(
         START,
-        kept,
         params,
         ports,
         seed,
         keep=written.keep,
         max_length=max_length,
+        kept=kept,
         answers=answers,
-        attempt=lambda make: make(),
     )
     return written
 
 
 def trajectory(*steps: tuple[str, float]) -> Trajectory:
     """Return a trajectory of steps with these texts and rewards."""
-    return START.extended(*(a_step(index, text, reward) for index, (text, reward) in enumerate(steps)))
+    return START.extend(*(a_step(index, text, reward) for index, (text, reward) in enumerate(steps)))
 
 
 def a_step(index: int, text: str, reward: float) -> Step:

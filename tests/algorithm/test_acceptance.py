@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsi.algorithm.acceptance import is_accepted
+from gsi.algorithm.methods.gsi import is_accepted
 
 FINITE = st.floats(-1e6, 1e6)
 

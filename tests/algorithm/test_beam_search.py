@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gsi.algorithm.candidates import Branch, FinishReason, Outcome, Source
+from gsi.algorithm.method import Unfinished
 from gsi.algorithm.methods.beam_search import expand
-from gsi.algorithm.methods.rounds import score
-from gsi.algorithm.params import Aggregate, Method, Params, StopRules
-from gsi.algorithm.parts import Unfinished
+from gsi.algorithm.params import Aggregate, Params, StopRules
+from gsi.algorithm.parts import score
 from tests.algorithm.searching import ENDLESS, UNREAD, WORLD, Listing, trajectory, write
 from tests.algorithm.worlds import START, World
 
-PARAMS = Params(method=Method.BEAM_SEARCH, n=4, beam_width=3, beam_expansion=2, stop=StopRules(max_steps=4))
+PARAMS = Params(method="beam-search", n=4, beam_width=3, beam_expansion=2, stop=StopRules(max_steps=4))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ async def test_with_room_for_everything_it_is_an_exhaustive_search(
     table = [reward / 100 for reward in rewards]
     world = World((third,) * 3, (third,) * 3, table, turns=True, ends=frozenset({2}))
     params = Params(
-        method=Method.BEAM_SEARCH,
+        method="beam-search",
         beam_width=40,
         beam_expansion=3,
         aggregate=aggregate,

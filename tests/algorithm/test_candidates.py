@@ -34,7 +34,7 @@ def test_a_candidate_may_be_certain_and_pass_0_by_rounding() -> None:
 
 def test_a_trajectory_is_the_prompt_followed_by_its_steps() -> None:
     """Token ids include the prompt; text and the count of step tokens do not."""
-    longer = START.extended(step(0, (1, 2), "one\n\n"), step(1, (3,), "two"))
+    longer = START.extend(step(0, (1, 2), "one\n\n"), step(1, (3,), "two"))
     assert longer.token_ids == (*START.prompt.token_ids, 1, 2, 3)
     assert longer.text == "one\n\ntwo"
     assert longer.num_step_tokens == 3
@@ -42,7 +42,7 @@ def test_a_trajectory_is_the_prompt_followed_by_its_steps() -> None:
 
 def test_extending_a_trajectory_leaves_the_old_one_as_it_was() -> None:
     """Whoever holds a prefix can resume from it."""
-    START.extended(step(0, (1,), "one"))
+    START.extend(step(0, (1,), "one"))
     assert START.steps == ()
 
 

@@ -7,13 +7,12 @@ from dataclasses import replace
 import pytest
 
 from gsi.algorithm.candidates import Message, Outcome, Source
-from gsi.algorithm.methods import METHODS
-from gsi.algorithm.params import Method, Params, SamplingParams
+from gsi.algorithm.params import Params, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TextBatches, TokenBatches
 from gsi.algorithm.round import Round
 from gsi.algorithm.seeds import uniform
 from gsi.algorithm.weighting import WEIGHTINGS, Binary, Constant, LikelihoodRatio
-from tests.algorithm.worlds import LETTERS, START, World, log
+from tests.algorithm.worlds import LETTERS, World, log, make_first_round
 
 WORLD = World(draft=(0.5, 0.3, 0.2), target=(0.2, 0.3, 0.5), reward=(0.2, 0.5, 0.9))
 
@@ -36,7 +35,7 @@ class UnaskedPrm:
 
 
 async def first_step(params: Params, seed: int = 1, world: World = WORLD) -> Round:
-    return await METHODS[params.method](START, params, world.ports(), seed)
+    return await make_first_round(params, world.ports(), seed)
 
 
 # --- One model alone ----------------------------------------------------------------------------------------------
@@ -45,16 +44,16 @@ async def first_step(params: Params, seed: int = 1, world: World = WORLD) -> Rou
 @pytest.mark.parametrize(
     ("method", "source"),
     [
-        (Method.DRAFT, Source.DRAFT),
-        (Method.TARGET, Source.TARGET),
-        (Method.SPECULATIVE_DECODING, Source.TARGET),
+        ("draft", Source.DRAFT),
+        ("target", Source.TARGET),
+        ("speculative-decoding", Source.TARGET),
     ],
 )
-async def test_one_model_alone_writes_one_candidate_and_nobody_rates_it(method: Method, source: Source) -> None:
+async def test_one_model_alone_writes_one_candidate_and_nobody_rates_it(method: str, source: Source) -> None:
     """Whatever n is; its reward is no number, and neither the other model nor the PRM is asked."""
     ports = replace(WORLD.ports(), prm=UnaskedPrm())
     alone = replace(ports, target=Unasked()) if source is Source.DRAFT else replace(ports, draft=Unasked())
-    made = await METHODS[method](START, Params(method=method, n=16), alone, 1)
+    made = await make_first_round(Params(method=method, n=16), alone)
     assert (made.step.source, made.step.outcome, made.step.rejected) == (source, Outcome.ACCEPTED, None)
     assert [len(proposal.candidates) for proposal in made.proposals] == [1]
     assert math.isnan(made.step.reward)
@@ -69,8 +68,8 @@ async def test_one_model_alone_writes_one_candidate_and_nobody_rates_it(method: 
 async def test_speculative_decoding_writes_what_the_target_alone_does() -> None:
     """The difference is in the target's engine; equal seeds give equal steps."""
     for seed in range(20):
-        alone = await first_step(Params(method=Method.TARGET), seed)
-        assert (await first_step(Params(method=Method.SPECULATIVE_DECODING), seed)).step == alone.step
+        alone = await first_step(Params(method="target"), seed)
+        assert (await first_step(Params(method="speculative-decoding"), seed)).step == alone.step
 
 
 # --- Best-of-n ----------------------------------------------------------------------------------------------------
@@ -81,7 +80,7 @@ async def test_hard_best_of_n_keeps_a_candidate_of_the_highest_reward(role: Sour
     """The first of them, and only one model writes."""
     world = replace(WORLD, reward=(0.2, 0.5, 0.5))
     for seed in range(50):
-        made = await first_step(Params(method=Method.BEST_OF_N, n=4, role=role), seed, world)
+        made = await first_step(Params(method="best-of-n", n=4, role=role), seed, world)
         rewards = made.proposals[0].rewards
         assert made.step.reward == made.step.best_reward == max(rewards)
         assert made.proposals[0].selected == rewards.index(max(rewards))
@@ -91,8 +90,8 @@ async def test_hard_best_of_n_keeps_a_candidate_of_the_highest_reward(role: Sour
 async def test_soft_best_of_n_tends_to_hard_best_of_n_as_beta_grows() -> None:
     """At beta = 10^6 the better of two rewards always wins."""
     for seed in range(50):
-        soft = await first_step(Params(method=Method.SOFT_BEST_OF_N, n=4, beta=1e6), seed)
-        hard = await first_step(Params(method=Method.BEST_OF_N, n=4), seed)
+        soft = await first_step(Params(method="soft-best-of-n", n=4, beta=1e6), seed)
+        hard = await first_step(Params(method="best-of-n", n=4), seed)
         assert soft.step.reward == hard.step.reward
 
 
@@ -105,7 +104,7 @@ async def test_gsi_without_rejection_selects_what_gsi_does_and_keeps_it() -> Non
     outcomes = set()
     for seed in range(50):
         with_test = await first_step(params, seed)
-        made = await first_step(replace(params, method=Method.GSI_NO_REJECTION), seed)
+        made = await first_step(replace(params, method="gsi-no-rejection"), seed)
         assert (made.step.source, made.step.outcome) == (Source.DRAFT, Outcome.ACCEPTED)
         assert made.tilted_rewards == with_test.tilted_rewards
         selected = with_test.step.text if with_test.step.rejected is None else with_test.step.rejected.text
@@ -122,7 +121,7 @@ async def test_rsd_asks_the_target_for_likelihoods_only_where_its_rule_needs_the
     """A step that is accepted by its reward costs the target nothing: RSD's point."""
     rule = WEIGHTINGS[name]()
     for seed in range(10):
-        made = await first_step(Params(method=Method.RSD, n=2, weighting=rule), seed)
+        made = await first_step(Params(method="rsd", n=2, weighting=rule), seed)
         assert ("target" in made.by(Source.DRAFT)[0].scores) is rule.needs_log_ratio
         assert made.tilted_rewards == ()
         assert made.step.tilted_reward is None
@@ -130,27 +129,27 @@ async def test_rsd_asks_the_target_for_likelihoods_only_where_its_rule_needs_the
 
 async def test_an_accepted_step_of_rsd_never_asks_the_target() -> None:
     """Not even whether it is there."""
-    params = Params(method=Method.RSD, n=2, weighting=Constant(1.0))
-    made = await METHODS[Method.RSD](START, params, replace(WORLD.ports(), target=Unasked()), 1)
+    params = Params(method="rsd", n=2, weighting=Constant(1.0))
+    made = await make_first_round(params, replace(WORLD.ports(), target=Unasked()))
     assert (made.step.source, made.step.log_likelihood_target) == (Source.DRAFT, None)
 
 
 async def test_what_rsd_rejected_is_on_record() -> None:
     """With the numbers that were asked for: by rewards alone there is no likelihood of the target."""
-    blind = (await first_step(Params(method=Method.RSD, n=1, weighting=Binary(2.0)))).step
+    blind = (await first_step(Params(method="rsd", n=1, weighting=Binary(2.0)))).step
     assert (blind.source, blind.outcome) == (Source.TARGET, Outcome.RESAMPLED)
     assert blind.rejected is not None
     y = LETTERS.index(blind.rejected.text)
     assert (blind.rejected.reward, blind.rejected.log_likelihood_draft) == (WORLD.reward[y], log(WORLD.draft[y]))
     assert (blind.rejected.tilted_reward, blind.rejected.log_likelihood_target) == (None, None)
-    seeing = (await first_step(Params(method=Method.RSD, n=1, weighting=LikelihoodRatio(1e-9)))).step
+    seeing = (await first_step(Params(method="rsd", n=1, weighting=LikelihoodRatio(1e-9)))).step
     assert seeing.rejected is not None
     assert seeing.rejected.log_likelihood_target == log(WORLD.target[LETTERS.index(seeing.rejected.text)])
 
 
 async def test_rsd_accepts_with_a_number_of_its_own() -> None:
     """Not the one that selects a candidate: or the high ranks would be the rejected ones."""
-    params = Params(method=Method.RSD, n=2, weighting=Constant(0.5))
+    params = Params(method="rsd", n=2, weighting=Constant(0.5))
     for seed in range(50):
         made = await first_step(params, seed)
         assert (made.step.outcome is Outcome.ACCEPTED) == (uniform(seed, 0, Source.DRAFT, "accept") < 0.5)
@@ -161,7 +160,7 @@ async def test_rsd_accepts_with_a_number_of_its_own() -> None:
 async def test_a_draft_candidate_that_the_target_never_writes_is_resampled_by_the_likelihood_ratio() -> None:
     """log(pi_B / pi_S) = -inf weighs 0."""
     world = World(draft=(1.0, 0.0), target=(0.0, 1.0), reward=(1.0, 0.1))
-    step = (await first_step(Params(method=Method.RSD, n=2, weighting=LikelihoodRatio(1e9)), world=world)).step
+    step = (await first_step(Params(method="rsd", n=2, weighting=LikelihoodRatio(1e9)), world=world)).step
     assert (step.outcome, step.text) == (Outcome.RESAMPLED, "b")
     assert step.rejected is not None
     assert step.rejected.log_likelihood_target == -math.inf

@@ -19,8 +19,7 @@ from scipy.stats import chisquare
 
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.generate import generate
-from gsi.algorithm.methods import METHODS
-from gsi.algorithm.params import Method, Params, StopRules
+from gsi.algorithm.params import Params, StopRules
 from gsi.algorithm.round import Round
 from gsi.algorithm.tilting import log_ratio, tilted_reward
 from gsi.algorithm.weighting import (
@@ -35,7 +34,7 @@ from gsi.algorithm.weighting import (
     Weighting,
 )
 from tests.algorithm import exact
-from tests.algorithm.worlds import START, World, log
+from tests.algorithm.worlds import START, World, log, make_first_round
 
 T = TypeVar("T", bound=Hashable)
 
@@ -61,8 +60,8 @@ THEOREM_WORLDS = [
 
 async def steps_of(world: World, params: Params, num_draws: int = NUM_DRAWS) -> list[Round]:
     """Make the first step of ``num_draws`` jobs, which differ in their seeds only."""
-    ports, make_step = world.ports(), METHODS[params.method]
-    return [await make_step(START, params, ports, seed) for seed in range(num_draws)]
+    ports = world.ports()
+    return [await make_first_round(params, ports, seed) for seed in range(num_draws)]
 
 
 def kept(made: Sequence[Round]) -> list[int]:
@@ -86,14 +85,14 @@ def assert_drawn_from(law: Mapping[T, float], draws: Sequence[T]) -> None:
 @pytest.mark.parametrize("n", [1, 2, 4])
 async def test_soft_best_of_n_on_the_target_follows_its_exact_law(n: int) -> None:
     """Section 2: "weighs each draw by w_i ∝ exp(beta r(x, y_i)), then sample a response y_i" with y_i ~ pi_B."""
-    params = Params(method=Method.SOFT_BEST_OF_N, role=Source.TARGET, n=n, beta=3.0)
+    params = Params(method="soft-best-of-n", role=Source.TARGET, n=n, beta=3.0)
     law = exact.soft_best_of_n(WORLD.target, WORLD.reward, params.beta, n)
     assert_drawn_from(dict(enumerate(law)), kept(await steps_of(WORLD, params)))
 
 
 async def test_soft_best_of_n_on_the_draft_follows_its_exact_law() -> None:
     """Section 4: "S-BoN with pi_S" is the same rule on the draft's candidates; the target has no say."""
-    params = Params(method=Method.SOFT_BEST_OF_N, n=3, beta=3.0)
+    params = Params(method="soft-best-of-n", n=3, beta=3.0)
     law = exact.soft_best_of_n(WORLD.draft, WORLD.reward, params.beta, params.n)
     assert_drawn_from(dict(enumerate(law)), kept(await steps_of(WORLD, params)))
 
@@ -114,14 +113,14 @@ def test_soft_best_of_n_is_within_the_bound_of_equation_2(world: World, beta: fl
 async def test_hard_best_of_n_follows_its_exact_law(role: Source, n: int) -> None:
     """RSD, section 3: "process Best-of-N that samples N candidate steps and selects" the best one by reward."""
     model = WORLD.draft if role is Source.DRAFT else WORLD.target
-    params = Params(method=Method.BEST_OF_N, role=role, n=n)
+    params = Params(method="best-of-n", role=role, n=n)
     assert_drawn_from(dict(enumerate(exact.best_of_n(model, WORLD.reward, n))), kept(await steps_of(WORLD, params)))
 
 
-@pytest.mark.parametrize("method", [Method.DRAFT, Method.TARGET])
-async def test_a_model_alone_follows_its_own_law(method: Method) -> None:
+@pytest.mark.parametrize("method", ["draft", "target"])
+async def test_a_model_alone_follows_its_own_law(method: str) -> None:
     """RSD, Table 2, "Single Model": one candidate, whatever n is."""
-    model = WORLD.draft if method is Method.DRAFT else WORLD.target
+    model = WORLD.draft if method == "draft" else WORLD.target
     assert_drawn_from(dict(enumerate(model)), kept(await steps_of(WORLD, Params(method=method, n=4))))
 
 
@@ -149,7 +148,7 @@ async def test_tilted_soft_best_of_n_follows_its_exact_law(n: int) -> None:
 
 async def test_the_method_without_rejection_is_tilted_soft_best_of_n() -> None:
     """Section 3, steps 1 to 3, and nothing behind them: the policy of Theorem 1, at whatever u."""
-    params = Params(method=Method.GSI_NO_REJECTION, n=3, beta=3.0, acceptance_threshold=0.9)
+    params = Params(method="gsi-no-rejection", n=3, beta=3.0, acceptance_threshold=0.9)
     made = await steps_of(COVERED, params)
     assert {m.step.outcome for m in made} == {Outcome.ACCEPTED}
     law = exact.soft_best_of_n(COVERED.draft, exact.tilted_rewards(COVERED, params.beta), params.beta, params.n)
@@ -292,7 +291,7 @@ async def test_the_threshold_is_on_the_scale_of_the_reward(
 def test_defaults_are_those_of_the_paper() -> None:
     """Section 4: "We use beta = 20, u = 0.5 [...], temperature = 0.7, and top_p = 1.0"; n = 16 in Tables 1 and 2."""
     params = Params()
-    assert (params.method, params.n, params.num_target_candidates) == (Method.GSI, 16, 16)
+    assert (params.method, params.n, params.num_target_candidates) == ("gsi", 16, 16)
     assert (params.beta, params.acceptance_threshold) == (20.0, 0.5)
     assert (params.sampling.temperature, params.sampling.top_p) == (0.7, 1.0)
 
@@ -382,7 +381,7 @@ async def test_rsd_proposition_2_1(name: str) -> None:
     """RSD, Proposition 2.1: P_RSD = w P_m + nu P_M with nu = 1 - E_{P_m}[w], term by term: who wrote the step, too."""
     rule, formula = PRINTED[name]
     law = exact.rsd(WORLD, printed_weights(WORLD, formula))
-    made = await steps_of(WORLD, Params(method=Method.RSD, n=1, weighting=rule))
+    made = await steps_of(WORLD, Params(method="rsd", n=1, weighting=rule))
     assert_drawn_from(law, [(m.step.source, m.step.token_ids[0]) for m in made])
 
 
@@ -399,7 +398,7 @@ def test_the_terms_of_rsd_proposition_2_1() -> None:
 async def test_rsd_with_several_candidates_follows_its_exact_law(n: int, n_target: int | None, name: str) -> None:
     """Section 4, the comparison with RSD: soft best-of-n on the draft, the weighting, soft best-of-n on the target."""
     rule, formula = PRINTED[name]
-    params = Params(method=Method.RSD, n=n, n_target=n_target, beta=3.0, weighting=rule)
+    params = Params(method="rsd", n=n, n_target=n_target, beta=3.0, weighting=rule)
     law = exact.rsd(WORLD, printed_weights(WORLD, formula), beta=params.beta, n=n, n_target=n_target)
     made = await steps_of(WORLD, params)
     assert_drawn_from(law, [(m.step.source, m.step.token_ids[0]) for m in made])
@@ -407,7 +406,7 @@ async def test_rsd_with_several_candidates_follows_its_exact_law(n: int, n_targe
 
 async def test_rsd_algorithm_2_leaves_nothing_to_chance_at_weights_0_and_1() -> None:
     """RSD, Algorithm 2: "if omega(r) = 0 or 1", and section 2.3: "a definite acceptance or rejection outcome"."""
-    for made in await steps_of(WORLD, Params(method=Method.RSD, n=1, weighting=Binary(0.6)), num_draws=1000):
+    for made in await steps_of(WORLD, Params(method="rsd", n=1, weighting=Binary(0.6)), num_draws=1000):
         drafted = made.by(Source.DRAFT)[0].candidates[0].token_ids[0]
         assert (made.step.outcome is Outcome.ACCEPTED) == (WORLD.reward[drafted] >= 0.6)
 

@@ -10,14 +10,15 @@ import pytest
 from scipy.stats import chisquare
 
 from gsi.algorithm.candidates import Source, Trajectory
-from gsi.algorithm.methods.responses import most_votes
-from gsi.algorithm.methods.rounds import Answers, aggregated, highest_score, score
-from gsi.algorithm.params import Aggregate, Method, Params, Scope, StopRules
+from gsi.algorithm.method import Answers
+from gsi.algorithm.methods.responses import choose_most_votes
+from gsi.algorithm.params import Aggregate, Params, Scope, StopRules
+from gsi.algorithm.parts import aggregate_rewards, choose_highest_score, score
 from tests.algorithm.searching import ENDLESS, READ, UNREAD, WORLD, trajectory, write
 from tests.algorithm.worlds import World
 
-BEST_OF_N = Params(method=Method.BEST_OF_N, scope=Scope.RESPONSES, n=8, stop=StopRules(max_steps=5))
-MAJORITY = Params(method=Method.MAJORITY_VOTE, n=8, stop=StopRules(max_steps=5))
+BEST_OF_N = Params(method="best-of-n", scope=Scope.RESPONSES, n=8, stop=StopRules(max_steps=5))
+MAJORITY = Params(method="majority-vote", n=8, stop=StopRules(max_steps=5))
 
 # --- How good a response is ---------------------------------------------------------------------------------------
 
@@ -41,13 +42,13 @@ async def test_a_response_is_chosen_by_the_last_the_least_or_the_product_of_its_
 ) -> None:
     """RSD, section 3: "selects the highest-scoring response (last step)"; the others are usual, too."""
     assert [score(one, aggregate) for one in RESPONSES] == pytest.approx(scores)
-    chosen = await highest_score(RESPONSES, replace(BEST_OF_N, aggregate=aggregate), READ)
+    chosen = await choose_highest_score(RESPONSES, replace(BEST_OF_N, aggregate=aggregate), READ)
     assert chosen == scores.index(max(scores))
 
 
 async def test_of_equal_responses_the_first_is_chosen() -> None:
     """And resumption chooses the same."""
-    assert await highest_score((MINIMUM, LAST, LAST), BEST_OF_N, READ) == 1
+    assert await choose_highest_score((MINIMUM, LAST, LAST), BEST_OF_N, READ) == 1
 
 
 @pytest.mark.parametrize(
@@ -58,14 +59,14 @@ def test_a_reward_that_is_not_a_number_spoils_the_scores_that_it_counts_in(
     aggregate: Aggregate, expected: float
 ) -> None:
     """Also twice: -inf times -inf would be the best of all."""
-    assert aggregated([math.nan, math.nan, 0.9], aggregate) == expected
-    assert aggregated([math.nan, math.nan], aggregate) == -math.inf
+    assert aggregate_rewards([math.nan, math.nan, 0.9], aggregate) == expected
+    assert aggregate_rewards([math.nan, math.nan], aggregate) == -math.inf
 
 
 @pytest.mark.parametrize("aggregate", Aggregate)
 def test_a_response_without_a_step_has_the_lowest_score(aggregate: Aggregate) -> None:
     """Nothing was written, so nothing was rated."""
-    assert aggregated([], aggregate) == -math.inf
+    assert aggregate_rewards([], aggregate) == -math.inf
 
 
 @pytest.mark.parametrize("aggregate", Aggregate)
@@ -151,7 +152,7 @@ def texts(*answers: str) -> tuple[Trajectory, ...]:
 )
 async def test_the_answer_that_most_responses_share_wins(responses: list[str], winner: int) -> None:
     """And of those that share it, the first response is the answer."""
-    assert await most_votes(texts(*responses), MAJORITY, VALUES) == winner
+    assert await choose_most_votes(texts(*responses), MAJORITY, VALUES) == winner
 
 
 async def test_an_answer_belongs_to_the_first_group_that_it_equals() -> None:
@@ -160,9 +161,9 @@ async def test_an_answer_belongs_to_the_first_group_that_it_equals() -> None:
     async def nearly(one: str, other: str) -> bool:
         return abs(int(one) - int(other)) <= 1
 
-    assert await most_votes(texts("=1", "=2", "=3", "=3"), MAJORITY, Answers(find, nearly)) == 0
-    assert await most_votes(texts("=3", "=2", "=1", "=3"), MAJORITY, Answers(find, nearly)) == 0
-    assert await most_votes(texts("=5", "=2", "=1", "=3"), MAJORITY, Answers(find, nearly)) == 1
+    assert await choose_most_votes(texts("=1", "=2", "=3", "=3"), MAJORITY, Answers(find, nearly)) == 0
+    assert await choose_most_votes(texts("=3", "=2", "=1", "=3"), MAJORITY, Answers(find, nearly)) == 0
+    assert await choose_most_votes(texts("=5", "=2", "=1", "=3"), MAJORITY, Answers(find, nearly)) == 1
 
 
 async def test_the_majority_wins_through_the_whole_loop() -> None:

@@ -7,11 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gsi.algorithm.candidates import Source
-from gsi.algorithm.methods import METHODS
-from gsi.algorithm.params import Method, Params
+from gsi.algorithm.params import Params
 from gsi.algorithm.reward_map import REWARD_MAPS, Linear, LogisticMap, Raw, RewardMap, Threshold
 from gsi.algorithm.weighting import Binary
-from tests.algorithm.worlds import START, World
+from tests.algorithm.worlds import World, make_first_round
 
 BOUNDED = [LogisticMap(), LogisticMap(-3.0, 0.1), Linear(), Linear(2.0, 8.0), Threshold(), Threshold(-5.0)]
 
@@ -90,13 +89,13 @@ def test_the_names_of_the_maps() -> None:
 SCORES = World(draft=(0.4, 0.3, 0.3), target=(0.2, 0.3, 0.5), reward=(-6.0, 0.0, 12.0))  # of an outcome reward model
 
 
-@pytest.mark.parametrize("method", [Method.GSI, Method.RSD, Method.SOFT_BEST_OF_N, Method.BEST_OF_N])
+@pytest.mark.parametrize("method", ["gsi", "rsd", "soft-best-of-n", "best-of-n"])
 @pytest.mark.parametrize("reward_map", [Raw(), LogisticMap(), Threshold(6.0)])
-async def test_a_method_sees_mapped_rewards_and_nothing_else(method: Method, reward_map: RewardMap) -> None:
+async def test_a_method_sees_mapped_rewards_and_nothing_else(method: str, reward_map: RewardMap) -> None:
     """Selection, acceptance and what is kept on record: all by the same number."""
     params = Params(method=method, n=4, beta=1.0, reward_map=reward_map)
     for seed in range(20):
-        made = await METHODS[method](START, params, SCORES.ports(), seed)
+        made = await make_first_round(params, SCORES.ports(), seed)
         assert made.step.reward == reward_map.reward(SCORES.reward[made.step.token_ids[0]])
         for proposal in made.proposals:
             assert proposal.rewards == [reward_map.reward(SCORES.reward[c.token_ids[0]]) for c in proposal.candidates]
@@ -105,8 +104,8 @@ async def test_a_method_sees_mapped_rewards_and_nothing_else(method: Method, rew
 
 async def test_rsd_on_raw_scores_has_its_threshold_at_0() -> None:
     """RSD, section 4: with an outcome reward model a step is accepted if its score is above 0 (delta = 0)."""
-    params = Params(method=Method.RSD, n=1, weighting=Binary(0.0))
+    params = Params(method="rsd", n=1, weighting=Binary(0.0))
     for seed in range(50):
-        made = await METHODS[Method.RSD](START, params, SCORES.ports(), seed)
+        made = await make_first_round(params, SCORES.ports(), seed)
         drafted = made.by(Source.DRAFT)[0].candidates[0].token_ids[0]
         assert (made.step.source is Source.DRAFT) == (SCORES.reward[drafted] >= 0)

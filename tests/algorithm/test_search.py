@@ -1,4 +1,4 @@
-"""The loop of methods that keep several trajectories, and ``write_answer``, which chooses between the two loops."""
+"""The loop with methods that keep several trajectories."""
 
 import asyncio
 import json
@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsi.algorithm.answer import write_answer
 from gsi.algorithm.candidates import Message, Trajectory
-from gsi.algorithm.methods import METHODS, SEARCHES, search_of
-from gsi.algorithm.methods.rounds import side_by_side
-from gsi.algorithm.params import Method, Params, SamplingParams, Scope, StopRules
-from gsi.algorithm.parts import Unfinished
+from gsi.algorithm.generate import generate
+from gsi.algorithm.method import Unfinished
+from gsi.algorithm.methods import METHODS
+from gsi.algorithm.params import Params, SamplingParams, Scope, StopRules
+from gsi.algorithm.parts import run_all
 from gsi.algorithm.ports import ScoreBatches, TextBatches
 from gsi.algorithm.round import Round
 from gsi.algorithm.stopping import StopReason, stop_reason
@@ -36,6 +36,7 @@ from tests.algorithm.worlds import START, EnumerableModel, World
 
 pytestmark = pytest.mark.timeout(60)  # a search that waits for itself hangs
 
+SEARCHES = ("best-of-n", "majority-vote", "beam-search")
 SEARCHING = [Params(method=method, scope=Scope.RESPONSES, n=6, beta=2.0) for method in SEARCHES]
 EVERY_METHOD = [*(Params(method=method, n=3, beta=2.0) for method in METHODS), *SEARCHING]
 
@@ -81,7 +82,7 @@ async def test_every_trajectory_ends_where_a_single_one_would(
     params: Params, seed: int, max_steps: int, max_tokens: int, max_length: int, reward_floor: float | None
 ) -> None:
     """End of sequence, an answer, a low reward, steps, tokens and context: each trajectory by itself."""
-    floor = None if params.method is Method.MAJORITY_VOTE else reward_floor
+    floor = None if params.method == "majority-vote" else reward_floor
     params = replace(params, stop=StopRules(max_steps, max_tokens, floor))
     written = await write(params, WORLD.ports(), seed, max_length=max_length)
 
@@ -90,7 +91,7 @@ async def test_every_trajectory_ends_where_a_single_one_would(
 
     for one in written.populations(params)[-1]:
         assert reason(one) is not None
-        assert [reason(START.extended(*one.steps[:k])) for k in range(len(one.steps))] == [None] * len(one.steps)
+        assert [reason(START.extend(*one.steps[:k])) for k in range(len(one.steps))] == [None] * len(one.steps)
     assert written.reason == reason(written.answer)
 
 
@@ -110,7 +111,7 @@ async def test_no_candidate_may_pass_the_jobs_limit_or_the_models_context(
 
 async def test_finished_trajectories_wait_unchanged_for_the_others() -> None:
     """They are carried on without a step, and no model is asked to continue them."""
-    params = Params(method=Method.MAJORITY_VOTE, n=8, stop=StopRules(max_steps=4))
+    params = Params(method="majority-vote", n=8, stop=StopRules(max_steps=4))
     written = await write(params, WORLD.ports(), seed=3)
     populations = written.populations(params)
     carried = 0
@@ -143,8 +144,8 @@ async def test_a_round_that_failed_for_the_moment_is_made_again_by_the_caller(pa
         await make()
         return await make()
 
-    again.answer, again.reason = await write_answer(
-        START, [], params, WORLD.ports(), 5, keep=again.keep, max_length=MAX_LENGTH, answers=READ, attempt=twice
+    again.answer, again.reason = await generate(
+        START, params, WORLD.ports(), 5, keep=again.keep, max_length=MAX_LENGTH, answers=READ, attempt=twice
     )
     assert (again.answer.text, again.reason) == (whole.answer.text, whole.reason)
     assert without_seconds(written_down(again)) == without_seconds(written_down(whole))
@@ -161,19 +162,9 @@ async def test_every_round_is_kept_before_the_next_is_begun() -> None:
 
     draft = EnumerableModel(ENDLESS, ENDLESS.draft)
     ports = replace(ENDLESS.ports(), draft=draft)
-    params = Params(method=Method.BEAM_SEARCH, n=4)
+    params = Params(method="beam-search", n=4)
     with pytest.raises(ConnectionError, match="lease"):
-        await write_answer(
-            START,
-            [],
-            params,
-            ports,
-            1,
-            keep=keep_two,
-            max_length=MAX_LENGTH,
-            answers=UNREAD,
-            attempt=lambda make: make(),
-        )
+        await generate(START, params, ports, 1, keep=keep_two, max_length=MAX_LENGTH, answers=UNREAD)
     assert len(written.rounds) == 2
     begun = 1 + sum(len(made.branches) for made in written.rounds)  # a proposal a beam, and the first one
     assert len(draft.step_token_limits) == begun
@@ -191,7 +182,7 @@ def growing(params: Params) -> list[Unfinished]:
 @pytest.mark.parametrize("params", SEARCHING)
 async def test_a_cancelled_round_stops_every_proposal(params: Params) -> None:
     """A job that is cancelled leaves no engine at work."""
-    draft, method = Hanging(), SEARCHES[params.method]
+    draft, method = Hanging(), METHODS[params.method]
     ports = replace(WORLD.ports(), draft=draft)
     task = asyncio.ensure_future(method.make_round(POPULATION, growing(params), ports, 1))
     await draft.hangs(len(POPULATION))
@@ -204,14 +195,14 @@ async def test_a_cancelled_round_stops_every_proposal(params: Params) -> None:
 @pytest.mark.parametrize("params", SEARCHING)
 async def test_a_proposal_that_fails_stops_the_others_and_its_error_is_raised(params: Params) -> None:
     """Not a group of errors: the coordinator waits for the service that the error names."""
-    draft, method = Hanging(POPULATION[1].token_ids, num_begun=2), SEARCHES[params.method]
+    draft, method = Hanging(POPULATION[1].token_ids, num_begun=2), METHODS[params.method]
     ports = replace(WORLD.ports(), draft=draft)
     with pytest.raises(ModelBrokeError):
         await method.make_round(POPULATION, growing(params), ports, 1)
     assert (draft.begun, draft.stopped) == (2, 2)
 
 
-@pytest.mark.parametrize("params", [params for params in SEARCHING if params.method is not Method.MAJORITY_VOTE])
+@pytest.mark.parametrize("params", [params for params in SEARCHING if params.method != "majority-vote"])
 async def test_a_prm_that_fails_for_one_trajectory_stops_the_others(params: Params) -> None:
     """The error comes out of a group within a group, and is still itself."""
     draft = Hanging()
@@ -227,7 +218,7 @@ async def test_a_prm_that_fails_for_one_trajectory_stops_the_others(params: Para
 
     ports = replace(WORLD.ports(), draft=draft, prm=BrokenPrm())
     with pytest.raises(ModelBrokeError):
-        await SEARCHES[params.method].make_round(POPULATION, growing(params), ports, 1)
+        await METHODS[params.method].make_round(POPULATION, growing(params), ports, 1)
     assert draft.stopped == 3
 
 
@@ -243,24 +234,24 @@ async def test_what_is_done_side_by_side_comes_back_in_order() -> None:
         second_is_done.set()
         return 2
 
-    assert await side_by_side([first(), second()]) == [1, 2]
+    assert await run_all([first(), second()]) == [1, 2]
 
 
-# --- Which loop ---------------------------------------------------------------------------------------------------
+# --- Which population ---------------------------------------------------------------------------------------------
 
 
-def test_every_method_is_a_loop_of_steps_or_a_search() -> None:
-    """Best-of-n is both: its scope says which."""
-    assert set(METHODS) | set(SEARCHES) == set(Method)
-    assert set(METHODS) & set(SEARCHES) == {Method.BEST_OF_N}
-    assert search_of(Params(method=Method.BEST_OF_N)) is None
-    assert search_of(Params(method=Method.BEST_OF_N, scope=Scope.RESPONSES)) is SEARCHES[Method.BEST_OF_N]
-    for method in set(METHODS) - set(SEARCHES):
-        assert search_of(Params(method=method, scope=Scope.RESPONSES)) is None
+def test_a_population_starts_with_one_trajectory_or_with_n() -> None:
+    """Best-of-n does both: its scope says which. No other method looks at the scope."""
+    assert METHODS["best-of-n"].start(START, Params(n=6)) == (START,)
+    assert METHODS["best-of-n"].start(START, Params(n=6, scope=Scope.RESPONSES)) == (START,) * 6
+    for name in set(METHODS) - {"best-of-n"}:
+        population = METHODS[name].start(START, Params(n=6, scope=Scope.RESPONSES))
+        assert population == METHODS[name].start(START, Params(n=6))
+        assert len(population) == (6 if name == "majority-vote" else 1)
 
 
 @pytest.mark.parametrize("method", SEARCHES)
-async def test_n_1_is_nothing_special(method: Method) -> None:
+async def test_n_1_is_nothing_special(method: str) -> None:
     """One trajectory, one candidate a round: the record is that of a single step."""
     params = Params(method=method, scope=Scope.RESPONSES, n=1, stop=StopRules(max_steps=3))
     written = await write(params, World((1.0,), (1.0,), (0.5,)).ports())

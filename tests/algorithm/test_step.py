@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from gsi.algorithm.candidates import Candidate, FinishReason, Outcome, Source
 from gsi.algorithm.methods import METHODS, best_of_n
 from gsi.algorithm.methods.gsi import run_step
-from gsi.algorithm.params import Method, Params, SamplingParams
+from gsi.algorithm.params import Params, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches
 from gsi.algorithm.round import Round
-from gsi.jobs.method_spec import REWARDLESS
-from tests.algorithm.worlds import LETTERS, START, EnumerableModel, World, log
+from tests.algorithm.worlds import LETTERS, START, EnumerableModel, World, log, make_first_round
 
 WORLD = World(draft=(0.5, 0.3, 0.2), target=(0.2, 0.3, 0.5), reward=(0.2, 0.5, 0.9))
 ACCEPT_ALL = Params(n=4, acceptance_threshold=-1e6)
@@ -40,7 +39,7 @@ class Numbered(EnumerableModel):
 
 
 async def first_step(world: World, params: Params, seed: int = 1) -> Round:
-    return await METHODS[params.method](START, params, world.ports(), seed)
+    return await make_first_round(params, world.ports(), seed)
 
 
 async def test_an_accepted_step_is_the_drafts_with_both_likelihoods() -> None:
@@ -90,7 +89,7 @@ async def test_best_reward_is_that_of_the_proposal_the_step_came_from() -> None:
 async def test_draft_soft_best_of_n_never_asks_the_target() -> None:
     """It needs no large model at all."""
     ports = replace(WORLD.ports(), target=Unasked())
-    made = await METHODS[Method.SOFT_BEST_OF_N](START, Params(n=4), ports, 1)
+    made = await make_first_round(Params(method="soft-best-of-n", n=4), ports)
     assert (made.step.source, made.step.outcome) == (Source.DRAFT, Outcome.ACCEPTED)
     assert (made.step.log_likelihood_target, made.step.tilted_reward) == (None, None)
 
@@ -98,7 +97,7 @@ async def test_draft_soft_best_of_n_never_asks_the_target() -> None:
 async def test_target_soft_best_of_n_never_asks_the_draft() -> None:
     """It is the law that GSI approximates."""
     ports = replace(WORLD.ports(), draft=Unasked())
-    made = await METHODS[Method.SOFT_BEST_OF_N](START, Params(n=4, role=Source.TARGET), ports, 1)
+    made = await make_first_round(Params(method="soft-best-of-n", n=4, role=Source.TARGET), ports)
     assert (made.step.source, made.step.outcome) == (Source.TARGET, Outcome.ACCEPTED)
     assert (made.step.log_likelihood_draft, made.step.tilted_reward) == (None, None)
 
@@ -122,8 +121,8 @@ async def test_rewards_that_are_all_nan_still_give_a_step() -> None:
     assert step.best_reward == -math.inf
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m not in REWARDLESS])
-async def test_a_candidate_whose_reward_is_nan_is_not_kept_beside_one_that_has_a_reward(method: Method) -> None:
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.asks_rewards(Params())])
+async def test_a_candidate_whose_reward_is_nan_is_not_kept_beside_one_that_has_a_reward(method: str) -> None:
     """However likely both models find it."""
     world = replace(WORLD, reward=(math.nan, 0.01, math.nan))
     for seed in range(100):
@@ -134,7 +133,7 @@ async def test_a_candidate_whose_reward_is_nan_is_not_kept_beside_one_that_has_a
 
 @given(st.sampled_from(sorted(METHODS)), st.integers(0, 2**63 - 1), st.integers(1, 5), st.integers(1, 5))
 async def test_a_step_is_a_function_of_trajectory_params_and_seed(
-    method: Method, seed: int, n: int, n_target: int
+    method: str, seed: int, n: int, n_target: int
 ) -> None:
     """Asked twice, in whatever order, it is the same step; n = 1 and n != n_target are nothing special."""
     params = Params(method=method, n=n, n_target=n_target)
@@ -152,9 +151,9 @@ async def test_draft_and_target_draw_from_seeds_of_their_own() -> None:
 async def test_neighbouring_steps_and_jobs_draw_different_candidates() -> None:
     """The index of the step and the job's seed are both part of the draw."""
     here = await run_step(START, replace(ACCEPT_ALL, n=32), WORLD.ports(), 1)
-    later = await run_step(START.extended(here.step), replace(ACCEPT_ALL, n=32), WORLD.ports(), 1)
+    later = await run_step(START.extend(here.step), replace(ACCEPT_ALL, n=32), WORLD.ports(), 1)
     elsewhere = await run_step(START, replace(ACCEPT_ALL, n=32), WORLD.ports(), 2)
-    assert len({m.by(Source.DRAFT)[0].candidates for m in (here, later, elsewhere)}) == 3
+    assert len({made.proposals[0].candidates for made in (here, later, elsewhere)}) == 3
     assert (here.step.index, later.step.index) == (0, 1)
 
 
@@ -164,9 +163,9 @@ async def test_every_selection_draws_a_number_of_its_own() -> None:
     ports = replace(WORLD.ports(), draft=model, target=model)
     selected = []
     for role in Source:
-        first = (await best_of_n.soft(START, Params(n=256, role=role), ports, 1)).step
-        second = (await best_of_n.soft(START.extended(first), Params(n=256, role=role), ports, 1)).step
-        elsewhere = (await best_of_n.soft(START, Params(n=256, role=role), ports, 2)).step
+        first = (await best_of_n.run_soft_step(START, Params(n=256, role=role), ports, 1)).step
+        second = (await best_of_n.run_soft_step(START.extend(first), Params(n=256, role=role), ports, 1)).step
+        elsewhere = (await best_of_n.run_soft_step(START, Params(n=256, role=role), ports, 2)).step
         selected += [step.token_ids for step in (first, second, elsewhere)]
     assert len(set(selected)) == 6
 

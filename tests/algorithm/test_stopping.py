@@ -23,7 +23,7 @@ def answered(*texts: str, best_reward: float = 0.5, finish_reason: FinishReason 
         Step(i, (1, 2), text, Source.DRAFT, Outcome.ACCEPTED, finish_reason, reward=0.0, best_reward=best_reward)
         for i, text in enumerate(texts)
     ]
-    return START.extended(*steps)
+    return START.extend(*steps)
 
 
 def has_answer(text: str) -> bool:

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from gsi.algorithm.candidates import Candidate, FinishReason, Message, Prompt, Score, Trajectory
-from gsi.algorithm.params import SamplingParams
+from gsi.algorithm.method import Unfinished
+from gsi.algorithm.methods import METHODS
+from gsi.algorithm.params import Params, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, Ports, ScoreBatches, TextBatches, TokenBatches
+from gsi.algorithm.round import Round
 from gsi.algorithm.seeds import uniform
 
 LETTERS = "abcdefgh"
@@ -53,6 +56,14 @@ class World:
         """Return a table as it stands after ``num_steps`` steps."""
         turn = num_steps % len(table) if self.turns else 0
         return [*table[turn:], *table[:turn]]
+
+
+async def make_first_round(params: Params, ports: Ports, seed: int = 1, start: Trajectory = START) -> Round:
+    """Make a job's first round by its method, as the loop does."""
+    method = METHODS[params.method]
+    population = method.start(start, params)
+    growing = [Unfinished(place, trajectory, params) for place, trajectory in enumerate(population)]
+    return await method.make_round(population, growing, ports, seed)
 
 
 @dataclass

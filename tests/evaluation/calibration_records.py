@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from gsi.algorithm.candidates import FinishReason, Outcome, Source
-from gsi.algorithm.methods.gsi import run_step
 from gsi.algorithm.params import Params
 from gsi.algorithm.proposal import Proposal
 from gsi.algorithm.round import Round
 from gsi.evaluation.records import RecordedCandidate, RecordedJob, RecordedModel, RecordedProposal, RecordedStep
 from gsi.jobs.state import JobState
-from tests.algorithm.worlds import START, World
+from tests.algorithm.worlds import START, World, make_first_round
 
 MODELS = {"draft": 10, "target": 100, "prm": 50}  # parameters
 
@@ -36,8 +35,8 @@ async def _recorded_job(
 ) -> RecordedJob:
     trajectory, ports, steps = START, world.ports(), []
     for _ in range(num_steps):
-        made = await run_step(trajectory, params, ports, seed=number)
-        trajectory = trajectory.extended(made.step)
+        made = await make_first_round(params, ports, number, trajectory)
+        trajectory = trajectory.extend(made.step)
         steps.append(_recorded_step(made))
     return _job(number, params, steps, models)
 
@@ -54,7 +53,7 @@ def _job(number: int, params: Params, steps: Sequence[RecordedStep], models: Map
         state=JobState.SUCCEEDED,
         is_correct=True,
         is_correct_strict=True,
-        params=asdict(params) | {"method": params.method.value, "seed": number, "likelihood": "sampling"},
+        params=asdict(params) | {"method": params.method, "seed": number, "likelihood": "sampling"},
         models={role: RecordedModel(model=role, num_parameters=size) for role, size in models.items()},
         steps=tuple(steps),
     )

@@ -28,15 +28,16 @@ async def test_a_model_proposes_many_candidates_numbered_from_0() -> None:
 
 async def test_one_candidate_is_kept_and_becomes_the_step() -> None:
     """The others are discarded."""
-    made = await run_step(START, Params(n=4), TINY, seed=1)
-    assert len(made.by(Source.DRAFT)[0].candidates) == 4
-    assert made.step.text in [c.text for c in made.by(Source.DRAFT)[0].candidates]
+    new = await run_step(START, Params(n=4), TINY, seed=1)
+    drafted = new.proposals[0]
+    assert (drafted.source, len(drafted.candidates)) == (Source.DRAFT, 4)
+    assert new.step.text in [candidate.text for candidate in drafted.candidates]
 
 
 async def test_the_steps_so_far_are_what_the_models_read_next() -> None:
     """A trajectory is the prompt and the steps kept; adding one makes a new trajectory."""
     step = (await run_step(START, Params(n=4), TINY, seed=1)).step
-    longer = START.extended(step)
+    longer = START.extend(step)
     assert longer.text == step.text
     assert longer.token_ids == START.prompt.token_ids + step.token_ids
     assert START.text == ""

@@ -4,11 +4,10 @@ import math
 
 import pytest
 
-from gsi.algorithm.acceptance import is_accepted
 from gsi.algorithm.candidates import Outcome, Source
-from gsi.algorithm.methods import METHODS
-from gsi.algorithm.methods.gsi import run_step
-from gsi.algorithm.params import Method, Params
+from gsi.algorithm.methods.best_of_n import run_soft_step
+from gsi.algorithm.methods.gsi import is_accepted, run_step
+from gsi.algorithm.params import Params
 from gsi.algorithm.tilting import tilted_reward
 from tests.fundamentals.tiny import BAD, START, TINY
 
@@ -45,7 +44,6 @@ async def test_a_candidate_that_does_not_reach_it_is_resampled() -> None:
 async def test_guided_steps_are_better_than_the_drafts_own() -> None:
     """With eight candidates a step, a draft that errs four times in ten is wrong in none of a hundred jobs."""
     guided = [(await run_step(START, Params(n=8), TINY, seed)).step.text for seed in range(100)]
-    draft_alone = METHODS[Method.SOFT_BEST_OF_N]
-    alone = [(await draft_alone(START, Params(n=1), TINY, seed)).step.text for seed in range(100)]
+    alone = [(await run_soft_step(START, Params(n=1), TINY, seed)).step.text for seed in range(100)]
     assert guided.count(BAD) == 0
     assert alone.count(BAD) > 25

@@ -44,7 +44,7 @@ async def test_a_job_resumed_from_its_kept_steps_writes_the_same_answer() -> Non
     checkpoint: list[Step] = []
     whole = await write(START, 4, checkpoint)
     for num_kept in range(len(checkpoint) + 1):
-        assert await write(START.extended(*checkpoint[:num_kept]), 4, []) == whole
+        assert await write(START.extend(*checkpoint[:num_kept]), 4, []) == whole
 
 
 async def test_a_kept_step_comes_back_from_its_checkpoint_as_it_was() -> None:

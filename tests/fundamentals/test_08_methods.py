@@ -1,23 +1,23 @@
 """What each method does, in a world where the draft is often wrong, the target seldom, and the PRM knows.
 
-A method keeps one trajectory and makes step after step (``METHODS``), or keeps several and chooses one in the end
-(``SEARCHES``). A job names its method, and may give it options in the same word.
+A method writes an answer in rounds. Most methods keep one trajectory, which grows by a step in each round; others keep
+several and choose one at the end. A job names its method (``METHODS``), and may give it options in the same word.
 """
 
 from dataclasses import replace
 
 import pytest
 
-from gsi.algorithm.answer import write_answer
 from gsi.algorithm.candidates import Outcome, Source, Trajectory
-from gsi.algorithm.generate import has_boxed_answer
-from gsi.algorithm.methods import METHODS, SEARCHES
-from gsi.algorithm.methods.rounds import Answers
-from gsi.algorithm.params import Aggregate, Method, Params, Scope, StopRules
+from gsi.algorithm.generate import find_boxed_answer, generate
+from gsi.algorithm.method import Answers
+from gsi.algorithm.methods import METHODS
+from gsi.algorithm.params import Aggregate, Params, Scope, StopRules
 from gsi.algorithm.reward_map import LogisticMap
 from gsi.algorithm.round import Round
 from gsi.algorithm.weighting import Binary, Clip
 from gsi.jobs.job import parse_payload
+from tests.algorithm.worlds import make_first_round
 from tests.fundamentals.tiny import ANSWER, BAD, GOOD, PRM, START, TINY, TinyPrm
 
 SEEDS = range(60)
@@ -25,7 +25,7 @@ SEEDS = range(60)
 
 async def steps_of(params: Params) -> list[Round]:
     """Make the first step of sixty jobs."""
-    return [await METHODS[params.method](START, params, TINY, seed) for seed in SEEDS]
+    return [await make_first_round(params, TINY, seed, START) for seed in SEEDS]
 
 
 async def answer_of(params: Params, seed: int, rounds: list[Round] | None = None) -> Trajectory:
@@ -38,44 +38,42 @@ async def answer_of(params: Params, seed: int, rounds: list[Round] | None = None
     async def are_equal(one: str, other: str) -> bool:
         return one == other
 
-    answers = Answers(lambda text: "5" if has_boxed_answer(text) else None, are_equal)
-    answer, _ = await write_answer(
-        START, [], params, TINY, seed, keep=keep, max_length=1000, answers=answers, attempt=lambda make: make()
-    )
+    answers = Answers(lambda text: "5" if find_boxed_answer(text) else None, are_equal)
+    answer, _ = await generate(START, params, TINY, seed, keep=keep, max_length=1000, answers=answers)
     return answer
 
 
 async def test_draft_is_the_small_model_alone() -> None:
     """Fast, and wrong four times in ten; nobody rates what it writes."""
-    made = await steps_of(Params(method=Method.DRAFT))
+    made = await steps_of(Params(method="draft"))
     assert 15 < [m.step.text for m in made].count(BAD) < 35
 
 
 async def test_target_is_the_large_model_alone() -> None:
     """Seldom wrong, and slow: it writes every token itself."""
-    made = await steps_of(Params(method=Method.TARGET))
+    made = await steps_of(Params(method="target"))
     assert [m.step.text for m in made].count(BAD) < 12
     assert all(m.num_tokens(Source.DRAFT) == 0 for m in made)
 
 
 async def test_best_of_n_keeps_the_candidate_with_the_highest_reward() -> None:
     """At every step; soft best-of-n draws instead, and likes the better ones more."""
-    hard = await steps_of(Params(method=Method.BEST_OF_N, n=4))
+    hard = await steps_of(Params(method="best-of-n", n=4))
     assert all(m.step.reward == m.step.best_reward for m in hard)
-    soft = await steps_of(Params(method=Method.SOFT_BEST_OF_N, n=4, beta=1.0))
+    soft = await steps_of(Params(method="soft-best-of-n", n=4, beta=1.0))
     assert any(m.step.reward < m.step.best_reward for m in soft)
 
 
 async def test_gsi_without_rejection_takes_what_the_draft_offers() -> None:
     """The candidate that reward and target like best is kept, even if that is not much."""
-    made = await steps_of(Params(method=Method.GSI_NO_REJECTION, n=1))
+    made = await steps_of(Params(method="gsi-no-rejection", n=1))
     assert {m.step.source for m in made} == {Source.DRAFT}
     assert BAD in {m.step.text for m in made}
 
 
 async def test_gsi_lets_the_target_write_what_is_not_good_enough() -> None:
     """The same draws; whatever stays below the threshold u is written anew."""
-    made = await steps_of(Params(method=Method.GSI, n=1, acceptance_threshold=0.5))
+    made = await steps_of(Params(method="gsi", n=1, acceptance_threshold=0.5))
     drafted = [m.step for m in made if m.step.outcome is Outcome.ACCEPTED]
     assert BAD not in {step.text for step in drafted}
     assert {m.step.rejected.text for m in made if m.step.rejected is not None} == {BAD}
@@ -83,7 +81,7 @@ async def test_gsi_lets_the_target_write_what_is_not_good_enough() -> None:
 
 async def test_rsd_decides_by_the_reward_alone() -> None:
     """A step of reward 0.8 or 0.9 passes delta = 0.7; the target is asked only when it has to write."""
-    made = await steps_of(Params(method=Method.RSD, n=1, weighting=Binary(delta=0.7)))
+    made = await steps_of(Params(method="rsd", n=1, weighting=Binary(delta=0.7)))
     for m in made:
         drafted = m.by(Source.DRAFT)[0]
         assert (m.step.outcome is Outcome.ACCEPTED) == (drafted.candidates[0].text != BAD)
@@ -93,13 +91,13 @@ async def test_rsd_decides_by_the_reward_alone() -> None:
 async def test_the_weighting_says_how_strict_rsd_is() -> None:
     """With w = r a bad step is kept once in ten times, and a good one eight times in ten."""
     assert [Clip().weight(reward, log_ratio=0.0) for reward in (0.1, 0.8)] == [0.1, 0.8]
-    made = await steps_of(Params(method=Method.RSD, n=1, weighting=Clip()))
+    made = await steps_of(Params(method="rsd", n=1, weighting=Clip()))
     assert any(m.step.rejected is not None and m.step.rejected.text == GOOD for m in made)
 
 
 async def test_best_of_n_responses_chooses_among_whole_answers() -> None:
     """Eight answers are written beside each other; the rewards of their steps say which is the best."""
-    params = Params(method=Method.BEST_OF_N, scope=Scope.RESPONSES, aggregate=Aggregate.MINIMUM, n=8)
+    params = Params(method="best-of-n", scope=Scope.RESPONSES, aggregate=Aggregate.MINIMUM, n=8)
     answers = [await answer_of(params, seed) for seed in range(20)]
     assert all(answer.text.endswith(ANSWER) for answer in answers)
     assert sum(BAD in answer.text for answer in answers) < 3
@@ -108,7 +106,7 @@ async def test_best_of_n_responses_chooses_among_whole_answers() -> None:
 async def test_majority_vote_needs_no_reward() -> None:
     """The answer that most responses give wins."""
     rounds: list[Round] = []
-    answer = await answer_of(Params(method=Method.MAJORITY_VOTE, n=8), 1, rounds)
+    answer = await answer_of(Params(method="majority-vote", n=8), 1, rounds)
     assert answer.text.endswith(ANSWER)
     assert not any(proposal.is_rated for made in rounds for proposal in made.proposals)
 
@@ -116,7 +114,7 @@ async def test_majority_vote_needs_no_reward() -> None:
 async def test_beam_search_keeps_the_best_few_at_every_step() -> None:
     """Two beams, four candidates each: n = 8 candidates a round."""
     rounds: list[Round] = []
-    params = Params(method=Method.BEAM_SEARCH, n=8, beam_width=2, beam_expansion=4, stop=StopRules(max_steps=4))
+    params = Params(method="beam-search", n=8, beam_width=2, beam_expansion=4, stop=StopRules(max_steps=4))
     answer = await answer_of(params, 1, rounds)
     assert BAD not in answer.text
     assert all(len(made.branches) <= 2 for made in rounds)
@@ -126,9 +124,9 @@ async def test_beam_search_keeps_the_best_few_at_every_step() -> None:
 async def test_a_reward_map_makes_any_number_a_reward() -> None:
     """A reward model that gives -3 and 2 instead of probabilities serves as well."""
     ports = replace(TINY, prm=TinyPrm({GOOD: 2.0, BAD: -3.0, ANSWER: 4.0}))
-    params = Params(method=Method.RSD, n=1, weighting=Binary(0.5), reward_map=LogisticMap())
+    params = Params(method="rsd", n=1, weighting=Binary(0.5), reward_map=LogisticMap())
     for seed in SEEDS:
-        step = (await METHODS[Method.RSD](START, params, ports, seed)).step
+        step = (await make_first_round(params, ports, seed, START)).step
         assert 0 < step.reward < 1
         assert step.rejected is None or step.rejected.text == BAD
     assert PRM.rewards[BAD] == pytest.approx(0.1)  # the map is the job's; the PRM of the other tests needs none
@@ -142,7 +140,10 @@ def test_a_job_names_its_method_with_options_in_one_word() -> None:
     assert short == long
 
 
-def test_every_method_is_one_of_two_kinds() -> None:
-    """Best-of-n is both: ``scope`` says whether it chooses among steps or among responses."""
-    assert set(METHODS) | set(SEARCHES) == set(Method)
-    assert set(METHODS) & set(SEARCHES) == {Method.BEST_OF_N}
+def test_a_method_says_what_it_needs_before_a_job_runs() -> None:
+    """Which models it asks, and whether it may reject: best-of-n keeps one trajectory or, over responses, n of them."""
+    assert METHODS["gsi"].models(Params()) == {"draft", "target", "prm"}
+    assert METHODS["majority-vote"].models(Params(role=Source.TARGET)) == {"target"}
+    assert [name for name, method in METHODS.items() if method.can_reject] == ["gsi", "rsd"]
+    assert len(METHODS["best-of-n"].start(START, Params(n=4))) == 1
+    assert len(METHODS["best-of-n"].start(START, Params(n=4, scope=Scope.RESPONSES))) == 4

@@ -15,10 +15,10 @@ import pytest
 import gsi.jobs.job
 from gsi.algorithm import weighting
 from gsi.algorithm.candidates import Outcome
-from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Params
 from gsi.errors import InvalidRequestError
 from gsi.evaluation.plan import Plan, rows
+from tests.algorithm.worlds import make_first_round
 from tests.fundamentals.tiny import BAD, GOOD, START, TINY
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
@@ -108,7 +108,7 @@ def test_an_evaluation_may_compare_it(jobs: ModuleType, monkeypatch: pytest.Monk
 async def test_it_decides_who_writes_the_step(jobs: ModuleType) -> None:
     """By the square, a step of reward 0.8 is kept in 64 of 100 cases, one of reward 0.1 in 1 of 100."""
     params = params_of(jobs, method="rsd:square", n=1)
-    made = [await METHODS[params.method](START, params, TINY, seed) for seed in SEEDS]
+    made = [await make_first_round(params, TINY, seed, START) for seed in SEEDS]
     for text, weight in ((GOOD, 0.64), (BAD, 0.01)):
         drafted = [m for m in made if m.proposals[0].candidates[0].text == text]
         kept = sum(m.step.outcome is Outcome.ACCEPTED for m in drafted)

@@ -2,7 +2,7 @@
 
 import time
 
-from gsi.algorithm.generate import has_boxed_answer
+from gsi.algorithm.generate import find_boxed_answer
 from gsi.algorithm.params import DEFAULT_ANSWER_PATTERN
 from gsi.jobs.answer_pattern import AnswerFinder
 
@@ -16,7 +16,7 @@ def test_the_last_boxed_answer_counts() -> None:
 def test_the_rules_and_the_jobs_agree_on_what_an_answer_is() -> None:
     """One pattern, two engines: the standard library's and RE2."""
     for text in (r"\boxed{3}", r"\boxed{", r"boxed{3}", r"\boxed{a{b}c}", ""):
-        assert AnswerFinder(DEFAULT_ANSWER_PATTERN).has_answer(text) == has_boxed_answer(text)
+        assert AnswerFinder(DEFAULT_ANSWER_PATTERN).find(text) == find_boxed_answer(text)
 
 
 def test_a_pattern_without_a_group_gives_the_whole_match() -> None:

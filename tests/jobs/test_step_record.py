@@ -7,12 +7,12 @@ import pytest
 
 from gsi.algorithm.candidates import Branch, Candidate, FinishReason, Outcome, Rejected, Source, Step
 from gsi.algorithm.methods import METHODS
-from gsi.algorithm.params import Method, Params, Scope, StopRules
+from gsi.algorithm.params import Params, Scope, StopRules
 from gsi.algorithm.proposal import Proposal
 from gsi.algorithm.round import Round
 from gsi.jobs.step_record import StepRecord
 from tests.algorithm.searching import WORLD, write
-from tests.algorithm.worlds import START, World
+from tests.algorithm.worlds import World, make_first_round
 
 STEP = Step(
     index=2,
@@ -150,10 +150,10 @@ def test_kept_candidates_come_back_as_they_were_written() -> None:
     assert StepRecord.from_json(text).to_json() == text
 
 
-ALL = [Params(method=method, n=4, stop=StopRules(max_steps=3)) for method in Method]
+ALL = [Params(method=method, n=4, stop=StopRules(max_steps=3)) for method in METHODS]
 
 
-@pytest.mark.parametrize("params", [*ALL, Params(method=Method.BEST_OF_N, scope=Scope.RESPONSES, n=4)])
+@pytest.mark.parametrize("params", [*ALL, Params(method="best-of-n", scope=Scope.RESPONSES, n=4)])
 async def test_every_round_of_every_method_survives_json(params: Params) -> None:
     """Read back, it is the round from which the search goes on."""
     written = await write(params, WORLD.ports())
@@ -165,6 +165,6 @@ async def test_every_round_of_every_method_survives_json(params: Params) -> None
 
 async def test_a_step_that_nobody_rated_has_null_for_its_rewards() -> None:
     """The draft alone asks no PRM."""
-    made = await METHODS[Method.DRAFT](START, Params(), World((1.0,), (1.0,), (0.5,)).ports(), 1)
+    made = await make_first_round(Params(method="draft"), World((1.0,), (1.0,), (0.5,)).ports())
     written = json.loads(StepRecord.of(made, keep_candidates=False).to_json())
     assert (written["reward"], written["best_reward"]) == (None, None)

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gsi.algorithm.candidates import Message, Population, Prompt, Source, Trajectory, grown
-from gsi.algorithm.methods import search_of
+from gsi.algorithm.candidates import Message, Population, Prompt, Source, Trajectory, grow
+from gsi.algorithm.methods import METHODS
 from gsi.client.sdk import Client
 from gsi.jobs.connection import connect
-from gsi.jobs.method_spec import REWARDLESS
 from gsi.jobs.payload import JobParams
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
@@ -85,10 +84,9 @@ def population_of(record: JobRecord) -> Population:
     """Return the trajectories that a finished job ended with, from its records."""
     start = Trajectory(Prompt((Message("user", PROMPT),), (0,)))
     params = params_of(record).to_params()
-    method = search_of(params)
-    population = (start,) if method is None else method.start(start, params)
+    population = METHODS[params.method].start(start, params)
     for step in record.steps:
-        population = grown(population, step.round)
+        population = grow(population, step.round)
     return population
 
 
@@ -135,21 +133,23 @@ async def test_kept_candidates_have_the_numbers_that_the_method_asked_for(
 ) -> None:
     """All of them: rewards where a PRM was asked, and the target's likelihood where both models are compared."""
     record, _ = recorded[method]
-    params = params_of(record)
+    params = params_of(record).to_params()
+    asks_rewards = METHODS[params.method].asks_rewards(params)
+    asks_likelihoods = METHODS[params.method].asks_likelihoods(params)
     for step in record.steps:
         assert sum(len(c["token_ids"]) for p in step.proposals for c in p["candidates"]) == (
             step.draft_tokens + step.target_tokens
         )
         for proposal in step.proposals:
             expected = {"token_ids", "text", "finish_reason", "log_likelihood"}
-            expected |= set() if params.method in REWARDLESS else {"reward"}
-            expected |= {"log_likelihood_target"} if params.needs_log_ratio and proposal["source"] == "draft" else set()
+            expected |= {"reward"} if asks_rewards else set()
+            expected |= {"log_likelihood_target"} if asks_likelihoods and proposal["source"] == "draft" else set()
             for candidate in proposal["candidates"]:
                 assert set(candidate) == expected
                 assert candidate["log_likelihood"] <= 0
                 assert 0 <= candidate.get("reward", 0.5) <= 1
-    if search_of(params.to_params()) is None:
-        num_candidates = 1 if params.method in REWARDLESS else 4
+    if method in STEPWISE:
+        num_candidates = 4 if asks_rewards else 1
         assert {len(p["candidates"]) for step in record.steps for p in step.proposals} == {num_candidates}
         kept = [step.proposals[-1]["candidates"][step.proposals[-1]["selected"]]["text"] for step in record.steps]
         assert "".join(kept) == record.fields["text"]

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from gsi.algorithm.candidates import Source
-from gsi.algorithm.params import Method
+from gsi.algorithm.methods import METHODS
 from gsi.client.sdk import Client
 from gsi.jobs.state import JobState
 from gsi.jobs.store import JobRecord
@@ -47,7 +47,7 @@ async def ran(client: Client, method: str, seeds: int = 1) -> list[JobRecord]:
 @pytest.mark.parametrize(
     "method",
     [
-        *(f"{method}:n=4" for method in Method if method not in {"draft", "target", "speculative-decoding"}),
+        *(f"{method}:n=4" for method in METHODS if method not in {"draft", "target", "speculative-decoding"}),
         "rsd:hybrid:n=4",
         "soft-best-of-n:target:n=4",
         "best-of-n:product:n=4",

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from gsi.algorithm.candidates import Branch, Population
-from gsi.algorithm.methods.rounds import Search, aggregated, highest_score, score, side_by_side
+from gsi.algorithm.method import Method, Unfinished
 from gsi.algorithm.params import Params
-from gsi.algorithm.parts import Unfinished, kept, propose
+from gsi.algorithm.parts import aggregate_rewards, build_step, choose_highest_score, propose, run_all, score
 from gsi.algorithm.ports import Ports
 from gsi.algorithm.proposal import Proposal
 from gsi.algorithm.round import Round
@@ -37,7 +37,7 @@ async def expand(population: Population, growing: Sequence[Unfinished], ports: P
         proposal = await propose(params.role, one.trajectory, one.params, ports, own_seed, n)
         return replace(proposal, parent=one.place)
 
-    proposals = await side_by_side([write(one) for one in growing])
+    proposals = await run_all([write(one) for one in growing])
     beams = [*_finished(population, growing, params), *_candidates(growing, proposals, params)]
     different = {beam.token_ids: beam for beam in beams}  # two that say the same have the same score
     best = sorted(different.values(), key=lambda beam: -beam.score)[: params.num_beams]
@@ -55,9 +55,18 @@ def _candidates(growing: Sequence[Unfinished], proposals: Sequence[Proposal], pa
     for one, proposal in zip(growing, proposals, strict=True):
         rewards = [step.reward for step in one.trajectory.steps]
         for index, reward in enumerate(proposal.rewards):
-            step = kept(one.trajectory, replace(proposal, selected=index))
+            step = build_step(one.trajectory, replace(proposal, selected=index))
             token_ids = one.trajectory.token_ids + step.token_ids
-            yield _Beam(Branch(one.place, step), token_ids, aggregated([*rewards, reward], params.aggregate))
+            yield _Beam(Branch(one.place, step), token_ids, aggregate_rewards([*rewards, reward], params.aggregate))
 
 
-BEAM_SEARCH = Search(expand, highest_score, starts_with_n=False)
+METHODS = (
+    Method(
+        name="beam-search",
+        summary="keeps the best `beam_width` trajectories, and expands each `beam_expansion` times a round",
+        source="RSD, section 3.2",
+        make_round=expand,
+        choose=choose_highest_score,
+        parameters=("n", "beam_width", "beam_expansion", "role", "aggregate"),
+    ),
+)

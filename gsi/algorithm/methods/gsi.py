@@ -1,29 +1,60 @@
 """Guided Speculative Inference: one step of Algorithm 1 (GSI paper, lines 3 to 13). The line numbers are the paper's.
 
-Draft n candidates and score each under the target and the PRM; select one by its tilted reward; keep it if that
-reaches u, else let the target write the step anew.
+Draft n candidates and score each under the target and the PRM; select a candidate by its tilted reward; keep it if that
+reaches u, else let the target write the step.
 """
 
-from gsi.algorithm.acceptance import is_accepted
 from gsi.algorithm.candidates import Source, Trajectory
+from gsi.algorithm.method import Method, always, lift, written_by
 from gsi.algorithm.params import Params
-from gsi.algorithm.parts import accepted, draw, propose, resampled
+from gsi.algorithm.parts import accept, draw, propose, resample
 from gsi.algorithm.ports import Ports
-from gsi.algorithm.round import Round
+from gsi.algorithm.round import NewStep
 
 
-async def run_step(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> Round:
+async def run_step(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> NewStep:
     """Make the step that follows ``trajectory`` by Algorithm 1. ``seed`` is the job's."""
     drafted = await propose(Source.DRAFT, trajectory, params, ports, seed, likelihoods=True)  # lines 3, 4
     tilted = drafted.tilted_rewards(params.beta)
     drafted = draw(drafted, tilted, params, trajectory, seed)  # line 5
     if is_accepted(tilted[drafted.drawn], params.acceptance_threshold):  # line 6
-        return accepted(trajectory, drafted, tilted)  # line 7
-    return await resampled(trajectory, drafted, params, ports, seed, tilted)  # lines 9 to 12
+        return accept(trajectory, drafted, tilted)  # line 7
+    return await resample(trajectory, drafted, params, ports, seed, tilted)  # lines 9 to 12
 
 
-async def run_step_without_rejection(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> Round:
+def is_accepted(tilted_reward: float, acceptance_threshold: float) -> bool:
+    """Return whether the tilted reward reaches u, a finite number (line 6). A tie is accepted; -inf never is."""
+    return tilted_reward >= acceptance_threshold
+
+
+async def run_step_without_rejection(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> NewStep:
     """Keep whatever lines 3 to 5 select: the policy of Theorem 1 (section 3, tilted soft best-of-n)."""
     drafted = await propose(Source.DRAFT, trajectory, params, ports, seed, likelihoods=True)
     tilted = drafted.tilted_rewards(params.beta)
-    return accepted(trajectory, draw(drafted, tilted, params, trajectory, seed), tilted)
+    return accept(trajectory, draw(drafted, tilted, params, trajectory, seed), tilted)
+
+
+METHODS = (
+    Method(
+        name="gsi",
+        summary=(
+            "the draft writes n candidates and one is drawn by its tilted reward; "
+            "if the tilted reward is below u, the target writes the step"
+        ),
+        source="GSI, Algorithm 1",
+        make_round=lift(run_step),
+        writers=written_by(Source.DRAFT, Source.TARGET),
+        asks_likelihoods=always,
+        can_reject=True,
+        parameters=("n", "n_target", "beta", "acceptance_threshold", "resample"),
+    ),
+    Method(
+        name="gsi-no-rejection",
+        summary="`gsi` without the test: the drawn candidate is always kept",
+        source="GSI, section 3 and Theorem 1",
+        make_round=lift(run_step_without_rejection),
+        writers=written_by(Source.DRAFT),
+        asks_likelihoods=always,
+        parameters=("n", "beta"),
+    ),
+)

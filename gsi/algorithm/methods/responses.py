@@ -1,26 +1,31 @@
-"""Methods over n whole responses of one model: best-of-n and majority vote (RSD paper, section 3 and Table 2).
+"""Methods over n whole responses of one model: majority vote, and what best-of-n needs (RSD paper, section 3, Table 2).
 
-Responses are written step by step beside each other, so that they stop, resume and are recorded as any answer is.
+The responses are written step by step at the same time, so that each stops, resumes and is recorded as any answer is.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from gsi.algorithm.candidates import Branch, Population
-from gsi.algorithm.methods.rounds import Answers, Search, highest_score, side_by_side
+from gsi.algorithm.candidates import Branch, Population, Trajectory
+from gsi.algorithm.method import Answers, Method, Unfinished, never
 from gsi.algorithm.params import Params
-from gsi.algorithm.parts import Unfinished, kept, propose
+from gsi.algorithm.parts import build_step, propose, run_all
 from gsi.algorithm.ports import Ports
 from gsi.algorithm.proposal import Proposal
 from gsi.algorithm.round import Round
 from gsi.algorithm.seeds import derive_seed
 
 
+def start_with_n(prompt: Trajectory, params: Params) -> Population:
+    """Return n trajectories that have only the prompt."""
+    return (prompt,) * params.n
+
+
 async def write_each(
     population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int, *, rewards: bool
 ) -> Round:
-    """Let every unfinished response grow by one step; those that are still the same are written in one proposal."""
+    """Let every unfinished response grow by one step. Responses that are still equal are written in one proposal."""
     groups: defaultdict[tuple[int, ...], list[Unfinished]] = defaultdict(list)
     for one in growing:
         groups[one.trajectory.token_ids].append(one)
@@ -33,23 +38,23 @@ async def write_each(
         )
         return replace(proposal, parent=first.place)
 
-    proposals = await side_by_side([write(group) for group in groups.values()])
+    proposals = await run_all([write(group) for group in groups.values()])
     branches = [Branch(place, None) for place in range(len(population))]
     for proposal, group in zip(proposals, groups.values(), strict=True):
         for index, one in enumerate(group):
-            branches[one.place] = Branch(one.place, kept(one.trajectory, replace(proposal, selected=index)))
+            branches[one.place] = Branch(one.place, build_step(one.trajectory, replace(proposal, selected=index)))
     return Round(tuple(branches), tuple(proposals))
 
 
-async def _rated(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
+async def write_rated(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
     return await write_each(population, growing, ports, seed, rewards=True)
 
 
-async def _unrated(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
+async def write_unrated(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
     return await write_each(population, growing, ports, seed, rewards=False)
 
 
-async def most_votes(population: Population, params: Params, answers: Answers) -> int:
+async def choose_most_votes(population: Population, params: Params, answers: Answers) -> int:
     """Return the place of the first response whose answer most responses share; one without an answer has no vote."""
     first_of: dict[str, int] = {}  # an answer as it is written: the place of the first response that says the same
     votes: Counter[int] = Counter()
@@ -71,5 +76,15 @@ async def _first_equal(answer: str, place: int, first_of: Mapping[str, int], ans
     return place
 
 
-BEST_OF_RESPONSES = Search(_rated, highest_score, starts_with_n=True)
-MAJORITY_VOTE = Search(_unrated, most_votes, starts_with_n=True)
+METHODS = (
+    Method(
+        name="majority-vote",
+        summary="one model writes n whole responses; the answer is the one that most responses share",
+        source="RSD, section 3",
+        make_round=write_unrated,
+        start=start_with_n,
+        choose=choose_most_votes,
+        asks_rewards=never,
+        parameters=("n", "role"),
+    ),
+)

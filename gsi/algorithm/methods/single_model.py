@@ -7,22 +7,52 @@ verifies that (RSD paper, section 3, "SD"); its law is the target's.
 from dataclasses import replace
 
 from gsi.algorithm.candidates import Source, Trajectory
+from gsi.algorithm.method import Method, lift, never, written_by
 from gsi.algorithm.params import Params
-from gsi.algorithm.parts import accepted, propose
+from gsi.algorithm.parts import accept, propose
 from gsi.algorithm.ports import Ports
-from gsi.algorithm.round import Round
+from gsi.algorithm.round import NewStep
 
 
-async def draft(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> Round:
+async def run_draft_step(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> NewStep:
     """Let the draft write the step."""
-    return await _alone(Source.DRAFT, trajectory, params, ports, seed)
+    return await _write_alone(Source.DRAFT, trajectory, params, ports, seed)
 
 
-async def target(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> Round:
+async def run_target_step(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> NewStep:
     """Let the target write the step."""
-    return await _alone(Source.TARGET, trajectory, params, ports, seed)
+    return await _write_alone(Source.TARGET, trajectory, params, ports, seed)
 
 
-async def _alone(source: Source, trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> Round:
+async def _write_alone(source: Source, trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> NewStep:
     proposal = await propose(source, trajectory, params, ports, seed, 1, rewards=False)
-    return accepted(trajectory, replace(proposal, selected=0))
+    return accept(trajectory, replace(proposal, selected=0))
+
+
+METHODS = (
+    Method(
+        name="draft",
+        summary="the draft alone writes one candidate a step",
+        source="RSD, Table B.1",
+        make_round=lift(run_draft_step),
+        writers=written_by(Source.DRAFT),
+        asks_rewards=never,
+    ),
+    Method(
+        name="target",
+        summary="the target alone writes one candidate a step",
+        source="RSD, Table 2",
+        make_round=lift(run_target_step),
+        writers=written_by(Source.TARGET),
+        asks_rewards=never,
+    ),
+    Method(
+        name="speculative-decoding",
+        summary="the target alone, whose engine must decode speculatively",
+        source='RSD, section 3 ("SD")',
+        make_round=lift(run_target_step),
+        writers=written_by(Source.TARGET),
+        asks_rewards=never,
+        is_speculative=True,
+    ),
+)

@@ -1,0 +1,116 @@
+"""What a method is: one object with everything that the rest of the system asks of it.
+
+A method writes an answer in rounds. It starts with a population of trajectories (most methods: one, the prompt). In
+each round every unfinished trajectory may grow by a step. At the end one trajectory is the answer. Payload checks, JSON
+Schema, the table of ``docs/methods.md``, evaluation and metrics read these fields. So a new method is one module in
+``methods/`` and one line in ``methods/__init__.py``.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from gsi.algorithm.candidates import Branch, Population, Source, Trajectory
+from gsi.algorithm.params import Params, Resample
+from gsi.algorithm.ports import Ports
+from gsi.algorithm.round import NewStep, Round
+
+# A job may set these for every method, so that one set of parameters serves a comparison of several.
+COMMON_PARAMETERS = frozenset({"n", "n_target", "beta"})
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A trajectory that is to grow: its place in the population, and the parameters within its own token limit."""
+
+    place: int
+    trajectory: Trajectory
+    params: Params
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """How a finished text is read: the answer in it, None if it has none; and whether two answers say the same."""
+
+    find: Callable[[str], str | None]
+    are_equal: Callable[[str, str], Awaitable[bool]]
+
+
+MakeStep = Callable[[Trajectory, Params, Ports, int], Awaitable[NewStep]]
+MakeRound = Callable[[Population, Sequence[Unfinished], Ports, int], Awaitable[Round]]
+Start = Callable[[Trajectory, Params], Population]
+Choose = Callable[[Population, Params, Answers], Awaitable[int]]
+Test = Callable[[Params], bool]
+
+
+def start_with_prompt(prompt: Trajectory, _params: Params) -> Population:
+    """Return a population of one."""
+    return (prompt,)
+
+
+async def choose_first(_population: Population, _params: Params, _answers: Answers) -> int:
+    """Return place 0, the only place in a population of one."""
+    return 0
+
+
+def always(_params: Params) -> bool:
+    return True
+
+
+def never(_params: Params) -> bool:
+    return False
+
+
+def written_by_role(params: Params) -> frozenset[Source]:
+    """Return the one model that the job's ``role`` names."""
+    return frozenset({params.role})
+
+
+def written_by(*sources: Source) -> Callable[[Params], frozenset[Source]]:
+    """Return a function that names these models, whatever the parameters."""
+    return lambda _: frozenset(sources)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """How an answer is written, and what may be asked of it before a job runs.
+
+    ``make_round`` gets the population, the trajectories that are to grow, the ports and the job's seed. ``start``
+    returns the population before the first round; ``choose`` returns the answer's place in the last population.
+    ``writers`` are the models that may write a step. ``parameters`` are the job's parameters that the method reads,
+    without those that belong to every answer (temperature, limits, …).
+    """
+
+    name: str
+    summary: str  # for docs/methods.md, as the next one
+    source: str  # paper and section
+    make_round: MakeRound
+    start: Start = start_with_prompt
+    choose: Choose = choose_first
+    writers: Callable[[Params], frozenset[Source]] = written_by_role
+    asks_rewards: Test = always
+    asks_likelihoods: Test = never  # of the target, for the draft's candidates
+    can_reject: bool = False  # whether the target may replace a step of the draft
+    is_speculative: bool = False  # whether the target's engine must decode speculatively
+    parameters: tuple[str, ...] = ()
+
+    def models(self, params: Params) -> frozenset[str]:
+        """Return the models that a job with these parameters asks: "draft", "target", "prm"."""
+        scorers = {"prm"} if self.asks_rewards(params) else set()
+        if self.asks_likelihoods(params):
+            scorers.add(Source.TARGET)
+        return self.writers(params) | scorers
+
+    def needs_speculation(self, params: Params) -> bool:
+        """Return whether the target's engine must decode speculatively for these parameters."""
+        return self.is_speculative or ("resample" in self.parameters and params.resample is Resample.SPECULATIVE)
+
+
+def lift(make_step: MakeStep) -> MakeRound:
+    """Return a rule for one step as a rule for a population of one trajectory."""
+
+    async def make_round(_population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
+        (only,) = growing
+        new = await make_step(only.trajectory, only.params, ports, seed)
+        return Round((Branch(only.place, new.step),), new.proposals, new.tilted_rewards)
+
+    return make_round
