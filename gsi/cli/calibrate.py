@@ -1,4 +1,4 @@
-"""``gsi calibrate`` and ``gsi theory``: which beta and u, and what the theorems promise."""
+"""``gsi calibrate`` and ``gsi theory``: which beta and u to use, and what the theorems promise."""
 
 import json
 from pathlib import Path
@@ -7,20 +7,20 @@ from typing import Annotated, Any
 import typer
 from rich.markdown import Markdown
 
-from gsi.cli.evaluate import ModelsFolder, OptionalRedisUrl, run_with_progress, whole_numbers
-from gsi.cli.terminal import Engine, Queue, err, explained, out
-from gsi.errors import InvalidRequestError, MisconfiguredError
+from gsi.cli.evaluate import ModelsFolder, OptionalRedisUrl, read_whole_numbers, run_with_progress
+from gsi.cli.terminal import Engine, Queue, err, explain_errors, import_evaluation, out
+from gsi.errors import InvalidRequestError
 
 
 def calibrate(
-    folder: Annotated[Path, typer.Argument(help="An evaluation whose methods had gsi (gsi eval --out FOLDER).")],
-    n: Annotated[int | None, typer.Option(help="The recorded n to read. [default: the largest]")] = None,
-    betas: Annotated[str, typer.Option(help="The grid of beta.")] = "5,10,20,40,80",
-    thresholds: Annotated[str, typer.Option(help="The grid of u.")] = "-0.5,0,0.2,0.4,0.5,0.6,0.7,0.8,0.9",
-    ns: Annotated[str | None, typer.Option(help="Smaller n to look at, too. [default: the recorded one]")] = None,
-    num_runs: Annotated[int, typer.Option("--run", help="How many settings to run for real, 2 to 6; 0: none.")] = 4,
+    folder: Annotated[Path, typer.Argument(help="Folder of an evaluation with method gsi (gsi eval --out FOLDER).")],
+    n: Annotated[int | None, typer.Option(help="The n whose records are read. [default: the largest]")] = None,
+    betas: Annotated[str, typer.Option(help="Values of beta to try.")] = "5,10,20,40,80",
+    thresholds: Annotated[str, typer.Option(help="Values of u to try.")] = "-0.5,0,0.2,0.4,0.5,0.6,0.7,0.8,0.9",
+    ns: Annotated[str | None, typer.Option(help="Smaller values of n to try. [default: the recorded n only]")] = None,
+    num_runs: Annotated[int, typer.Option("--run", help="Number of settings to run, 2 to 6; 0: none.")] = 4,
     reward_bound: Annotated[float, typer.Option(help="The largest reward, for the theorems.")] = 1.0,
-    epsilon: Annotated[float, typer.Option(help="Of Theorem 1, in nats.")] = 0.1,
+    epsilon: Annotated[float, typer.Option(help="Epsilon of Theorem 1, in nats.")] = 0.1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     concurrency: Annotated[int | None, typer.Option(min=1, max=4096, help="Jobs in the queue at once.")] = None,
     engine: Engine = None,
@@ -28,28 +28,29 @@ def calibrate(
     redis_url: OptionalRedisUrl = None,
     queue: Queue = "default",
 ) -> None:
-    """Say from an evaluation's records what other settings would do, run the few worth it, and recommend one."""
-    with explained():
-        modules = _installed()
-        source = modules.Folder(folder)
+    """Compute from an evaluation's records what other settings would do, run the best few, and recommend a setting."""
+    with explain_errors():
+        recommendation, session = import_evaluation("recommendation"), import_evaluation("session")
+        folder_of = import_evaluation("folder").Folder
+        source = folder_of(folder)
         run = source.run()
-        jobs = modules.recommendation.records_of_gsi(source, n)
-        told = modules.recommendation.tell(
+        jobs = recommendation.records_of_gsi(source, n)
+        told = recommendation.tell(
             jobs,
-            betas=_numbers("betas", betas),
-            thresholds=_numbers("thresholds", thresholds),
-            ns=whole_numbers("ns", ns) if ns else (),
+            betas=_read_numbers("betas", betas),
+            thresholds=_read_numbers("thresholds", thresholds),
+            ns=read_whole_numbers("ns", ns) if ns else (),
             num_runs=num_runs or 6,
             reward_bound=reward_bound,
             epsilon=epsilon,
         )
         rows: list[Any] = []
         if num_runs:
-            system = modules.session.System(redis_url, queue, engine, models, concurrency)
-            plan = modules.recommendation.plan_of(run, told)
-            rows = run_with_progress(plan, modules.Folder(folder / "calibration" / plan.name), system).rows
-        markdown = modules.recommendation.to_markdown(run, told, rows)
-        plain = modules.recommendation.to_plain(run, told, rows)
+            system = session.System(redis_url, queue, engine, models, concurrency)
+            plan = recommendation.plan_of(run, told)
+            rows = run_with_progress(plan, folder_of(folder / "calibration" / plan.name), system).rows
+        markdown = recommendation.to_markdown(run, told, rows)
+        plain = recommendation.to_plain(run, told, rows)
         (folder / "calibration.md").write_text(markdown)
         (folder / "calibration.json").write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
         if as_json:
@@ -73,8 +74,8 @@ def theory(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Calculate n of Theorem 1, its KL at a given n, and the bound of Theorem 2 (GSI paper)."""
-    with explained():
-        calculator = _installed().theory
+    with explain_errors():
+        calculator = import_evaluation("theory")
         log10_n = calculator.theorem_1_log10_n(chi_square, beta, reward_bound, epsilon)
         promised = calculator.theorem_1_epsilon(n, chi_square, beta, reward_bound)
         bound = calculator.theorem_2_bound(n, acceptance, beta, reward_bound, chi_square, cv_squared)
@@ -87,27 +88,7 @@ def theory(
         out.print(calculator.CAUTION, style="dim", highlight=False)
 
 
-class _Modules:
-    """What only evaluations need."""
-
-    def __init__(self) -> None:
-        from gsi.evaluation import recommendation, session, theory
-        from gsi.evaluation.folder import Folder
-
-        self.recommendation: Any = recommendation
-        self.session: Any = session
-        self.theory: Any = theory
-        self.Folder: Any = Folder
-
-
-def _installed() -> _Modules:
-    try:
-        return _Modules()
-    except ModuleNotFoundError as error:
-        raise MisconfiguredError(f"evaluation is not installed ({error}): pip install 'gsi-serve[eval]'") from error
-
-
-def _numbers(name: str, text: str) -> tuple[float, ...]:
+def _read_numbers(name: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:

@@ -10,15 +10,26 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from gsi.cli.terminal import Engine, Param, Queue, err, explained, given_params, out, report, run
-from gsi.errors import InvalidRequestError, MisconfiguredError
+from gsi.cli.terminal import (
+    Engine,
+    Param,
+    Queue,
+    err,
+    explain_errors,
+    import_evaluation,
+    out,
+    read_params,
+    run,
+    show_event,
+)
+from gsi.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from gsi.evaluation.figures import Estimate, Row
     from gsi.evaluation.records import RecordedJob
     from gsi.evaluation.session import Outcome
 
-EXIT_INTERRUPTED = 130  # as shells say of SIGINT
+EXIT_INTERRUPTED = 130  # the exit status of a shell after SIGINT
 EVALUATIONS = Path("gsi-eval")  # where results go unless a folder is named
 
 OptionalRedisUrl = Annotated[
@@ -26,15 +37,20 @@ OptionalRedisUrl = Annotated[
     typer.Option(
         "--redis-url",
         envvar="GSI_REDIS_URL",
-        help="The queue of a running system. [default: the one on this machine, or one of our own]",
+        help="Redis of a running system. [default: Redis on this machine, else a system that this command starts]",
     ),
 ]
 ModelsFolder = Annotated[
-    Path | None, typer.Option("--models", help="Of our own system: a folder with models draft, target and prm.")
+    Path | None,
+    typer.Option("--models", help="Folder with models draft, target and prm, if this command starts a system."),
 ]
 Field = Annotated[
     list[str] | None,
-    typer.Option("--field", metavar="NAME=FIELD", help="Where a JSONL file has problem, answer, choices, context, id."),
+    typer.Option(
+        "--field",
+        metavar="NAME=FIELD",
+        help="Field of a JSONL file that holds the problem, answer, choices, context or id.",
+    ),
 ]
 
 
@@ -48,50 +64,56 @@ def evaluate(
     ] = "gsi,rsd,soft-best-of-n:draft,soft-best-of-n:target",
     n: Annotated[str, typer.Option(help="Candidates a step, or responses: one or several, separated by commas.")] = "4",
     seeds: Annotated[int, typer.Option(help="Runs of each problem.")] = 1,
-    limit: Annotated[int | None, typer.Option(help="The first so many problems only.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Number of problems, from the first. [default: all]")] = None,
     field: Field = None,
     param: Param = None,
     out_folder: Annotated[
-        Path | None, typer.Option("--out", help="Where records and report go. [default: a name by the options]")
+        Path | None,
+        typer.Option("--out", help="Folder for records and report. [default: a name made from the options]"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object on standard output.")] = False,
     concurrency: Annotated[
-        int | None, typer.Option(min=1, max=4096, help="Jobs in the queue at once. [default: 64; 4 in our own system]")
+        int | None,
+        typer.Option(
+            min=1, max=4096, help="Jobs in the queue at once. [default: 64; 4 if this command starts a system]"
+        ),
     ] = None,
     engine: Engine = None,
     models: ModelsFolder = None,
     redis_url: OptionalRedisUrl = None,
     queue: Queue = "default",
 ) -> None:
-    """Compare methods on a data set. Stopped, it goes on where it was when it is started again."""
-    with explained():
-        session, plan_module, folder_module = _installed()
-        plan = plan_module.Plan(
+    """Compare methods on a data set. A stopped evaluation resumes where it left off."""
+    with explain_errors():
+        session = import_evaluation("session")
+        plan = import_evaluation("plan").Plan(
             dataset=dataset,
-            fields={name: str(value) for name, value in given_params(field).items()},
+            fields={name: str(value) for name, value in read_params(field).items()},
             limit=limit,
             methods=tuple(filter(None, (method.strip() for method in methods.split(",")))),
-            ns=whole_numbers("n", n),
+            ns=read_whole_numbers("n", n),
             seeds=seeds,
-            params=given_params(param),
+            params=read_params(param),
         )
         system = session.System(redis_url, queue, engine, models, concurrency)
-        outcome = run_with_progress(plan, folder_module.Folder(out_folder or EVALUATIONS / plan.name), system)
+        outcome = run_with_progress(
+            plan, import_evaluation("folder").Folder(out_folder or EVALUATIONS / plan.name), system
+        )
         if as_json:
             print(json.dumps(outcome.report, ensure_ascii=False))
         else:
-            out.print(results_table(outcome.rows))
+            out.print(build_table(outcome.rows))
             _print_failures(outcome.jobs)
             err.print(f"report  {outcome.folder / 'report.md'}", highlight=False, soft_wrap=True)
 
 
 def run_with_progress(plan: Any, folder: Any, system: Any) -> "Outcome":
-    """Run an evaluation with a bar on standard error; the time left is judged by the jobs of this run."""
-    session, *_ = _installed()
+    """Run an evaluation with a progress bar on standard error. The bar judges the time left by the jobs of this run."""
+    session = import_evaluation("session")
     begun, problems = session.begin(plan, folder, system)
     total, done = session.num_jobs(begun, problems), len(folder.records())
     if 0 < done < total:
-        err.print(f"going on: {done} of {total} jobs are in {folder.path}", highlight=False, soft_wrap=True)
+        err.print(f"resuming: {done} of {total} jobs are in {folder.path}", highlight=False, soft_wrap=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -107,14 +129,14 @@ def run_with_progress(plan: Any, folder: Any, system: Any) -> "Outcome":
             progress.update(task, advance=1, description=row)
 
         try:
-            outcome: Outcome = run(session.evaluate(begun, problems, folder, system, report, on_job))
+            outcome: Outcome = run(session.evaluate(begun, problems, folder, system, show_event, on_job))
         except KeyboardInterrupt:
-            err.print(f"stopped; the same command goes on with what is in {folder.path}", highlight=False)
+            err.print(f"stopped; the same command resumes with the records in {folder.path}", highlight=False)
             raise typer.Exit(EXIT_INTERRUPTED) from None
         return outcome
 
 
-def whole_numbers(name: str, text: str) -> tuple[int, ...]:
+def read_whole_numbers(name: str, text: str) -> tuple[int, ...]:
     """Read whole numbers separated by commas. Raises InvalidRequestError that names the option."""
     try:
         return tuple(int(part) for part in text.split(","))
@@ -124,8 +146,8 @@ def whole_numbers(name: str, text: str) -> tuple[int, ...]:
         ) from None
 
 
-def results_table(rows: "list[Row]") -> Table:
-    """Return the figures that most people look at; the report has the others."""
+def build_table(rows: "list[Row]") -> Table:
+    """Return the main figures; the report has the others."""
     table = Table(
         header_style="bold",
         box=SIMPLE_HEAD,
@@ -140,8 +162,8 @@ def results_table(rows: "list[Row]") -> Table:
         table.add_row(
             row.label,
             str(row.n),
-            _percent(row.accuracy),
-            _percent(row.acceptance_rate),
+            _format_percent(row.accuracy),
+            _format_percent(row.acceptance_rate),
             "-" if seconds is None else f"{seconds:.3f}",
             f"{row.tokens_per_problem.draft_written:,.0f} + {row.tokens_per_problem.target_written:,.0f}",
         )
@@ -149,7 +171,7 @@ def results_table(rows: "list[Row]") -> Table:
 
 
 def _print_failures(jobs: "list[RecordedJob]") -> None:
-    """Say for each method that some of its jobs ended without an answer, and why the first did."""
+    """Print for each method how many jobs ended without an answer, and the first job's error."""
     errors: dict[str, list[str]] = {}
     for job in jobs:
         if job.error:
@@ -158,17 +180,8 @@ def _print_failures(jobs: "list[RecordedJob]") -> None:
         err.print(f"[yellow]failed[/]  {len(found)} jobs of {label}: {escape(found[0])}", soft_wrap=True)
 
 
-def _percent(estimate: "Estimate | None") -> str:
+def _format_percent(estimate: "Estimate | None") -> str:
     if estimate is None:
         return "-"
     interval = "" if estimate.half_width is None else f" ± {100 * estimate.half_width:.1f}"
     return f"{100 * estimate.value:.1f}{interval}"
-
-
-def _installed() -> tuple[Any, Any, Any]:
-    """Import what only evaluations need. Raises MisconfiguredError if it is not installed."""
-    try:
-        from gsi.evaluation import folder, plan, session
-    except ModuleNotFoundError as error:
-        raise MisconfiguredError(f"evaluation is not installed ({error}): pip install 'gsi-serve[eval]'") from error
-    return session, plan, folder

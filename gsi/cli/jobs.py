@@ -1,4 +1,4 @@
-"""``gsi cancel`` and ``gsi dead``: ending a job, and what to do with those that were given up."""
+"""``gsi cancel`` and ``gsi dead``: cancel a job; list, show, retry and purge dead jobs."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from gsi.cli import render
-from gsi.cli.terminal import EXIT_FAILED, Queue, RedisUrl, err, explained, out, run
+from gsi.cli.terminal import EXIT_FAILED, Queue, RedisUrl, err, explain_errors, out, run
 from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, Client
 from gsi.errors import InvalidRequestError
 from gsi.jobs.dead_letters import DeadLetter
@@ -19,32 +19,33 @@ T = TypeVar("T")
 JobId = Annotated[str, typer.Argument(metavar="ID")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
-dead = typer.Typer(no_args_is_help=True, help="Jobs that were given up after too many attempts.")
+dead = typer.Typer(no_args_is_help=True, help="Dead jobs: jobs that failed too many times.")
 
 
-def asked(redis_url: str, queue: str, work: Callable[[Client], Awaitable[T]]) -> T:
-    """Do some work with a client of the queue; errors that a user can mend become one line and an exit code."""
+def ask_queue(redis_url: str, queue: str, work: Callable[[Client], Awaitable[T]]) -> T:
+    """Do some work with a client of the queue. An error that a user can mend becomes one line and an exit code."""
 
     async def ask() -> T:
         async with Client(redis_url, queue) as client:
             return await work(client)
 
-    with explained():
+    with explain_errors():
         answer: T = run(ask())
         return answer
 
 
 def cancel(
     job_id: JobId,
-    reason: Annotated[str, typer.Option(help="Why; it becomes the job's error.")] = "cancelled by gsi cancel",
+    reason: Annotated[str, typer.Option(help="Reason, which becomes the job's error.")] = "cancelled by gsi cancel",
     may_be_unseen: Annotated[
-        bool, typer.Option("--unseen", help="Also a job that was pushed by XADD and that nobody has taken yet.")
+        bool,
+        typer.Option("--unseen", help="The job may have been pushed by XADD and not been taken by a coordinator yet."),
     ] = False,
     redis_url: RedisUrl = DEFAULT_REDIS_URL,
     queue: Queue = DEFAULT_QUEUE,
 ) -> None:
-    """Cancel a job; its kept steps stay. Exit 1 if it had finished already."""
-    state = asked(redis_url, queue, lambda client: client.cancel(job_id, reason, may_be_unseen=may_be_unseen))
+    """Cancel a job and keep its steps. Exit 1 if the job had finished."""
+    state = ask_queue(redis_url, queue, lambda client: client.cancel(job_id, reason, may_be_unseen=may_be_unseen))
     if state.is_finished:
         err.print(f"job {job_id} had finished already: {state}", markup=False, highlight=False)
         raise typer.Exit(EXIT_FAILED)
@@ -56,16 +57,16 @@ def cancel(
 def list_letters(
     as_json: AsJson = False, redis_url: RedisUrl = DEFAULT_REDIS_URL, queue: Queue = DEFAULT_QUEUE
 ) -> None:
-    """List dead jobs, the oldest first: id, when, why, last error."""
+    """List dead jobs, oldest first: id, time, reason, last error."""
 
     async def read(client: Client) -> list[DeadLetter]:
         return [letter async for letter in client.dead.letters()]
 
-    letters = asked(redis_url, queue, read)
+    letters = ask_queue(redis_url, queue, read)
     if as_json:
-        print(json.dumps([_plain(letter) for letter in letters], ensure_ascii=False))
+        print(json.dumps([_to_dict(letter) for letter in letters], ensure_ascii=False))
     elif letters:
-        out.print(render.dead_table(letters))
+        out.print(render.render_dead_jobs(letters))
     else:
         err.print("no dead jobs")
 
@@ -74,16 +75,16 @@ def list_letters(
 def show(
     job_id: JobId, as_json: AsJson = False, redis_url: RedisUrl = DEFAULT_REDIS_URL, queue: Queue = DEFAULT_QUEUE
 ) -> None:
-    """Show a dead job: its payload, why it was given up, and the steps that it had kept."""
-    record = asked(redis_url, queue, lambda client: client.dead.show(job_id))
+    """Show a dead job: its payload, the reason, and its kept steps."""
+    record = ask_queue(redis_url, queue, lambda client: client.dead.show(job_id))
     if as_json:
         told = {name: record.fields.get(name) for name in ("dead_reason", "last_error", "payload")}
         print(json.dumps(record.to_dict() | told, ensure_ascii=False))
         return
-    out.print(render.ending(record), soft_wrap=True)
+    out.print(render.render_end(record), soft_wrap=True)
     out.print(record.fields.get("payload", ""), markup=False, highlight=False, soft_wrap=True)
     for step in record.steps:
-        out.print(render.step_lines(step), soft_wrap=True)
+        out.print(render.render_step(step), soft_wrap=True)
 
 
 @dead.command()
@@ -93,7 +94,7 @@ def retry(
     redis_url: RedisUrl = DEFAULT_REDIS_URL,
     queue: Queue = DEFAULT_QUEUE,
 ) -> None:
-    """Push a dead job again. It goes on after its kept steps; its attempts and its deadline begin anew."""
+    """Push a dead job again. It resumes after its kept steps; its attempts and its deadline start from zero."""
 
     async def again(client: Client) -> int:
         if (job_id is None) != is_all:
@@ -103,14 +104,14 @@ def retry(
         await client.dead.retry(job_id)
         return 1
 
-    err.print(f"{asked(redis_url, queue, again)} pushed again", highlight=False)
+    err.print(f"{ask_queue(redis_url, queue, again)} pushed again", highlight=False)
 
 
 @dead.command()
 def purge(
     before: Annotated[
         datetime | None,
-        typer.Option(help="Those that died before this time (UTC).", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+        typer.Option(help="Jobs that died before this time (UTC).", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
     ] = None,
     is_all: Annotated[bool, typer.Option("--all", help="Every dead job.")] = False,
     redis_url: RedisUrl = DEFAULT_REDIS_URL,
@@ -123,8 +124,8 @@ def purge(
             raise InvalidRequestError("dead purge: allowed: either --before TIME or --all")
         return await client.dead.purge(None if before is None else before.replace(tzinfo=UTC))
 
-    err.print(f"{asked(redis_url, queue, delete)} deleted", highlight=False)
+    err.print(f"{ask_queue(redis_url, queue, delete)} deleted", highlight=False)
 
 
-def _plain(letter: DeadLetter) -> dict[str, Any]:
+def _to_dict(letter: DeadLetter) -> dict[str, Any]:
     return {"id": letter.job_id, "died_at": letter.died_at, "reason": letter.reason, "error": letter.error}

@@ -22,11 +22,11 @@ from gsi.cli.terminal import (
     Queue,
     RedisUrl,
     err,
-    explained,
-    given_params,
+    explain_errors,
     out,
-    report,
+    read_params,
     run,
+    show_event,
 )
 from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, Client
 from gsi.errors import InvalidRequestError
@@ -56,15 +56,15 @@ def submit(
     ] = None,
     param: Param = None,
     is_followed: Annotated[
-        bool, typer.Option("--follow", help="Show the steps of each until it has ended; exit 1 if one has no answer.")
+        bool, typer.Option("--follow", help="Show each job's steps until the job ends; exit 1 if a job has no answer.")
     ] = False,
     redis_url: RedisUrl = DEFAULT_REDIS_URL,
     queue: Queue = DEFAULT_QUEUE,
 ) -> None:
-    """Push jobs and print their ids, one a line. Nothing is pushed if one of them is wrong."""
-    with explained():
-        params = given_params(param)
-        raw = [{"prompt": prompt} for prompt in prompts or []] + _payloads(file)
+    """Push jobs and print their ids, one on each line. If a job is invalid, no job is pushed."""
+    with explain_errors():
+        params = read_params(param)
+        raw = [{"prompt": prompt} for prompt in prompts or []] + _read_payloads(file)
         if not raw:
             raise InvalidRequestError('nothing to submit; allowed: gsi submit "a prompt", or --file jobs.jsonl')
         payloads = [parse_payload({**payload, "params": {**payload.get("params", {}), **params}}) for payload in raw]
@@ -75,7 +75,7 @@ def submit(
                 for payload in payloads:
                     ids.append(await client.submit(payload))
                     print(ids[-1], flush=True)
-                return [await _followed(client, job_id) for job_id in ids] if is_followed else []
+                return [await _show_steps(client, job_id) for job_id in ids] if is_followed else []
 
         if any(record.state != "SUCCEEDED" for record in run(push())):
             raise typer.Exit(EXIT_FAILED)
@@ -87,24 +87,24 @@ def follow(
     redis_url: RedisUrl = DEFAULT_REDIS_URL,
     queue: Queue = DEFAULT_QUEUE,
 ) -> None:
-    """Show the steps of a job as they are kept, until it has finished."""
+    """Show a job's steps as they are kept, until the job has finished."""
 
     async def show() -> None:
         async with Client(redis_url, queue) as client:
             if not await client.exists(job_id):
-                err.print(f"waiting for job {job_id}: nobody has pushed it, or no coordinator has taken it yet")
-            await _followed(client, job_id)
+                err.print(f"waiting for job {job_id}: it was never pushed, or no coordinator has taken it yet")
+            await _show_steps(client, job_id)
 
-    with explained():
+    with explain_errors():
         run(show())
 
 
-async def _followed(client: Client, job_id: str) -> JobRecord:
+async def _show_steps(client: Client, job_id: str) -> JobRecord:
     """Print a job's steps as they are kept, and how it ended; return its record."""
     async for step in client.follow(job_id):
-        out.print(render.step_lines(step), soft_wrap=True)
+        out.print(render.render_step(step), soft_wrap=True)
     record = await client.result(job_id)
-    out.print(render.ending(record), soft_wrap=True)
+    out.print(render.render_end(record), soft_wrap=True)
     return record
 
 
@@ -116,19 +116,19 @@ def result(
     redis_url: RedisUrl = DEFAULT_REDIS_URL,
     queue: Queue = DEFAULT_QUEUE,
 ) -> None:
-    """Show a job's answer; exit 1 if it ended without one."""
+    """Show a job's answer; exit 1 if the job ended without an answer."""
 
     async def fetch() -> Any:
         async with Client(redis_url, queue) as client:
             return await client.wait(job_id) if wait else await client.result(job_id)
 
-    with explained():
+    with explain_errors():
         record = run(fetch())
         if as_json:
             print(json.dumps(record.to_dict(), ensure_ascii=False))
         else:
             out.print(record.fields.get("text", "").rstrip(), markup=False, highlight=False, soft_wrap=True)
-            err.print(render.ending(record), soft_wrap=True)
+            err.print(render.render_end(record), soft_wrap=True)
         if record.state.is_finished and record.state != "SUCCEEDED":
             raise typer.Exit(EXIT_FAILED)
 
@@ -136,10 +136,10 @@ def result(
 @app.command()
 def up(
     models: Annotated[
-        Path | None, typer.Option(help="A folder with models draft, target and prm; the shipped family unless given.")
+        Path | None, typer.Option(help="Folder with models draft, target and prm. [default: the shipped family]")
     ] = None,
     engine: Engine = None,
-    coordinators: Annotated[int, typer.Option(min=1, max=64, help="How many coordinators.")] = 1,
+    coordinators: Annotated[int, typer.Option(min=1, max=64, help="Number of coordinators.")] = 1,
     queue: Queue = DEFAULT_QUEUE,
 ) -> None:
     """Run the whole system on this machine, in this terminal, until Ctrl-C."""
@@ -151,7 +151,7 @@ def up(
             port = REDIS_PORT if is_free(REDIS_PORT) else free_port()
             stack = local_stack(
                 Path(folder),
-                report,
+                show_event,
                 models=models,
                 engine=engine,
                 queue=queue,
@@ -164,7 +164,7 @@ def up(
                 err.print("stopping", style="dim")
         err.print("stopped", style="dim")
 
-    with explained():
+    with explain_errors():
         run(serve())
 
 
@@ -172,23 +172,23 @@ def up(
 def demo(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     n: Annotated[int, typer.Option(help="Candidates a step.")] = 4,
-    problems: Annotated[int, typer.Option(min=1, max=200, help="How many problems.")] = 24,
+    problems: Annotated[int, typer.Option(min=1, max=200, help="Number of problems.")] = 24,
     engine: Engine = None,
     param: Param = None,
 ) -> None:
     """Run held-out arithmetic problems through the whole system on this machine."""
-    with explained():
-        params = {"n": n} | given_params(param)
+    with explain_errors():
+        params = {"n": n} | read_params(param)
         parse_payload({"prompt": "-", "params": params})
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=err, transient=True) as progress:
             task = progress.add_task("problems", total=problems)
-            ran = run(run_demo(params, problems, report, lambda: progress.advance(task), engine))
+            ran = run(run_demo(params, problems, show_event, lambda: progress.advance(task), engine))
         if as_json:
             print(json.dumps(ran, ensure_ascii=False))
         else:
-            out.print(render.demo_table(ran["jobs"]))
-            out.print(render.totals_line(ran["totals"]))
+            out.print(render.render_demo(ran["jobs"]))
+            out.print(render.render_totals(ran["totals"]))
 
 
 app.command()(cancel)
@@ -200,12 +200,12 @@ app.add_typer(queue, name="queue")
 
 
 def main() -> None:
-    """Run the command line. Standard output is for answers, so what libraries of ours log goes to standard error."""
+    """Run the command line. Standard output is for answers, so logs go to standard error."""
     configure_logging("gsi", "console", "error")
     app()
 
 
-def _payloads(file: str | None) -> list[dict[str, Any]]:
+def _read_payloads(file: str | None) -> list[dict[str, Any]]:
     """Read a payload from each line of a JSONL file. Raises InvalidRequestError that names the line."""
     if file is None:
         return []

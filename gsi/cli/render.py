@@ -17,26 +17,26 @@ from gsi.jobs.store import JobRecord
 STATE_STYLES = {"SUCCEEDED": "green", "FAILED": "red", "DEAD": "red"}
 
 
-def step_lines(record: StepRecord) -> Text:
-    """Return a kept step on one line, under the rejected candidate that it replaces, if any."""
+def render_step(record: StepRecord) -> Text:
+    """Return a kept step on one line, below the rejected candidate that it replaces, if there is one."""
     step = record.step
     lines = Text()
     if step.rejected is not None:
         lines.append(f"{step.index + 1:>3}  draft   rejected   ", style="dim")
-        lines.append(_scores(step.rejected.reward, step.rejected.tilted_reward), style="dim")
-        lines.append(f"{_one_line(step.rejected.text)}\n", style="dim strike")
+        lines.append(_format_scores(step.rejected.reward, step.rejected.tilted_reward), style="dim")
+        lines.append(f"{_join_lines(step.rejected.text)}\n", style="dim strike")
     style = "yellow" if step.outcome is Outcome.RESAMPLED else "green"
     lines.append(f"{step.index + 1:>3}  {step.source:<6}  ")
     lines.append(f"{step.outcome:<9}  ", style=style)
-    lines.append(_scores(step.reward, step.tilted_reward), style="cyan")
-    lines.append(_one_line(step.text))
+    lines.append(_format_scores(step.reward, step.tilted_reward), style="cyan")
+    lines.append(_join_lines(step.text))
     if len(record.branches) > 1:
         lines.append(f"  + {len(record.branches) - 1} other trajectories", style="dim")
     return lines
 
 
-def ending(record: JobRecord) -> Text:
-    """Return how a job ended, or where it is, on one line."""
+def render_end(record: JobRecord) -> Text:
+    """Return on one line how a job ended, or its state if it has not ended."""
     fields = record.fields
     line = Text(record.state.value, style=STATE_STYLES.get(record.state, "yellow"))
     if fields.get("stop_reason"):
@@ -50,8 +50,8 @@ def ending(record: JobRecord) -> Text:
     return line
 
 
-def dead_table(letters: Sequence[DeadLetter]) -> Table:
-    """Return dead jobs: id, when they died, why, and their last error."""
+def render_dead_jobs(letters: Sequence[DeadLetter]) -> Table:
+    """Return a table of dead jobs: id, time of death, reason and last error."""
     table = Table(header_style="bold", box=SIMPLE_HEAD)
     for name in ("id", "died (UTC)"):
         table.add_column(name, no_wrap=True)
@@ -64,10 +64,12 @@ def dead_table(letters: Sequence[DeadLetter]) -> Table:
     return table
 
 
-def demo_table(jobs: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the demo's jobs: problem, answer, right or wrong, steps, share accepted."""
+def render_demo(jobs: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table of the demo's jobs: problem, answer, right or wrong, steps, share of accepted steps."""
     table = Table(header_style="bold", expand=True, box=SIMPLE_HEAD)
-    table.add_column("problem", no_wrap=True, overflow="ellipsis", ratio=1)  # takes the room that the others leave
+    table.add_column(
+        "problem", no_wrap=True, overflow="ellipsis", ratio=1
+    )  # takes the width that the other columns leave
     for name in ("answer", "expected", "right?", "steps", "accepted"):
         table.add_column(name, no_wrap=True, min_width=len(name))
     for job in jobs:
@@ -78,7 +80,8 @@ def demo_table(jobs: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def totals_line(totals: Mapping[str, Any]) -> Text:
+def render_totals(totals: Mapping[str, Any]) -> Text:
+    """Return the totals of a demo on one line."""
     parts = (
         f"accuracy {totals['accuracy']:.1%}",
         f"acceptance rate {totals['acceptance_rate']:.1%}",
@@ -90,11 +93,11 @@ def totals_line(totals: Mapping[str, Any]) -> Text:
     return Text("  ".join(parts), style="bold")
 
 
-def _scores(reward: float, tilted_reward: float | None) -> str:
+def _format_scores(reward: float, tilted_reward: float | None) -> str:
     tilted = "tilted   -  " if tilted_reward is None else f"tilted {tilted_reward:5.2f}"
     rated = "reward   - " if math.isnan(reward) else f"reward {reward:4.2f}"
     return f"{rated}  {tilted}  "
 
 
-def _one_line(text: str) -> str:
+def _join_lines(text: str) -> str:
     return " / ".join(text.strip().splitlines())

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -20,10 +21,10 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_LATER = 75  # as sysexits.h: try again later
 
-RedisUrl = Annotated[str, typer.Option("--redis-url", envvar="GSI_REDIS_URL", help="Where the queue is.")]
-Queue = Annotated[str, typer.Option("--queue", envvar="GSI_QUEUE", help="Which queue.")]
+RedisUrl = Annotated[str, typer.Option("--redis-url", envvar="GSI_REDIS_URL", help="URL of Redis.")]
+Queue = Annotated[str, typer.Option("--queue", envvar="GSI_QUEUE", help="Name of the queue.")]
 Engine = Annotated[
-    str | None, typer.Option(help="What runs the three models: transformers or vllm. [default: GSI_<ROLE>_ENGINE]")
+    str | None, typer.Option(help="Runtime of the three models: transformers or vllm. [default: GSI_<ROLE>_ENGINE]")
 ]
 Param = Annotated[
     list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter, such as n=4. Repeatable.")
@@ -35,8 +36,8 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turn the errors that a user can do something about into one line and an exit code."""
+def explain_errors() -> Iterator[None]:
+    """Turn an error that a user can mend into one line and an exit code."""
     try:
         yield
     except InvalidRequestError as error:
@@ -58,7 +59,15 @@ def explained() -> Iterator[None]:
         raise typer.Exit(EXIT_FAILED) from None
 
 
-def given_params(given: list[str] | None) -> dict[str, Any]:
+def import_evaluation(name: str) -> Any:
+    """Import a module of ``gsi.evaluation``, an optional part. Raises MisconfiguredError if it is not installed."""
+    try:
+        return import_module(f"gsi.evaluation.{name}")
+    except ModuleNotFoundError as error:
+        raise MisconfiguredError(f"evaluation is not installed ({error}): pip install 'gsi-serve[eval]'") from error
+
+
+def read_params(given: list[str] | None) -> dict[str, Any]:
     """Read NAME=VALUE pairs; a value is JSON if it can be, else text."""
     params: dict[str, Any] = {}
     for pair in given or []:
@@ -72,8 +81,8 @@ def given_params(given: list[str] | None) -> dict[str, Any]:
     return params
 
 
-def report(process: str, event: Mapping[str, Any]) -> None:
-    """Show what a person at the terminal wants of a process's log: that it is ready, and what goes wrong."""
+def show_event(process: str, event: Mapping[str, Any]) -> None:
+    """Show the lines of a process's log that a person at the terminal needs: ready, warnings and errors."""
     if event.get("event") == "ready":
         err.print(f"[green]ready[/]  {process:<14} {event.get('address', event.get('queue', ''))}", highlight=False)
     elif event.get("level") in {"warning", "error", "critical"}:

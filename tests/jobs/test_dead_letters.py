@@ -150,4 +150,4 @@ async def test_a_job_that_waits_for_its_next_attempt_says_what_its_last_run_met(
 async def shown(store: JobStore) -> str:
     record = await store.record("job-1")
     assert record is not None
-    return render.ending(record).plain
+    return render.render_end(record).plain

@@ -30,7 +30,7 @@ def test_a_queue_is_paused_limited_and_looked_at(redis_url: str, queue: str) -> 
     shown = gsi(redis_url, queue, "queue", "stats").stdout
     assert "PAUSED" in shown
     assert "records" in shown
-    assert "goes on" in gsi(redis_url, queue, "queue", "resume").stderr
+    assert "has resumed" in gsi(redis_url, queue, "queue", "resume").stderr
     assert gsi(redis_url, queue, "queue", "limit", "0").exit_code == 0
     assert json.loads(gsi(redis_url, queue, "queue", "stats", "--json").stdout)["max_jobs"] is None
 
@@ -62,7 +62,7 @@ def test_a_queue_is_created_once(redis_url: str, queue: str) -> None:
     assert gsi(redis_url, queue, "submit", "2 + 3").exit_code == 0
     for _ in range(2):
         created = gsi(redis_url, queue, "queue", "create")
-        assert (created.exit_code, created.stderr) == (0, f"queue {queue} is there\n")
+        assert (created.exit_code, created.stderr) == (0, f"queue {queue} exists\n")
     assert asyncio.run(groups_of(redis_url, queue)) == [[GROUP.encode()]] * 3
     stats = json.loads(gsi(redis_url, queue, "queue", "stats", "--json").stdout)
     assert (stats["lag"], stats["pending"]) == (1, 0)
@@ -81,7 +81,7 @@ def test_creating_a_queue_waits_for_redis(tmp_path: Path) -> None:
     server.start()
     try:
         created = gsi(f"redis://127.0.0.1:{port}/0", "late", "queue", "create", "--wait", "60")
-        assert (created.exit_code, created.stderr) == (0, "queue late is there\n")
+        assert (created.exit_code, created.stderr) == (0, "queue late exists\n")
     finally:
         may_stop.set()
         server.join()
