@@ -28,7 +28,7 @@ class Outcome(StrEnum):
     """How a step came to be kept."""
 
     ACCEPTED = "accepted"  # the selected candidate passed, or the method has no test
-    RESAMPLED = "resampled"  # the draft's candidate failed, the target wrote the step anew
+    RESAMPLED = "resampled"  # the draft's candidate failed, and the target wrote the step
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Prompt:
 class Rejected:
     """The draft candidate that was selected and failed the test.
 
-    A value is None where the method does not ask for it: RSD by rewards alone needs no likelihood of the target.
+    A value is None where the method does not ask for it: RSD with a weighting of rewards needs no likelihoods.
     """
 
     text: str
@@ -93,10 +93,10 @@ class Rejected:
 class Step:
     """A kept step.
 
-    A likelihood is None where the step protocol does not ask for it: the draft never reads a step that the
-    target wrote, and soft best-of-n needs no likelihood of the other model. ``tilted_reward`` needs both.
-    ``best_reward`` is the highest reward among the candidates that this step was selected from. Rewards are NaN where
-    the PRM gave no number, or was not asked.
+    A likelihood is None where the method does not ask for it: the draft never scores a step of the target, and soft
+    best-of-n needs no likelihood of the other model. ``tilted_reward`` needs both. ``best_reward`` is the highest
+    reward among the candidates that this step was selected from. Rewards are NaN where the PRM gave no number, or was
+    not asked.
     """
 
     index: int
@@ -115,9 +115,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """How one trajectory of a population came out of the round before: ``parent`` is its place there.
+    """How a trajectory of a population follows from the round before: ``parent`` is its place in that round.
 
-    ``step`` is None for one that was finished already and is carried on.
+    ``step`` is None for a trajectory that had finished, and is carried over unchanged.
     """
 
     parent: int
@@ -126,7 +126,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """A prompt and the steps kept so far: all the state that the next step depends on."""
+    """A prompt and the kept steps: all the state that the next step depends on."""
 
     prompt: Prompt
     steps: tuple[Step, ...] = ()

@@ -1,7 +1,6 @@
 """What a job may choose. The defaults are the paper's (section 4, hyperparameters).
 
-The ranges that users may ask for are checked where jobs come in (``gsi/jobs/payload.py``); here stands only what the
-mathematics itself needs.
+``gsi/jobs/payload.py`` checks the ranges that a job may ask for; this module checks only what the mathematics needs.
 """
 
 import math
@@ -17,14 +16,14 @@ DEFAULT_ANSWER_PATTERN = rf"\\boxed\{{({_BRACES})\}}"
 
 
 class Likelihood(StrEnum):
-    """Which distribution a log-likelihood speaks of (ARCHITECTURE decision, ``docs/algorithm.md``)."""
+    """The distribution that a log-likelihood belongs to (``docs/decisions/0001``)."""
 
-    SAMPLING = "sampling"  # softmax(logits / temperature) restricted to the top-p nucleus: what is sampled from
+    SAMPLING = "sampling"  # softmax(logits / temperature) restricted to the top-p nucleus: the law of sampling
     MODEL = "model"  # softmax(logits), as the paper authors' code does
 
 
 class Scope(StrEnum):
-    """What best-of-n chooses among."""
+    """What best-of-n chooses from."""
 
     STEPS = "steps"  # n candidates of every step: "process best-of-n"
     RESPONSES = "responses"  # n whole answers
@@ -39,9 +38,9 @@ class Aggregate(StrEnum):
 
 
 class Resample(StrEnum):
-    """What writes a step anew."""
+    """How the target writes a step whose draft was rejected."""
 
-    TARGET = "target"  # the target as its engine is set up
+    TARGET = "target"  # as its engine is set up
     SPECULATIVE = "speculative"  # the same, and its engine must decode speculatively, token by token
 
 
@@ -57,7 +56,7 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class StopRules:
-    """When a trajectory ends, besides end-of-sequence."""
+    """When a trajectory ends, apart from end-of-sequence."""
 
     max_steps: int = 45
     max_tokens: int = 4096
@@ -66,19 +65,19 @@ class StopRules:
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """Everything that decides a job's answer, its seed aside."""
+    """Everything that decides a job's answer, except its seed."""
 
     method: str = "gsi"  # a name in gsi.algorithm.methods.METHODS
     n: int = 16
-    n_target: int | None = None  # candidates of a resampling; None: as many as the draft's
+    n_target: int | None = None  # the target's candidates; None: as many as the draft's
     beta: float = 20.0
-    acceptance_threshold: float = 0.5  # u: on the reward's scale, not on beta times it
-    role: Source = Source.DRAFT  # which model writes, where a method uses one
+    acceptance_threshold: float = 0.5  # u, on the scale of the reward, not of beta times the reward
+    role: Source = Source.DRAFT  # the model that writes, for a method that uses only one
     weighting: Weighting = Binary()  # when RSD accepts
     scope: Scope = Scope.STEPS
     aggregate: Aggregate = Aggregate.LAST
     beam_width: int | None = None  # trajectories that beam search keeps; None: the square root of n
-    beam_expansion: int | None = None  # candidates of each of them; None: n / beam_width
+    beam_expansion: int | None = None  # candidates of each trajectory; None: n / beam_width
     resample: Resample = Resample.TARGET
     reward_map: RewardMap = Raw()
     sampling: SamplingParams = SamplingParams()

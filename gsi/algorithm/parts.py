@@ -33,9 +33,9 @@ async def propose(
     likelihoods: bool = False,
     rewards: bool = True,
 ) -> Proposal:
-    """Let ``source`` write n candidates for the next step; the target and the PRM score along where they are asked.
+    """Let ``source`` write n candidates for the next step, and let the target and the PRM score them meanwhile.
 
-    n is the job's for this source unless given; ``likelihoods`` asks the target, ``rewards`` the PRM.
+    n is the job's number for this source unless given. ``likelihoods`` asks the target to score, ``rewards`` the PRM.
     """
     prefix = trajectory.token_ids
     texts = [step.text for step in trajectory.steps]

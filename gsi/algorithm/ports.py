@@ -1,6 +1,6 @@
-"""What a step needs from outside: three ports. Engines and gRPC clients both implement them.
+"""What a step needs from the models: three ports, which engines and gRPC clients implement.
 
-Every method returns at once; the work is done as its answer is iterated, and closing the iterator stops it.
+A call returns an iterator at once. Iterating it does the work, and closing it stops the work.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -10,13 +10,13 @@ from typing import Protocol
 from gsi.algorithm.candidates import Candidate, Message, Score
 from gsi.algorithm.params import SamplingParams
 
-# Generators, not mere iterators: they can be closed, which stops the engine's work.
+# Generators, not iterators: closing a generator stops the engine's work.
 CandidateBatches = AsyncGenerator[Sequence[Candidate], None]
 ScoreBatches = AsyncGenerator[Sequence[Score], None]
 
 
 class TokenSequence(Protocol):
-    """All that a likelihood needs of a candidate."""
+    """What a likelihood needs of a candidate."""
 
     @property
     def index(self) -> int: ...
@@ -25,7 +25,7 @@ class TokenSequence(Protocol):
 
 
 class StepText(Protocol):
-    """All that a PRM needs of a candidate."""
+    """What a PRM needs of a candidate."""
 
     @property
     def index(self) -> int: ...
@@ -43,14 +43,14 @@ class Proposer(Protocol):
     def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
         """Sample n candidates after ``prefix`` (token ids), each with its log-likelihood in nats.
 
-        Yields the candidates that finished since the last batch, each index 0 to n - 1 once, in completion order.
-        The randomness of candidate i comes from (seed, i) only.
+        Yields batches of the candidates that finished since the batch before, in completion order; each index from 0 to
+        n - 1 occurs once. The randomness of candidate i comes from (seed, i) only.
         """
         ...
 
 
 class LikelihoodScorer(Protocol):
-    """A language model that says how likely it would have written given candidates (target)."""
+    """A language model that returns the likelihood of given candidates (target)."""
 
     def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
         """Yield log pi(candidate | prefix) in nats for each candidate, in completion order.
@@ -61,17 +61,17 @@ class LikelihoodScorer(Protocol):
 
 
 class Target(Proposer, LikelihoodScorer, Protocol):
-    """The large model: it scores the draft's candidates and writes a step anew where they fail."""
+    """The large model: it scores the draft's candidates, and writes the step if they fail."""
 
 
 class Prm(Protocol):
-    """A reward model: of steps (PRM), or of finished answers (outcome model)."""
+    """A reward model, of steps (PRM) or of finished answers (outcome model)."""
 
     def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
         """Yield the reward of each candidate as the step that follows ``steps``, in completion order.
 
-        Reads texts, not token ids: a PRM may have a tokenizer and a template of its own. Rewards lie in [0, 1] where
-        the model's description says ``has_bounded_rewards``; otherwise they are any finite number.
+        It reads texts, not token ids: a PRM may have its own tokenizer and template. Rewards lie in [0, 1] if the
+        model's description says ``has_bounded_rewards``; else they are any finite numbers.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Propose candidates and score each as it is finished, so that scoring hides behind drafting."""
+"""Propose candidates and score each candidate as it finishes, so that scoring runs at the same time as drafting."""
 
 import asyncio
 import time
@@ -19,9 +19,8 @@ class Proposal:
     """n candidates that ``source`` wrote, in index order, and each scorer's values in the same order.
 
     ``seconds``: from the proposal's start to the end of drafting ("propose") and of each scorer. ``first_seconds``: to
-    the first candidates, which the scorers are given at once.
-    ``selected``: the index that was drawn; None where candidates are kept by another rule.
-    ``parent``: which trajectory of a population it continues.
+    the first candidates, which the scorers get at once. ``selected``: the index that was drawn; None if the method
+    keeps candidates by another rule. ``parent``: the place of the trajectory that it continues.
     """
 
     source: Source
@@ -38,11 +37,11 @@ class Proposal:
 
     @property
     def total_seconds(self) -> float:
-        """How long it took, until the last candidate and the last score."""
+        """How long the proposal took, until the last candidate and the last score."""
         return max(self.seconds.values())
 
     def scoring_seconds(self, scorer: str) -> float:
-        """Return how long a scorer took from its first candidate to its last score; drafting went on meanwhile."""
+        """Return how long a scorer took from its first candidate to its last score; drafting may overlap."""
         return self.seconds[scorer] - self.first_seconds
 
     @property
@@ -75,9 +74,9 @@ class Proposal:
 async def propose_and_score(
     source: Source, n: int, proposals: CandidateBatches, scorers: Mapping[str, Scorer]
 ) -> Proposal:
-    """Collect n proposals of ``source`` while every scorer rates them as they arrive.
+    """Collect n candidates of ``source`` while every scorer rates them as they arrive.
 
-    If one part fails the others are cancelled, and its error is raised.
+    If a part fails, the others are cancelled and its error is raised.
     """
     started = time.perf_counter()
     channels: dict[str, Channel] = {name: asyncio.Queue() for name in scorers}
@@ -93,7 +92,7 @@ async def propose_and_score(
     scored = {name: task.result() for name, task in scoring.items()}
     return Proposal(
         source=source,
-        candidates=_checked(candidates, n),
+        candidates=_sort(candidates, n),
         scores={name: in_index_order(scores, n, name) for name, (scores, _) in scored.items()},
         seconds={"propose": drafted_at - started} | {name: at - started for name, (_, at) in scored.items()},
         first_seconds=first_at - started,
@@ -101,7 +100,7 @@ async def propose_and_score(
 
 
 async def _forward(proposals: CandidateBatches, channels: Sequence[Channel]) -> tuple[list[Candidate], float, float]:
-    """Collect the proposals and pass each batch on at once; return them with the times of the first and the last."""
+    """Collect the candidates and pass each batch on at once; return them with the times of the first and last batch."""
     candidates: list[Candidate] = []
     first_at: float | None = None
     async with aclosing(proposals):
@@ -127,6 +126,6 @@ async def _collect(answers: ScoreBatches) -> tuple[list[Score], float]:
     return scores, time.perf_counter()
 
 
-def _checked(candidates: Sequence[Candidate], n: int) -> tuple[Candidate, ...]:
+def _sort(candidates: Sequence[Candidate], n: int) -> tuple[Candidate, ...]:
     in_index_order([Score(c.index, c.log_likelihood) for c in candidates], n, "proposal")
     return tuple(sorted(candidates, key=lambda candidate: candidate.index))

@@ -1,8 +1,8 @@
-"""From what a reward model gives to the reward that a method sees.
+"""Maps from the number that a reward model gives to the reward that a method sees.
 
 A process reward model gives probabilities, which need no map. An outcome reward model (a sequence classifier such as
 Skywork-Reward) gives any real number: a job maps it to [0, 1], cuts it at a threshold, or takes it raw, as RSD does
-with delta = 0 (RSD paper, section 4). NaN stays NaN: it ranks below every number.
+with delta = 0 (RSD paper, section 4). NaN stays NaN, which ranks below every number.
 """
 
 import math

@@ -1,7 +1,7 @@
-"""Where all randomness comes from: (job seed, step index, phase, candidate index), hashed.
+"""The source of all randomness: a hash of (job seed, step index, phase, candidate index).
 
-A step's randomness does not depend on what was drawn before it, so a resumed job writes what an uninterrupted one
-would have. Hashing rather than adding keeps the streams of neighbouring steps and candidates apart.
+A step's randomness does not depend on earlier draws, so a resumed job writes what an uninterrupted job would have
+written. A hash, unlike a sum, keeps the streams of neighbouring steps and candidates apart.
 """
 
 import hashlib

@@ -13,8 +13,8 @@ from itertools import accumulate
 def probabilities(scores: Sequence[float], beta: float) -> list[float]:
     """Return softmax(beta * scores).
 
-    A score of -inf gets probability 0. If every score is -inf none is better than another, so the law is
-    uniform; a draft candidate selected that way has tilted reward -inf and is rejected by any threshold.
+    A score of -inf gets probability 0. If every score is -inf, no score is better than another and the law is uniform;
+    any threshold rejects a draft candidate that was selected so, since its tilted reward is -inf.
     Raises ValueError for no scores, NaN or +inf.
     """
     if not scores:

@@ -1,4 +1,4 @@
-"""When a trajectory is finished: a function of the trajectory alone, so a resumed job stops where it would have."""
+"""When a trajectory is finished: a function of the trajectory alone, so a resumed job stops at the same place."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -11,7 +11,7 @@ HasAnswer = Callable[[str], bool]
 
 
 class StopReason(StrEnum):
-    """Why a trajectory ended, in the order in which the reasons are tried."""
+    """Why a trajectory ended, in the order in which the reasons are checked."""
 
     EOS = "eos"
     ANSWER = "answer"
@@ -21,9 +21,9 @@ class StopReason(StrEnum):
 
 
 def stop_reason(trajectory: Trajectory, rules: StopRules, has_answer: HasAnswer, max_length: int) -> StopReason | None:
-    """Return why the trajectory is finished, or None if it goes on.
+    """Return why the trajectory is finished, or None if it is not.
 
-    ``has_answer`` is asked of the answer's text; ``max_length`` is the models' context in tokens, prompt included.
+    ``has_answer`` gets the answer's text; ``max_length`` is the models' context in tokens, prompt included.
     """
     if trajectory.steps:
         last = trajectory.steps[-1]

@@ -27,5 +27,5 @@ def tilted_reward(reward: float, log_ratio: float, beta: float) -> float:
 
 
 def rankable(reward: float) -> float:
-    """Return the reward, or -inf for NaN: a reward that is not a number ranks below every other."""
+    """Return the reward, or -inf for NaN, which ranks below every other reward."""
     return -math.inf if math.isnan(reward) else reward

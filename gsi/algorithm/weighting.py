@@ -11,9 +11,9 @@ from typing import ClassVar, Protocol
 
 
 class Weighting(Protocol):
-    """An acceptance rule: a frozen dataclass whose fields, all numbers, are what a job may set.
+    """An acceptance rule: a frozen dataclass whose fields, all numbers, a job may set.
 
-    Its ``__post_init__`` raises ValueError for a field that is not allowed, and says what is.
+    Its ``__post_init__`` raises ValueError for a value that is not allowed, and says which values are.
     """
 
     needs_log_ratio: ClassVar[bool]  # whether the target must score the draft's candidates
@@ -29,14 +29,14 @@ class Weighting(Protocol):
 def accepts(weight: float, uniform: float) -> bool:
     """Return whether a candidate of this weight is kept (RSD, Algorithm 2), at ``uniform`` in [0, 1).
 
-    Weights 0 and 1 decide by themselves; the paper draws only between them, which comes to the same.
+    The paper draws only for weights between 0 and 1, which is the same rule.
     """
     return uniform < weight
 
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """w = p: a coin that does not look at the reward."""
+    """w = p: a coin toss that ignores the reward."""
 
     p: float = 0.5
     needs_log_ratio: ClassVar[bool] = False

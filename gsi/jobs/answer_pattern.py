@@ -1,6 +1,6 @@
-"""A job's answer pattern: a regular expression that finds the answer in what was written.
+"""A job's answer pattern: a regular expression that finds the answer in the written text.
 
-RE2 runs in linear time, so no pattern and no text can hold up other jobs (``docs/decisions/0003``).
+RE2 runs in linear time, so no pattern and no text can delay other jobs (``docs/decisions/0003``).
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ class AnswerFinder:
     """Finds the answer in a text by the job's pattern."""
 
     def __init__(self, pattern: str | None) -> None:
-        self._pattern = compiled(pattern) if pattern is not None else None
+        self._pattern = compile_pattern(pattern) if pattern is not None else None
 
     def find(self, text: str) -> str | None:
         """Return the last answer in ``text``: the pattern's first group, or the whole match without one."""
@@ -26,17 +26,17 @@ class AnswerFinder:
         return self._pattern is not None and self._pattern.search(text) is not None
 
 
-def compiled(pattern: str) -> Any:
+def compile_pattern(pattern: str) -> Any:
     """Compile an expression. Raises re2.error."""
     options = re2.Options()
-    options.log_errors = False  # the error says it; RE2 would also write to standard error
+    options.log_errors = False  # else RE2 also writes the error to standard error
     return re2.compile(pattern, options)
 
 
-def checked(pattern: str) -> str:
-    """Return a pattern that RE2 can read. Raises ValueError with a phrase that says why it cannot."""
+def check_pattern(pattern: str) -> str:
+    """Return the pattern. Raises ValueError that says why RE2 cannot read it."""
     try:
-        compiled(pattern)
+        compile_pattern(pattern)
     except re2.error as error:
         reason = error.args[0].decode() if isinstance(error.args[0], bytes) else error
         raise ValueError(f"not an RE2 regular expression ({reason})") from None

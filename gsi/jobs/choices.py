@@ -1,7 +1,7 @@
-"""Choices of a job that have numbers of their own, as JSON: ``{"name": "binary", "delta": 0.7}``.
+"""Choices with numbers, as JSON: ``{"name": "binary", "delta": 0.7}``.
 
-The choices are dataclasses in a registry of ``gsi.algorithm``; a field here is made from the registry, so a new class
-there needs nothing here.
+The choices are dataclasses in a registry of ``gsi.algorithm``. The registry makes the fields here, so a new class there
+needs no edit here.
 """
 
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ from gsi.errors import InvalidRequestError
 from gsi.jobs.method_spec import parse_choice
 
 
-class Named(BaseModel):
-    """One choice: its name, and its numbers."""
+class Choice(BaseModel):
+    """A choice: its name, and its numbers."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -28,18 +28,18 @@ class Named(BaseModel):
         return {name: value for name, value in self.model_dump().items() if name != "name"}
 
 
-def named(what: str, registry: Mapping[str, type[Any]]) -> Any:
-    """Return the type of ``params.what``, which chooses from ``registry``: an object, or its shorthand."""
+def choice_type(what: str, registry: Mapping[str, type[Any]]) -> Any:
+    """Return the type of the field ``params.what``, which chooses from ``registry``: an object, or its shorthand."""
 
-    def written_out(value: Any) -> Any:
+    def expand(value: Any) -> Any:
         return parse_choice(what, registry, value) if isinstance(value, str) else value
 
-    models = [_model(f"params.{what}", name, kind) for name, kind in registry.items()]
-    return Annotated[reduce(or_, models), Field(discriminator="name"), BeforeValidator(written_out)]
+    models = [_make_model(f"params.{what}", name, kind) for name, kind in registry.items()]
+    return Annotated[reduce(or_, models), Field(discriminator="name"), BeforeValidator(expand)]
 
 
-def or_text(pattern: str) -> Any:
-    """Return what adds to a field's JSON Schema that it may be text of this pattern, too."""
+def add_text(pattern: str) -> Any:
+    """Return a function that lets a field's JSON Schema also allow text of this pattern."""
 
     def add(schema: dict[str, Any]) -> None:
         about: dict[str, Any] = {
@@ -52,13 +52,13 @@ def or_text(pattern: str) -> Any:
     return add
 
 
-def or_short(registry: Mapping[str, Any]) -> Any:
-    """Return what adds the shorthand of a choice to its JSON Schema."""
-    return or_text(rf"^({'|'.join(registry)})(=[^/]+(/[^/]+)*)?$")
+def add_shorthand(registry: Mapping[str, Any]) -> Any:
+    """Return a function that lets a field's JSON Schema also allow the shorthand of its choices."""
+    return add_text(rf"^({'|'.join(registry)})(=[^/]+(/[^/]+)*)?$")
 
 
-def _model(what: str, name: str, kind: type[Any]) -> type[Named]:
-    def check(self: Named) -> Named:
+def _make_model(what: str, name: str, kind: type[Any]) -> type[Choice]:
+    def check(self: Choice) -> Choice:
         try:
             kind(**self.numbers)
         except ValueError as error:
@@ -67,9 +67,9 @@ def _model(what: str, name: str, kind: type[Any]) -> type[Named]:
 
     numbers: dict[str, Any] = {field.name: (float, field.default) for field in fields(kind)}
     chosen: Any = Literal[name]
-    made: type[Named] = create_model(
+    made: type[Choice] = create_model(
         kind.__name__,
-        __base__=Named,
+        __base__=Choice,
         __doc__=(kind.__doc__ or "").partition("\n")[0],
         __validators__={"check": model_validator(mode="after")(check)},  # type: ignore[dict-item]
         name=(chosen, ...),

@@ -1,6 +1,6 @@
-"""A job: a payload that was checked, with the id that it runs under.
+"""A job: a checked payload, with the id that it runs under.
 
-A payload that does not fit is refused with a sentence that names the field and what is allowed.
+An invalid payload is refused with a sentence that names the field and what is allowed.
 """
 
 import json
@@ -14,14 +14,14 @@ from gsi.algorithm.seeds import derive_seed
 from gsi.errors import InvalidRequestError
 from gsi.jobs.keys import DEFAULT_TENANT
 from gsi.jobs.payload import JobPayload
-from gsi.jobs.payload_errors import sentence
+from gsi.jobs.payload_errors import describe_error
 
 MAX_PAYLOAD_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A payload with the id that it runs under."""
+    """A checked payload, and the id that it runs under."""
 
     id: str
     payload: JobPayload
@@ -34,26 +34,26 @@ class Job:
 
 def parse_payload(raw: str | bytes | Mapping[str, Any]) -> JobPayload:
     """Check a payload. Raises InvalidRequestError that names each field at fault and what is allowed."""
-    written = raw if isinstance(raw, bytes) else _written(raw)
+    written = raw if isinstance(raw, bytes) else _encode(raw)
     if len(written) > MAX_PAYLOAD_BYTES:
         raise InvalidRequestError(f"job: {len(written)} bytes; allowed: at most {MAX_PAYLOAD_BYTES}")
     try:
         return JobPayload.model_validate_json(written)
     except ValidationError as error:
-        raise InvalidRequestError("; ".join(sentence(e) for e in error.errors(include_url=False))) from None
+        raise InvalidRequestError("; ".join(describe_error(e) for e in error.errors(include_url=False))) from None
 
 
-def _written(payload: str | Mapping[str, Any]) -> bytes:
+def _encode(payload: str | Mapping[str, Any]) -> bytes:
     try:
         text = payload if isinstance(payload, str) else json.dumps(payload)
         return text.encode()
-    except (TypeError, ValueError) as error:  # a value that JSON has no form for, half a surrogate pair
+    except (TypeError, ValueError) as error:  # a value without a form in JSON, or half a surrogate pair
         raise InvalidRequestError(f"job: not JSON ({error}); allowed: values that JSON can write") from None
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a payload says of itself, however wrong the rest of it is: enough to give it a record and a trace."""
+    """What is readable of a payload, however wrong the rest: enough for a record and a trace."""
 
     id: str | None
     tenant: str

@@ -1,4 +1,4 @@
-"""A method in one word, as on a command line: ``name`` or ``name:option``, with as many options as needed.
+"""A method in one word, as on a command line: ``name`` or ``name:option``, with any number of options.
 
     gsi   gsi:beta=8   soft-best-of-n:target   rsd:binary=0.7   rsd:logistic=10/0.7   best-of-n:minimum
 
@@ -22,9 +22,9 @@ ALIASES = {"u": "acceptance_threshold", "width": "beam_width", "expansion": "bea
 
 
 def parse_method(spec: str, parameters: Collection[str]) -> dict[str, Any]:
-    """Return the parameters that ``spec`` stands for. ``parameters`` are the names of all that a job has.
+    """Return the parameters that ``spec`` stands for. ``parameters`` are the names of all parameters of a job.
 
-    Raises InvalidRequestError that names what is unknown, or not for this method, and lists what is allowed.
+    Raises InvalidRequestError that names an option that is unknown, or not for this method, and lists what is allowed.
     """
     name, *options = spec.split(":")
     if name not in METHODS:
@@ -50,7 +50,7 @@ def parse_choice(what: str, registry: Mapping[str, type[Any]], text: str) -> dic
     if len(given) > len(names):
         allowed = ", ".join(names) or "no number"
         raise InvalidRequestError(f"params.{what}: {text} has {len(given)} numbers; allowed: {allowed}")
-    return {"name": name} | {field: _number(what, value, text) for field, value in zip(names, given, strict=False)}
+    return {"name": name} | {field: _read_number(what, value, text) for field, value in zip(names, given, strict=False)}
 
 
 def number_names(kind: type[Any]) -> list[str]:
@@ -58,8 +58,8 @@ def number_names(kind: type[Any]) -> list[str]:
     return [field.name for field in fields(kind)]
 
 
-def _words(method: Method) -> dict[str, dict[str, str]]:
-    """Return the options that are one word, with what each stands for."""
+def _find_words(method: Method) -> dict[str, dict[str, str]]:
+    """Return the options that are one word, and the parameters that each stands for."""
     words: dict[str, dict[str, str]] = {
         **{role.value: {"role": role.value} for role in Source},
         **{scope.value: {"scope": scope.value} for scope in Scope},
@@ -78,22 +78,22 @@ def _read_option(method: Method, option: str, usable: Collection[str]) -> Mappin
     if name in weightings:
         return {"weighting": parse_choice("weighting", WEIGHTINGS, option)}
     if equals and name in usable:
-        return {name: _json(value)}
-    words = _words(method)
+        return {name: _read_json(value)}
+    words = _find_words(method)
     if not equals and name in words:
         return words[name]
     allowed = ", ".join([*words, *weightings, f"NAME=VALUE with a parameter ({', '.join(usable)})"])
     raise InvalidRequestError(f'params.method: option "{option}" is not allowed with {method.name}; allowed: {allowed}')
 
 
-def _json(value: str) -> Any:
+def _read_json(value: str) -> Any:
     try:
         return json.loads(value)
     except ValueError:
         return value
 
 
-def _number(what: str, value: str, text: str) -> float:
+def _read_number(what: str, value: str, text: str) -> float:
     try:
         return float(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The payload of a job: what any language can push. Its JSON Schema is ``docs/job.schema.json``."""
+"""The payload of a job, which a program in any language can push. Its JSON Schema is ``docs/job.schema.json``."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
@@ -21,13 +21,13 @@ from gsi.algorithm.params import (
 from gsi.algorithm.reward_map import REWARD_MAPS, Raw
 from gsi.algorithm.weighting import WEIGHTINGS
 from gsi.errors import InvalidRequestError
-from gsi.jobs.answer_pattern import checked
-from gsi.jobs.choices import Named, named, or_short, or_text
+from gsi.jobs.answer_pattern import check_pattern
+from gsi.jobs.choices import Choice, add_shorthand, add_text, choice_type
 from gsi.jobs.keys import DEFAULT_TENANT, Priority
 from gsi.jobs.method_spec import parse_method
 
 MAX_PROMPT_CHARACTERS = 1_000_000
-MAX_CANDIDATES = 256  # the largest n of the paper's plots
+MAX_CANDIDATES = 256  # the largest n in the paper's plots
 MIN_TEMPERATURE = 0.01
 TENANT_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 TRACEPARENT_PATTERN = r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"  # W3C Trace Context, version 0
@@ -36,15 +36,15 @@ T = TypeVar("T")
 
 DEFAULT_WEIGHTING: Any = {"name": "binary", "delta": 0.7}  # both papers'
 CHOICES: Mapping[str, Mapping[str, Any]] = {"weighting": WEIGHTINGS, "reward_map": REWARD_MAPS}
-if TYPE_CHECKING:  # the types themselves are made from the registries
-    Weighting = Named
-    RewardMap = Named
+if TYPE_CHECKING:  # the registries make the types
+    Weighting = Choice
+    RewardMap = Choice
 else:
-    Weighting = named("weighting", WEIGHTINGS)
-    RewardMap = named("reward_map", REWARD_MAPS)
+    Weighting = choice_type("weighting", WEIGHTINGS)
+    RewardMap = choice_type("reward_map", REWARD_MAPS)
 
 
-def _built(registry: Mapping[str, type[T]], chosen: Named) -> T:
+def _build(registry: Mapping[str, type[T]], chosen: Choice) -> T:
     return registry[chosen.name](**chosen.numbers)
 
 
@@ -57,11 +57,11 @@ def _check_method(name: str) -> str:
 def _list_methods(schema: dict[str, Any]) -> None:
     """Add the names to the field's JSON Schema, and a method with options in one word."""
     schema["enum"] = list(METHODS)
-    or_text(f"^({'|'.join(METHODS)})(:[^:]+)+$")(schema)
+    add_text(f"^({'|'.join(METHODS)})(:[^:]+)+$")(schema)
 
 
 class JobParams(BaseModel):
-    """What a job may choose; everything has a default (the papers', where they name one)."""
+    """What a job may choose. Everything has a default: the papers', where the papers name a value."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True)
 
@@ -70,68 +70,80 @@ class JobParams(BaseModel):
         description="How the answer is written; name:option is short for other parameters.",
         json_schema_extra=_list_methods,
     )
-    n: int = Field(16, ge=1, le=MAX_CANDIDATES, description="Candidates a step, or responses.")
+    n: int = Field(16, ge=1, le=MAX_CANDIDATES, description="Number of candidates of a step, or of responses.")
     n_target: int | None = Field(
-        None, ge=1, le=MAX_CANDIDATES, description="Candidates when the target writes a step; null: n."
+        None, ge=1, le=MAX_CANDIDATES, description="Number of the target's candidates; null: n."
     )
     beta: float = Field(20.0, ge=1e-6, le=1e6, description="Inverse temperature of soft best-of-n.")
     acceptance_threshold: float = Field(
         0.5, ge=-1e6, le=1e6, description="u: the least tilted reward of an accepted step, on the reward's scale."
     )
     role: Source = Field(
-        Source.DRAFT, strict=False, description="The model that writes, where a method uses only one of the two."
+        Source.DRAFT, strict=False, description="The model that writes, for a method that uses only one of the two."
     )
     weighting: Weighting = Field(
         DEFAULT_WEIGHTING,
-        description="rsd: the probability of accepting, by the reward; name=number/number is short.",
-        json_schema_extra=or_short(WEIGHTINGS),
+        description="rsd: the probability of accepting, by the reward; name=number/number is the shorthand.",
+        json_schema_extra=add_shorthand(WEIGHTINGS),
     )
     scope: Scope = Field(
-        Scope.STEPS, strict=False, description="best-of-n: of the candidates of every step, or of whole responses."
+        Scope.STEPS,
+        strict=False,
+        description="best-of-n: whether to choose among the candidates of every step, or among whole responses.",
     )
     aggregate: Aggregate = Field(
-        Aggregate.LAST, strict=False, description="The score of a response or a beam, from the rewards of its steps."
+        Aggregate.LAST, strict=False, description="How the rewards of its steps make the score of a response or a beam."
     )
     beam_width: int | None = Field(
-        None, ge=1, le=MAX_CANDIDATES, description="beam-search: trajectories kept; null: the square root of n."
+        None,
+        ge=1,
+        le=MAX_CANDIDATES,
+        description="beam-search: number of kept trajectories; null: the square root of n.",
     )
     beam_expansion: int | None = Field(
-        None, ge=1, le=MAX_CANDIDATES, description="beam-search: candidates of each; null: n divided by beam_width."
+        None,
+        ge=1,
+        le=MAX_CANDIDATES,
+        description="beam-search: candidates of each trajectory; null: n divided by beam_width.",
     )
     resample: Resample = Field(
         Resample.TARGET,
         strict=False,
-        description="What writes a rejected step anew; speculative: the target must decode so.",
+        description="How the target writes a step; speculative: its engine must decode speculatively.",
     )
     reward_map: RewardMap | None = Field(
         None,
-        description="From the reward model's score to the reward; null: raw, or logistic if it is unbounded.",
-        json_schema_extra=or_short(REWARD_MAPS),
+        description="Map from the reward model's score to the reward; null: raw, or logistic if scores are unbounded.",
+        json_schema_extra=add_shorthand(REWARD_MAPS),
     )
-    temperature: float = Field(0.7, ge=0, le=10, description="Of draft and target; 0: greedy, else 0.01 or more.")
-    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus that is sampled from.")
+    temperature: float = Field(
+        0.7, ge=0, le=10, description="Temperature of draft and target; 0: greedy, else 0.01 or more."
+    )
+    top_p: float = Field(1.0, gt=0, le=1, description="Probability mass of the nucleus that is sampled from.")
     likelihood: Likelihood = Field(
-        Likelihood.SAMPLING, strict=False, description="The distribution that likelihoods speak of."
+        Likelihood.SAMPLING, strict=False, description="The distribution that likelihoods belong to."
     )
-    max_steps: int = Field(45, ge=1, le=1000, description="Steps of an answer, at most.")
-    max_tokens: int = Field(4096, ge=1, le=131_072, description="Tokens of an answer, at most.")
-    max_step_tokens: int = Field(512, ge=1, le=8192, description="Tokens of a candidate, at most.")
+    max_steps: int = Field(45, ge=1, le=1000, description="Most steps of an answer.")
+    max_tokens: int = Field(4096, ge=1, le=131_072, description="Most tokens of an answer.")
+    max_step_tokens: int = Field(512, ge=1, le=8192, description="Most tokens of a candidate.")
     reward_floor: float | None = Field(
-        None, ge=-1e6, le=1e6, description="Stop after a step none of whose candidates reached this reward; null: off."
+        None, ge=-1e6, le=1e6, description="Stop after a step if no candidate reached this reward; null: off."
     )
-    answer_pattern: Annotated[str, AfterValidator(checked)] | None = Field(
+    answer_pattern: Annotated[str, AfterValidator(check_pattern)] | None = Field(
         DEFAULT_ANSWER_PATTERN,
         min_length=1,
         max_length=1000,
-        description="RE2 expression; the answer is its first group, or all of it. Stop when it is found; null: off.",
+        description="RE2 expression whose first group (or whole match) is the answer. Stop when it matches; null: off.",
     )
-    seed: int | None = Field(None, ge=0, le=2**63 - 1, description="Makes a run repeatable; null: from the job's id.")
+    seed: int | None = Field(
+        None, ge=0, le=2**63 - 1, description="Makes a run repeatable; null: derived from the job's id."
+    )
     keep_candidates: bool = Field(False, description="Keep every candidate with its numbers in the job's steps.")
 
     @model_validator(mode="before")
     @classmethod
     def _expand_method(cls, given: Any) -> Any:
-        """Write ``name:option`` out. What it says may not be said a second time."""
+        """Expand ``name:option``. Refuse a parameter that is given twice with different values."""
         method = given.get("method") if isinstance(given, dict) else None
         if not isinstance(method, str) or ":" not in method:
             return given
@@ -143,7 +155,7 @@ class JobParams(BaseModel):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        """Refuse what is allowed by itself and not together."""
+        """Refuse values that are allowed alone but not together."""
         if 0 < self.temperature < MIN_TEMPERATURE:
             raise InvalidRequestError(
                 f"params.temperature: {self.temperature:g} is not allowed; allowed: 0 (greedy), or a number from "
@@ -167,7 +179,7 @@ class JobParams(BaseModel):
         return self
 
     def in_force(self, *, has_bounded_rewards: bool, seed: int) -> "JobParams":
-        """Return these parameters with what they leave to the models and to the job's id."""
+        """Return these parameters with the values that depend on the models and on the job's id."""
         name = "raw" if has_bounded_rewards else "logistic"
         chosen = self.reward_map or TypeAdapter(RewardMap).validate_python({"name": name})
         return self.model_copy(update={"reward_map": chosen, "seed": seed})
@@ -176,13 +188,13 @@ class JobParams(BaseModel):
         """Return the algorithm's view of these parameters."""
         return Params(
             role=self.role,
-            weighting=_built(WEIGHTINGS, self.weighting),
+            weighting=_build(WEIGHTINGS, self.weighting),
             scope=self.scope,
             aggregate=self.aggregate,
             beam_width=self.beam_width,
             beam_expansion=self.beam_expansion,
             resample=self.resample,
-            reward_map=_built(REWARD_MAPS, self.reward_map) if self.reward_map is not None else Raw(),
+            reward_map=_build(REWARD_MAPS, self.reward_map) if self.reward_map is not None else Raw(),
             method=self.method,
             n=self.n,
             n_target=self.n_target,
@@ -193,14 +205,14 @@ class JobParams(BaseModel):
         )
 
 
-def _names_a_span(traceparent: str) -> str:
+def _check_traceparent(traceparent: str) -> str:
     _, trace_id, span_id, _ = traceparent.split("-")
     if not (trace_id.strip("0") and span_id.strip("0")):
         raise InvalidRequestError(f"traceparent: {traceparent} names no span; allowed: ids that are not all zeros")
     return traceparent
 
 
-Traceparent = Annotated[str, StringConstraints(pattern=TRACEPARENT_PATTERN), AfterValidator(_names_a_span)]
+Traceparent = Annotated[str, StringConstraints(pattern=TRACEPARENT_PATTERN), AfterValidator(_check_traceparent)]
 
 
 class JobPayload(BaseModel):
@@ -212,7 +224,7 @@ class JobPayload(BaseModel):
     id: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9_-]{1,64}$",
-        description="Names the job; null: the id of its stream entry. Pushing an id twice runs it once.",
+        description="The job's id; null: the id of its stream entry. A job that is pushed twice with one id runs once.",
     )
     prompt: str = Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="The user's question.")
     system: str | None = Field(
@@ -220,21 +232,29 @@ class JobPayload(BaseModel):
     )
     params: JobParams = JobParams()
     priority: Priority = Field(
-        Priority.NORMAL, strict=False, description="The SDK's lane; who pushes by XADD chooses the stream instead."
+        Priority.NORMAL,
+        strict=False,
+        description="Lane for the SDK; a program that pushes by XADD chooses the stream instead.",
     )
-    tenant: str = Field(DEFAULT_TENANT, pattern=TENANT_PATTERN, description="Whose job it is.")
+    tenant: str = Field(DEFAULT_TENANT, pattern=TENANT_PATTERN, description="The tenant that the job belongs to.")
     idempotency_key: str | None = Field(
-        None, min_length=1, max_length=256, description="The SDK runs the first job of a tenant's key, for a day."
+        None,
+        min_length=1,
+        max_length=256,
+        description="For a day, the SDK runs only the first job with this key of this tenant.",
     )
     deadline_seconds: float | None = Field(
-        None, gt=0, le=31_536_000, description="From submission: a job that is not finished by then is EXPIRED."
+        None,
+        gt=0,
+        le=31_536_000,
+        description="Seconds from submission after which an unfinished job is EXPIRED; null: none.",
     )
     result_ttl_seconds: float | None = Field(
-        None, ge=1, le=31_536_000, description="How long the result can be read; null: as the queue's coordinators say."
+        None, ge=1, le=31_536_000, description="Seconds for which the result can be read; null: the queue's default."
     )
 
     traceparent: Traceparent | None = Field(
-        None, description="W3C Trace Context of who submits it; null: the job's trace is its own."
+        None, description="W3C Trace Context of the submitter; null: the job starts its own trace."
     )
 
     @property

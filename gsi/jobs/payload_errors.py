@@ -1,4 +1,4 @@
-"""Why a payload is refused, in words: which field, what it was, and what is allowed, read from the schema."""
+"""Errors of a payload in words: the field, its value, and what is allowed, which the schema says."""
 
 import difflib
 import json
@@ -16,31 +16,31 @@ from gsi.jobs.payload import CHOICES, JobParams, JobPayload
 SHOWN_CHARACTERS = 60  # of a bad value, in an error
 
 
-def sentence(error: ErrorDetails) -> str:
-    """Say which field is wrong, what it was, and what is allowed."""
+def describe_error(error: ErrorDetails) -> str:
+    """Return a sentence: which field is wrong, its value, and what is allowed."""
     path = [str(part) for part in error["loc"]] or ["job"]
     field = ".".join(path)
     match error["type"]:
         case "json_invalid":
             return f'job: not JSON ({error["ctx"]["error"]}); allowed: an object like {{"v":1,"prompt":"…"}}'
         case "missing":
-            return f"{field}: missing; allowed: {allowed(path)}"
+            return f"{field}: missing; allowed: {describe_allowed(path)}"
         case "extra_forbidden":
-            return f"{field}: unknown{_suggestion(path)}"
+            return f"{field}: unknown{_suggest(path)}"
         case "value_error" if isinstance(error["ctx"]["error"], InvalidRequestError):
             return str(error["ctx"]["error"])
         case "value_error":  # of our own validators: the reason is a phrase
-            return f"{field}: {_shown(error['input'])} is {error['ctx']['error']}; allowed: {allowed(path)}"
+            return f"{field}: {_show(error['input'])} is {error['ctx']['error']}; allowed: {describe_allowed(path)}"
         case _:
-            return f"{field}: {_shown(error['input'])} is not allowed; allowed: {allowed(path)}"
+            return f"{field}: {_show(error['input'])} is not allowed; allowed: {describe_allowed(path)}"
 
 
-def _shown(value: Any) -> str:
+def _show(value: Any) -> str:
     shown = json.dumps(value, ensure_ascii=False, default=str)
     return shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[:SHOWN_CHARACTERS]}… ({len(shown)} characters)"
 
 
-def _suggestion(path: list[str]) -> str:
+def _suggest(path: list[str]) -> str:
     if path[0] == "params" and path[1] in CHOICES:
         return f"; allowed: {', '.join(['name', *number_names(CHOICES[path[1]][path[2]])])}"
     model = JobParams if path[0] == "params" and len(path) > 1 else JobPayload
@@ -49,7 +49,7 @@ def _suggestion(path: list[str]) -> str:
     return f"; did you mean {hint}?" if hint else f"; allowed: {', '.join(model.model_fields)}"
 
 
-def allowed(path: list[str]) -> str:
+def describe_allowed(path: list[str]) -> str:
     """Return what a field allows, in words, read from the schema: one source for check, error and docs."""
     if path == ["job"]:
         return 'an object like {"v":1,"prompt":"…"}'
@@ -62,17 +62,17 @@ def allowed(path: list[str]) -> str:
     model = JobParams if path[0] == "params" else JobPayload
     schema = model.model_json_schema()
     field = schema["properties"].get(path[1] if path[0] == "params" else path[0], {})
-    alternatives = [_resolved(part, schema) for part in field.get("anyOf", [field])]
-    return " or ".join(_in_words(alternative) for alternative in alternatives)
+    alternatives = [_resolve(part, schema) for part in field.get("anyOf", [field])]
+    return " or ".join(_describe_schema(alternative) for alternative in alternatives)
 
 
-def _resolved(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+def _resolve(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     reference = part.get("$ref", "")
     resolved: dict[str, Any] = schema["$defs"][reference.rpartition("/")[2]] if reference else part
     return resolved
 
 
-def _in_words(schema: Mapping[str, Any]) -> str:
+def _describe_schema(schema: Mapping[str, Any]) -> str:
     if "const" in schema or "enum" in schema:
         return ", ".join(map(str, schema.get("enum", [schema.get("const")])))
     kind = {
@@ -87,11 +87,11 @@ def _in_words(schema: Mapping[str, Any]) -> str:
     if "pattern" in schema:
         return f"{kind} that matches {schema['pattern']}"
     if "exclusiveMinimum" in schema:
-        return f"{kind} above {_number(schema['exclusiveMinimum'])}, at most {_number(schema['maximum'])}"
+        return f"{kind} above {_format_number(schema['exclusiveMinimum'])}, at most {_format_number(schema['maximum'])}"
     if "maximum" in schema:
-        return f"{kind} from {_number(schema['minimum'])} to {_number(schema['maximum'])}"
+        return f"{kind} from {_format_number(schema['minimum'])} to {_format_number(schema['maximum'])}"
     return kind
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return format(Decimal(repr(value)).normalize(), "f")  # as a person writes it: no exponent, no .0

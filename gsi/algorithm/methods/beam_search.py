@@ -1,8 +1,8 @@
 """Beam search guided by the PRM, on one model (RSD paper, Table 3; Chen et al., 2024a, as cited there).
 
-Each round every unfinished beam gets ``num_expansions`` candidates; of those and the finished beams, the
-``num_beams`` with the highest score are kept. A single trajectory, as the prompt is, is expanded ``num_beams`` times as
-often, so that a round has as many candidates as all others.
+In each round every unfinished beam gets ``num_expansions`` candidates. Of all candidates and the finished beams, the
+``num_beams`` with the highest score are kept. A single trajectory, such as the prompt, gets ``num_beams`` times as many
+candidates, so that all rounds have the same number.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from gsi.algorithm.seeds import derive_seed
 
 @dataclass(frozen=True, slots=True)
 class _Beam:
-    """What may be kept: a candidate behind its beam, or a finished beam (without a step)."""
+    """What may be kept: a beam with a new step, or a finished beam without a new step."""
 
     branch: Branch
     token_ids: tuple[int, ...]
@@ -39,7 +39,7 @@ async def expand(population: Population, growing: Sequence[Unfinished], ports: P
 
     proposals = await run_all([write(one) for one in growing])
     beams = [*_finished(population, growing, params), *_candidates(growing, proposals, params)]
-    different = {beam.token_ids: beam for beam in beams}  # two that say the same have the same score
+    different = {beam.token_ids: beam for beam in beams}  # equal texts have equal scores
     best = sorted(different.values(), key=lambda beam: -beam.score)[: params.num_beams]
     return Round(tuple(beam.branch for beam in best), tuple(proposals))
 

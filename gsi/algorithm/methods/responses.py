@@ -47,16 +47,18 @@ async def write_each(
 
 
 async def write_rated(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
+    """Let every unfinished response grow by one step that the PRM rates."""
     return await write_each(population, growing, ports, seed, rewards=True)
 
 
 async def write_unrated(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
+    """Let every unfinished response grow by one step. The PRM is not asked."""
     return await write_each(population, growing, ports, seed, rewards=False)
 
 
 async def choose_most_votes(population: Population, params: Params, answers: Answers) -> int:
-    """Return the place of the first response whose answer most responses share; one without an answer has no vote."""
-    first_of: dict[str, int] = {}  # an answer as it is written: the place of the first response that says the same
+    """Return the place of the first response whose answer most responses share. No answer, no vote."""
+    first_of: dict[str, int] = {}  # an answer as written -> the place of the first response with an equal answer
     votes: Counter[int] = Counter()
     for place, answer in enumerate(answers.find(trajectory.text) for trajectory in population):
         if answer is not None:
@@ -67,7 +69,7 @@ async def choose_most_votes(population: Population, params: Params, answers: Ans
 
 
 async def _first_equal(answer: str, place: int, first_of: Mapping[str, int], answers: Answers) -> int:
-    """Return the place of the first response that says the same; ``place``, its own, if none before it does."""
+    """Return the place of the first response with an equal answer; ``place`` itself if no earlier answer is equal."""
     different: set[int] = set()
     for other, first in first_of.items():
         if first not in different and await answers.are_equal(other, answer):

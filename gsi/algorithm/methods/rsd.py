@@ -1,7 +1,7 @@
 """Reward-guided speculative decoding (RSD paper, Algorithms 1 and 2).
 
-The draft's step is kept with the probability that a weighting function gives it, else the target writes the step. With
-n above 1 soft best-of-n selects the draft's step and the target's, as in the GSI paper's comparison (section 4).
+The draft's step is kept with the probability that a weighting function gives it; otherwise the target writes the step.
+With n above 1 soft best-of-n selects the draft's step and the target's, as in the GSI paper's comparison (section 4).
 """
 
 from math import nan

@@ -1,7 +1,7 @@
 """One model alone, one candidate a step; no reward is asked for. Greedy at temperature 0.
 
-``speculative-decoding`` is the target alone, too: its engine lets a draft of its own write ahead, token by token, and
-verifies that (RSD paper, section 3, "SD"); its law is the target's.
+``speculative-decoding`` is also the target alone: its engine has its own draft model, which writes tokens ahead for the
+target to verify (RSD paper, section 3, "SD"). The distribution is the target's.
 """
 
 from dataclasses import replace
