@@ -1,4 +1,4 @@
-"""Write what is generated: the gRPC stubs, the job's JSON Schema, the tables of metrics and of the chart's values.
+"""Write what is generated: the gRPC stubs, the job's JSON Schema, tables of metrics, settings and chart values.
 
 Usage: ``python scripts/generate.py [FOLDER]``; the folder is the repository's root unless named.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 import helm_values
+import settings_tables
 from grpc_tools import protoc
 
 from gsi.jobs.payload import JobPayload
@@ -73,6 +74,7 @@ def main() -> None:
     write_stubs(root)
     write_schema(root)
     write_metrics(root)
+    settings_tables.write(root)
     helm_values.write(root)
 
 
