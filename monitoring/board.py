@@ -98,9 +98,9 @@ def number(title: str, description: str, queries: Sequence[Query], **shown: Any)
 
 
 def where_to_look(sections: str) -> Row:
-    """Return a board's last row: which documents say more, and of operating.md which sections."""
+    """Return a board's last row: which documents say more, and which sections of the runbook."""
     text = (
-        "What to do, also for each alert: docs/operating.md "
+        "What to do, also for each alert: docs/runbook.md "
         f"({sections}). What each panel means: docs/dashboards.md. What each series means: docs/metrics.md."
     )
     return Row("Where to look", [Panel("Documents", text, Kind.TEXT, width=WIDTH, height=3)])

@@ -16,7 +16,7 @@ At the top of each board: the data source, then namespace, release, queue and mo
 "All" also shows series that lack the label, so that a Prometheus that was set up otherwise shows everything together.
 A model leaves out the coordinators and services that are known to run others. Coordinators are added up, except where
 they report the queue as a whole: there the largest value counts, so that one coordinator and fifty show the same.
-What each series means: [metrics.md](metrics.md). What to do: [operating.md](operating.md#what-to-do-when-).
+What each series means: [metrics.md](metrics.md). What to do: [runbook.md](runbook.md).
 
 The pictures are our drawings of the same queries, from the run of `make dashboards ARGS=--draw` on a machine with two
 cores and no GPU. They are no screenshots of Grafana, and show the main panels only. In the run's second half everything

@@ -314,5 +314,5 @@ ENGINES_BOARD = Board(
     "gsi-engines",
     "GSI / GPUs and engines",
     "Is the hardware busy, is the cache large enough, do the calls come through?",
-    [AT_A_GLANCE, GPUS, ENGINES, CALLS, REPLICAS, where_to_look("The vLLM engine; What to do when …")],
+    [AT_A_GLANCE, GPUS, ENGINES, CALLS, REPLICAS, where_to_look("When an alert fires; Symptoms; Replicas")],
 )

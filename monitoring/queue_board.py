@@ -299,5 +299,5 @@ QUEUE = Board(
     "gsi-queue",
     "GSI / Queue",
     "What waits, who works on it, and what goes wrong.",
-    [AT_A_GLANCE, BACKLOG, WORK, TROUBLE, where_to_look("Dead jobs; Pausing, limiting, looking; What to do when …")],
+    [AT_A_GLANCE, BACKLOG, WORK, TROUBLE, where_to_look("When an alert fires; Dead jobs; Commands")],
 )

@@ -374,5 +374,5 @@ SPECULATION = Board(
     "gsi-speculation",
     "GSI / Is speculation paying?",
     "What the draft saves and what it costs: acceptance, seconds per step against the target alone, tokens.",
-    [AT_A_GLANCE, ACCEPTANCE, TIME, REWARD, COST, where_to_look("What to do when …")],
+    [AT_A_GLANCE, ACCEPTANCE, TIME, REWARD, COST, where_to_look("When an alert fires")],
 )

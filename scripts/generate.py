@@ -1,4 +1,4 @@
-"""Write what is generated: gRPC stubs, the job's JSON Schema, tables of methods, metrics and the chart's values.
+"""Write what is generated: gRPC stubs, JSON Schemas, and tables of methods, metrics, settings and chart values.
 
 Usage: ``python scripts/generate.py [FOLDER]``; the folder is the repository's root unless named.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 import helm_values
+import settings_tables
 from grpc_tools import protoc
 
 from gsi.algorithm.candidates import Source
@@ -106,6 +107,7 @@ def main() -> None:
     write_schema(root)
     write_methods(root)
     write_metrics(root)
+    settings_tables.write(root)
     helm_values.write(root)
 
 

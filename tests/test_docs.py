@@ -34,6 +34,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 DOCUMENTS = sorted([*DOCS.rglob("*.md"), *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md"))])
 
+FOR_OPERATORS = ("settings", "runbook", "redis", "security", "observability", "promises")
+
 PATH = r"`([\w.-]+/[\w./-]*)`"
 NAMES = r" \(((?:`\w[\w.]*`(?:, | and )?)+)"  # in parentheses behind a path: names that the file defines
 ANCHOR_DROPS = re.compile(r"[^\w\- ]")
@@ -72,7 +74,7 @@ def test_the_repository_map_names_what_exists() -> None:
     assert packages <= mapped
 
 
-@pytest.mark.parametrize("document", ["lifecycle.md", "algorithm.md", "operating.md"])
+@pytest.mark.parametrize("document", ["lifecycle.md", "algorithm.md", "promises.md"])
 def test_a_name_behind_a_path_is_defined_in_that_file(document: str) -> None:
     """Renaming a function without its documents fails here."""
     text = re.sub(r"\s+", " ", text_of(DOCS / document))
@@ -124,28 +126,29 @@ def test_every_documented_metric_is_in_the_code() -> None:
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
-    """A setting in the code has a row in docs/operating.md, with its default and its description."""
-    rows = [line.split(" | ") for line in text_of(DOCS / "operating.md").splitlines() if line.startswith("| `GSI_")]
+    """A setting in the code has a row in docs/settings.md, with its default and its description."""
+    rows = [line.split(" | ") for line in text_of(DOCS / "settings.md").splitlines() if line.startswith("| `GSI_")]
     missing = [
         f"| `{variable}` | {default} | {description}"
         for variable, default, description in settings()
-        if not any(f"`{variable}`" in row[0] and row[1] == default and description in row[2] for row in rows)
+        if not any(f"`{variable}`" in row[0] and row[1] == default and description in row[-1] for row in rows)
     ]
     assert missing == []
 
 
 def test_every_documented_setting_is_in_the_code() -> None:
-    """docs/operating.md and the README name no variable that a process would refuse."""
+    """The documents for operators and the README name no variable that a process would refuse."""
     known = {variable for variable, _, _ in settings()} | OTHER_VARIABLES
     prefixes = {str(kind.model_config["env_prefix"]) for kind in settings_classes()}
-    named = set(re.findall(r"\bGSI_[A-Z_]+", text_of(DOCS / "operating.md") + text_of(ROOT / "README.md")))
+    documents = [*(DOCS / f"{name}.md" for name in FOR_OPERATORS), ROOT / "README.md"]
+    named = {name for document in documents for name in re.findall(r"\bGSI_[A-Z_]+", text_of(document))}
     assert named - prefixes - known == set()
 
 
 def test_every_key_is_documented() -> None:
-    """The table of keys in docs/operating.md is that of the code."""
+    """The table of keys in docs/redis.md is that of the code."""
     pattern = r"\| `?(gsi:\{q\}:[\w:<>]+)`? +\| (\w+) +\|"
-    assert set(re.findall(pattern, text_of(DOCS / "operating.md"))) == set(re.findall(pattern, str(keys.__doc__)))
+    assert set(re.findall(pattern, text_of(DOCS / "redis.md"))) == set(re.findall(pattern, str(keys.__doc__)))
 
 
 def test_the_payload_in_the_readme_is_a_job() -> None:

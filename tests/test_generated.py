@@ -36,3 +36,9 @@ def test_the_tables_of_metrics_are_those_of_the_code(generated: Path) -> None:
     """Changing what a series means, its labels or their values without ``make protos`` fails here."""
     name = Path("docs") / "metrics.md"
     assert (ROOT / name).read_text() == (generated / name).read_text()
+
+
+def test_the_tables_of_settings_are_those_of_the_code(generated: Path) -> None:
+    """Changing what a setting means, its default or its range without ``make protos`` fails here."""
+    name = Path("docs") / "settings.md"
+    assert (ROOT / name).read_text() == (generated / name).read_text()

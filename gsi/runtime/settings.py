@@ -37,13 +37,22 @@ class ProcessSettings(BaseSettings):
 
     metrics_listen: Address = Field("127.0.0.1:0", description="host:port of /metrics; port 0 takes a free one")
     health_listen: Address | None = Field(
-        None, description="host:port of a plain-text gRPC server with the health service alone"
+        None, description="host:port of a plain-text gRPC server for probes, with the health service alone"
     )
-    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    traces_endpoint: CollectorUrl | None = Field(None, description="where traces go, by OTLP over gRPC")
-    traces_sample_ratio: float = Field(1, ge=0, le=1, description="share of the jobs that are traced")
-    tls_cert: Path | None = Field(None, description="PEM file of this process's certificate and those above it")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else json")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level of the lines that are logged"
+    )
+    traces_endpoint: CollectorUrl | None = Field(
+        None, description="collector that takes traces by OTLP over gRPC, such as `http://host:4317`"
+    )
+    traces_sample_ratio: float = Field(
+        1,
+        ge=0,
+        le=1,
+        description="share of the jobs without a `traceparent` that a coordinator traces; services do not use it",
+    )
+    tls_cert: Path | None = Field(None, description="PEM file of this process's certificate chain")
     tls_key: Path | None = Field(None, description="PEM file of the certificate's private key, not encrypted")
     tls_ca: Path | None = Field(None, description="PEM file of the authority whose certificates are trusted")
     plaintext: bool = Field(False, description="whether gRPC may leave this machine without TLS")
@@ -95,25 +104,41 @@ class ServiceSettings(ProcessSettings):
     """What a model service can be told."""
 
     listen: Address = Field(description="host:port of gRPC; port 0 takes a free one")
-    engine: str = "transformers"
+    engine: str = Field(
+        "transformers", description="runtime of the model: `transformers`, or `vllm` for production on GPUs"
+    )
     model: str = Field(min_length=1, description="path or Hugging Face name of the checkpoint")
-    revision: str | None = None
-    device: str = "cpu"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    revision: str | None = Field(None, description="revision of a checkpoint with a Hugging Face name")
+    device: str = Field(
+        "cpu",
+        description="device as torch names it, such as `cuda:0`, for transformers; vLLM takes `CUDA_VISIBLE_DEVICES`",
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="number format of the weights")
     num_threads: int | None = Field(None, ge=1, le=1024, description="threads of a CPU engine; unset: the runtime's")
-    engine_args: str = Field("", description="arguments of the engine as on its own command line; vllm: see below")
-    max_waiting_requests: int = Field(1024, ge=0, description="while more wait in the engine, RESOURCE_EXHAUSTED")
+    engine_args: str = Field("", description="arguments of vLLM's engine, as on the command line of `vllm serve`")
+    max_waiting_requests: int = Field(
+        1024,
+        ge=0,
+        description="while more requests wait in vLLM's engine, calls get RESOURCE_EXHAUSTED with a time to come back",
+    )
     grace_seconds: float = Field(30, ge=0, le=3600, description="time to finish calls in flight after SIGTERM")
     drain_pause_seconds: float = Field(
-        0, ge=0, le=600, description="after SIGTERM, how long calls are still taken while health says NOT_SERVING"
+        0,
+        ge=0,
+        le=600,
+        description="time after SIGTERM in which the service says NOT_SERVING and still takes calls; "
+        "the grace period follows",
     )
     max_connection_age_seconds: float = Field(
         60,
         ge=0.5,
         le=86_400,
-        description="then a connection takes no more calls, and its client looks up the name anew",
+        description="age at which a connection takes no more calls and its client looks up the name again; "
+        "calls in flight finish",
     )
-    max_concurrent_rpcs: int = Field(256, ge=1, le=100_000, description="more are answered RESOURCE_EXHAUSTED")
+    max_concurrent_rpcs: int = Field(
+        256, ge=1, le=100_000, description="calls at once; more get RESOURCE_EXHAUSTED with a time to come back"
+    )
 
     @model_validator(mode="after")
     def _listens_safely(self) -> Self:
@@ -122,10 +147,15 @@ class ServiceSettings(ProcessSettings):
 
 
 class LanguageServiceSettings(ServiceSettings):
-    """What the service of a language model can be told besides. The transformers engine reports every likelihood."""
+    """Further settings of the service of a language model. The transformers engine reports every likelihood."""
 
-    likelihood: Likelihood = Field(Likelihood.SAMPLING, description="the likelihood that a vllm engine reports")
-    temperature: float = Field(0.7, gt=0, le=100, description="of a vllm engine with likelihood `sampling`")
+    likelihood: Likelihood = Field(Likelihood.SAMPLING, description="likelihood that a vLLM engine reports")
+    temperature: float = Field(
+        0.7,
+        gt=0,
+        le=100,
+        description="temperature of a vLLM engine with likelihood `sampling`, which refuses jobs with another one",
+    )
 
 
 def load_settings(kind: type[S], environment: Mapping[str, str] = os.environ) -> S:

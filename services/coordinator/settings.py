@@ -14,24 +14,49 @@ from gsi.runtime.settings import Address, ProcessSettings
 class CoordinatorSettings(ProcessSettings):
     model_config = SettingsConfigDict(env_prefix="GSI_COORDINATOR_", frozen=True, extra="ignore")
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", repr=False, description="redis://, rediss:// or unix://")
-    redis_password_file: Path | None = Field(None, description="file with the password, instead of one in the URL")
-    redis_tls_ca: Path | None = Field(None, description="PEM file of the authority that signed Redis's certificate")
-    redis_tls_cert: Path | None = Field(None, description="PEM file of the certificate that Redis is shown")
-    redis_tls_key: Path | None = Field(None, description="PEM file of that certificate's private key")
-    queue: str = Field("default", pattern=QUEUE_PATTERN, description="which queue to work on")
-    draft: Address = Field(description="host:port of the draft service")
-    target: Address = Field(description="host:port of the target service")
-    prm: Address = Field(description="host:port of the PRM service")
-    max_jobs: int = Field(16, ge=1, le=10_000, description="jobs in flight at once")
-    lease_seconds: float = Field(30, ge=1, le=600, description="how long a job waits for a coordinator that is gone")
-    max_attempts: int = Field(5, ge=1, le=100, description="how often a job is tried before it is dead")
-    max_jobs_per_tenant: int = Field(
-        0, ge=0, le=10_000, description="jobs of one tenant in flight, over all coordinators; 0: any number"
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        repr=False,
+        description="`redis://`, `rediss://` (TLS) or `unix://`, or the address of Sentinels or of a Cluster",
     )
-    retry_seconds: float = Field(1, gt=0, le=3600, description="pause before a job's second attempt; it doubles")
-    result_ttl_seconds: float = Field(604_800, gt=0, le=1e9, description="how long a finished job can be read")
-    dead_ttl_seconds: float = Field(2_592_000, gt=0, le=1e9, description="how long a dead job can be read and retried")
+    redis_password_file: Path | None = Field(None, description="file with the password, instead of one in the URL")
+    redis_tls_ca: Path | None = Field(
+        None, description="PEM file of the authority that signed Redis's certificate; unset: those of the system"
+    )
+    redis_tls_cert: Path | None = Field(
+        None, description="PEM file of the certificate that the coordinator shows Redis"
+    )
+    redis_tls_key: Path | None = Field(None, description="PEM file of that certificate's private key")
+    queue: str = Field("default", pattern=QUEUE_PATTERN, description="queue whose jobs the coordinator takes")
+    draft: Address = Field(description="host:port of the draft service; each address of the name is a replica")
+    target: Address = Field(description="host:port of the target service; each address of the name is a replica")
+    prm: Address = Field(description="host:port of the PRM service; each address of the name is a replica")
+    max_jobs: int = Field(16, ge=1, le=10_000, description="jobs in flight at once")
+    lease_seconds: float = Field(
+        30,
+        ge=1,
+        le=600,
+        description="time that a job waits for a lost coordinator; the same for all coordinators of a queue",
+    )
+    max_attempts: int = Field(5, ge=1, le=100, description="attempts of a job before it is dead")
+    max_jobs_per_tenant: int = Field(
+        0, ge=0, le=10_000, description="jobs of one tenant in flight, over all coordinators; 0: no limit"
+    )
+    retry_seconds: float = Field(
+        1,
+        gt=0,
+        le=3600,
+        description="pause before a job's second attempt; it doubles for each further one, up to 300 s, with jitter",
+    )
+    result_ttl_seconds: float = Field(
+        604_800,
+        gt=0,
+        le=1e9,
+        description="lifetime of a finished job (a week); a job's own `result_ttl_seconds` wins for its result",
+    )
+    dead_ttl_seconds: float = Field(
+        2_592_000, gt=0, le=1e9, description="time in which a dead job can be read and retried (30 days)"
+    )
     draft_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the draft")
     target_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the target")
     prm_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the PRM")

@@ -34,7 +34,7 @@ from tests.certificates import DAY, Authority, Paths
 from tests.jobs.test_store import DONE, JOB, step
 
 ROOT = Path(__file__).parents[2]
-RIGHTS = dict(re.findall(r"^user (gsi-\w+) (.+)$", (ROOT / "docs" / "operating.md").read_text(), re.MULTILINE))
+RIGHTS = dict(re.findall(r"^user (gsi-\w+) (.+)$", (ROOT / "docs" / "redis.md").read_text(), re.MULTILINE))
 KEYS = Keys("default")
 OTHER = Keys("other")
 PASSWORD = "hunter2"
@@ -42,7 +42,7 @@ PASSWORD = "hunter2"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """A server of host:port whose users are those of docs/operating.md."""
+    """A server of host:port whose users are those of docs/redis.md."""
     with embedded_redis() as url:
         yield url.removeprefix("redis://").removesuffix("/0")
 
@@ -322,7 +322,7 @@ def test_files_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_client_reads_the_environment() -> None:
-    """The variables of docs/operating.md."""
+    """The variables of docs/settings.md."""
     environment = {
         "GSI_REDIS_PASSWORD_FILE": "p",
         "GSI_REDIS_TLS_CA": "a",

@@ -110,15 +110,15 @@ def test_every_series_is_documented() -> None:
 
 
 def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:
-    """Each waits before it fires, and names a section of docs/operating.md of its own."""
-    text = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
+    """Each waits before it fires, and names a section of docs/runbook.md of its own."""
+    text = (ROOT / "docs/runbook.md").read_text(encoding="utf-8")
     sections = dict(sections_of(text.partition("\n## When an alert fires\n")[2].partition("\n## ")[0]))
     for alert in alerts():
         assert re.fullmatch(r"\d+m", alert["for"])
         assert alert["labels"] == {"severity": alert["labels"]["severity"]}
         assert alert["labels"]["severity"] in {"critical", "warning"}
         assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
-        assert alert["annotations"]["runbook_url"] == f"docs/operating.md#{alert['alert'].lower()}"
+        assert alert["annotations"]["runbook_url"] == f"docs/runbook.md#{alert['alert'].lower()}"
         assert len(sections.pop(alert["alert"]).split()) > 30
     assert sections == {}, "sections of alerts that do not exist"
 
