@@ -52,11 +52,11 @@ async def choose_first(_population: Population, _params: Params, _answers: Answe
     return 0
 
 
-def always(_params: Params) -> bool:
+def in_every_job(_params: Params) -> bool:
     return True
 
 
-def never(_params: Params) -> bool:
+def in_no_job(_params: Params) -> bool:
     return False
 
 
@@ -87,8 +87,8 @@ class Method:
     start: Start = start_with_prompt
     choose: Choose = choose_first
     writers: Callable[[Params], frozenset[Source]] = written_by_role
-    asks_rewards: Test = always
-    asks_likelihoods: Test = never  # of the target, for the draft's candidates
+    asks_rewards: Test = in_every_job
+    asks_likelihoods: Test = in_no_job  # of the target, for the draft's candidates
     can_reject: bool = False  # whether the target may replace a step of the draft
     is_speculative: bool = False  # whether the target's engine must decode speculatively
     parameters: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """The methods by name (``METHODS``), in the order in which documents and errors list them.
 
-A method is a short module made of the parts in ``gsi/algorithm/parts.py``. Each module has a tuple ``METHODS``. How to
-add a method: ``docs/methods.md``.
+A method is a ``Method`` in a short module made of the parts in ``gsi/algorithm/parts.py``. How to add a method:
+``docs/methods.md``.
 """
 
 from collections.abc import Iterable
@@ -20,9 +20,9 @@ MODULES = (
 
 
 def load_methods(modules: Iterable[str]) -> dict[str, Method]:
-    """Return the methods of these modules of this package, by name."""
-    loaded = [import_module(f"{__name__}.{module}") for module in modules]
-    return {method.name: method for module in loaded for method in module.METHODS}
+    """Return every ``Method`` that these modules of this package define, by name, in the order of definition."""
+    values = [value for module in modules for value in vars(import_module(f"{__name__}.{module}")).values()]
+    return {value.name: value for value in values if isinstance(value, Method)}
 
 
 METHODS = load_methods(MODULES)

@@ -60,13 +60,11 @@ def _candidates(growing: Sequence[Unfinished], proposals: Sequence[Proposal], pa
             yield _Beam(Branch(one.place, step), token_ids, aggregate_rewards([*rewards, reward], params.aggregate))
 
 
-METHODS = (
-    Method(
-        name="beam-search",
-        summary="keeps the best `beam_width` trajectories, and expands each `beam_expansion` times a round",
-        source="RSD, section 3.2",
-        make_round=expand,
-        choose=choose_highest_score,
-        parameters=("n", "beam_width", "beam_expansion", "role", "aggregate"),
-    ),
+BEAM_SEARCH = Method(
+    name="beam-search",
+    summary="keeps the best `beam_width` trajectories, and expands each `beam_expansion` times a round",
+    source="RSD, section 3.2",
+    make_round=expand,
+    choose=choose_highest_score,
+    parameters=("n", "beam_width", "beam_expansion", "role", "aggregate"),
 )

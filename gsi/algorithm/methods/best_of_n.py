@@ -36,21 +36,20 @@ async def make_round(population: Population, growing: Sequence[Unfinished], port
     return await make(population, growing, ports, seed)
 
 
-METHODS = (
-    Method(
-        name="soft-best-of-n",
-        summary="one model writes n candidates a step, and one is drawn with probability softmax(beta * reward)",
-        source="GSI, section 2",
-        make_round=lift(run_soft_step),
-        parameters=("n", "n_target", "beta", "role"),
-    ),
-    Method(
-        name="best-of-n",
-        summary="one model writes n candidates, and the highest reward wins: in each step, or among whole responses",
-        source='RSD, section 3 ("process Best-of-N" and "Best-of-N")',
-        make_round=make_round,
-        start=start,
-        choose=choose_highest_score,
-        parameters=("n", "role", "scope", "aggregate"),
-    ),
+SOFT_BEST_OF_N = Method(
+    name="soft-best-of-n",
+    summary="one model writes n candidates a step, and one is drawn with probability softmax(beta * reward)",
+    source="GSI, section 2",
+    make_round=lift(run_soft_step),
+    parameters=("n", "n_target", "beta", "role"),
+)
+
+BEST_OF_N = Method(
+    name="best-of-n",
+    summary="one model writes n candidates, and the highest reward wins: in each step, or among whole responses",
+    source='RSD, section 3 ("process Best-of-N" and "Best-of-N")',
+    make_round=make_round,
+    start=start,
+    choose=choose_highest_score,
+    parameters=("n", "role", "scope", "aggregate"),
 )

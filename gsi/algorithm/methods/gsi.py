@@ -5,7 +5,7 @@ reaches u, else let the target write the step.
 """
 
 from gsi.algorithm.candidates import Source, Trajectory
-from gsi.algorithm.method import Method, always, lift, written_by
+from gsi.algorithm.method import Method, in_every_job, lift, written_by
 from gsi.algorithm.params import Params
 from gsi.algorithm.parts import accept, draw, propose, resample
 from gsi.algorithm.ports import Ports
@@ -34,27 +34,26 @@ async def run_step_without_rejection(trajectory: Trajectory, params: Params, por
     return accept(trajectory, draw(drafted, tilted, params, trajectory, seed), tilted)
 
 
-METHODS = (
-    Method(
-        name="gsi",
-        summary=(
-            "the draft writes n candidates and one is drawn by its tilted reward; "
-            "if the tilted reward is below u, the target writes the step"
-        ),
-        source="GSI, Algorithm 1",
-        make_round=lift(run_step),
-        writers=written_by(Source.DRAFT, Source.TARGET),
-        asks_likelihoods=always,
-        can_reject=True,
-        parameters=("n", "n_target", "beta", "acceptance_threshold", "resample"),
+GSI = Method(
+    name="gsi",
+    summary=(
+        "the draft writes n candidates and one is drawn by its tilted reward; "
+        "if the tilted reward is below u, the target writes the step"
     ),
-    Method(
-        name="gsi-no-rejection",
-        summary="`gsi` without the test: the drawn candidate is always kept",
-        source="GSI, section 3 and Theorem 1",
-        make_round=lift(run_step_without_rejection),
-        writers=written_by(Source.DRAFT),
-        asks_likelihoods=always,
-        parameters=("n", "beta"),
-    ),
+    source="GSI, Algorithm 1",
+    make_round=lift(run_step),
+    writers=written_by(Source.DRAFT, Source.TARGET),
+    asks_likelihoods=in_every_job,
+    can_reject=True,
+    parameters=("n", "n_target", "beta", "acceptance_threshold", "resample"),
+)
+
+GSI_NO_REJECTION = Method(
+    name="gsi-no-rejection",
+    summary="`gsi` without the test: the drawn candidate is always kept",
+    source="GSI, section 3 and Theorem 1",
+    make_round=lift(run_step_without_rejection),
+    writers=written_by(Source.DRAFT),
+    asks_likelihoods=in_every_job,
+    parameters=("n", "beta"),
 )

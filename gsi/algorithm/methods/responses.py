@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from gsi.algorithm.candidates import Branch, Population, Trajectory
-from gsi.algorithm.method import Answers, Method, Unfinished, never
+from gsi.algorithm.method import Answers, Method, Unfinished, in_no_job
 from gsi.algorithm.params import Params
 from gsi.algorithm.parts import build_step, propose, run_all
 from gsi.algorithm.ports import Ports
@@ -78,15 +78,13 @@ async def _first_equal(answer: str, place: int, first_of: Mapping[str, int], ans
     return place
 
 
-METHODS = (
-    Method(
-        name="majority-vote",
-        summary="one model writes n whole responses; the answer is the one that most responses share",
-        source="RSD, section 3",
-        make_round=write_unrated,
-        start=start_with_n,
-        choose=choose_most_votes,
-        asks_rewards=never,
-        parameters=("n", "role"),
-    ),
+MAJORITY_VOTE = Method(
+    name="majority-vote",
+    summary="one model writes n whole responses; the answer is the one that most responses share",
+    source="RSD, section 3",
+    make_round=write_unrated,
+    start=start_with_n,
+    choose=choose_most_votes,
+    asks_rewards=in_no_job,
+    parameters=("n", "role"),
 )

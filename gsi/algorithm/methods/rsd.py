@@ -33,18 +33,16 @@ def needs_log_ratio(params: Params) -> bool:
     return params.weighting.needs_log_ratio
 
 
-METHODS = (
-    Method(
-        name="rsd",
-        summary=(
-            "the draft's step is kept with the probability that a weighting gives it; "
-            "otherwise the target writes the step. Two of the weightings ask the target for likelihoods"
-        ),
-        source="RSD, Algorithms 1 and 2; n above 1: GSI, section 4",
-        make_round=lift(run_step),
-        writers=written_by(Source.DRAFT, Source.TARGET),
-        asks_likelihoods=needs_log_ratio,
-        can_reject=True,
-        parameters=("n", "n_target", "beta", "weighting", "resample"),
+RSD = Method(
+    name="rsd",
+    summary=(
+        "the draft's step is kept with the probability that a weighting gives it; "
+        "otherwise the target writes the step. Two of the weightings ask the target for likelihoods"
     ),
+    source="RSD, Algorithms 1 and 2; n above 1: GSI, section 4",
+    make_round=lift(run_step),
+    writers=written_by(Source.DRAFT, Source.TARGET),
+    asks_likelihoods=needs_log_ratio,
+    can_reject=True,
+    parameters=("n", "n_target", "beta", "weighting", "resample"),
 )

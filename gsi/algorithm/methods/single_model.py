@@ -7,7 +7,7 @@ target to verify (RSD paper, section 3, "SD"). The distribution is the target's.
 from dataclasses import replace
 
 from gsi.algorithm.candidates import Source, Trajectory
-from gsi.algorithm.method import Method, lift, never, written_by
+from gsi.algorithm.method import Method, in_no_job, lift, written_by
 from gsi.algorithm.params import Params
 from gsi.algorithm.parts import accept, propose
 from gsi.algorithm.ports import Ports
@@ -29,30 +29,30 @@ async def _write_alone(source: Source, trajectory: Trajectory, params: Params, p
     return accept(trajectory, replace(proposal, selected=0))
 
 
-METHODS = (
-    Method(
-        name="draft",
-        summary="the draft alone writes one candidate a step",
-        source="RSD, Table B.1",
-        make_round=lift(run_draft_step),
-        writers=written_by(Source.DRAFT),
-        asks_rewards=never,
-    ),
-    Method(
-        name="target",
-        summary="the target alone writes one candidate a step",
-        source="RSD, Table 2",
-        make_round=lift(run_target_step),
-        writers=written_by(Source.TARGET),
-        asks_rewards=never,
-    ),
-    Method(
-        name="speculative-decoding",
-        summary="the target alone, whose engine must decode speculatively",
-        source='RSD, section 3 ("SD")',
-        make_round=lift(run_target_step),
-        writers=written_by(Source.TARGET),
-        asks_rewards=never,
-        is_speculative=True,
-    ),
+DRAFT = Method(
+    name="draft",
+    summary="the draft alone writes one candidate a step",
+    source="RSD, Table B.1",
+    make_round=lift(run_draft_step),
+    writers=written_by(Source.DRAFT),
+    asks_rewards=in_no_job,
+)
+
+TARGET = Method(
+    name="target",
+    summary="the target alone writes one candidate a step",
+    source="RSD, Table 2",
+    make_round=lift(run_target_step),
+    writers=written_by(Source.TARGET),
+    asks_rewards=in_no_job,
+)
+
+SPECULATIVE_DECODING = Method(
+    name="speculative-decoding",
+    summary="the target alone, whose engine must decode speculatively",
+    source='RSD, section 3 ("SD")',
+    make_round=lift(run_target_step),
+    writers=written_by(Source.TARGET),
+    asks_rewards=in_no_job,
+    is_speculative=True,
 )
