@@ -25,7 +25,7 @@ from gsi.jobs.store import JobResult, JobStore, Lease, LeaseLostError
 from gsi.jobs.stream import Delivery
 from gsi.runtime.tracing import tracing
 from services.coordinator import metrics, trail
-from services.coordinator.leases import LeaseKeeper, Run
+from services.coordinator.leases import LeaseKeeper, RunningJob
 from services.coordinator.models import Models
 from services.coordinator.retries import GivenUpError, patiently
 from services.coordinator.trail import Steps
@@ -75,7 +75,7 @@ class JobRunner:
             return
         started = time.perf_counter()
         with trail.of_attempt(lease, claimed.traceparent) as span:
-            async with self._leases.held(lease) as run:
+            async with self._leases.hold(lease) as run:
                 end = await self._unless_cancelled(self._result(delivery, lease), run)
                 state = await self._end(lease, end)
                 trail.mark_end(span, state)
@@ -83,7 +83,7 @@ class JobRunner:
         metrics.observe_job(state, time.perf_counter() - started)
         log.info("job ended", state=state, error=end.error)
 
-    async def _unless_cancelled(self, work: Coroutine[Any, Any, End], run: Run) -> End:
+    async def _unless_cancelled(self, work: Coroutine[Any, Any, End], run: RunningJob) -> End:
         """Do the work; if the job is cancelled meanwhile, that is how it ended."""
         task = asyncio.current_task()
         try:

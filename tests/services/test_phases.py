@@ -91,7 +91,7 @@ class HeldLeases:
     """Leases that nobody contests."""
 
     @asynccontextmanager
-    async def held(self, lease: Lease) -> AsyncIterator[object]:
+    async def hold(self, lease: Lease) -> AsyncIterator[object]:
         yield None
 
 

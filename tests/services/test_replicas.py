@@ -27,7 +27,7 @@ from gsi.rpc import connection
 from gsi.rpc.clients import DraftClient
 from services.coordinator import models as models_module
 from services.coordinator.__main__ import coordinate
-from services.coordinator.models import Models
+from services.coordinator.models import Models, open_models
 from services.coordinator.retries import patiently
 from services.coordinator.settings import CoordinatorSettings
 from services.draft import servicer as draft_servicer
@@ -260,8 +260,7 @@ async def connected_models(names: Names, port: int) -> AsyncIterator[Models]:
             await stack.enter_async_context(serving_replica(replica, ports[role], role))
         addresses: dict[str, Any] = {role: f"127.0.0.1:{ports[role]}" for role in others}
         settings = CoordinatorSettings(draft="127.0.0.1:1", **addresses)
-        models = Models(settings.model_copy(update={"draft": names.target(port)}))
-        stack.push_async_callback(models.close)
+        models = await stack.enter_async_context(open_models(settings.model_copy(update={"draft": names.target(port)})))
         await models.connect()
         yield models
 
