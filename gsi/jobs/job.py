@@ -53,11 +53,15 @@ def _encode(payload: str | Mapping[str, Any]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What is readable of a payload, however wrong the rest: enough for a record and a trace."""
+    """What is readable of a payload, however wrong the rest: enough for a record and a trace.
+
+    ``payload`` is None if the payload is refused; ``parse_payload`` then raises the reason.
+    """
 
     id: str | None
     tenant: str
     traceparent: str | None = None
+    payload: JobPayload | None = None
 
 
 def claim(raw: str | bytes) -> Claim:
@@ -66,10 +70,18 @@ def claim(raw: str | bytes) -> Claim:
     if len(raw) > MAX_PAYLOAD_BYTES:
         return nothing
     try:
+        payload = JobPayload.model_validate_json(raw)
+    except ValueError:
+        return _claim_of_refused(raw) or nothing
+    return Claim(payload.id, payload.tenant, payload.traceparent, payload)
+
+
+def _claim_of_refused(raw: str | bytes) -> Claim | None:
+    try:
         found = json.loads(raw)
         said = {name: found[name] for name in ("id", "tenant", "traceparent") if name in found}
     except (ValueError, TypeError, RecursionError):
-        return nothing
+        return None
     tenant = _readable("tenant", said, DEFAULT_TENANT) or DEFAULT_TENANT
     return Claim(_readable("id", said, None), tenant, _readable("traceparent", said, None))
 

@@ -6,6 +6,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 import structlog
@@ -31,17 +32,23 @@ from gsi.runtime.process_log import configure_logging
 from gsi.runtime.settings import load_settings
 from gsi.runtime.signals import stop_on_signals
 from gsi.runtime.tracing import tracing
+from services.coordinator.background import BackgroundTaskError, background_tasks
 from services.coordinator.leases import LeaseKeeper
-from services.coordinator.models import Models
+from services.coordinator.models import Models, open_models
 from services.coordinator.runner import JobRunner
 from services.coordinator.settings import CoordinatorSettings
-from services.coordinator.worker import REDIS_AWAY_SECONDS, Worker, cancelled
+from services.coordinator.worker import REDIS_RETRY_SECONDS, Worker
 
 log = structlog.get_logger()
 
+EXIT_TASK_ENDED = 70  # EX_SOFTWARE of sysexits.h
+
 
 async def coordinate(settings: CoordinatorSettings) -> None:
-    """Wire the parts, wait for Redis and the three services, and run jobs until SIGTERM or SIGINT."""
+    """Wire the parts, wait for Redis and the three services, and run jobs until SIGTERM or SIGINT.
+
+    Raises MisconfiguredError, OSError or RedisError for what keeps it from starting, and BackgroundTaskError.
+    """
     stop, health = stop_on_signals(), Health()
     serve_metrics(settings.metrics_listen)
     await health.start(settings.health_listen)
@@ -53,79 +60,90 @@ async def coordinate(settings: CoordinatorSettings) -> None:
         settings.result_ttl_seconds,
         settings.dead_ttl_seconds,
     )
-    store, stream, models = JobStore(redis, keys, policy), JobStream(redis, keys, consumer), Models(settings)
+    store, stream = JobStore(redis, keys, policy), JobStream(redis, keys, consumer)
     leases = LeaseKeeper(store, consumer, settings.lease_seconds)
     equality = EqualityChecker()
-    runner = JobRunner(store, models, leases, equality, consumer, settings.retry_seconds)
-    worker = Worker(stream, store, runner, leases, settings.max_jobs, settings.lease_seconds)
     if is_exposed(settings.redis_url):
         log.warning(
             "redis is plain text: others on the network can read and change jobs", url=masked(settings.redis_url)
         )
-    stopping = asyncio.create_task(_end_readiness(stop, health))
     try:
-        await _unless_stopped(stop, _prepare(redis, stream, models, worker))
-        if not stop.is_set():
-            await health.set_ready(is_ready=True)
-            log.info("ready", queue=settings.queue, consumer=consumer, max_jobs=settings.max_jobs)
-            await worker.run(stop)
+        async with open_models(settings) as models, background_tasks() as background:
+            background.start("end of readiness", partial(_end_readiness, stop, health), may_return=True)
+            runner = JobRunner(store, models, leases, equality, consumer, settings.retry_seconds)
+            worker = Worker(stream, store, runner, leases, settings.max_jobs, settings.lease_seconds)
+            await _run_unless_stopped(stop, _prepare(redis, stream, models, worker))
+            if not stop.is_set():
+                await health.set_ready(is_ready=True)
+                log.info("ready", queue=settings.queue, consumer=consumer, max_jobs=settings.max_jobs)
+                await worker.run(stop)
     finally:
-        stopping.cancel()
         await equality.close()
-        await models.close()
         await redis.aclose()
         await health.stop()
         log.info("stopped")
 
 
 async def _prepare(redis: Redis, stream: JobStream, models: Models, worker: Worker) -> None:
-    """Wait for Redis, say what it may lose, make the group; then wait for the services."""
-    is_away = False
+    """Wait for Redis, log what it may lose, create the consumer group; then wait for the services."""
+    await _wait_for_redis(redis, stream)
+    async with background_tasks() as background:  # a model may load for half an hour
+        background.start("queue observer", worker.observe)
+        await models.connect()
+
+
+async def _wait_for_redis(redis: Redis, stream: JobStream) -> None:
+    is_logged = False
     while True:
         try:
             for warning in await durability_warnings(redis):
                 log.warning("redis may lose jobs", reason=warning)
             await stream.create_group()
-            break
+            return
         except REFUSED:
-            raise  # a wrong password is a ConnectionError of redis-py, and waiting does not mend it
+            raise  # a wrong password is a ConnectionError of redis-py, and time does not correct it
         except LOST_CONNECTION as error:
-            if not is_away:
+            if not is_logged:
                 log.warning("redis is away; waiting for it", reason=str(error))
-            is_away = True
-            await asyncio.sleep(REDIS_AWAY_SECONDS)
-    observing = asyncio.create_task(worker.observe())  # a model may load for half an hour
-    try:
-        await models.connect()
-    finally:
-        await cancelled([observing])
+            is_logged = True
+            await asyncio.sleep(REDIS_RETRY_SECONDS)
 
 
 async def _end_readiness(stop: asyncio.Event, health: Health) -> None:
-    """Say that we are about to stop before anything else ends."""
+    """Report that this process is about to stop before anything else ends."""
     await stop.wait()
     await health.set_ready(is_ready=False)
 
 
-async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Do the work, and leave it as soon as ``stop`` is set."""
-    task, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+async def _run_unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do the work, and abandon it as soon as ``stop`` is set."""
+    tasks = [asyncio.create_task(work), asyncio.create_task(stop.wait())]
     try:
-        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
             task.result()
     finally:
-        await cancelled([task, stopping])
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-if __name__ == "__main__":
-    given = load_settings(CoordinatorSettings)
-    configure_logging("coordinator", given.log_format, given.log_level)
-    tracing.start("coordinator", given.traces_endpoint, given.traces_sample_ratio)
+def main() -> None:
+    """Run the coordinator; exit 1 if it cannot start, and 70 if a background task ended unexpectedly."""
+    settings = load_settings(CoordinatorSettings)
+    configure_logging("coordinator", settings.log_format, settings.log_level)
+    tracing.start("coordinator", settings.traces_endpoint, settings.traces_sample_ratio)
     try:
-        asyncio.run(coordinate(given))
+        asyncio.run(coordinate(settings))
     except (MisconfiguredError, OSError, RedisError) as error:  # models, addresses, Redis rights
         log.error("cannot start", error=str(error))
         sys.exit(1)
+    except BackgroundTaskError as error:
+        log.error("a background task ended; this process must be restarted", error=str(error), exc_info=error.__cause__)
+        sys.exit(EXIT_TASK_ENDED)
     finally:
         tracing.stop()
+
+
+if __name__ == "__main__":
+    main()

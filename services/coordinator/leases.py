@@ -1,4 +1,4 @@
-"""Leases of the jobs in flight: renewed by a task of their own, which no model call delays."""
+"""Leases of the jobs in flight: a task of its own renews them, and no model call delays that task."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import structlog
 
 from gsi.jobs.connection import RedisError
-from gsi.jobs.store import JobStore, Lease
+from gsi.jobs.store import Hold, JobStore, Lease
 from services.coordinator import metrics
 
 log = structlog.get_logger()
 
-WATCH_SECONDS = 0.5  # how late a run may learn that its lease is lost, or that its job was cancelled
+WATCH_SECONDS = 0.5  # the longest time until a run learns that its lease is lost or its job is cancelled
 
 
 @dataclass(slots=True)
-class Run:
-    """A job in flight: the task that runs it, and why it was told to end."""
+class RunningJob:
+    """A job in flight: the task that runs it, and why that task was told to end."""
 
     task: asyncio.Task[None] | None
     is_lost: bool = False
@@ -26,38 +26,42 @@ class Run:
 
 
 class LeaseKeeper:
-    """Renews every held lease at a quarter of its length; cancels the run of one that was lost, or cancelled."""
+    """Renews every held lease at a quarter of its length; cancels a run once its lease is lost or its job cancelled."""
 
     def __init__(self, store: JobStore, consumer: str, lease_seconds: float) -> None:
         self._store = store
         self._consumer = consumer
         self._interval = lease_seconds / 4
         self._lease_ms = int(lease_seconds * 1000)
-        self._runs: dict[Lease, Run] = {}
+        self._running: dict[Lease, RunningJob] = {}
 
     @asynccontextmanager
-    async def held(self, lease: Lease) -> AsyncIterator[Run]:
-        """Keep the lease while the calling task is in this block; hand the job back if the task is cancelled."""
-        run = self._runs[lease] = Run(asyncio.current_task())
+    async def hold(self, lease: Lease) -> AsyncIterator[RunningJob]:
+        """Keep the lease while the calling task is in this block; hand the job back if that task is cancelled."""
+        job = self._running[lease] = RunningJob(asyncio.current_task())
         try:
-            yield run
+            yield job
         except asyncio.CancelledError:
-            if not run.is_lost:
+            if not job.is_lost:
                 await self._hand_back(lease)
             raise
         finally:
-            del self._runs[lease]
+            del self._running[lease]
 
     async def keep(self) -> None:
-        """Renew and watch until cancelled. A server that is away is asked again; its scripts refuse who is too late."""
+        """Renew and watch the leases until cancelled. While Redis is unavailable, try again.
+
+        A run whose lease ends in that time stays harmless: Redis refuses its writes.
+        """
         renew_at = 0.0
         while True:
             await asyncio.sleep(min(WATCH_SECONDS, self._interval))
             now = asyncio.get_running_loop().time()
             is_due = now >= renew_at
             try:
-                for lease in list(self._runs):
-                    await self._renew(lease) if is_due else await self._watch(lease)
+                for lease in list(self._running):
+                    hold = await (self._store.renew(lease, self._consumer) if is_due else self._store.look_at(lease))
+                    self._obey(lease, hold)
             except RedisError as error:
                 log.warning("leases not renewed", reason=str(error))
                 continue
@@ -73,24 +77,17 @@ class LeaseKeeper:
         if is_handed_back:
             log.info("job handed back")
 
-    async def _renew(self, lease: Lease) -> None:
-        hold = await self._store.renew(lease, self._consumer)
-        self._obey(lease, hold.is_held, hold.cancel_reason)
-
-    async def _watch(self, lease: Lease) -> None:
-        hold = await self._store.look_at(lease)
-        self._obey(lease, hold.is_held, hold.cancel_reason)
-
-    def _obey(self, lease: Lease, is_held: bool, cancel_reason: str) -> None:
-        run = self._runs.get(lease)  # it may have ended meanwhile
-        if run is None or run.task is None or run.is_lost or run.cancel_reason:
+    def _obey(self, lease: Lease, hold: Hold) -> None:
+        """Cancel the run if its lease is lost or its job is to be cancelled."""
+        job = self._running.get(lease)  # the run may have ended meanwhile
+        if job is None or job.task is None or job.is_lost or job.cancel_reason:
             return
-        if not is_held:
+        if not hold.is_held:
             log.warning("lease lost; the run is cancelled", job=lease.job_id)
             metrics.LEASES_LOST.inc()
-            run.is_lost = True
-            run.task.cancel()
-        elif cancel_reason:
-            log.info("job is cancelled", job=lease.job_id, reason=cancel_reason)
-            run.cancel_reason = cancel_reason
-            run.task.cancel()
+            job.is_lost = True
+            job.task.cancel()
+        elif hold.cancel_reason:
+            log.info("job is cancelled", job=lease.job_id, reason=hold.cancel_reason)
+            job.cancel_reason = hold.cancel_reason
+            job.task.cancel()

@@ -1,10 +1,10 @@
 """Which failures of a service a job waits out, and for how long."""
 
+import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
-
-from tenacity import AsyncRetrying, RetryCallState, wait_exponential_jitter
 
 from gsi.errors import RetryableError
 from services.coordinator.models import Models
@@ -12,82 +12,59 @@ from services.coordinator.models import Models
 T = TypeVar("T")
 
 MAX_DEADLINES = 5  # calls in a row that a serving service did not finish in time, before the run is given up
-MAX_LOSSES = 4  # the same for calls in which a service that served was lost: perhaps it is this job that ends it
+MAX_LOSSES = 4  # calls in a row during which a serving service was lost: perhaps this job is what ends the service
+FIRST_WAIT_SECONDS = 0.1
+MAX_WAIT_SECONDS = 5.0
+JITTER_SECONDS = 0.2
+MAX_DOUBLINGS = 10  # far beyond the longest wait; without a limit, a power of two would overflow in the end
 
 
 class GivenUpError(Exception):
     """A call failed again and again while its service served: the job is to be tried another time."""
 
 
-_backoff = wait_exponential_jitter(multiplier=0.1, max=5, jitter=0.2)
-
-
-async def patiently(
-    models: Models, call: Callable[[], Awaitable[T]], waited: Callable[[float], None] = lambda _: None
+async def call_with_retries(
+    models: Models, call: Callable[[], Awaitable[T]], note_wait: Callable[[float], None] = lambda _: None
 ) -> T:
-    """Make a call; while a service is away or full, wait for it and make the call again.
+    """Make a call; while its service is unavailable or full, wait and make the call again.
 
-    ``waited`` is told the seconds before the call that succeeded: for a slot, for a service, in calls that failed.
-    Raises GivenUpError if the service serves and yet passes its deadline, or is lost, too often in a row.
+    ``note_wait`` gets the seconds before the call that succeeded: for a slot, for a service, in calls that failed.
+    Raises GivenUpError if the service serves and yet misses its deadline, or is lost, too often in a row.
     """
     asked = time.perf_counter()
-
-    async def attempt() -> T:
+    num_failures = num_deadlines = num_losses = 0  # the last two in a row
+    while True:
         try:
             async with models.step_limit.slot():
                 began = time.perf_counter()
                 answer = await call()
-                waited(began - asked)
+                note_wait(began - asked)
                 return answer
         except RetryableError as error:
-            if error.retry_after_seconds is not None:
-                models.step_limit.slow_down()
-            raise
-
-    async def wait_for_service(state: RetryCallState) -> None:
-        error = _failure(state)
-        if isinstance(error, RetryableError) and error.service and error.retry_after_seconds is None:
-            await models.wait_until_serving(error.service)  # after a deadline, too: perhaps nothing gets through
-
-    retrying = AsyncRetrying(
-        retry=lambda state: isinstance(_failure(state), RetryableError),
-        stop=_is_hopeless,
-        wait=_delay,
-        before_sleep=wait_for_service,
-        retry_error_callback=_give_up,
-    )
-    return await retrying(attempt)
+            if error.has_reached:  # a call that never reached its service can have done the service no harm
+                num_deadlines = num_deadlines + 1 if error.is_deadline else 0
+                num_losses = num_losses + 1 if error.is_away else 0
+            _check_hope(error, num_deadlines, num_losses)
+            await _wait(models, error, num_failures)
+            num_failures += 1
 
 
-def _failure(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome is not None else None
-
-
-def _delay(state: RetryCallState) -> float:
-    error = _failure(state)
-    named = error.retry_after_seconds if isinstance(error, RetryableError) else None
-    return max(named or 0.0, _backoff(state))
-
-
-def _is_hopeless(state: RetryCallState) -> bool:
-    """Count failures of one kind in a row, on tenacity's own object for this call; another kind starts anew."""
-    error, counts = _failure(state), state.retry_object.statistics
-    if isinstance(error, RetryableError) and not error.has_reached:
-        return False  # the service was not there: this call can have done it no harm
-    kinds = {
-        "num_deadlines": isinstance(error, RetryableError) and error.is_deadline,
-        "num_losses": isinstance(error, RetryableError) and error.is_away,
-    }
-    for name, is_of_kind in kinds.items():
-        counts[name] = counts.get(name, 0) + 1 if is_of_kind else 0
-    return bool(counts["num_deadlines"] >= MAX_DEADLINES or counts["num_losses"] >= MAX_LOSSES)
-
-
-def _give_up(state: RetryCallState) -> None:
-    error = _failure(state)
-    if isinstance(error, RetryableError) and error.is_away:
+def _check_hope(error: RetryableError, num_deadlines: int, num_losses: int) -> None:
+    """Raise GivenUpError if the call has failed too often in a row."""
+    if num_losses >= MAX_LOSSES:
         raise GivenUpError(f"a service was lost {MAX_LOSSES} times during one step ({error})") from error
-    raise GivenUpError(
-        f"params.n, params.max_step_tokens: a step did not finish in time {MAX_DEADLINES} times ({error}); "
-        "allowed: what the services can do within their deadlines"
-    ) from error
+    if num_deadlines >= MAX_DEADLINES:
+        raise GivenUpError(
+            f"params.n, params.max_step_tokens: a step did not finish in time {MAX_DEADLINES} times ({error}); "
+            "allowed: what the services can do within their deadlines"
+        ) from error
+
+
+async def _wait(models: Models, error: RetryableError, num_failures: int) -> None:
+    """Wait for a full service as long as it asks for, for another until it serves; then for a random while."""
+    if error.retry_after_seconds is not None:
+        models.step_limit.slow_down()
+    elif error.service:
+        await models.wait_until_serving(error.service)  # after a deadline as well: perhaps nothing gets through
+    backoff = FIRST_WAIT_SECONDS * 2 ** min(num_failures, MAX_DOUBLINGS) + random.uniform(0, JITTER_SECONDS)
+    await asyncio.sleep(max(error.retry_after_seconds or 0.0, min(backoff, MAX_WAIT_SECONDS)))

@@ -1,4 +1,4 @@
-"""One job: take it, go on after its last step, keep every step, commit its result."""
+"""One job: take it, resume after its last kept step, keep every step, commit its result."""
 
 import asyncio
 import random
@@ -12,23 +12,23 @@ import structlog
 from gsi.algorithm.candidates import Prompt, Trajectory
 from gsi.algorithm.generate import generate
 from gsi.algorithm.method import Answers
-from gsi.algorithm.params import Params
 from gsi.algorithm.round import Round
 from gsi.errors import InvalidRequestError
 from gsi.grading.equality import EqualityChecker
 from gsi.jobs.answer_pattern import AnswerFinder
 from gsi.jobs.connection import RedisError
-from gsi.jobs.job import Job, claim, parse_payload
+from gsi.jobs.job import Claim, Job, claim, parse_payload
+from gsi.jobs.payload import JobPayload
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.store import JobResult, JobStore, Lease, LeaseLostError
 from gsi.jobs.stream import Delivery
-from gsi.runtime.tracing import tracing
-from services.coordinator import metrics, trail
-from services.coordinator.leases import LeaseKeeper, Run
+from services.coordinator import metrics
+from services.coordinator.leases import LeaseKeeper, RunningJob
 from services.coordinator.models import Models
-from services.coordinator.retries import GivenUpError, patiently
-from services.coordinator.trail import Steps
+from services.coordinator.retries import GivenUpError, call_with_retries
+from services.coordinator.run_watch import report_answer, report_end, report_start, watch_run
+from services.coordinator.step_watch import StepWatch
 
 log = structlog.get_logger()
 
@@ -39,7 +39,7 @@ INTERNAL_ERROR = "internal error; the coordinator's log has it"
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A run that may go better another time."""
+    """The end of a run that may succeed in another attempt."""
 
     error: str
 
@@ -48,7 +48,7 @@ End = JobResult | Failure
 
 
 class JobRunner:
-    """Runs deliveries, each to its end: an answer, or an error that names the field at fault."""
+    """Runs each delivery to its end: an answer, or an error that names the field at fault."""
 
     def __init__(
         self,
@@ -74,27 +74,27 @@ class JobRunner:
         if lease is None:
             return
         started = time.perf_counter()
-        with trail.of_attempt(lease, claimed.traceparent) as span:
-            async with self._leases.held(lease) as run:
-                end = await self._unless_cancelled(self._result(delivery, lease), run)
-                state = await self._end(lease, end)
-                trail.mark_end(span, state)
+        with watch_run(lease, claimed.traceparent) as span:
+            async with self._leases.hold(lease) as running:
+                end = await self._work_unless_cancelled(self._attempt(claimed, delivery, lease), running)
+                state = await self._finish(lease, end)
+                report_end(span, state)
                 await self._store.unpark(lease.tenant)
         metrics.observe_job(state, time.perf_counter() - started)
         log.info("job ended", state=state, error=end.error)
 
-    async def _unless_cancelled(self, work: Coroutine[Any, Any, End], run: Run) -> End:
-        """Do the work; if the job is cancelled meanwhile, that is how it ended."""
+    async def _work_unless_cancelled(self, work: Coroutine[Any, Any, End], running: RunningJob) -> End:
+        """Do the work, and return its end; if the job is cancelled meanwhile, return that end."""
         task = asyncio.current_task()
         try:
             return await work
         except asyncio.CancelledError:
-            if not run.cancel_reason or task is None:
+            if not running.cancel_reason or task is None:
                 raise  # the lease is lost, or the coordinator stops
             task.uncancel()
-            return JobResult(JobState.CANCELLED, error=run.cancel_reason)
+            return JobResult(JobState.CANCELLED, error=running.cancel_reason)
 
-    async def _end(self, lease: Lease, end: End) -> JobState:
+    async def _finish(self, lease: Lease, end: End) -> JobState:
         """Write how the run ended; return the job's state."""
         if isinstance(end, JobResult):
             await self._store.commit(lease, end)
@@ -105,31 +105,14 @@ class JobRunner:
         (metrics.DEAD_LETTERS if state is JobState.DEAD else metrics.RETRIES).inc()
         return state
 
-    async def _result(self, delivery: Delivery, lease: Lease) -> End:
-        """Return how the run ended, whatever happens to it but the loss of Redis or of the lease."""
+    async def _attempt(self, claimed: Claim, delivery: Delivery, lease: Lease) -> End:
+        """Return how the run ended, whatever happened to it except the loss of Redis or of the lease."""
+        lifetime = claimed.payload.result_ttl_seconds if claimed.payload else None
         try:
-            job = Job(lease.job_id, parse_payload(delivery.payload))
+            payload = claimed.payload or parse_payload(delivery.payload)  # which says what is wrong
+            return replace(await self._answer_in_time(payload, lease), lifetime_seconds=lifetime)
         except InvalidRequestError as error:
-            return JobResult(JobState.FAILED, error=str(error))
-        except Exception:  # a refusal that we cannot put into words is a fault of ours, and must not end the run unseen
-            log.exception("payload not read")
-            return Failure(INTERNAL_ERROR)
-        end = await self._in_time(job, lease)
-        return replace(end, lifetime_seconds=job.payload.result_ttl_seconds) if isinstance(end, JobResult) else end
-
-    async def _in_time(self, job: Job, lease: Lease) -> End:
-        deadline = job.payload.deadline_seconds
-        try:
-            async with asyncio.timeout(None if deadline is None else deadline - lease.age_seconds):
-                return await self._attempt(job, lease)
-        except TimeoutError:  # the job's: another one is a failure of the attempt
-            return JobResult(JobState.EXPIRED, error=f"deadline_seconds: {deadline:g} have passed")
-
-    async def _attempt(self, job: Job, lease: Lease) -> End:
-        try:
-            return await self._answer(job, lease)
-        except InvalidRequestError as error:
-            return JobResult(JobState.FAILED, error=str(error))
+            return JobResult(JobState.FAILED, error=str(error), lifetime_seconds=lifetime)
         except GivenUpError as error:
             return Failure(str(error))
         except (LeaseLostError, RedisError):
@@ -138,28 +121,40 @@ class JobRunner:
             log.exception("job failed")
             return Failure(INTERNAL_ERROR)
 
+    async def _answer_in_time(self, payload: JobPayload, lease: Lease) -> JobResult:
+        """Return the answer, or EXPIRED once the job's deadline has passed."""
+        deadline = payload.deadline_seconds
+        limit = asyncio.timeout(None if deadline is None else deadline - lease.age_seconds)
+        try:
+            async with limit:
+                return await self._answer(Job(lease.job_id, payload), lease)
+        except TimeoutError:
+            if not limit.expired():
+                raise  # not the deadline, but a failure of the attempt
+            return JobResult(JobState.EXPIRED, error=f"deadline_seconds: {deadline:g} have passed")
+
     async def _answer(self, job: Job, lease: Lease) -> JobResult:
-        """Write the answer from the last kept step on."""
+        """Write the answer, starting after the last kept step."""
         limits = self._models.limits
         params = job.payload.params.in_force(has_bounded_rewards=limits.has_bounded_rewards, seed=job.seed)
         limits.check(params)
         kept = await self._store.steps(job.id)
-        prompt = await patiently(self._models, lambda: self._prompt(job))
-        finder = AnswerFinder(params.answer_pattern)
-        trail.mark_start(params, num_kept=len(kept))
-        steps, in_force = Steps(num_kept=len(kept)), params.to_params()
+        prompt = await call_with_retries(self._models, lambda: self._render_prompt(job))
+        finder, in_force = AnswerFinder(params.answer_pattern), params.to_params()
+        report_start(params, num_kept=len(kept))
+        watch = StepWatch(in_force, num_kept=len(kept))
         trajectory, reason = await generate(
             Trajectory(prompt),
             in_force,
             self._models.ports,
             job.seed,
-            keep=lambda made: self._keep(lease, made, in_force, steps, keep_candidates=params.keep_candidates),
+            keep=lambda made: self._keep(lease, made, watch, keep_candidates=params.keep_candidates),
             max_length=limits.max_length,
             kept=[record.round for record in kept],
             answers=Answers(finder.find, self._equality.are_equal),
-            attempt=lambda make: self._make(make, steps),
+            attempt=lambda make: self._make(make, watch),
         )
-        trail.mark_answer(trajectory, reason)
+        report_answer(trajectory, reason)
         return JobResult(
             JobState.SUCCEEDED,
             stop_reason=reason,
@@ -169,7 +164,7 @@ class JobRunner:
             models=self._models.description,
         )
 
-    async def _prompt(self, job: Job) -> Prompt:
+    async def _render_prompt(self, job: Job) -> Prompt:
         messages = job.payload.messages
         token_ids = await self._models.draft.render(messages)
         longest = self._models.limits.max_length - 1
@@ -180,16 +175,11 @@ class JobRunner:
             )
         return Prompt(messages, token_ids)
 
-    async def _make(self, make: Callable[[], Awaitable[Round]], steps: Steps) -> Round:
-        """Make a step; make the same one again if a service was away meanwhile."""
-        steps.begin()
-        return await patiently(self._models, make, steps.clock.waited)
+    async def _make(self, make: Callable[[], Awaitable[Round]], watch: StepWatch) -> Round:
+        watch.begin()
+        return await call_with_retries(self._models, make, watch.note_wait)
 
-    async def _keep(self, lease: Lease, made: Round, params: Params, steps: Steps, *, keep_candidates: bool) -> None:
+    async def _keep(self, lease: Lease, made: Round, watch: StepWatch, *, keep_candidates: bool) -> None:
         record = StepRecord.of(made, keep_candidates=keep_candidates)
-        began = time.perf_counter()
-        with tracing.phase("checkpoint"):
+        with watch.checkpoint(made):
             await self._store.append_step(lease, record)
-        phases = steps.clock.lap(made, began)
-        metrics.observe_step(made, params, phases)
-        steps.end(record, phases)

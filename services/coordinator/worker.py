@@ -1,10 +1,10 @@
-"""Many jobs at once: take no more than there are free slots, run each, take over what others left."""
+"""Many jobs at once: take no more than there are free slots, run each, take over the jobs of lost coordinators."""
 
 import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from functools import partial
 
 import structlog
 
@@ -12,19 +12,20 @@ from gsi.jobs.connection import RedisError
 from gsi.jobs.store import JobStore, LeaseLostError
 from gsi.jobs.stream import Delivery, JobStream
 from services.coordinator import metrics
+from services.coordinator.background import BackgroundTasks, background_tasks
 from services.coordinator.leases import LeaseKeeper
 from services.coordinator.runner import JobRunner
 
 log = structlog.get_logger()
 
-BLOCK_SECONDS = 0.5  # how late a stop is noticed
-REDIS_AWAY_SECONDS = 1.0
+BLOCK_SECONDS = 0.5  # the longest time until a stop is noticed
+REDIS_RETRY_SECONDS = 1.0
 OBSERVE_SECONDS = 2.0
 PROMOTE_SECONDS = 0.5
 
 
 class Worker:
-    """Reads one queue until it is told to stop. A job in flight then is handed back, to go on elsewhere."""
+    """Reads one queue until it is told to stop; then it hands its jobs back, and other coordinators resume them."""
 
     def __init__(
         self,
@@ -43,39 +44,53 @@ class Worker:
         self._lease_seconds = lease_seconds
         self._runs: set[asyncio.Task[None]] = set()
         self._take_over_at = 0.0  # monotonic time of the next look for abandoned jobs
-        self._is_redis_away = False  # to who takes jobs; with all slots in use nobody asks
-        self._is_redis_silent = False  # to who observes the queue, which is no writing
+        # Reading and observing learn of Redis at different times: a full Redis answers reads and refuses writes, and
+        # with all slots in use nothing is read.
+        self._can_take = True
+        self._can_observe = True
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run jobs until ``stop`` is set."""
-        background = [asyncio.create_task(self._leases.keep()), asyncio.create_task(self._promote())]
-        background.append(asyncio.create_task(self.observe()))
-        try:
+        """Run jobs until ``stop`` is set. Raises BackgroundTaskError; either way jobs in flight are handed back."""
+        async with background_tasks() as background:
+            background.start("lease keeper", self._leases.keep)
+            background.start("promoter", self._promote)
+            background.start("queue observer", self.observe)
             while not stop.is_set():
-                for delivery in await self._deliveries():
-                    self._start(delivery)
-        finally:
-            await cancelled([*self._runs, *background])
+                for delivery in await self._take():
+                    self._start(delivery, background)
 
-    async def _deliveries(self) -> Sequence[Delivery]:
-        """Return jobs for the free slots; none if nothing came within half a second."""
+    async def observe(self) -> None:
+        """Show what the queue holds, and whether Redis answers, every two seconds until cancelled."""
+        while True:
+            try:
+                backlog, ages = await self._stream.backlog(), await self._stream.ages()
+                set_aside, config = await self._store.set_aside(), await self._store.config()
+                metrics.observe_queue(backlog, ages, set_aside, config)
+                self._can_observe = True
+            except RedisError:  # the reading loop logs it
+                self._can_observe = False
+            self._show_redis()
+            await asyncio.sleep(OBSERVE_SECONDS)
+
+    async def _take(self) -> Sequence[Delivery]:
+        """Return jobs for the free slots; none if half a second brought none."""
         num_free = self._max_jobs - len(self._runs)
         if num_free == 0:
             await asyncio.wait(self._runs, timeout=BLOCK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             return []
         try:
-            found = await self._abandoned(num_free) or await self._stream.take_new(num_free, int(BLOCK_SECONDS * 1000))
-        except RedisError as error:  # away, or there and unable: its disk or its memory is full
+            found = await self._take_over(num_free) or await self._stream.take_new(num_free, int(BLOCK_SECONDS * 1000))
+        except RedisError as error:  # unavailable, or unable to write: its disk or its memory is full
             await self._wait_for_redis(error)
             return []
-        if self._is_redis_away:
+        if not self._can_take:
             log.info("redis is back")
-            self._is_redis_away = False
+            self._can_take = True
             self._show_redis()
         return found
 
-    async def _abandoned(self, num_free: int) -> Sequence[Delivery]:
-        """Take over jobs whose coordinator is gone; look again at once while there are more than free slots."""
+    async def _take_over(self, num_free: int) -> Sequence[Delivery]:
+        """Take over jobs of lost coordinators; look again at once while there are more of them than free slots."""
         if time.monotonic() < self._take_over_at:
             return []
         found = await self._stream.take_over(num_free, int(self._lease_seconds * 1000))
@@ -86,15 +101,15 @@ class Worker:
         metrics.REDELIVERIES.inc(len(found))
         return found
 
-    async def _wait_for_redis(self, error: Exception) -> None:
-        if not self._is_redis_away:
+    async def _wait_for_redis(self, error: RedisError) -> None:
+        if self._can_take:
             log.warning("redis is away or refuses to work; jobs wait for it", reason=str(error))
-            self._is_redis_away = True
+            self._can_take = False
             self._show_redis()
-        await asyncio.sleep(REDIS_AWAY_SECONDS)
+        await asyncio.sleep(REDIS_RETRY_SECONDS)
 
-    def _start(self, delivery: Delivery) -> None:
-        run = asyncio.create_task(self._run(delivery))
+    def _start(self, delivery: Delivery, background: BackgroundTasks) -> None:
+        run = background.start("run of a job", partial(self._run, delivery), may_return=True)
         self._runs.add(run)
         metrics.JOBS_IN_FLIGHT.set(len(self._runs))
         run.add_done_callback(self._forget)
@@ -104,41 +119,26 @@ class Worker:
         metrics.JOBS_IN_FLIGHT.set(len(self._runs))
 
     async def _run(self, delivery: Delivery) -> None:
-        """The edge of one run: what is not written here is delivered again when its lease has ended."""
+        """Run one job. A run that ends without a result is delivered again once its lease has ended."""
         try:
             await self._runner.run(delivery)
         except LeaseLostError as error:
             log.warning("run ended without a result", reason=str(error))
         except RedisError as error:
             log.warning("run ended without a result; it is delivered again", reason=str(error))
+        except Exception:  # a fault of ours with one job, which must not end the runs of the others
+            log.exception("run ended without a result; it is delivered again", entry=delivery.entry_id)
 
     async def _promote(self) -> None:
-        """Push jobs again whose delay is over. Every coordinator does so; each job is pushed once."""
+        """Push each job whose delay is over or whose tenant may have more in flight, until cancelled.
+
+        Every coordinator does so; Redis pushes each job once.
+        """
         while True:
-            with suppress(RedisError):  # the reading loop says so
+            with suppress(RedisError):  # the reading loop logs it
                 await self._store.promote_due()
                 await self._store.unpark_all()
             await asyncio.sleep(PROMOTE_SECONDS)
 
-    async def observe(self) -> None:
-        """Show again and again what the queue holds, and whether Redis answers; before ``run``, too."""
-        while True:
-            try:
-                backlog, ages = await self._stream.backlog(), await self._stream.ages()
-                set_aside, config = await self._store.set_aside(), await self._store.config()
-                metrics.observe_queue(backlog, ages, set_aside, config)
-                self._is_redis_silent = False
-            except RedisError:  # the reading loop logs it
-                self._is_redis_silent = True
-            self._show_redis()
-            await asyncio.sleep(OBSERVE_SECONDS)
-
     def _show_redis(self) -> None:
-        metrics.REDIS_REACHABLE.set(not (self._is_redis_away or self._is_redis_silent))
-
-
-async def cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait until each has cleaned up."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        metrics.REDIS_REACHABLE.set(self._can_take and self._can_observe)

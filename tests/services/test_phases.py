@@ -27,9 +27,9 @@ from gsi.jobs.store import JobStore, Lease
 from gsi.jobs.stream import JobStream
 from services.coordinator.compatibility import Limits
 from services.coordinator.metrics import PHASES
-from services.coordinator.phases import model_phases
 from services.coordinator.runner import JobRunner
 from services.coordinator.step_limit import StepLimit
+from services.coordinator.step_watch import model_phases
 
 NUM_STEPS = 3
 DRAFTING, SCORING, SLOWER = 0.02, 0.01, 0.3  # seconds
@@ -91,7 +91,7 @@ class HeldLeases:
     """Leases that nobody contests."""
 
     @asynccontextmanager
-    async def held(self, lease: Lease) -> AsyncIterator[object]:
+    async def hold(self, lease: Lease) -> AsyncIterator[object]:
         yield None
 
 

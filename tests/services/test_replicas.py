@@ -27,8 +27,8 @@ from gsi.rpc import connection
 from gsi.rpc.clients import DraftClient
 from services.coordinator import models as models_module
 from services.coordinator.__main__ import coordinate
-from services.coordinator.models import Models
-from services.coordinator.retries import patiently
+from services.coordinator.models import Models, open_models
+from services.coordinator.retries import call_with_retries
 from services.coordinator.settings import CoordinatorSettings
 from services.draft import servicer as draft_servicer
 from tests.certificates import Authority
@@ -260,8 +260,7 @@ async def connected_models(names: Names, port: int) -> AsyncIterator[Models]:
             await stack.enter_async_context(serving_replica(replica, ports[role], role))
         addresses: dict[str, Any] = {role: f"127.0.0.1:{ports[role]}" for role in others}
         settings = CoordinatorSettings(draft="127.0.0.1:1", **addresses)
-        models = Models(settings.model_copy(update={"draft": names.target(port)}))
-        stack.push_async_callback(models.close)
+        models = await stack.enter_async_context(open_models(settings.model_copy(update={"draft": names.target(port)})))
         await models.connect()
         yield models
 
@@ -282,7 +281,7 @@ async def test_a_replica_with_another_tokenizer_answers_nothing_that_is_used() -
         with capture_logs() as logs:
             names.addresses.append(stranger.host)
             await wait_until(lambda: _met(models, stranger), "the stranger is asked")
-            answers = [await patiently(models, partial(answer, models.draft)) for _ in range(10)]
+            answers = [await call_with_retries(models, partial(answer, models.draft)) for _ in range(10)]
         assert set(answers) == {good.host}
         assert models.draft.model == DRAFT
     told = [entry for entry in logs if entry["event"] == "a replica has another model; its answers are not used"]
@@ -304,7 +303,7 @@ async def test_a_model_that_all_replicas_have_changed_to_is_worked_with_if_it_fi
         models = await stack.enter_async_context(connected_models(names, port))
         await stack.enter_async_context(serving_replica(Replica(HOSTS[1], new), port))
         names.addresses.append(HOSTS[1])
-        while await patiently(models, partial(answer, models.draft)) == HOSTS[0]:
+        while await call_with_retries(models, partial(answer, models.draft)) == HOSTS[0]:
             old.stop.set()
         assert models.draft.model in (new, DRAFT)
         assert models.draft.model is not None
@@ -322,7 +321,7 @@ async def test_a_model_that_does_not_fit_is_waited_out(monkeypatch: pytest.Monke
         await first.task
         foreign = await stack.enter_async_context(serving_replica(Replica(HOSTS[0], FOREIGN), port))
         with capture_logs() as logs:
-            call = asyncio.create_task(patiently(models, partial(answer, models.draft)))
+            call = asyncio.create_task(call_with_retries(models, partial(answer, models.draft)))
             await wait_until(lambda: _has("came back with another model" in str(logs)), "the misfit is told")
         assert not call.done()
         foreign.stop.set()

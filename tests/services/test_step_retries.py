@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gsi.errors import InvalidRequestError, RetryableError
-from services.coordinator.retries import MAX_DEADLINES, MAX_LOSSES, GivenUpError, patiently
+from services.coordinator.retries import MAX_DEADLINES, MAX_LOSSES, GivenUpError, call_with_retries
 from services.coordinator.step_limit import StepLimit
 
 AWAY = RetryableError("target: UNAVAILABLE", service="target")
@@ -40,7 +40,7 @@ def failing(*failures: Exception) -> Callable[[], Awaitable[str]]:
 
 async def tried(*failures: Exception) -> tuple[str, list[str]]:
     models: Any = WaitedFor()
-    return await patiently(models, failing(*failures)), models.roles
+    return await call_with_retries(models, failing(*failures)), models.roles
 
 
 async def test_a_service_that_is_away_is_waited_for() -> None:
@@ -95,7 +95,7 @@ async def test_a_failure_that_would_only_repeat_is_not_waited_out() -> None:
 async def test_a_full_service_slows_down_the_steps() -> None:
     """It is not asked as often by so many at once; the call is made all the same."""
     models: Any = WaitedFor()
-    assert await patiently(models, failing(FULL)) == "done"
+    assert await call_with_retries(models, failing(FULL)) == "done"
     assert models.step_limit.limit < 4
 
 
@@ -103,7 +103,7 @@ async def test_a_service_that_was_never_reached_is_not_held_against_the_job() ->
     """It is waited for, however often: another job may have ended it, and this one's call did it no harm."""
     refused = RetryableError("target: UNAVAILABLE: failed to connect", service="target", has_reached=False)
     models: Any = WaitedFor()
-    assert await patiently(models, failing(*[refused] * (MAX_LOSSES + 2))) == "done"
+    assert await call_with_retries(models, failing(*[refused] * (MAX_LOSSES + 2))) == "done"
     assert models.roles == ["target"] * (MAX_LOSSES + 2)
 
 

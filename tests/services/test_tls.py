@@ -19,7 +19,7 @@ from gsi.rpc.clients import DraftClient
 from gsi.rpc.connection import CHANNEL_OPTIONS
 from gsi.rpc.server import SERVER_OPTIONS
 from gsi.runtime.settings import EXIT_BAD_SETTINGS
-from services.coordinator.models import Models
+from services.coordinator.models import open_models
 from services.coordinator.settings import CoordinatorSettings
 from tests.certificates import DAY, Authority, Paths
 from tests.conftest import wait_until
@@ -58,8 +58,7 @@ async def test_the_coordinators_clients_work_with_certificates_of_one_authority(
             stack.push_async_callback(client.close)
             await wait_until(client.is_serving, f"{role} serves")  # one process loads one model at a time
             addresses[role] = server.address
-        models = Models(CoordinatorSettings(**addresses, **own.settings()))
-        stack.push_async_callback(models.close)
+        models = await stack.enter_async_context(open_models(CoordinatorSettings(**addresses, **own.settings())))
         await models.connect()
         assert models.limits.max_length > 0
 
