@@ -32,7 +32,8 @@ from gsi.runtime.settings import ProcessSettings
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-DOCUMENTS = sorted([*DOCS.rglob("*.md"), *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md"))])
+TOP_DOCUMENTS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "examples/README.md")
+DOCUMENTS = sorted([*DOCS.rglob("*.md"), *(ROOT / name for name in TOP_DOCUMENTS)])
 
 FOR_OPERATORS = ("settings", "runbook", "redis", "security", "observability", "promises")
 
@@ -151,9 +152,15 @@ def test_every_key_is_documented() -> None:
     assert set(re.findall(pattern, text_of(DOCS / "redis.md"))) == set(re.findall(pattern, str(keys.__doc__)))
 
 
-def test_the_payload_in_the_readme_is_a_job() -> None:
-    """What the README tells users to push is accepted."""
-    payloads = re.findall(r"job '(\{.*\})'", text_of(ROOT / "README.md"))
+def test_the_readme_is_short() -> None:
+    """A newcomer reads it in five minutes; what does not fit has a document of its own."""
+    assert len(text_of(ROOT / "README.md").split()) <= 1300
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/jobs.md"])
+def test_the_payload_in_a_document_is_a_job(document: str) -> None:
+    """What a document tells users to push is accepted."""
+    payloads = re.findall(r"job '(\{.*\})'", text_of(ROOT / document))
     assert payloads
     assert all(parse_payload(payload).prompt for payload in payloads)
 

@@ -1,0 +1,40 @@
+"""Your own models: what a user with three checkpoints does.
+
+The program takes a folder with the checkpoints `draft`, `target` and `prm` in Hugging Face's format. It starts the
+whole system on them (an embedded Redis, the three services, a coordinator), runs one job, and stops everything. Draft
+and target must share a tokenizer; otherwise the program says what differs. Without an argument the program takes the
+models that ship with this repository.
+"""
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gsi.client.sdk import Client
+from gsi.local.stack import SHIPPED_MODELS, local_stack
+
+PROBLEM = "Start with 7. Step 1: *4. Step 2: +9. Step 3: -20. Step 4: *3. Work mod 31."
+
+
+def report(name: str, event: Mapping[str, Any]) -> None:
+    """Print which process is ready."""
+    if event["event"] == "ready":
+        print(f"ready  {name}")
+
+
+async def main(models: Path) -> None:
+    """Start a system on the models of a folder, run one job, and print which models answered it."""
+    with tempfile.TemporaryDirectory() as logs:
+        async with local_stack(Path(logs), report, models=models) as stack, Client(stack.redis_url) as client:
+            job_id = await client.submit({"prompt": PROBLEM, "params": {"n": 4}})
+            result = (await client.wait(job_id)).to_dict()
+            for role, model in result["models"].items():
+                print(f"{role:<6} {model['model']}  {model['num_parameters']:,} parameters")
+            print(f"{result['state']}  answer {result['answer']}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]) if len(sys.argv) > 1 else SHIPPED_MODELS))
