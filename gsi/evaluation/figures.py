@@ -15,8 +15,9 @@ from scipy import stats
 
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.params import Method
-from gsi.evaluation.records import Evaluation, RecordedCandidate, RecordedJob, RecordedModel
+from gsi.evaluation.records import Evaluation, RecordedJob, RecordedModel
 from gsi.jobs.state import JobState
+from gsi.jobs.step_record import CandidateRecord
 
 METHODS_THAT_REJECT = frozenset(
     {Method.GSI, Method.RSD}
@@ -253,7 +254,7 @@ def tokens(job: RecordedJob) -> Tokens:
     )
 
 
-def _num_tokens(candidates: Iterable[RecordedCandidate]) -> int:
+def _num_tokens(candidates: Iterable[CandidateRecord]) -> int:
     return sum(len(candidate.token_ids) for candidate in candidates)
 
 

@@ -150,7 +150,7 @@ class JobRunner:
         steps, in_force = Steps(num_kept=len(kept)), params.to_params()
         trajectory, reason = await write_answer(
             Trajectory(prompt),
-            [record.round for record in kept],
+            [record.to_branches() for record in kept],
             in_force,
             self._models.ports,
             job.seed,
@@ -186,7 +186,7 @@ class JobRunner:
         return await patiently(self._models, make, steps.clock.waited)
 
     async def _keep(self, lease: Lease, made: Round, params: Params, steps: Steps, *, keep_candidates: bool) -> None:
-        record = StepRecord.of(made, keep_candidates=keep_candidates)
+        record = StepRecord.from_round(made, keep_candidates=keep_candidates)
         began = time.perf_counter()
         with tracing.phase("checkpoint"):
             await self._store.append_step(lease, record)

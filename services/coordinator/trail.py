@@ -72,13 +72,12 @@ class Steps:
 
     def end(self, record: StepRecord, phases: Mapping[str, float]) -> None:
         """Say what became of the step that has just been kept, and where its seconds went."""
-        step = record.step
-        log.debug("step kept", outcome=step.outcome, seconds=round(sum(phases.values()), 6))
+        log.debug("step kept", outcome=record.outcome, seconds=round(sum(phases.values()), 6))
         self._span.set(
-            outcome=step.outcome,
-            source=step.source,
-            reward=_number(step.reward),
-            tilted_reward=_number(step.tilted_reward),
+            outcome=record.outcome,
+            source=record.source,
+            reward=_number(record.reward),
+            tilted_reward=_number(record.tilted_reward),
             draft_tokens=record.draft_tokens,
             target_tokens=record.target_tokens,
             wait_seconds=phases["wait"],
