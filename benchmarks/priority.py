@@ -37,8 +37,8 @@ async def run(policy: str, models: Path, folder: Path) -> dict[str, Any]:
         records = await answered(client, NUM_PROBLEMS)
         seconds = time.perf_counter() - started
     steps = [step for record in records for step in record.steps]
-    accepted = [step.seconds for step in steps if step.step.outcome is Outcome.ACCEPTED]
-    resampled = [step.seconds for step in steps if step.step.outcome is Outcome.RESAMPLED]
+    accepted = [step.seconds for step in steps if step.outcome is Outcome.ACCEPTED]
+    resampled = [step.seconds for step in steps if step.outcome is Outcome.RESAMPLED]
     return {
         "policy": policy,
         "seconds": seconds,

@@ -167,7 +167,7 @@ def compare_acceptance(asked: Pass, run: Run) -> dict[str, Any]:
     query is asked with each ``rate(series[window])`` replaced by the last value of ``series``.
     """
     panel = _value(asked, as_counters(acceptance(RANGE)), run.settled)
-    counted = Counter(step.step.outcome for record in run.measured for step in record.steps)
+    counted = Counter(step.outcome for record in run.measured for step in record.steps)
     in_records = {outcome.value: counted[outcome] for outcome in Outcome}
     steps = as_counters(coordinators("gsi_steps_total", 'outcome="%s"', RANGE))
     in_counters = {outcome.value: _value(asked, f"sum({steps % outcome.value})", run.settled) for outcome in Outcome}

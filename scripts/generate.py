@@ -19,10 +19,12 @@ from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Params
 from gsi.algorithm.weighting import WEIGHTINGS
 from gsi.jobs.payload import JobPayload
+from gsi.jobs.result_document import ResultDocument
+from gsi.jobs.step_record import StepRecord
 from gsi.runtime.series import Declaration, Series, Values
 
 ROOT = Path(__file__).parents[1]
-STUB_SUFFIXES = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi")
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 TABLE = re.compile(r"(?<=<!-- series: )(\S+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)  # what declares them, the table
 METHODS_TABLE = re.compile(r"(?<=<!-- methods -->\n).*?(?=<!-- end -->)", re.DOTALL)
 SERVICELESS = ("candidates_pb2_grpc.py", "candidates_pb2_grpc.pyi")  # protoc writes them empty
@@ -39,11 +41,17 @@ def write_stubs(root: Path) -> None:
         (root / "gsi" / "v1" / name).unlink()
 
 
-def write_schema(root: Path) -> None:
-    """Write the JSON Schema of a job's payload."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **JobPayload.model_json_schema()}
+def write_schemas(root: Path) -> None:
+    """Write the JSON Schemas of what other languages write (a job's payload) and read (a step, a result)."""
+    schemas = {
+        "job": JobPayload.model_json_schema(),
+        "step": StepRecord.model_json_schema(mode="serialization"),
+        "result": ResultDocument.model_json_schema(mode="serialization"),
+    }
     (root / "docs").mkdir(parents=True, exist_ok=True)
-    (root / "docs" / "job.schema.json").write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
+    for name, schema in schemas.items():
+        text = json.dumps({"$schema": DIALECT, **schema}, indent=2, ensure_ascii=False)
+        (root / "docs" / f"{name}.schema.json").write_text(text + "\n")
 
 
 def write_metrics(root: Path) -> None:
@@ -104,7 +112,7 @@ def main() -> None:
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT
     (root / "gsi" / "v1").mkdir(parents=True, exist_ok=True)
     write_stubs(root)
-    write_schema(root)
+    write_schemas(root)
     write_methods(root)
     write_metrics(root)
     settings_tables.write(root)

@@ -20,14 +20,15 @@ from gsi.algorithm.reward_map import REWARD_MAPS
 from gsi.algorithm.weighting import WEIGHTINGS
 from gsi.cli.main import app
 from gsi.errors import InvalidRequestError
-from gsi.evaluation import records
 from gsi.evaluation.problems import HUB_DATASETS, KNOWN_SHAPES
+from gsi.evaluation.records import RecordedJob
 from gsi.jobs import keys
 from gsi.jobs.connection import RedisAccess
 from gsi.jobs.job import parse_payload
 from gsi.jobs.method_spec import parse_method
 from gsi.jobs.payload import JobParams
 from gsi.jobs.state import TRANSITIONS
+from gsi.jobs.step_record import BranchRecord, CandidateRecord, ProposalRecord
 from gsi.runtime.settings import ProcessSettings
 
 ROOT = Path(__file__).parents[1]
@@ -211,11 +212,11 @@ def test_a_refusal_in_the_methods_document_is_what_a_user_reads() -> None:
 def test_every_field_of_a_record_is_documented() -> None:
     """A job's in docs/evaluation.md, a proposal's and a branch's in docs/methods.md, and no other."""
     evaluation, methods = text_of(DOCS / "evaluation.md"), text_of(DOCS / "methods.md")
-    assert documented_fields(section(evaluation, "Records")) == set(records.RecordedJob.model_fields)
-    candidates = {f"candidates[].{name}" for name in records.RecordedCandidate.model_fields}
+    assert documented_fields(section(evaluation, "Records")) == set(RecordedJob.model_fields)
+    candidates = {f"candidates[].{name}" for name in CandidateRecord.model_fields}
     kept = documented_fields(section(methods, "Keeping every candidate"))
-    assert kept == set(records.RecordedProposal.model_fields) | candidates
-    branches = {"branches", *(f"branches[].{name}" for name in records.RecordedBranch.model_fields)}
+    assert kept == set(ProposalRecord.model_fields) | candidates
+    branches = {"branches", *(f"branches[].{name}" for name in BranchRecord.model_fields)}
     assert documented_fields(section(methods, "Searches: methods that keep several trajectories")) == branches
 
 

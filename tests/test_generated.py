@@ -26,9 +26,10 @@ def test_the_committed_stubs_are_those_of_the_protos(generated: Path) -> None:
     assert committed == fresh
 
 
-def test_the_published_job_schema_is_that_of_the_code(generated: Path) -> None:
-    """Changing what a job may say without ``make protos`` fails here."""
-    name = Path("docs") / "job.schema.json"
+@pytest.mark.parametrize("what", ["job", "step", "result"])
+def test_a_published_schema_is_that_of_the_code(generated: Path, what: str) -> None:
+    """Changing what a job, a step or a result may say without ``make protos`` fails here."""
+    name = Path("docs") / f"{what}.schema.json"
     assert (ROOT / name).read_text() == (generated / name).read_text()
 
 

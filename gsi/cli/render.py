@@ -17,9 +17,8 @@ from gsi.jobs.store import JobRecord
 STATE_STYLES = {"SUCCEEDED": "green", "FAILED": "red", "DEAD": "red"}
 
 
-def render_step(record: StepRecord) -> Text:
+def render_step(step: StepRecord) -> Text:
     """Return a kept step on one line, below the rejected candidate that it replaces, if there is one."""
-    step = record.step
     lines = Text()
     if step.rejected is not None:
         lines.append(f"{step.index + 1:>3}  draft   rejected   ", style="dim")
@@ -30,8 +29,8 @@ def render_step(record: StepRecord) -> Text:
     lines.append(f"{step.outcome:<9}  ", style=style)
     lines.append(_format_scores(step.reward, step.tilted_reward), style="cyan")
     lines.append(_join_lines(step.text))
-    if len(record.branches) > 1:
-        lines.append(f"  + {len(record.branches) - 1} other trajectories", style="dim")
+    if len(step.branches) > 1:
+        lines.append(f"  + {len(step.branches) - 1} other trajectories", style="dim")
     return lines
 
 
@@ -93,9 +92,9 @@ def render_totals(totals: Mapping[str, Any]) -> Text:
     return Text("  ".join(parts), style="bold")
 
 
-def _format_scores(reward: float, tilted_reward: float | None) -> str:
+def _format_scores(reward: float | None, tilted_reward: float | None) -> str:
     tilted = "tilted   -  " if tilted_reward is None else f"tilted {tilted_reward:5.2f}"
-    rated = "reward   - " if math.isnan(reward) else f"reward {reward:4.2f}"
+    rated = "reward   - " if reward is None or math.isnan(reward) else f"reward {reward:4.2f}"
     return f"{rated}  {tilted}  "
 
 

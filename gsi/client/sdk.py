@@ -3,7 +3,7 @@
 async with Client("redis://127.0.0.1:6379/0") as client:
     job_id = await client.submit({"prompt": "What is 2 + 3?", "params": {"n": 4}})
     async for record in client.follow(job_id):
-        print(record.step.text)
+        print(record.text)
     print((await client.result(job_id)).fields["answer"])
 """
 

@@ -10,7 +10,8 @@ from scipy import stats
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.seeds import uniform
 from gsi.algorithm.tilting import log_ratio
-from gsi.evaluation.records import RecordedJob, RecordedProposal, RecordedStep
+from gsi.evaluation.records import RecordedJob
+from gsi.jobs.step_record import ProposalRecord, StepRecord
 
 NUM_RESAMPLES = 2_000  # of the bootstrap; a quantile at 2.5 % then rests on 50 of them
 
@@ -83,7 +84,7 @@ def estimate_mean(values: Sequence[float], problems: Sequence[str]) -> Interval:
     return Interval(mean, float(interval.low), float(interval.high))
 
 
-def _drafted_step(record: RecordedJob, step: RecordedStep) -> DraftedStep | None:
+def _drafted_step(record: RecordedJob, step: StepRecord) -> DraftedStep | None:
     drafted, target = _proposal(step, Source.DRAFT), _proposal(step, Source.TARGET)
     if drafted is None or len(drafted.candidates) < record.n:
         return None
@@ -109,14 +110,14 @@ def _drafted_step(record: RecordedJob, step: RecordedStep) -> DraftedStep | None
     )
 
 
-def _proposal(step: RecordedStep, source: Source) -> RecordedProposal | None:
+def _proposal(step: StepRecord, source: Source) -> ProposalRecord | None:
     return next((proposal for proposal in step.proposals if proposal.source is source), None)
 
 
-def _rewards(proposal: RecordedProposal) -> tuple[float, ...]:
+def _rewards(proposal: ProposalRecord) -> tuple[float, ...]:
     """Return the rewards of those candidates that the PRM was asked about."""
     return tuple(candidate.reward for candidate in proposal.candidates if candidate.reward is not None)
 
 
-def _num_tokens(proposal: RecordedProposal) -> tuple[int, ...]:
+def _num_tokens(proposal: ProposalRecord) -> tuple[int, ...]:
     return tuple(len(candidate.token_ids) for candidate in proposal.candidates)

@@ -15,8 +15,9 @@ from scipy import stats
 
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.methods import METHODS
-from gsi.evaluation.records import Evaluation, RecordedCandidate, RecordedJob, RecordedModel
+from gsi.evaluation.records import Evaluation, RecordedJob, RecordedModel
 from gsi.jobs.state import JobState
+from gsi.jobs.step_record import CandidateRecord
 
 REFERENCE = "soft-best-of-n:target"  # what the others approximate
 TARGET_ALONE = (("target", 1), (REFERENCE, 1))  # rows in which the target answers by itself, the plainest first
@@ -255,7 +256,7 @@ def tokens(job: RecordedJob) -> Tokens:
     )
 
 
-def _num_tokens(candidates: Iterable[RecordedCandidate]) -> int:
+def _num_tokens(candidates: Iterable[CandidateRecord]) -> int:
     return sum(len(candidate.token_ids) for candidate in candidates)
 
 

@@ -92,7 +92,7 @@ class Folder:
     def append(self, record: RecordedJob) -> None:
         """Write a finished job, and return when it is on the disk."""
         with self.records_path.open("ab") as file:
-            file.write(record.model_dump_json().encode() + b"\n")
+            file.write(record.to_json().encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         if self._records is not None:

@@ -1,132 +1,248 @@
-"""A round of steps as it is written to the job's step stream: the checkpoint, and what a follower reads.
+"""The schema of a kept step: what a job's step stream, a result and a record of an evaluation say of it.
 
-Most methods keep one step a round, and the record is that step. A method that keeps several trajectories adds
-``branches``: which trajectory came out of which, with its step; the record's own step is the leading one's.
+An entry of the step stream is a checkpoint, and what a follower reads. Most methods keep one step a round, and the
+entry is that step. A method that keeps several trajectories adds ``branches``: which trajectory came out of which, with
+its step; the entry's own step is then the leading trajectory's.
+
+JSON has no infinities and no NaN: they are the strings "-Infinity", "Infinity" and "NaN". ``null`` means that no model
+was asked. Version 0.1 also wrote null for a number that is not finite. Such a null is read as follows:
+
+| field | null of version 0.1 is read as |
+|---|---|
+| ``reward``, ``best_reward`` | not asked; the algorithm ranks both as below every number |
+| ``tilted_reward``, ``log_likelihood_target`` | not asked; no rule of the algorithm reads them from a kept step |
+| ``rejected.reward`` | NaN, since a candidate is rejected by its reward |
+
+``scripts/generate.py`` writes ``docs/step.schema.json`` from ``StepRecord``.
 """
 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, fields
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from typing_extensions import TypeAliasType
 
 from gsi.algorithm.candidates import Branch, FinishReason, Outcome, Rejected, Source, Step
 from gsi.algorithm.proposal import Proposal
 from gsi.algorithm.round import Round
 
+Number = TypeAliasType(
+    "Number",
+    Annotated[
+        float,
+        WithJsonSchema(
+            {
+                "anyOf": [{"type": "number"}, {"enum": ["-Infinity", "Infinity", "NaN"]}],
+                "description": "A string where JSON has no number. Version 0.1 wrote null there.",
+            }
+        ),
+    ],
+)
+NumberOrNull = Annotated[Number, BeforeValidator(lambda value: math.nan if value is None else value)]
 
-@dataclass(frozen=True, slots=True)
-class StepRecord:
-    """A step with its cost: tokens that each model wrote for it, the discarded ones too, and seconds."""
 
-    step: Step
-    draft_tokens: int
-    target_tokens: int
-    seconds: float
-    branches: tuple[Branch, ...] = ()  # empty: the step extends the only trajectory
-    proposals: tuple[Mapping[str, Any], ...] = ()  # every candidate with its numbers, where the job asks to keep them
+def _is_none(value: object) -> bool:
+    return value is None
 
-    @staticmethod
-    def of(made: Round, *, keep_candidates: bool) -> "StepRecord":
-        """Return the record of a round."""
-        return StepRecord(
-            made.step,
-            made.num_tokens(Source.DRAFT),
-            made.num_tokens(Source.TARGET),
-            made.seconds,
-            branches=() if made.branches == (Branch(0, made.step),) else made.branches,
-            proposals=tuple(map(_proposal, made.proposals)) if keep_candidates else (),
-        )
 
-    @property
-    def round(self) -> tuple[Branch, ...]:
-        """Return how each trajectory came out of the round before."""
-        return self.branches or (Branch(0, self.step),)
+def _is_empty(values: tuple[object, ...]) -> bool:
+    return not values
+
+
+class Record(BaseModel):
+    """What is written as JSON. Unknown fields are ignored, so that records of newer versions can be read."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="ignore",
+        ser_json_inf_nan="strings",
+        json_schema_serialization_defaults_required=True,  # a schema says which fields are always written
+    )
 
     def to_json(self) -> str:
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        return self.model_dump_json()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values. JSON knows no infinity and no NaN: both are null."""
-        cost = {
-            "draft_tokens": self.draft_tokens,
-            "target_tokens": self.target_tokens,
-            "seconds": round(self.seconds, 6),
-        }
-        branches = [{"parent": b.parent, "step": _plain(b.step) if b.step else None} for b in self.branches]
-        more = {"branches": branches, "proposals": list(self.proposals)}
-        return _plain(self.step) | cost | {name: value for name, value in more.items() if value}
+        """Return the values as JSON has them."""
+        plain: dict[str, Any] = json.loads(self.to_json())
+        return plain
 
-    @staticmethod
-    def from_json(text: str | bytes) -> "StepRecord":
-        fields: dict[str, Any] = json.loads(text)
-        cost = {name: fields.pop(name) for name in ("draft_tokens", "target_tokens", "seconds")}
-        branches = tuple(
-            Branch(branch["parent"], _step(branch["step"]) if branch["step"] else None)
-            for branch in fields.pop("branches", [])
-        )
-        proposals = tuple(fields.pop("proposals", []))
-        return StepRecord(_step(fields), **cost, branches=branches, proposals=proposals)
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read JSON. Raises pydantic.ValidationError."""
+        return cls.model_validate_json(text)
 
 
-def _plain(step: Step) -> dict[str, Any]:
-    fields = asdict(step)
-    rejected = fields.pop("rejected")
-    return _finite(fields) | {"rejected": rejected and _finite(rejected)}
+class RejectionRecord(Record):
+    """The draft candidate that was selected and failed the method's test."""
 
-
-def _finite(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in fields.items()
-    }
-
-
-def _step(fields: dict[str, Any]) -> Step:
-    rejected = fields.pop("rejected")
-    step = Step(**fields)
-    return replace(
-        step,
-        token_ids=tuple(step.token_ids),
-        source=Source(step.source),
-        outcome=Outcome(step.outcome),
-        finish_reason=FinishReason(step.finish_reason),
-        reward=_or_nan(step.reward),
-        best_reward=_or_nan(step.best_reward),
-        rejected=_rejected(rejected) if rejected else None,
+    text: str = Field(description="What the draft wrote.")
+    reward: NumberOrNull = Field(description="The PRM's number after the reward map. NaN: the PRM gave no number.")
+    tilted_reward: Number | None = Field(
+        None, description="reward + (log_likelihood_target - log_likelihood_draft) / beta. null: not computed."
+    )
+    log_likelihood_draft: Number = Field(description="Nats, summed over the candidate's tokens, under the draft.")
+    log_likelihood_target: Number | None = Field(
+        None, description="Nats, summed over the candidate's tokens, under the target. null: the target was not asked."
     )
 
 
-def _rejected(fields: Mapping[str, Any]) -> Rejected:
-    return Rejected(**{**fields, "reward": _or_nan(fields["reward"])})
+class KeptStep(Record):
+    """A kept step: what one model wrote, up to the step delimiter or the end of the answer."""
+
+    index: int = Field(description="The step's place in its trajectory, from 0.")
+    token_ids: tuple[int, ...] = Field(description="The step's tokens, in the vocabulary of draft and target.")
+    text: str = Field(description="The decoded tokens, the step delimiter included.")
+    source: Source = Field(description="The model that wrote the step.")
+    outcome: Outcome = Field(
+        description="accepted: the draft's candidate passed, or the method has no test. resampled: it failed."
+    )
+    finish_reason: FinishReason = Field(
+        description="delimiter: the step delimiter was complete. eos: the answer is complete. length: a token limit."
+    )
+    reward: Number | None = Field(
+        None, description="The PRM's number after the reward map. null: the PRM was not asked. NaN: it gave no number."
+    )
+    best_reward: Number | None = Field(
+        None,
+        description="The highest reward among the candidates that the step was selected from, NaN counted as "
+        "-Infinity. null: the PRM was not asked.",
+    )
+    tilted_reward: Number | None = Field(
+        None, description="reward + (log_likelihood_target - log_likelihood_draft) / beta. null: not computed."
+    )
+    log_likelihood_draft: Number | None = Field(
+        None, description="Nats, summed over token_ids, under the draft. null: the draft was not asked."
+    )
+    log_likelihood_target: Number | None = Field(
+        None, description="Nats, summed over token_ids, under the target. null: the target was not asked."
+    )
+    rejected: RejectionRecord | None = Field(
+        None, description="The draft candidate that the step replaces. null: none was rejected."
+    )
+
+    @classmethod
+    def from_step(cls, step: Step, **others: Any) -> Self:
+        """Return the record of a step; ``others`` are the fields that a subclass adds."""
+        values = asdict(step)
+        if math.isnan(step.best_reward):  # the best of rated candidates is never NaN: the PRM was not asked
+            values["best_reward"] = None
+            values["reward"] = None if math.isnan(step.reward) else step.reward
+        return cls(**values, **others)
+
+    def to_step(self) -> Step:
+        """Return the step as the algorithm has it: a reward that was not asked is NaN there."""
+        values = {field.name: getattr(self, field.name) for field in fields(Step)}
+        values["reward"] = math.nan if self.reward is None else self.reward
+        values["best_reward"] = math.nan if self.best_reward is None else self.best_reward
+        values["rejected"] = None if self.rejected is None else Rejected(**self.rejected.model_dump())
+        return Step(**values)
 
 
-def _proposal(proposal: Proposal) -> dict[str, Any]:
-    """Return plain values, which ``gsi.evaluation.records`` reads: here infinities and NaN are words."""
-    columns = {"reward": proposal.scores.get("prm"), "log_likelihood_target": proposal.scores.get("target")}
-    return {
-        "source": proposal.source,
-        "parent": proposal.parent,
-        "selected": proposal.selected,
-        "seconds": {name: round(seconds, 6) for name, seconds in proposal.seconds.items()},
-        "candidates": [
-            {
-                "token_ids": candidate.token_ids,
-                "text": candidate.text,
-                "finish_reason": candidate.finish_reason,
-                "log_likelihood": candidate.log_likelihood,
-                **{name: _word(values[candidate.index]) for name, values in columns.items() if values is not None},
-            }
-            for candidate in proposal.candidates
-        ],
-    }
+class BranchRecord(Record):
+    """How one trajectory came out of the round before."""
+
+    parent: int = Field(description="The trajectory's place in the round before, from 0.")
+    step: KeptStep | None = Field(None, description="The trajectory's new step. null: the trajectory was finished.")
+
+    @classmethod
+    def from_branch(cls, branch: Branch) -> Self:
+        return cls(parent=branch.parent, step=None if branch.step is None else KeptStep.from_step(branch.step))
+
+    def to_branch(self) -> Branch:
+        return Branch(self.parent, None if self.step is None else self.step.to_step())
 
 
-def _word(value: float) -> float | str:
-    """Return a number, or the word that JSON has in its place."""
-    if math.isnan(value):
-        return "NaN"
-    return value if math.isfinite(value) else ("Infinity" if value > 0 else "-Infinity")
+class CandidateRecord(Record):
+    """A candidate of a proposal."""
+
+    token_ids: tuple[int, ...] = Field(description="The candidate's tokens.")
+    text: str = Field(description="The decoded tokens.")
+    finish_reason: FinishReason = Field(description="Why the model stopped: delimiter, eos or length.")
+    log_likelihood: Number = Field(description="Nats, summed over token_ids, under the model that wrote them.")
+    reward: Number | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="The PRM's number after the reward map. Absent: the PRM was not asked. NaN: it gave no number.",
+    )
+    log_likelihood_target: Number | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="Nats, of a draft candidate under the target. Absent: the target was not asked. "
+        "-Infinity: the target would never write the candidate.",
+    )
 
 
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
+class ProposalRecord(Record):
+    """All candidates that one model wrote for one step, in the order of their indices."""
+
+    source: Source = Field(description="The model that wrote the candidates.")
+    parent: int = Field(
+        0, description="The trajectory that the candidates continue: its place in the round before, from 0."
+    )
+    selected: int | None = Field(
+        None, description="Index of the selected candidate. null: the method keeps candidates by another rule."
+    )
+    seconds: Mapping[str, float] = Field(
+        description='From the start of the proposal to the end of drafting ("propose") and of each scorer '
+        '("target", "prm").'
+    )
+    candidates: tuple[CandidateRecord, ...]
+
+    @classmethod
+    def from_proposal(cls, proposal: Proposal) -> Self:
+        """Return the record of a proposal, seconds rounded to microseconds."""
+        scores = {"reward": proposal.scores.get("prm"), "log_likelihood_target": proposal.scores.get("target")}
+        asked = {name: values for name, values in scores.items() if values is not None}
+        return cls(
+            source=proposal.source,
+            parent=proposal.parent,
+            selected=proposal.selected,
+            seconds={name: round(seconds, 6) for name, seconds in proposal.seconds.items()},
+            candidates=tuple(
+                CandidateRecord(
+                    token_ids=candidate.token_ids,
+                    text=candidate.text,
+                    finish_reason=candidate.finish_reason,
+                    log_likelihood=candidate.log_likelihood,
+                    **{name: values[candidate.index] for name, values in asked.items()},
+                )
+                for candidate in proposal.candidates
+            ),
+        )
+
+
+class StepRecord(KeptStep):
+    """A round: the kept step, or the leading trajectory's where a method keeps several, with the round's cost."""
+
+    draft_tokens: int = Field(description="Tokens that the draft wrote in this round, discarded candidates included.")
+    target_tokens: int = Field(description="Tokens that the target wrote in this round, discarded candidates included.")
+    seconds: float = Field(description="How long the models took.")
+    branches: tuple[BranchRecord, ...] = Field(
+        (), exclude_if=_is_empty, description="A branch for each trajectory. Absent: the method keeps one trajectory."
+    )
+    proposals: tuple[ProposalRecord, ...] = Field(
+        (), exclude_if=_is_empty, description="Every candidate. Absent: the job did not ask for keep_candidates."
+    )
+
+    @classmethod
+    def from_round(cls, made: Round, *, keep_candidates: bool) -> Self:
+        """Return the record of a round, seconds rounded to microseconds."""
+        is_only_trajectory = made.branches == (Branch(0, made.step),)
+        return cls.from_step(
+            made.step,
+            draft_tokens=made.num_tokens(Source.DRAFT),
+            target_tokens=made.num_tokens(Source.TARGET),
+            seconds=round(made.seconds, 6),
+            branches=() if is_only_trajectory else tuple(map(BranchRecord.from_branch, made.branches)),
+            proposals=tuple(map(ProposalRecord.from_proposal, made.proposals)) if keep_candidates else (),
+        )
+
+    def to_branches(self) -> tuple[Branch, ...]:
+        """Return how each trajectory came out of the round before: what a job resumes from."""
+        if not self.branches:
+            return (Branch(0, self.to_step()),)
+        return tuple(branch.to_branch() for branch in self.branches)

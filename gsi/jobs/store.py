@@ -1,7 +1,6 @@
 """Jobs in Redis: submit, take, keep a step, commit, read. The record is the source of truth."""
 
 import asyncio
-import json
 import operator
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ from gsi.errors import InvalidRequestError, RetryableError
 from gsi.jobs import scripts
 from gsi.jobs.job import Job
 from gsi.jobs.keys import DEFAULT_TENANT, GROUP, JOB_FIELD, MAX_DEAD, MAX_RESULTS, Keys
+from gsi.jobs.result_document import ResultDocument
 from gsi.jobs.state import JobState, states_before
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.stream import Delivery
@@ -104,22 +104,8 @@ class JobRecord:
     steps: tuple[StepRecord, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {
-            "id": self.id,
-            "state": self.state.value,
-            "stop_reason": self.fields.get("stop_reason") or None,
-            "error": self.fields.get("error") or None,
-            "answer": self.fields.get("answer") or None,
-            "text": self.fields.get("text", ""),
-            "attempt": int(self.fields.get("attempt", 0)),
-            "params": json.loads(self.fields.get("params") or "null"),
-            "models": json.loads(self.fields.get("models") or "null"),
-            "submitted_at": _seconds(self.fields.get("submitted_at")),
-            "started_at": _seconds(self.fields.get("started_at")),
-            "finished_at": _seconds(self.fields.get("finished_at")),
-            "steps": [record.to_dict() for record in self.steps],
-        }
+        """Return the job's result as JSON values."""
+        return ResultDocument.from_fields(self.id, self.fields, self.steps).to_dict()
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +199,7 @@ class JobStore:
     async def append_step(self, lease: Lease, record: StepRecord) -> None:
         """Keep a step. Raises LeaseLostError if the job is another's by now."""
         keys = [self._keys.record(lease.job_id), self._keys.steps(lease.job_id)]
-        _held(await self._append_step(keys, [lease.token, record.step.index, record.to_json()]), lease)
+        _held(await self._append_step(keys, [lease.token, record.index, record.to_json()]), lease)
 
     async def commit(self, lease: Lease, result: JobResult) -> None:
         """End the job, announce it, acknowledge its entry. Raises LeaseLostError if the job is another's by now."""
@@ -420,7 +406,3 @@ class JobStore:
 def _held(answer: object, lease: Lease) -> None:
     if not answer:
         raise LeaseLostError(f"job {lease.job_id}: another coordinator has taken it")
-
-
-def _seconds(milliseconds: str | None) -> float | None:
-    return int(milliseconds) / 1000 if milliseconds else None

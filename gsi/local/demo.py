@@ -92,7 +92,7 @@ def totals(records: Sequence[JobRecord], jobs: Sequence[Mapping[str, Any]], seco
     num_steps = max(1, len(steps))
     return {
         "accuracy": sum(job["correct"] for job in jobs) / max(1, len(jobs)),
-        "acceptance_rate": sum(record.step.outcome is Outcome.ACCEPTED for record in steps) / num_steps,
+        "acceptance_rate": sum(record.outcome is Outcome.ACCEPTED for record in steps) / num_steps,
         "seconds_per_step": sum(record.seconds for record in steps) / num_steps,
         "draft_tokens": sum(record.draft_tokens for record in steps),
         "target_tokens": sum(record.target_tokens for record in steps),

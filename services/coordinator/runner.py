@@ -150,7 +150,7 @@ class JobRunner:
             job.seed,
             keep=lambda made: self._keep(lease, made, watch, keep_candidates=params.keep_candidates),
             max_length=limits.max_length,
-            kept=[record.round for record in kept],
+            kept=[record.to_branches() for record in kept],
             answers=Answers(finder.find, self._equality.are_equal),
             attempt=lambda make: self._make(make, watch),
         )
@@ -180,6 +180,6 @@ class JobRunner:
         return await call_with_retries(self._models, make, watch.note_wait)
 
     async def _keep(self, lease: Lease, made: Round, watch: StepWatch, *, keep_candidates: bool) -> None:
-        record = StepRecord.of(made, keep_candidates=keep_candidates)
+        record = StepRecord.from_round(made, keep_candidates=keep_candidates)
         with watch.checkpoint(made):
             await self._store.append_step(lease, record)

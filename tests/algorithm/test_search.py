@@ -42,7 +42,7 @@ EVERY_METHOD = [*(Params(method=method, n=3, beta=2.0) for method in METHODS), *
 
 
 def written_down(written: Written, *, keep_candidates: bool = False) -> list[str]:
-    return [StepRecord.of(made, keep_candidates=keep_candidates).to_json() for made in written.rounds]
+    return [StepRecord.from_round(made, keep_candidates=keep_candidates).to_json() for made in written.rounds]
 
 
 def without_seconds(rounds: list[str]) -> list[dict[str, Any]]:
@@ -56,7 +56,7 @@ async def test_resuming_after_any_round_writes_the_same_answer(params: Params, s
     whole = await write(params, WORLD.ports(), seed)
     rounds = written_down(whole)
     cut = data.draw(st.integers(0, len(rounds)), label="rounds kept before the crash")
-    kept = [StepRecord.from_json(text).round for text in rounds[:cut]]
+    kept = [StepRecord.from_json(text).to_branches() for text in rounds[:cut]]
     again = await write(params, WORLD.ports(), seed, kept=kept)
     assert (again.answer.text, again.reason) == (whole.answer.text, whole.reason)
     assert without_seconds(written_down(again)) == without_seconds(rounds[cut:])
@@ -256,4 +256,4 @@ async def test_n_1_is_nothing_special(method: str) -> None:
     params = Params(method=method, scope=Scope.RESPONSES, n=1, stop=StopRules(max_steps=3))
     written = await write(params, World((1.0,), (1.0,), (0.5,)).ports())
     assert (written.answer.text, written.reason) == ("aaa", StopReason.MAX_STEPS)
-    assert all(StepRecord.of(made, keep_candidates=False).branches == () for made in written.rounds)
+    assert all(StepRecord.from_round(made, keep_candidates=False).branches == () for made in written.rounds)

@@ -5,10 +5,9 @@ from dataclasses import asdict
 
 from gsi.algorithm.candidates import FinishReason, Outcome, Source
 from gsi.algorithm.params import Params
-from gsi.algorithm.proposal import Proposal
-from gsi.algorithm.round import Round
-from gsi.evaluation.records import RecordedCandidate, RecordedJob, RecordedModel, RecordedProposal, RecordedStep
+from gsi.evaluation.records import RecordedJob, RecordedModel
 from gsi.jobs.state import JobState
+from gsi.jobs.step_record import CandidateRecord, ProposalRecord, StepRecord
 from tests.algorithm.worlds import START, World, make_first_round
 
 MODELS = {"draft": 10, "target": 100, "prm": 50}  # parameters
@@ -37,11 +36,11 @@ async def _recorded_job(
     for _ in range(num_steps):
         made = await make_first_round(params, ports, number, trajectory)
         trajectory = trajectory.extend(made.step)
-        steps.append(_recorded_step(made))
+        steps.append(StepRecord.from_round(made, keep_candidates=True))
     return _job(number, params, steps, models)
 
 
-def _job(number: int, params: Params, steps: Sequence[RecordedStep], models: Mapping[str, int | None]) -> RecordedJob:
+def _job(number: int, params: Params, steps: Sequence[StepRecord], models: Mapping[str, int | None]) -> RecordedJob:
     return RecordedJob(
         id=f"job-{number}",
         problem=f"problem-{number}",
@@ -59,30 +58,10 @@ def _job(number: int, params: Params, steps: Sequence[RecordedStep], models: Map
     )
 
 
-def _recorded_step(made: Round) -> RecordedStep:
-    step = made.step
-    return RecordedStep(
-        index=step.index,
-        token_ids=step.token_ids,
-        text=step.text,
-        source=step.source,
-        outcome=step.outcome,
-        finish_reason=step.finish_reason,
-        reward=step.reward,
-        tilted_reward=step.tilted_reward,
-        log_likelihood_draft=step.log_likelihood_draft,
-        log_likelihood_target=step.log_likelihood_target,
-        draft_tokens=made.num_tokens(Source.DRAFT),
-        target_tokens=made.num_tokens(Source.TARGET),
-        seconds=made.seconds,
-        proposals=tuple(map(_recorded_proposal, made.proposals)),
-    )
-
-
-def _accepted_step(log_ratios: Sequence[float]) -> RecordedStep:
+def _accepted_step(log_ratios: Sequence[float]) -> StepRecord:
     drafted = -500.0  # so low that the target's likelihood stays below 1
     candidates = tuple(
-        RecordedCandidate(
+        CandidateRecord(
             token_ids=(0,),
             text="a",
             finish_reason=FinishReason.DELIMITER,
@@ -92,7 +71,7 @@ def _accepted_step(log_ratios: Sequence[float]) -> RecordedStep:
         )
         for log_ratio in log_ratios
     )
-    return RecordedStep(
+    return StepRecord(
         index=0,
         token_ids=(0,),
         text="a",
@@ -102,25 +81,5 @@ def _accepted_step(log_ratios: Sequence[float]) -> RecordedStep:
         draft_tokens=len(candidates),
         target_tokens=0,
         seconds=1.0,
-        proposals=(RecordedProposal(source=Source.DRAFT, selected=0, seconds={}, candidates=candidates),),
-    )
-
-
-def _recorded_proposal(proposal: Proposal) -> RecordedProposal:
-    likelihoods = proposal.scores.get("target")
-    return RecordedProposal(
-        source=proposal.source,
-        selected=proposal.selected,
-        seconds=proposal.seconds,
-        candidates=tuple(
-            RecordedCandidate(
-                token_ids=candidate.token_ids,
-                text=candidate.text,
-                finish_reason=candidate.finish_reason,
-                log_likelihood=candidate.log_likelihood,
-                log_likelihood_target=None if likelihoods is None else likelihoods[i],
-                reward=proposal.scores["prm"][i],
-            )
-            for i, candidate in enumerate(proposal.candidates)
-        ),
+        proposals=(ProposalRecord(source=Source.DRAFT, selected=0, seconds={}, candidates=candidates),),
     )

@@ -4,15 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from gsi.algorithm.candidates import FinishReason, Outcome, Source
-from gsi.evaluation.records import (
-    Evaluation,
-    RecordedCandidate,
-    RecordedJob,
-    RecordedModel,
-    RecordedProposal,
-    RecordedStep,
-)
+from gsi.evaluation.records import Evaluation, RecordedJob, RecordedModel
 from gsi.jobs.state import JobState
+from gsi.jobs.step_record import CandidateRecord, ProposalRecord, StepRecord
 
 MODELS = {
     "draft": RecordedModel(model="tiny-draft", engine="transformers", num_parameters=10),
@@ -23,9 +17,9 @@ MODELS = {
 
 def candidate(
     num_tokens: int = 1, *, reward: float | None = None, log_likelihood_target: float | None = None
-) -> RecordedCandidate:
+) -> CandidateRecord:
     """Return a candidate of so many tokens."""
-    return RecordedCandidate(
+    return CandidateRecord(
         token_ids=tuple(range(num_tokens)),
         text="…\n\n",
         finish_reason=FinishReason.DELIMITER,
@@ -35,21 +29,19 @@ def candidate(
     )
 
 
-def proposal(
-    source: Source, *candidates: RecordedCandidate, selected: int | None = 0, parent: int = 0
-) -> RecordedProposal:
-    return RecordedProposal(source=source, parent=parent, selected=selected, seconds={}, candidates=candidates)
+def proposal(source: Source, *candidates: CandidateRecord, selected: int | None = 0, parent: int = 0) -> ProposalRecord:
+    return ProposalRecord(source=source, parent=parent, selected=selected, seconds={}, candidates=candidates)
 
 
 def step(
-    *proposals: RecordedProposal,
+    *proposals: ProposalRecord,
     source: Source = Source.DRAFT,
     outcome: Outcome = Outcome.ACCEPTED,
     reward: float | None = None,
     seconds: float = 0.5,
-) -> RecordedStep:
+) -> StepRecord:
     """Return a kept step; the tokens that were written for it are those of its proposals."""
-    return RecordedStep(
+    return StepRecord(
         index=0,
         token_ids=(0,),
         text="…\n\n",
@@ -64,17 +56,17 @@ def step(
     )
 
 
-def num_tokens(proposals: Sequence[RecordedProposal], source: Source) -> int:
+def num_tokens(proposals: Sequence[ProposalRecord], source: Source) -> int:
     return sum(len(c.token_ids) for p in proposals if p.source is source for c in p.candidates)
 
 
-def accepted_step(reward: float = 0.9, num_tokens: int = 1) -> RecordedStep:
+def accepted_step(reward: float = 0.9, num_tokens: int = 1) -> StepRecord:
     """Return a draft's step that passed: one candidate, scored and rated."""
     drafted = candidate(num_tokens, reward=reward, log_likelihood_target=-2.0)
     return step(proposal(Source.DRAFT, drafted), reward=reward)
 
 
-def resampled_step(rejected_reward: float = 0.2, reward: float = 0.8, num_tokens: int = 1) -> RecordedStep:
+def resampled_step(rejected_reward: float = 0.2, reward: float = 0.8, num_tokens: int = 1) -> StepRecord:
     """Return a step that the target wrote after the draft's one candidate had failed."""
     drafted = candidate(num_tokens, reward=rejected_reward, log_likelihood_target=-20.0)
     written = candidate(num_tokens, reward=reward)
@@ -89,7 +81,7 @@ def job(
     n: int = 4,
     seed: int = 0,
     is_correct: bool = True,
-    steps: Sequence[RecordedStep] = (),
+    steps: Sequence[StepRecord] = (),
     params: dict[str, Any] | None = None,
     **fields: Any,
 ) -> RecordedJob:

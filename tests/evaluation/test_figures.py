@@ -29,8 +29,9 @@ from gsi.evaluation.figures import (
     target_alone,
     tokens,
 )
-from gsi.evaluation.records import RecordedJob, RecordedModel, RecordedStep
+from gsi.evaluation.records import RecordedJob, RecordedModel
 from gsi.jobs.state import JobState
+from gsi.jobs.step_record import StepRecord
 from tests.evaluation.made_records import (
     MODELS,
     accepted_step,
@@ -149,7 +150,7 @@ def test_a_ratio_of_equal_wholes_is_a_mean(parts: list[int]) -> None:
     assert of_ratio.half_width == pytest.approx(of_mean.half_width, abs=1e-12)
 
 
-def branching_step(candidates_rated: bool = True) -> RecordedStep:
+def branching_step(candidates_rated: bool = True) -> StepRecord:
     """Return a round of a method that keeps two trajectories: a proposal of two candidates from each."""
     reward = 0.5 if candidates_rated else None
     proposals = [proposal(Source.TARGET, *[candidate(3, reward=reward)] * 2, parent=p, selected=None) for p in (0, 1)]
@@ -175,7 +176,7 @@ def branching_step(candidates_rated: bool = True) -> RecordedStep:
         ),
     ],
 )
-def test_tokens_by_role(made: RecordedStep, counts: tuple[int, int, int, int]) -> None:
+def test_tokens_by_role(made: StepRecord, counts: tuple[int, int, int, int]) -> None:
     """Draft written, target written, target scored, PRM rated."""
     found = tokens(job(steps=[made]))
     assert (found.draft_written, found.target_written, found.target_scored, found.prm_rated) == counts

@@ -54,14 +54,15 @@ async def test_a_kept_step_comes_back_from_its_checkpoint_as_it_was() -> None:
     assert stored_and_read(step) == step
 
 
-async def test_a_checkpoint_has_null_where_json_has_no_number() -> None:
+async def test_numbers_that_json_does_not_have_come_back_from_a_checkpoint() -> None:
     """Here the draft writes what the target never would, and the PRM has no reward for it: -inf and NaN."""
     ports = replace(TINY, draft=TinyModel({BAD: 1.0}), target=TinyModel({GOOD: 1.0}), prm=TinyPrm(UNRATED))
     read = stored_and_read((await run_step(START, Params(n=2), ports, seed=1)).step)
     assert read.rejected is not None
     assert math.isnan(read.rejected.reward)
-    assert (read.rejected.tilted_reward, read.rejected.log_likelihood_target) == (None, None)
+    assert (read.rejected.tilted_reward, read.rejected.log_likelihood_target) == (-math.inf, -math.inf)
 
 
 def stored_and_read(step: Step) -> Step:
-    return StepRecord.from_json(StepRecord(step, draft_tokens=4, target_tokens=4, seconds=0.1).to_json()).step
+    record = StepRecord.from_step(step, draft_tokens=4, target_tokens=4, seconds=0.1)
+    return StepRecord.from_json(record.to_json()).to_step()

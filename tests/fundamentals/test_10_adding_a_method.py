@@ -102,6 +102,6 @@ async def test_it_writes_answers_that_are_kept_like_any_other() -> None:
         rounds.append(made)
 
     answer, _ = await generate(START, Params(method=NAME, n=4), TINY, 1, keep=keep, max_length=1000)
-    kept = [StepRecord.from_json(StepRecord.of(made, keep_candidates=True).to_json()) for made in rounds]
-    assert "".join(record.step.text for record in kept) == answer.text
+    kept = [StepRecord.from_json(StepRecord.from_round(made, keep_candidates=True).to_json()) for made in rounds]
+    assert "".join(record.text for record in kept) == answer.text
     assert all(len(made.proposals[0].candidates) == 4 for made in rounds)

@@ -111,7 +111,7 @@ async def test_the_documented_rights_are_enough(server: str, root: Any) -> None:
         Client(url, access=RedisAccess()) as client,
     ):
         await work_through(coordinator, client)
-        assert [record.step.index async for record in client.follow(JOB.id)] == [0]
+        assert [record.index async for record in client.follow(JOB.id)] == [0]
         assert (await client.wait(JOB.id)).state is JobState.SUCCEEDED
         assert await client.is_served()
         assert await client.forget(JOB.id)

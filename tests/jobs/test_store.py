@@ -24,7 +24,7 @@ DONE = JobResult(JobState.SUCCEEDED, stop_reason="eos", text="5", answer="5", pa
 
 def step(index: int, text: str = "a step\n\n") -> StepRecord:
     kept = Step(index, (1, 2), text, Source.DRAFT, Outcome.ACCEPTED, FinishReason.DELIMITER, 0.5, 0.5)
-    return StepRecord(kept, draft_tokens=4, target_tokens=0, seconds=0.01)
+    return StepRecord.from_step(kept, draft_tokens=4, target_tokens=0, seconds=0.01)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ async def test_steps_are_kept_in_order_and_counted(store: JobStore, stream: JobS
     lease, _ = await take(store, stream)
     for index in range(3):
         await store.append_step(lease, step(index))
-    assert [record.step.index for record in await store.steps(JOB.id)] == [0, 1, 2]
+    assert [record.index for record in await store.steps(JOB.id)] == [0, 1, 2]
 
 
 async def test_a_step_that_was_sent_twice_is_kept_once(store: JobStore, stream: JobStream) -> None:
@@ -152,7 +152,7 @@ async def test_a_worker_that_was_replaced_writes_nothing(
     with pytest.raises(LeaseLostError):
         await store.commit(old, DONE)
     await store.append_step(new, step(1))
-    assert [record.step.text for record in await store.steps(JOB.id)] == ["a step\n\n"] * 2
+    assert [record.text for record in await store.steps(JOB.id)] == ["a step\n\n"] * 2
 
 
 async def test_a_worker_that_was_replaced_cannot_steal_the_job_back(
@@ -254,7 +254,7 @@ async def test_a_follower_sees_every_step_and_then_the_end(store: JobStore, stre
     await store.append_step(lease, step(0, "first\n\n"))
     seen = []
     async for record in store.follow(JOB.id):
-        seen.append(record.step.text)
+        seen.append(record.text)
         if len(seen) == 1:
             await store.append_step(lease, step(1, "second\n\n"))
             await store.commit(lease, DONE)

@@ -86,7 +86,7 @@ def population_of(record: JobRecord) -> Population:
     params = params_of(record).to_params()
     population = METHODS[params.method].start(start, params)
     for step in record.steps:
-        population = grow(population, step.round)
+        population = grow(population, step.to_branches())
     return population
 
 
@@ -136,11 +136,12 @@ async def test_kept_candidates_have_the_numbers_that_the_method_asked_for(
     params = params_of(record).to_params()
     asks_rewards = METHODS[params.method].asks_rewards(params)
     asks_likelihoods = METHODS[params.method].asks_likelihoods(params)
-    for step in record.steps:
-        assert sum(len(c["token_ids"]) for p in step.proposals for c in p["candidates"]) == (
-            step.draft_tokens + step.target_tokens
+    steps = [step.to_dict() for step in record.steps]
+    for step in steps:
+        assert sum(len(c["token_ids"]) for p in step["proposals"] for c in p["candidates"]) == (
+            step["draft_tokens"] + step["target_tokens"]
         )
-        for proposal in step.proposals:
+        for proposal in step["proposals"]:
             expected = {"token_ids", "text", "finish_reason", "log_likelihood"}
             expected |= {"reward"} if asks_rewards else set()
             expected |= {"log_likelihood_target"} if asks_likelihoods and proposal["source"] == "draft" else set()
@@ -150,8 +151,9 @@ async def test_kept_candidates_have_the_numbers_that_the_method_asked_for(
                 assert 0 <= candidate.get("reward", 0.5) <= 1
     if method in STEPWISE:
         num_candidates = 4 if asks_rewards else 1
-        assert {len(p["candidates"]) for step in record.steps for p in step.proposals} == {num_candidates}
-        kept = [step.proposals[-1]["candidates"][step.proposals[-1]["selected"]]["text"] for step in record.steps]
+        assert {len(p["candidates"]) for step in steps for p in step["proposals"]} == {num_candidates}
+        last = [step["proposals"][-1] for step in steps]
+        kept = [proposal["candidates"][proposal["selected"]]["text"] for proposal in last]
         assert "".join(kept) == record.fields["text"]
 
 
@@ -221,8 +223,7 @@ async def test_a_model_alone_at_temperature_0_is_the_same_for_every_seed(system:
     assert len({record.fields["text"] for record in records}) == 1
     source = Source(method)
     likelihoods = {
-        step.step.log_likelihood_draft if source is Source.DRAFT else step.step.log_likelihood_target
-        for step in records[0].steps
+        step.log_likelihood_draft if source is Source.DRAFT else step.log_likelihood_target for step in records[0].steps
     }
     assert likelihoods == {0.0}
     others = {(await finished(system, method=method, seed=seed)).fields["text"] for seed in range(4)}

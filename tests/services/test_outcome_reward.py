@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from gsi.client.sdk import Client
-from gsi.evaluation.records import RecordedStep
 from gsi.jobs.state import JobState
+from gsi.jobs.step_record import StepRecord
 from gsi.local.stack import local_stack
 from tests.conftest import MODELS
 from tests.engines.reward_checkpoints import classifier
@@ -32,16 +32,16 @@ async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clie
         yield connected
 
 
-async def steps_of(client: Client, **params: Any) -> tuple[list[RecordedStep], dict[str, Any]]:
+async def steps_of(client: Client, **params: Any) -> tuple[list[StepRecord], dict[str, Any]]:
     """Return the steps of a job, and the parameters that were in force."""
     job_id = await client.submit({"prompt": PROMPT, "params": {"n": 4, "seed": 1, "keep_candidates": True, **params}})
     record = await client.wait(job_id, 60.0)
     assert record.state is JobState.SUCCEEDED, record.fields
     plain = record.to_dict()
-    return [RecordedStep.model_validate(step) for step in plain["steps"]], plain["params"]
+    return list(record.steps), plain["params"]
 
 
-def rewards(steps: list[RecordedStep]) -> list[float]:
+def rewards(steps: list[StepRecord]) -> list[float]:
     drafted = [p.candidates for step in steps for p in step.proposals if p.source == "draft"]
     found = [candidate.reward for candidates in drafted for candidate in candidates]
     assert all(reward is not None for reward in found)

@@ -100,7 +100,7 @@ async def test_a_job_is_one_tree_over_four_processes(system: System) -> None:
     (run,) = system.collector.children(job)
     assert (job.name, run.name, run.process) == ("job", "run", "gsi-coordinator")
     render, *steps = system.collector.children(run)
-    outcomes = [kept.step.outcome.value for kept in record.steps]
+    outcomes = [kept.outcome.value for kept in record.steps]
     assert [(step.name, step.attributes["gsi.step"]) for step in steps] == [("step", i) for i in range(len(outcomes))]
     assert [step.attributes["gsi.outcome"] for step in steps] == outcomes
     assert {"accepted", "resampled"} == set(outcomes), "the job must show both"
@@ -131,7 +131,7 @@ async def test_spans_say_what_the_record_says_and_quote_nobody(system: System) -
     record = await system.finished(job_id)
     spans = await system.trace(job_id)
     (run,) = [span for span in spans if span.name == "run"]
-    accepted = [kept.step.outcome == "accepted" for kept in record.steps]
+    accepted = [kept.outcome == "accepted" for kept in record.steps]
     assert run.attributes == {
         "gsi.job": job_id,
         "gsi.attempt": 1,
@@ -146,9 +146,9 @@ async def test_spans_say_what_the_record_says_and_quote_nobody(system: System) -
         "gsi.state": "SUCCEEDED",
     }
     first = next(span for span in spans if span.name == "step" and span.attributes["gsi.step"] == 0)
-    assert first.attributes["gsi.reward"] == record.steps[0].step.reward
+    assert first.attributes["gsi.reward"] == record.steps[0].reward
     assert first.attributes["gsi.draft_tokens"] == record.steps[0].draft_tokens
-    texts = [PROMPT, *(kept.step.text.strip() for kept in record.steps)]
+    texts = [PROMPT, *(kept.text.strip() for kept in record.steps)]
     assert not any(text in repr(spans) for text in texts)
 
 

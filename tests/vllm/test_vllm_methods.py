@@ -68,7 +68,7 @@ async def test_every_method_ends_with_an_answer(client: Client, method: str) -> 
 async def test_speculative_decoding_is_the_target_s_own_work(client: Client) -> None:
     """Steps are the target's; what its engine drafts inside is not the job's, and the result says that it did."""
     for record in await ran(client, "speculative-decoding"):
-        assert {step.step.source for step in record.steps} == {Source.TARGET}
+        assert {step.source for step in record.steps} == {Source.TARGET}
         assert sum(step.draft_tokens for step in record.steps) == 0
         assert record.to_dict()["models"]["target"]["num_speculative_tokens"] == 4
 

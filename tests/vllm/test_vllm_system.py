@@ -50,7 +50,7 @@ async def ran(client: Client, problems: Sequence[Mapping[str, str]], **params: A
 
 
 def tokens(records: Sequence[JobRecord]) -> list[list[tuple[int, ...]]]:
-    return [[step.step.token_ids for step in record.steps] for record in records]
+    return [[step.token_ids for step in record.steps] for record in records]
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -82,7 +82,7 @@ async def test_accuracy_and_acceptance_are_those_of_the_transformers_engine(
         return [float(r.fields["answer"] == p["expected"]) for r, p in zip(records, problems, strict=True)]
 
     def accepted(records: Sequence[JobRecord]) -> list[float]:
-        return [statistics.fmean(step.step.outcome is Outcome.ACCEPTED for step in r.steps) for r in records]
+        return [statistics.fmean(step.outcome is Outcome.ACCEPTED for step in r.steps) for r in records]
 
     assert overlap(interval(right(on_vllm)), interval(right(on_transformers)))
     assert overlap(interval(accepted(on_vllm)), interval(accepted(on_transformers)))
