@@ -58,7 +58,7 @@ COPY --from=build /opt/venv /image/opt/venv
 RUN find /image/opt/venv/lib/python3*/site-packages/sympy /image/opt/venv/lib/python3*/site-packages/mpmath \
       -type d -name tests -prune -exec rm -r {} + \
  && find /image/usr/lib/python3* -type d -name __pycache__ -prune -exec rm -r {} + \
- && chroot /image /opt/venv/bin/python -c "import gsi.cli.main, gsi.grading.mathematics, gsi.runtime.otlp, services.coordinator.worker"
+ && chroot /image /opt/venv/bin/python -c "import gsi.cli.main, gsi.grading.mathematics, opentelemetry.exporter.otlp.proto.grpc.trace_exporter, opentelemetry.sdk.trace.export, services.coordinator.worker"
 
 FROM scratch
 COPY --from=contents /image /

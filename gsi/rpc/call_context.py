@@ -22,7 +22,7 @@ Metadata = tuple[tuple[str, str], ...]
 def begin_serving(name: str, metadata: Iterable[tuple[str, str | bytes]] | None) -> Span:
     """Name the caller's job in the log of this call, whose task is its own; begin the call's span in its trace."""
     fields, traceparent = incoming(metadata)
-    span = tracing.served(name, traceparent)
+    span = tracing.begin_serving(name, traceparent)
     span.set(**fields)
     structlog.contextvars.bind_contextvars(**fields, **({"trace_id": span.trace_id} if span.trace_id else {}))
     return span

@@ -78,7 +78,7 @@ class ServiceClient:
         started = time.perf_counter()
         code = grpc.StatusCode.OK
         phase = PHASES.get((self.role, method))
-        span = tracing.phase(phase) if phase else NOTHING
+        span = tracing.begin_phase(phase) if phase else NOTHING
         try:
             yield call_context.outgoing(span.traceparent)
         except grpc.aio.AioRpcError as error:

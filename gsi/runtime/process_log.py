@@ -10,7 +10,7 @@ def configure_logging(role: str, log_format: str = "auto", level: str = "info") 
     """Send every event of this process to standard error, with its role, time (UTC) and level.
 
     An event also says which job and step it belongs to, where ``structlog.contextvars`` knows it: see
-    ``services/coordinator/trail.py`` and ``gsi/rpc/call_context.py``.
+    ``services/coordinator/run_watch.py`` and ``gsi/rpc/call_context.py``.
     """
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     renderer: structlog.typing.Processor = (

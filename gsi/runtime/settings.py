@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gsi.algorithm.params import Likelihood
 from gsi.runtime.tls import CertificateFiles, is_loopback
-from gsi.runtime.tracing import has_opentelemetry
+from gsi.runtime.tracing import has_exporter
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -71,7 +71,7 @@ class ProcessSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _can_trace(self) -> Self:
-        if self.traces_endpoint and not has_opentelemetry():
+        if self.traces_endpoint and not has_exporter():
             raise ValueError(
                 f"{self.variable('traces_endpoint')}: needs the extra tracing, which is not installed; "
                 "pip install 'gsi-serve[tracing]'"

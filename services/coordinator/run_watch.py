@@ -20,7 +20,7 @@ log = structlog.get_logger()
 def watch_run(lease: Lease, traceparent: str | None) -> Iterator[Span]:
     """Trace a run in this block, and name its job in what this task logs from now on: a task has one job."""
     bind_contextvars(job=lease.job_id, attempt=lease.attempt)
-    with tracing.run(JobTrace(lease.job_id, lease.submitted_ms, traceparent), lease.attempt) as run:
+    with tracing.begin_run(JobTrace(lease.job_id, lease.submitted_ms, traceparent), lease.attempt) as run:
         if run.trace_id:
             bind_contextvars(trace_id=run.trace_id)
         yield run
@@ -29,7 +29,7 @@ def watch_run(lease: Lease, traceparent: str | None) -> Iterator[Span]:
 def report_start(params: JobParams, num_kept: int) -> None:
     """Report what the run is to do, and how many steps earlier attempts have kept."""
     log.debug("job begins", method=params.method, kept_steps=num_kept)
-    tracing.current().set(
+    tracing.current_span().set(
         method=params.method,
         n=params.n,
         beta=params.beta,
@@ -42,7 +42,7 @@ def report_answer(trajectory: Trajectory, reason: StopReason) -> None:
     """Report the outcomes of all steps, also of those that earlier attempts kept."""
     accepted = [step.outcome is Outcome.ACCEPTED for step in trajectory.steps]
     rate = sum(accepted) / len(accepted) if accepted else None
-    tracing.current().set(stop_reason=reason, num_steps=len(accepted), acceptance_rate=rate)
+    tracing.current_span().set(stop_reason=reason, num_steps=len(accepted), acceptance_rate=rate)
 
 
 def report_end(run: Span, state: JobState) -> None:

@@ -36,7 +36,7 @@ class StepWatch:
     def begin(self) -> None:
         """Begin a step: what this task logs and traces from now on belongs to it."""
         bind_contextvars(step=self._index)
-        self._span = tracing.step(self._index)
+        self._span = tracing.begin_step(self._index)
 
     def note_wait(self, seconds: float) -> None:
         """Count seconds without work for the step: it had no slot, or a service was unavailable or full."""
@@ -46,7 +46,7 @@ class StepWatch:
     def checkpoint(self, made: Round) -> Iterator[None]:
         """Time the checkpoint that this block writes. If the block succeeds, the step is kept and ends here."""
         began = time.perf_counter()
-        with tracing.phase("checkpoint"):
+        with tracing.begin_phase("checkpoint"):
             yield
         phases = self._end_phases(made, began)
         metrics.observe_step(made, self._params, phases)

@@ -13,13 +13,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from structlog.testing import capture_logs
 
 from gsi.local.embedded_redis import free_port
-from gsi.runtime import otlp
+from gsi.runtime import tracing as tracing_module
 from gsi.runtime.settings import EXIT_BAD_SETTINGS
 from gsi.runtime.tracing import NOTHING, JobTrace, Tracing, current_traceparent
 from services.draft.settings import DraftSettings
 from tests.collector import Collector, collector
 
 JOB = JobTrace("mine-1", 1_700_000_000_000)
+WITHOUT_EXTRA = "import sys; sys.modules['opentelemetry.sdk'] = sys.modules['opentelemetry.exporter'] = None"
 GIVEN = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -29,9 +30,9 @@ def settings(endpoint: str | None) -> DraftSettings:
 
 @pytest.fixture(autouse=True)
 def _outside_of_any_run() -> Iterator[None]:
-    token = otlp._current.set(None)
+    token = tracing_module._current.set(None)
     yield
-    otlp._current.reset(token)
+    tracing_module._current.reset(token)
 
 
 async def traced(job: JobTrace, *, ratio: float = 1.0, attempts: int = 1) -> Collector:
@@ -40,11 +41,11 @@ async def traced(job: JobTrace, *, ratio: float = 1.0, attempts: int = 1) -> Col
         for attempt in range(1, attempts + 1):
             tracing = Tracing()
             tracing.start("coordinator", received.endpoint, ratio)
-            with tracing.run(job, attempt) as run:
+            with tracing.begin_run(job, attempt) as run:
                 for index in (0, 1):
-                    with tracing.step(index) as step, tracing.phase("draft") as draft:
+                    with tracing.begin_step(index) as step, tracing.begin_phase("draft") as draft:
                         draft.set(n=4, reward=0.5, nothing=None)
-                        tracing.served("Propose", draft.traceparent).end()
+                        tracing.begin_serving("Propose", draft.traceparent).end()
                         step.set(outcome="accepted")
                 if attempt == attempts:
                     run.end_job()
@@ -53,13 +54,14 @@ async def traced(job: JobTrace, *, ratio: float = 1.0, attempts: int = 1) -> Col
 
 
 def test_without_the_extra_everything_works_and_every_span_is_empty() -> None:
-    """A process in which nothing of OpenTelemetry can be imported imports all of ours."""
+    """A process in which neither SDK nor exporter of OpenTelemetry can be imported imports all of ours."""
     code = (
-        "import sys; sys.modules['opentelemetry'] = None\n"
+        f"{WITHOUT_EXTRA}\n"
         "import services.coordinator.runner, gsi.rpc.server, gsi.client.sdk\n"
         "from gsi.runtime.tracing import NOTHING, JobTrace, current_traceparent, tracing\n"
         "tracing.start('coordinator', None, 1.0)\n"
-        "with tracing.run(JobTrace('a', 0), 1) as run, tracing.step(0) as step, tracing.phase('draft') as phase:\n"
+        "run, step = tracing.begin_run(JobTrace('a', 0), 1), tracing.begin_step(0)\n"
+        "with run, step, tracing.begin_phase('draft') as phase:\n"
         "    phase.set(n=1)\n"
         "print(run is step is phase is NOTHING, run.trace_id, phase.traceparent, current_traceparent())"
     )
@@ -67,9 +69,12 @@ def test_without_the_extra_everything_works_and_every_span_is_empty() -> None:
     assert run.stdout.split() == ["True", "None"]
 
 
-def test_without_an_endpoint_opentelemetry_is_not_imported() -> None:
+def test_without_an_endpoint_the_sdk_is_not_imported() -> None:
     """Not by us: a library that finds it installed may do so, as redis-py does."""
-    code = "import sys, gsi.rpc.server, gsi.runtime.settings; print([m for m in sys.modules if 'opentelemetry' in m])"
+    code = (
+        "import sys, gsi.rpc.server, gsi.runtime.settings\n"
+        "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))])"
+    )
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert run.stdout.strip() == "[]"
 
@@ -78,7 +83,7 @@ def test_a_span_that_is_not_collected_costs_no_time() -> None:
     """A hundred thousand of them take less than a second: ten microseconds for one, where a step takes milliseconds."""
     tracing, began = Tracing(), time.perf_counter()
     for _ in range(100_000):
-        with tracing.phase("draft") as span:
+        with tracing.begin_phase("draft") as span:
             span.set(n=4)
     assert time.perf_counter() - began < 1.0
 
@@ -128,7 +133,7 @@ async def test_a_share_of_the_jobs_is_traced() -> None:
         for _ in range(2):
             tracing = Tracing()
             tracing.start("coordinator", received.endpoint, 0.5)
-            runs = [tracing.run(JobTrace(f"job-{number}", 0), 1) for number in range(200)]
+            runs = [tracing.begin_run(JobTrace(f"job-{number}", 0), 1) for number in range(200)]
             choices.append([run is not NOTHING for run in runs])
             await asyncio.to_thread(tracing.stop)
     assert choices[0] == choices[1]
@@ -136,8 +141,8 @@ async def test_a_share_of_the_jobs_is_traced() -> None:
 
 
 def fail_within_a_step(tracing: Tracing) -> None:
-    with tracing.run(JOB, 1):
-        tracing.step(0)
+    with tracing.begin_run(JOB, 1):
+        tracing.begin_step(0)
         raise ValueError("secret")
 
 
@@ -148,7 +153,7 @@ async def test_what_is_open_when_a_run_fails_is_closed_and_marked() -> None:
         tracing.start("coordinator", received.endpoint, 1.0)
         with pytest.raises(ValueError, match="secret"):
             fail_within_a_step(tracing)
-        assert tracing.phase("draft") is NOTHING
+        assert tracing.begin_phase("draft") is NOTHING
         await asyncio.to_thread(tracing.stop)
     assert [(span.name, span.is_failed) for span in received.spans] == [("step", True), ("run", True)]
     assert "secret" not in repr(received.spans)
@@ -158,7 +163,7 @@ def test_a_malformed_context_of_a_caller_begins_no_trace_of_its_own() -> None:
     """What strangers send as metadata is no reason to collect anything."""
     tracing = Tracing()
     tracing.start("draft", f"http://127.0.0.1:{free_port()}", 1.0)
-    assert [tracing.served("Propose", text) for text in ("", "00-x", "\x00", "9" * 10_000)] == [NOTHING] * 4
+    assert [tracing.begin_serving("Propose", text) for text in ("", "00-x", "\x00", "9" * 10_000)] == [NOTHING] * 4
     tracing.stop()
 
 
@@ -169,17 +174,17 @@ def test_a_collector_that_is_away_is_said_once_and_waited_for_no_longer_than_sec
         tracing.start("coordinator", f"http://127.0.0.1:{free_port()}", 1.0)
         began = time.perf_counter()
         for number in range(5_000):
-            tracing.run(JobTrace(f"job-{number}", 0), 1).end()
+            tracing.begin_run(JobTrace(f"job-{number}", 0), 1).end()
         assert time.perf_counter() - began < 3.0
         began = time.perf_counter()
         tracing.stop()
-        assert time.perf_counter() - began < otlp.FLUSH_SECONDS + 1
+        assert time.perf_counter() - began < tracing_module.FLUSH_SECONDS + 1
     assert [event["event"] for event in events] == ["traces may be incomplete"]
 
 
 def test_an_endpoint_without_the_extra_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sentence names the variable and the extra; without an endpoint the extra is not missed."""
-    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk", None)
     assert settings(None).traces_endpoint is None
     with pytest.raises(ValueError, match=r"GSI_DRAFT_TRACES_ENDPOINT: needs the extra tracing.*gsi-serve\[tracing\]"):
         settings("http://127.0.0.1:4317")
@@ -196,10 +201,7 @@ def test_an_endpoint_is_a_url_with_a_port(endpoint: str) -> None:
 
 def test_a_process_that_cannot_trace_does_not_start() -> None:
     """As with every bad setting it ends with code 78, before it connects to anything."""
-    code = (
-        "import sys, runpy; sys.modules['opentelemetry'] = None\n"
-        "runpy.run_module('services.coordinator', run_name='__main__')"
-    )
+    code = f"import runpy; {WITHOUT_EXTRA}\nrunpy.run_module('services.coordinator', run_name='__main__')"
     addresses = {f"GSI_COORDINATOR_{role}": "127.0.0.1:1" for role in ("DRAFT", "TARGET", "PRM")}
     environment = {**os.environ, **addresses, "GSI_COORDINATOR_TRACES_ENDPOINT": "http://127.0.0.1:4317"}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
