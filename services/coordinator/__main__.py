@@ -20,11 +20,13 @@ from gsi.jobs.connection import (
     connect,
     durability_warnings,
     is_exposed,
-    masked,
+    mask_url,
 )
 from gsi.jobs.keys import Keys
-from gsi.jobs.store import JobStore, Policy
+from gsi.jobs.policy import Policy
+from gsi.jobs.reader import JobReader
 from gsi.jobs.stream import JobStream
+from gsi.jobs.writer import JobWriter
 from gsi.rpc.health import Health
 from gsi.runtime.metrics import serve_metrics
 from gsi.runtime.process_log import configure_logging
@@ -53,14 +55,15 @@ async def coordinate(settings: CoordinatorSettings) -> None:
         settings.result_ttl_seconds,
         settings.dead_ttl_seconds,
     )
-    store, stream, models = JobStore(redis, keys, policy), JobStream(redis, keys, consumer), Models(settings)
-    leases = LeaseKeeper(store, consumer, settings.lease_seconds)
+    writer, reader = JobWriter(redis, keys, policy), JobReader(redis, keys)
+    stream, models = JobStream(redis, keys, consumer), Models(settings)
+    leases = LeaseKeeper(writer, settings.lease_seconds)
     equality = EqualityChecker()
-    runner = JobRunner(store, models, leases, equality, consumer, settings.retry_seconds)
-    worker = Worker(stream, store, runner, leases, settings.max_jobs, settings.lease_seconds)
+    runner = JobRunner(writer, reader, models, leases, equality, settings.retry_seconds)
+    worker = Worker(stream, writer, reader, runner, leases, settings.max_jobs, settings.lease_seconds)
     if is_exposed(settings.redis_url):
         log.warning(
-            "redis is plain text: others on the network can read and change jobs", url=masked(settings.redis_url)
+            "redis is plain text: others on the network can read and change jobs", url=mask_url(settings.redis_url)
         )
     stopping = asyncio.create_task(_end_readiness(stop, health))
     try:

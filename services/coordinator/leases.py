@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from gsi.jobs.connection import RedisError
-from gsi.jobs.store import JobStore, Lease
+from gsi.jobs.writer import JobWriter, Lease
 from services.coordinator import metrics
 
 log = structlog.get_logger()
@@ -28,9 +28,8 @@ class Run:
 class LeaseKeeper:
     """Renews every held lease at a quarter of its length; cancels the run of one that was lost, or cancelled."""
 
-    def __init__(self, store: JobStore, consumer: str, lease_seconds: float) -> None:
-        self._store = store
-        self._consumer = consumer
+    def __init__(self, writer: JobWriter, lease_seconds: float) -> None:
+        self._writer = writer
         self._interval = lease_seconds / 4
         self._lease_ms = int(lease_seconds * 1000)
         self._runs: dict[Lease, Run] = {}
@@ -66,7 +65,7 @@ class LeaseKeeper:
 
     async def _hand_back(self, lease: Lease) -> None:
         try:
-            is_handed_back = await self._store.hand_back(lease, self._consumer, self._lease_ms)
+            is_handed_back = await self._writer.hand_back(lease, self._lease_ms)
         except RedisError as error:
             log.warning("job not handed back; its lease must end first", reason=str(error))
             return
@@ -74,11 +73,11 @@ class LeaseKeeper:
             log.info("job handed back")
 
     async def _renew(self, lease: Lease) -> None:
-        hold = await self._store.renew(lease, self._consumer)
+        hold = await self._writer.renew(lease)
         self._obey(lease, hold.is_held, hold.cancel_reason)
 
     async def _watch(self, lease: Lease) -> None:
-        hold = await self._store.look_at(lease)
+        hold = await self._writer.look_at(lease)
         self._obey(lease, hold.is_held, hold.cancel_reason)
 
     def _obey(self, lease: Lease, is_held: bool, cancel_reason: str) -> None:

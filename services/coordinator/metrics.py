@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.params import Method, Params
 from gsi.algorithm.round import Round
+from gsi.jobs.reader import QueueConfig, SetAside
 from gsi.jobs.state import JobState
-from gsi.jobs.store import QueueConfig, SetAside
 from gsi.jobs.stream import Ages, Backlog
 from gsi.runtime.metrics import ROLES, SECONDS_BUCKETS
 from gsi.runtime.series import Series

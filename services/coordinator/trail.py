@@ -12,7 +12,7 @@ from gsi.algorithm.stopping import StopReason
 from gsi.jobs.payload import JobParams
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
-from gsi.jobs.store import Lease
+from gsi.jobs.writer import Lease
 from gsi.runtime.tracing import NOTHING, JobTrace, Span, tracing
 from services.coordinator.phases import StepClock
 
