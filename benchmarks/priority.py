@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.step import TRAINED, made_models
 from gsi.algorithm.candidates import Outcome
 from gsi.client.sdk import Client
-from gsi.jobs.store import JobRecord
+from gsi.jobs.reader import JobRecord
 from gsi.local.demo import held_out_problems
 from gsi.local.stack import local_stack
 

@@ -19,8 +19,8 @@ from typing import Any
 from gsi.client.sdk import Client
 from gsi.errors import MisconfiguredError, RetryableError
 from gsi.jobs.connection import RedisAccess
+from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
-from gsi.jobs.store import JobRecord
 from gsi.local.child_process import ChildProcess, Report
 from gsi.local.demo import held_out_problems
 from gsi.local.embedded_redis import embedded_redis

@@ -27,7 +27,7 @@ from gsi.jobs.connection import RedisAccess
 from gsi.jobs.job import parse_payload
 from gsi.jobs.method_spec import parse_method
 from gsi.jobs.payload import JobParams
-from gsi.jobs.state import TRANSITIONS
+from gsi.jobs.state import TRANSITIONS, JobState
 from gsi.jobs.step_record import BranchRecord, CandidateRecord, ProposalRecord
 from gsi.runtime.settings import ProcessSettings
 
@@ -102,8 +102,13 @@ def test_every_line_of_the_lifecycle_names_a_file() -> None:
 def test_the_state_diagram_shows_the_table_of_transitions() -> None:
     """The diagram has every legal move and no other."""
     moves = re.findall(r"^ +(\S+) --> (\S+)$", text_of(DOCS / "lifecycle.md"), re.MULTILINE)
-    legal = {(before.value if before else "[*]", after.value) for before, all_ in TRANSITIONS.items() for after in all_}
-    ends = {(state.value, "[*]") for state in TRANSITIONS if state and state.is_finished}
+    legal = {
+        (before or "[*]", after or "[*]")
+        for by_state in TRANSITIONS.values()
+        for before, all_after in by_state.items()
+        for after in all_after
+    }
+    ends = {(state, "[*]") for state in JobState if state.is_finished}
     assert sorted(moves) == sorted(legal | ends)
 
 

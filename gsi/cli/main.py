@@ -31,7 +31,7 @@ from gsi.cli.terminal import (
 from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, Client
 from gsi.errors import InvalidRequestError
 from gsi.jobs.job import parse_payload
-from gsi.jobs.store import JobRecord
+from gsi.jobs.reader import JobRecord
 from gsi.local.demo import run_demo
 from gsi.local.embedded_redis import free_port, is_free
 from gsi.local.stack import local_stack

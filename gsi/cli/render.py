@@ -11,8 +11,8 @@ from rich.text import Text
 
 from gsi.algorithm.candidates import Outcome
 from gsi.jobs.dead_letters import DeadLetter
+from gsi.jobs.reader import JobRecord
 from gsi.jobs.step_record import StepRecord
-from gsi.jobs.store import JobRecord
 
 STATE_STYLES = {"SUCCEEDED": "green", "FAILED": "red", "DEAD": "red"}
 

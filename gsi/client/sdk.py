@@ -19,10 +19,11 @@ from gsi.jobs.dead_letters import DeadLetters
 from gsi.jobs.job import Job, parse_payload
 from gsi.jobs.keys import Keys
 from gsi.jobs.payload import JobPayload
+from gsi.jobs.reader import JobReader, JobRecord
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
-from gsi.jobs.store import JobRecord, JobStore
 from gsi.jobs.stream import JobStream
+from gsi.jobs.submitter import JobSubmitter
 from gsi.runtime.tracing import current_traceparent
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
@@ -42,7 +43,8 @@ class Client:
     ) -> None:
         self._redis = connect(redis_url, RedisAccess.from_environment() if access is None else access, queue)
         self.dead = DeadLetters(self._redis, Keys(queue))
-        self._store = JobStore(self._redis, Keys(queue))
+        self._submitter = JobSubmitter(self._redis, Keys(queue))
+        self._reader = JobReader(self._redis, Keys(queue))
         self._stream = JobStream(self._redis, Keys(queue), consumer="")
         self.admin = QueueAdmin(self._redis, Keys(queue))
 
@@ -64,11 +66,11 @@ class Client:
         if checked.traceparent is None:
             checked = checked.model_copy(update={"traceparent": current_traceparent()})
         job = Job(checked.id or secrets.token_hex(12), checked)
-        return (await self._store.submit(job)).job_id
+        return await self._submitter.submit(job)
 
     def follow(self, job_id: str) -> AsyncIterator[StepRecord]:
         """Yield every step of a job as it is kept, from the first, until the job has finished."""
-        return self._store.follow(job_id)
+        return self._reader.follow(job_id)
 
     async def is_served(self) -> bool:
         """Return whether a coordinator has read this queue since its server began. Raises if the server is away."""
@@ -76,11 +78,11 @@ class Client:
 
     async def exists(self, job_id: str) -> bool:
         """Return whether there is a record of this job; one pushed by XADD gets it when it is taken."""
-        return await self._store.exists(job_id)
+        return await self._reader.exists(job_id)
 
     async def result(self, job_id: str) -> JobRecord:
         """Return a job as it is now. Raises InvalidRequestError if there is none of this id."""
-        record = await self._store.record(job_id)
+        record = await self._reader.record(job_id)
         if record is None:
             raise _unknown(job_id)
         return record
@@ -94,18 +96,18 @@ class Client:
         """
         if not 1 <= len(reason) <= MAX_REASON_CHARACTERS:
             raise InvalidRequestError(f"reason: {len(reason)} characters; allowed: 1 to {MAX_REASON_CHARACTERS}")
-        state = await self._store.cancel(job_id, reason, may_be_unseen=may_be_unseen)
+        state = await self._submitter.cancel(job_id, reason, may_be_unseen=may_be_unseen)
         if state is None:
             raise _unknown(job_id)
         return state
 
     async def forget(self, job_id: str) -> bool:
         """Delete a finished job with its steps; return False if there is none, or it has not finished."""
-        return await self._store.forget(job_id)
+        return await self._reader.forget(job_id)
 
     async def wait(self, job_id: str, timeout_seconds: float | None = None) -> JobRecord:
         """Return a job once it has finished. Raises TimeoutError if that takes too long."""
-        return await self._store.wait(job_id, timeout_seconds)
+        return await self._reader.wait(job_id, timeout_seconds)
 
 
 def _unknown(job_id: str) -> InvalidRequestError:

@@ -1,5 +1,6 @@
-"""The job in Redis: what it is (``job``), how it lives (``state``), where it is kept (``keys``, ``store``, ``stream``).
+"""The job in Redis: what it is (``job``), how it lives (``state``), where it is kept (``keys``).
 
-The only package that imports redis. At-least-once delivery, exactly-once result, and a crash costs at most the step
-in flight. Read next: ``state.py``, then ``store.py``.
+A queue has four sides: ``submitter``, ``writer`` (a coordinator under its lease), ``reader`` and ``admin``; ``stream``
+delivers jobs to coordinators. Only this package imports redis. Delivery is at least once, a result exactly once, and a
+crash costs at most the step in flight. Read next: ``state.py``, then ``writer.py``.
 """

@@ -1,4 +1,4 @@
-"""What operators do with a queue: pause it, limit it, look at what it holds."""
+"""The operator's side of a queue: create it, pause it, limit it, measure what it holds."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -19,21 +19,21 @@ POLL_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """What a queue holds; bytes are the server's own estimate."""
+    """What a queue holds. ``keys`` and ``bytes`` are by kind of key; the bytes are the server's estimate."""
 
     is_paused: bool
     max_jobs: int | None  # None: no limit
     entries: dict[str, int]  # by lane: jobs that wait or run
-    lag: int  # entries that nobody has taken
-    pending: int  # taken, not finished
-    delayed: int  # wait for their next attempt
+    lag: int  # entries that no coordinator has taken
+    pending: int  # entries of jobs that run
+    delayed: int  # jobs that wait for their next attempt
     dead: int
-    keys: dict[str, int]  # by kind of key
-    bytes: dict[str, int]  # the same
+    keys: dict[str, int]
+    bytes: dict[str, int]
 
 
 class QueueAdmin:
-    """One queue, as its operator sees it."""
+    """Administers one queue."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis: Any = redis
@@ -41,12 +41,12 @@ class QueueAdmin:
         self._stream = JobStream(redis, keys, consumer="")
 
     async def create(self, wait_seconds: float = 0) -> None:
-        """Make the streams and the coordinators' group where they are missing: what an autoscaler looks at.
+        """Create the streams and the coordinators' group where they are missing. Autoscalers look at these.
 
-        A server that is away is waited for; after that long its error is raised.
+        Waits up to ``wait_seconds`` for an unavailable server, then raises its error.
         """
         retrying = AsyncRetrying(
-            retry=retry_if_exception(_is_away),
+            retry=retry_if_exception(_is_unavailable),
             stop=stop_after_delay(wait_seconds),
             wait=wait_fixed(POLL_SECONDS),
             reraise=True,
@@ -54,14 +54,18 @@ class QueueAdmin:
         await retrying(self._stream.create_group)
 
     async def pause(self) -> None:
-        """Let coordinators take no new job; those that run go on."""
+        """Stop coordinators from taking new jobs. Jobs that run continue."""
         await self._redis.hset(self._keys.config, "paused", "1")
 
     async def resume(self) -> None:
+        """Let coordinators take jobs again."""
         await self._redis.hdel(self._keys.config, "paused")
 
     async def limit(self, max_jobs: int | None) -> None:
-        """Refuse submissions by the SDK while there are so many jobs; None: no limit."""
+        """Refuse submissions by the SDK while the queue has ``max_jobs`` jobs. None: no limit.
+
+        Raises InvalidRequestError for a limit out of range.
+        """
         if max_jobs is None:
             await self._redis.hdel(self._keys.config, "max_jobs")
             return
@@ -70,7 +74,7 @@ class QueueAdmin:
         await self._redis.hset(self._keys.config, "max_jobs", str(max_jobs))
 
     async def stats(self) -> QueueStats:
-        """Count jobs, keys and bytes. Reads every key of the queue once, in portions."""
+        """Count jobs, keys and bytes. Scans the server's keys in portions."""
         config = await self._redis.hgetall(self._keys.config)
         backlog = await self._stream.backlog()
         keys, sizes = await self._memory()
@@ -88,7 +92,7 @@ class QueueAdmin:
 
     async def _memory(self) -> tuple[Counter[str], Counter[str]]:
         keys, sizes = Counter[str](), Counter[str]()
-        prefix = self._keys.record("").removesuffix("job:")
+        prefix = self._keys.prefix
         cursor = 0
         while True:
             cursor, found = await self._redis.scan(cursor, match=f"{prefix}*", count=SCAN_COUNT)
@@ -96,20 +100,20 @@ class QueueAdmin:
                 for key in found:
                     pipeline.memory_usage(key)
                 for key, size in zip(found, await pipeline.execute() if found else [], strict=True):
-                    kind = _kind(key.decode().removeprefix(prefix))
+                    kind = _kind_of(key.decode().removeprefix(prefix))
                     keys[kind] += 1
-                    sizes[kind] += size or 0  # it may have expired meanwhile
+                    sizes[kind] += size or 0  # None: the key has expired meanwhile
             if cursor == 0:
                 return keys, sizes
 
 
-def _is_away(error: BaseException) -> bool:
-    """Return whether waiting may help. A wrong password is a ConnectionError of redis-py, and is not mended by it."""
+def _is_unavailable(error: BaseException) -> bool:
+    """Return whether waiting may help. redis-py's error for a wrong password is a ConnectionError, too."""
     return isinstance(error, LOST_CONNECTION) and not isinstance(error, REFUSED)
 
 
-def _kind(name: str) -> str:
-    """Return what a key is, without the id in it."""
+def _kind_of(name: str) -> str:
+    """Return the kind of a key: its name without the id."""
     if name.startswith("job:"):
         return "steps" if name.endswith(":steps") else "records"
     return name.partition(":")[0]

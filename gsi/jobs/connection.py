@@ -1,4 +1,4 @@
-"""The connection to Redis: time-outs, retries, credentials, and what its configuration would lose."""
+"""The connection to Redis: time-outs, retries, credentials, TLS, and warnings about a server that may lose jobs."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gsi.errors import MisconfiguredError
-from gsi.jobs.failover import Search, Sought, split
+from gsi.jobs.failover import PrimaryConnection, PrimaryDiscovery, parse_seed_nodes
 from gsi.runtime.tls import client_context, is_loopback
 
 __all__ = [
@@ -32,22 +32,22 @@ __all__ = [
     "connect",
     "durability_warnings",
     "is_exposed",
-    "masked",
+    "mask_url",
 ]
 
-LOST_CONNECTION = (RedisConnectionError, RedisTimeoutError)  # what a server that is away looks like
+LOST_CONNECTION = (RedisConnectionError, RedisTimeoutError)  # the server is unavailable
 REFUSED = (AuthenticationError, AuthorizationError, NoPermissionError)  # wrong credentials, or too few rights
 OLDEST_VERSION = (7, 0)
 MAX_CONNECTIONS = 100
-SOCKET_TIMEOUT_SECONDS = 10.0  # longer than any BLOCK that we ask for
+SOCKET_TIMEOUT_SECONDS = 10.0  # longer than the BLOCK of any command that we send
 
 
 @dataclass(frozen=True, slots=True)
 class RedisAccess:
-    """Files with what a URL had better not hold. They are read again for each new connection, so they may be replaced.
+    """Files with secrets that a URL should not hold. Each new connection reads them again, so they may be replaced.
 
-    ``tls_ca`` is the authority to trust (else those of the system); certificate and key are shown to a server that asks
-    for them.
+    ``tls_ca`` is the authority to trust; without it, the authorities of the system are trusted. The certificate and its
+    key are shown to a server that asks for a certificate.
     """
 
     password_file: Path | None = None
@@ -57,7 +57,7 @@ class RedisAccess:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Return what a client is told: ``GSI_REDIS_PASSWORD_FILE``, ``GSI_REDIS_TLS_CA``, …"""
+        """Return the files that ``GSI_REDIS_PASSWORD_FILE``, ``GSI_REDIS_TLS_CA``, … name."""
         given = {field.name: environment.get(f"GSI_REDIS_{field.name.upper()}") for field in fields(cls)}
         return cls(**{name: Path(value) for name, value in given.items() if value})
 
@@ -66,11 +66,11 @@ class RedisAccess:
         return any((self.tls_ca, self.tls_cert, self.tls_key))
 
 
-class _Cancellable:
-    """Sends within a time limit that leaves cancellation alone.
+class _CancellableSend:
+    """Sends within a time limit, and loses no cancellation.
 
-    redis-py sends by ``asyncio.wait_for``, which in Python 3.11 may lose a cancellation that comes as the sending ends:
-    a run whose lease was lost would go on.
+    redis-py sends by ``asyncio.wait_for``. In Python 3.11 this may lose a cancellation that arrives as the sending
+    ends, and a run whose lease was lost would continue.
     """
 
     socket_timeout: float | None
@@ -87,11 +87,15 @@ class _Cancellable:
             self.socket_timeout = limit
 
 
-class _Plain(_Cancellable, Connection):
+class _PlainConnection(_CancellableSend, Connection):
     pass
 
 
-class _Tls(_Cancellable, SSLConnection):
+class _UnixConnection(_CancellableSend, UnixDomainSocketConnection):
+    pass
+
+
+class _TlsConnection(_CancellableSend, SSLConnection):
     def __init__(self, *, access: RedisAccess, **options: Any) -> None:
         super().__init__(**options)
         if access.has_tls:
@@ -99,7 +103,7 @@ class _Tls(_Cancellable, SSLConnection):
 
 
 class _Context(RedisSSLContext):
-    """Makes a context from the files for each connection; redis-py would keep one, and trust the system besides."""
+    """Makes a context from the files for each connection. redis-py's own keeps one, and also trusts the system."""
 
     def __init__(self, access: RedisAccess) -> None:
         super().__init__()
@@ -113,7 +117,7 @@ class _Context(RedisSSLContext):
 
 
 class _PasswordFile(CredentialProvider):
-    """Reads the password for each connection."""
+    """Reads the password from its file for each connection."""
 
     def __init__(self, path: Path, username: str | None) -> None:
         self._path = path
@@ -131,27 +135,30 @@ class _PasswordFile(CredentialProvider):
         return self.get_credentials()
 
 
-class _Unix(_Cancellable, UnixDomainSocketConnection):
+class _PlainPrimaryConnection(PrimaryConnection, _PlainConnection):
     pass
 
 
-class _SoughtPlain(Sought, _Plain):
+class _TlsPrimaryConnection(PrimaryConnection, _TlsConnection):
     pass
 
 
-class _SoughtTls(Sought, _Tls):
-    pass
-
-
-SOUGHT: dict[type, type] = {_Plain: _SoughtPlain, _Tls: _SoughtTls}
-CONNECTIONS: dict[type, type] = {Connection: _Plain, SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
+CONNECTIONS: dict[type, type] = {
+    Connection: _PlainConnection,
+    SSLConnection: _TlsConnection,
+    UnixDomainSocketConnection: _UnixConnection,
+}
+PRIMARY_CONNECTIONS: dict[type, type] = {
+    _PlainConnection: _PlainPrimaryConnection,
+    _TlsConnection: _TlsPrimaryConnection,
+}
 
 
 def connect(url: str, access: RedisAccess | None = None, queue: str = "default") -> Redis:
-    """Return a client of the server at ``url``; it connects when it is first used, and retries for about 3 s.
+    """Return a client of the server at ``url``. It connects when it is first used, and retries for about 3 s.
 
-    ``url`` may name Sentinels or nodes of a Cluster; on Cluster the client is one of the ``queue`` alone.
-    When all connections are in use, by many followers say, a command waits for one.
+    ``url`` may name Sentinels or nodes of a Cluster; on Cluster the client serves this ``queue`` alone.
+    If all connections are in use, for example by many followers, a command waits for a free connection.
     Raises MisconfiguredError for a URL or files that cannot be used; its text has neither user nor password.
     """
     ours = {
@@ -161,11 +168,11 @@ def connect(url: str, access: RedisAccess | None = None, queue: str = "default")
         "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), retries=6),
         "health_check_interval": 15,
     }
-    return Redis.from_pool(BlockingConnectionPool(**ours | _options(url, access or RedisAccess(), queue)))
+    return Redis.from_pool(BlockingConnectionPool(**ours | _pool_options(url, access or RedisAccess(), queue)))
 
 
-def masked(url: str) -> str:
-    """Return the URL for people to read: scheme, host, port and database, never user, password or options."""
+def mask_url(url: str) -> str:
+    """Return a URL for people to read: scheme, host, port and database, without user, password and options."""
     scheme, colon, rest = url.partition("://")
     place, _, options = rest.partition("?")
     _, at, place = place.rpartition("@")
@@ -175,43 +182,49 @@ def masked(url: str) -> str:
 
 
 def is_exposed(url: str) -> bool:
-    """Return whether what is sent to this server can be read on a network: no TLS, not this machine."""
-    node, seeds = split(url)
+    """Return whether the traffic to this server can be read on a network: it has no TLS and leaves this machine."""
+    node, seeds = parse_seed_nodes(url)
     options: dict[str, Any] = dict(parse_url(node))
-    hosts = [host for host, _ in seeds.hosts] if seeds else [options.get("host", "localhost")]
+    hosts = [host for host, _ in seeds.addresses] if seeds else [options.get("host", "localhost")]
     return "connection_class" not in options and not all(is_loopback(f"{host}:0") for host in hosts)
 
 
 _HOST = r"(\[[\da-fA-F:.]+\]|[\w.-]*)(:\d{1,5})?"
-_PLACE = re.compile(rf"{_HOST}(,{_HOST})*(/[\w./-]*)?")  # servers, then the database, the path of a socket, or a name
+_PLACE = re.compile(rf"{_HOST}(,{_HOST})*(/[\w./-]*)?")  # servers, then a database, a socket's path, or a service
 
 
-def _options(url: str, access: RedisAccess, queue: str) -> dict[str, Any]:
+def _pool_options(url: str, access: RedisAccess, queue: str) -> dict[str, Any]:
     """Return the pool's options for a URL and files. Raises MisconfiguredError."""
     try:
-        node, seeds = split(url)
+        node, seeds = parse_seed_nodes(url)
         options: dict[str, Any] = dict(parse_url(node))
     except ValueError:  # its text may quote the password
         allowed = "redis://user:password@host:6379/0, rediss://…, unix://…, redis+sentinel://…, redis+cluster://…"
-        raise MisconfiguredError(f"redis url: {masked(url)} cannot be read; allowed: {allowed}") from None
+        raise MisconfiguredError(f"redis url: {mask_url(url)} cannot be read; allowed: {allowed}") from None
     kind = options.get("connection_class", Connection)
     options["connection_class"] = CONNECTIONS[kind]
     if kind is SSLConnection:
         options["access"] = access
     if access.has_tls:
         if kind is not SSLConnection:
-            raise MisconfiguredError(f"redis url: {masked(url)} has no TLS, and certificates are given; use rediss://")
+            raise MisconfiguredError(
+                f"redis url: {mask_url(url)} has no TLS, and certificates are given; use rediss://"
+            )
         client_context(access.tls_ca, access.tls_cert, access.tls_key)
     if access.password_file:
-        options["credential_provider"] = _password_file(options, access.password_file)
+        options["credential_provider"] = _pop_credentials(options, access.password_file)
     if seeds is not None:
-        asking = options.pop("connection_class")
-        options |= {"search": Search(seeds, queue, asking, dict(options)), "connection_class": SOUGHT[asking]}
+        plain = options.pop("connection_class")
+        options["discovery"] = PrimaryDiscovery(seeds, queue, plain, dict(options))
+        options["connection_class"] = PRIMARY_CONNECTIONS[plain]
     return options
 
 
-def _password_file(options: dict[str, Any], path: Path) -> CredentialProvider:
-    """Return what reads the password, and take the user out of the options. Raises MisconfiguredError."""
+def _pop_credentials(options: dict[str, Any], path: Path) -> CredentialProvider:
+    """Take the user out of the options; return a provider of it and of the file's password.
+
+    Raises MisconfiguredError for a second password and for a file that cannot be read.
+    """
     if options.pop("password", None):
         raise MisconfiguredError(f"redis password: given twice, in the URL and in {path}")
     provider = _PasswordFile(path, options.pop("username", None))
@@ -223,7 +236,7 @@ def _password_file(options: dict[str, Any], path: Path) -> CredentialProvider:
 
 
 async def durability_warnings(redis: Redis) -> list[str]:
-    """Return a sentence for each way in which this server, as configured, can lose jobs.
+    """Return a sentence for each setting by which this server can lose jobs.
 
     Raises MisconfiguredError for a server that is too old.
     """

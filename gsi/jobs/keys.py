@@ -1,41 +1,44 @@
 """Every key of a queue, with its type and lifetime.
 
-All keys of one queue share the hash tag ``{queue}``, so that a script over several of them works on Redis Cluster.
+All keys of one queue share the hash tag ``{queue}``, so that a script over several keys works on Redis Cluster.
 
-| key                         | type   | lives                         | holds |
-|-----------------------------|--------|-------------------------------|-------|
-| gsi:{q}:jobs:high           | stream | entry: until its job is done  | field ``job``: the payload, JSON |
-| gsi:{q}:jobs:normal         | stream | as above                      | as above |
-| gsi:{q}:jobs:low            | stream | as above                      | as above |
-| gsi:{q}:job:<id>            | hash   | its lifetime after its end    | the job's record: the source of truth |
-| gsi:{q}:job:<id>:steps      | stream | as the record                 | a step an entry: checkpoint and live feed |
-| gsi:{q}:delayed             | zset   | a member: until it is due     | ids of jobs to be tried again, by when |
-| gsi:{q}:tenants             | hash   | a field: while it has jobs    | by tenant, how many jobs are in flight |
-| gsi:{q}:parked              | set    | a member: while it has any    | tenants with parked jobs |
-| gsi:{q}:parked:<tenant>     | list   | an id: until it is its turn   | jobs beyond their tenant's limit in flight |
-| gsi:{q}:dead                | stream | the newest 100,000 or so      | ids of dead jobs, with reason and last error |
-| gsi:{q}:config              | hash   | kept                          | what operators set, and ``refused`` |
-| gsi:{q}:idempotency:<key>   | string | a day                         | the id of the first job with this key |
-| gsi:{q}:results             | stream | the newest 100,000 or so      | ids of finished jobs, with their state |
+| key                         | type   | lives                             | holds |
+|-----------------------------|--------|-----------------------------------|-------|
+| gsi:{q}:jobs:high           | stream | an entry: until its job ends      | field ``job``: the payload as JSON |
+| gsi:{q}:jobs:normal         | stream | an entry: until its job ends      | field ``job``: the payload as JSON |
+| gsi:{q}:jobs:low            | stream | an entry: until its job ends      | field ``job``: the payload as JSON |
+| gsi:{q}:job:<id>            | hash   | its lifetime, from the job's end  | the job's record: the source of truth |
+| gsi:{q}:job:<id>:steps      | stream | its lifetime, from the job's end  | kept steps: checkpoint and live feed |
+| gsi:{q}:delayed             | zset   | a member: until its delay is over | ids of jobs to be tried again, by when |
+| gsi:{q}:tenants             | hash   | a field: while it is above 0      | by tenant, how many jobs are in flight |
+| gsi:{q}:parked              | set    | a member: while it has parked jobs | tenants with parked jobs |
+| gsi:{q}:parked:<tenant>     | list   | an id: until its tenant has room  | jobs beyond the tenant's limit in flight |
+| gsi:{q}:dead                | stream | the newest 100,000 or so          | ids of dead jobs, reason and last error |
+| gsi:{q}:config              | hash   | for ever                          | what operators set, and ``refused`` |
+| gsi:{q}:idempotency:<key>   | string | a day                             | the id of the first job with this key |
+| gsi:{q}:results             | stream | the newest 100,000 or so          | ids of finished jobs, with their state |
 """
 
 import re
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
+from typing import NewType
 
 from gsi.errors import InvalidRequestError
 
-GROUP = "coordinators"  # the consumer group on the jobs stream
+GROUP = "coordinators"  # the consumer group on the jobs streams
 JOB_FIELD = "job"
 QUEUE_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"  # a brace would break the hash tag
-MAX_RESULTS = 100_000  # a feed to wake on, not a store: the records are that
+MAX_RESULTS = 100_000  # the results stream wakes its readers; the records are the store
 MAX_DEAD = 100_000
 DEFAULT_TENANT = "default"
 
+Key = NewType("Key", str)
+
 
 class Priority(StrEnum):
-    """The lanes of a queue, the first to be read first."""
+    """The lanes of a queue, in the order in which they are read."""
 
     HIGH = "high"
     NORMAL = "normal"
@@ -44,7 +47,7 @@ class Priority(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of one queue."""
+    """The keys of one queue. Raises InvalidRequestError for a name that a queue cannot have."""
 
     queue: str
 
@@ -55,51 +58,59 @@ class Keys:
             )
 
     @property
-    def jobs(self) -> str:
-        """Return the lane of jobs that say nothing of priority."""
+    def prefix(self) -> str:
+        """Return what every key of the queue begins with."""
+        return f"gsi:{{{self.queue}}}:"
+
+    @property
+    def jobs(self) -> Key:
+        """Return the lane of jobs whose payload names no priority."""
         return self.lane(Priority.NORMAL)
 
     @property
-    def lanes(self) -> list[str]:
+    def lanes(self) -> list[Key]:
         return [self.lane(priority) for priority in Priority]
 
-    def lane(self, priority: Priority) -> str:
-        return f"gsi:{{{self.queue}}}:jobs:{priority}"
+    def lane(self, priority: Priority) -> Key:
+        return self._key(f"jobs:{priority}")
 
     @property
-    def config(self) -> str:
-        return f"gsi:{{{self.queue}}}:config"
+    def config(self) -> Key:
+        return self._key("config")
 
-    def idempotency(self, tenant: str, key: str) -> str:
+    def idempotency(self, tenant: str, key: str) -> Key:
         """Return where the first job of an idempotency key is noted. Hashed: the key may be any text."""
         digest = blake2b(f"{tenant}/{key}".encode(), digest_size=16).hexdigest()
-        return f"gsi:{{{self.queue}}}:idempotency:{digest}"
+        return self._key(f"idempotency:{digest}")
 
     @property
-    def tenants(self) -> str:
-        return f"gsi:{{{self.queue}}}:tenants"
+    def tenants(self) -> Key:
+        return self._key("tenants")
 
     @property
-    def parked_tenants(self) -> str:
-        return f"gsi:{{{self.queue}}}:parked"
+    def parked_tenants(self) -> Key:
+        return self._key("parked")
 
-    def parked(self, tenant: str) -> str:
-        return f"{self.parked_tenants}:{tenant}"
-
-    @property
-    def delayed(self) -> str:
-        return f"gsi:{{{self.queue}}}:delayed"
+    def parked(self, tenant: str) -> Key:
+        return self._key(f"parked:{tenant}")
 
     @property
-    def dead(self) -> str:
-        return f"gsi:{{{self.queue}}}:dead"
+    def delayed(self) -> Key:
+        return self._key("delayed")
 
     @property
-    def results(self) -> str:
-        return f"gsi:{{{self.queue}}}:results"
+    def dead(self) -> Key:
+        return self._key("dead")
 
-    def record(self, job_id: str) -> str:
-        return f"gsi:{{{self.queue}}}:job:{job_id}"
+    @property
+    def results(self) -> Key:
+        return self._key("results")
 
-    def steps(self, job_id: str) -> str:
-        return f"{self.record(job_id)}:steps"
+    def record(self, job_id: str) -> Key:
+        return self._key(f"job:{job_id}")
+
+    def steps(self, job_id: str) -> Key:
+        return self._key(f"job:{job_id}:steps")
+
+    def _key(self, name: str) -> Key:
+        return Key(self.prefix + name)

@@ -1,10 +1,12 @@
-"""The life of a job: the states, and the table of legal transitions. A move that is not in the table changes nothing.
+"""The life of a job: its states, and the table of transitions. A move that is not in the table changes nothing.
 
     QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED | EXPIRED | DEAD
 
-A job that was pushed with a bare XADD has no record until a coordinator takes it: that is None here. RUNNING -> RUNNING
-is a redelivery: the coordinator that ran the job is gone and another goes on after its last step. RUNNING -> QUEUED
-is a job that is put off after a failure, to be tried again. DEAD -> QUEUED is a person who has it tried again.
+None before a transition is a job without a record: a bare XADD pushed it, and no coordinator has taken it yet.
+None after a transition is a job that is deleted. RUNNING -> RUNNING is a redelivery: the job's coordinator is gone, and
+another coordinator continues after the last kept step. RUNNING -> QUEUED is a job that failed and waits for its next
+attempt. QUEUED -> QUEUED is a job that is parked, because its tenant has enough jobs in flight, or is pushed again.
+DEAD -> QUEUED is a dead job that a person retries.
 """
 
 from collections.abc import Mapping
@@ -20,35 +22,29 @@ class JobState(StrEnum):
     FAILED = "FAILED"  # its error says why: which field, and what is allowed
     CANCELLED = "CANCELLED"
     EXPIRED = "EXPIRED"
-    DEAD = "DEAD"  # tried too often; it may be queued again by hand
+    DEAD = "DEAD"  # tried too often; a person may have it tried again
 
     @property
     def is_finished(self) -> bool:
         return self not in {JobState.QUEUED, JobState.RUNNING}
 
 
-TRANSITIONS: Mapping[JobState | None, frozenset[JobState]] = {
-    None: frozenset({JobState.QUEUED, JobState.RUNNING}),
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.EXPIRED}),
-    JobState.RUNNING: frozenset(
-        {
-            JobState.QUEUED,
-            JobState.RUNNING,
-            JobState.SUCCEEDED,
-            JobState.FAILED,
-            JobState.CANCELLED,
-            JobState.EXPIRED,
-            JobState.DEAD,
-        }
-    ),
-    JobState.SUCCEEDED: frozenset(),
-    JobState.FAILED: frozenset(),
-    JobState.CANCELLED: frozenset(),
-    JobState.EXPIRED: frozenset(),
-    JobState.DEAD: frozenset({JobState.QUEUED}),
+# By script (a file of gsi/jobs/scripts) and the job's state before, the states that the script may move the job to.
+TRANSITIONS: Mapping[str, Mapping[JobState | None, tuple[JobState | None, ...]]] = {
+    "submit": {None: (JobState.QUEUED,)},
+    "take": {
+        None: (JobState.RUNNING, JobState.QUEUED),
+        JobState.QUEUED: (JobState.RUNNING, JobState.QUEUED, JobState.DEAD),
+        JobState.RUNNING: (JobState.RUNNING, JobState.DEAD),
+    },
+    "retry": {JobState.RUNNING: (JobState.QUEUED, JobState.DEAD)},
+    "promote": {JobState.QUEUED: (JobState.QUEUED,)},
+    "unpark": {JobState.QUEUED: (JobState.QUEUED,)},
+    "commit": {
+        JobState.QUEUED: (JobState.CANCELLED, JobState.EXPIRED),
+        JobState.RUNNING: (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED),
+    },
+    "cancel": {None: (JobState.CANCELLED,), JobState.QUEUED: (JobState.CANCELLED,)},
+    "revive": {JobState.DEAD: (JobState.QUEUED,)},
+    "purge": {JobState.DEAD: (None,)},
 }
-
-
-def states_before(state: JobState) -> frozenset[JobState | None]:
-    """Return the states from which ``state`` can be reached in one move."""
-    return frozenset(before for before, after in TRANSITIONS.items() if state in after)

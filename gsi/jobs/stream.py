@@ -1,34 +1,46 @@
-"""The jobs stream: who takes which entry, and who takes over what an absent coordinator left."""
+"""The jobs streams: which consumer gets which entry, and how entries of a lost coordinator are taken over.
+
+A queue has a stream for each priority, a lane. Coordinators read the lanes as one consumer group.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from gsi.jobs import scripts
-from gsi.jobs.keys import GROUP, JOB_FIELD, Keys
-from gsi.jobs.lanes import Turns
+from gsi.jobs.keys import GROUP, JOB_FIELD, Key, Keys, Priority
+from gsi.jobs.scripts import calls
 
-MAX_LEASES = 1000  # looked at: a coordinator holds tens
+MAX_LEASES = 1000  # whose age is looked at, in each lane; a coordinator holds tens
+
+# Of ten slots six go first to the high lane, three to the normal one and one to the low one. Slots that a lane does not
+# use go to the other lanes. So no lane starves, however full the lanes above it are.
+TURNS = "HHNHHNHHNL"
+LANE_OF_TURN = {"H": Priority.HIGH, "N": Priority.NORMAL, "L": Priority.LOW}
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An entry of a jobs stream (``lane``) that this consumer holds. ``is_redelivery``: another one held it before."""
+    """An entry of a jobs stream (``lane``) that a consumer holds.
+
+    ``job_id`` is set if the job was pushed again: its payload need not name it.
+    """
 
     entry_id: str
     payload: bytes
-    is_redelivery: bool
-    lane: str
-    job_id: str | None = None  # of a job that is pushed again: its payload need not name it
+    lane: Key
+    consumer: str
+    job_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """``lag``: entries that nobody has taken; ``pending``: taken, not acknowledged."""
+    """``lag`` counts the entries that no consumer has taken, ``pending`` those that are taken and not acknowledged."""
 
     lag: int
     pending: int
@@ -36,10 +48,10 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """How long the queue's longest cases last, by the server's clock; 0 where there are none.
+    """The longest wait and the oldest lease of a queue, by the server's clock; 0 if there are none.
 
-    ``oldest_waiting_seconds``: since the oldest entry that nobody has taken was added. ``lease_seconds``: the longest
-    time since a lease was renewed.
+    ``oldest_waiting_seconds`` is the age of the oldest entry that no consumer has taken. ``lease_seconds`` is the
+    longest time since a lease was renewed.
     """
 
     oldest_waiting_seconds: float = 0.0
@@ -47,17 +59,19 @@ class Ages:
 
 
 class JobStream:
-    """The jobs streams of one queue, a lane each, read as one consumer of their group."""
+    """The lanes of one queue, read as one consumer of their group."""
 
     def __init__(self, redis: Redis, keys: Keys, consumer: str) -> None:
         self._redis: Any = redis  # redis-py's stubs type every answer as a union
         self._keys = keys
-        self._turns = Turns()
-        self._now = redis.register_script(scripts.READ_CLOCK)
-        self.consumer = consumer
+        self._turns = cycle(TURNS)
+        self._consumer = consumer
 
     async def create_group(self) -> None:
-        """Create streams and group where they are missing. At 0, so that jobs pushed before are read too."""
+        """Create the streams and the group where they are missing.
+
+        The group starts at 0, so that it also reads the jobs that were pushed before.
+        """
         for lane in self._keys.lanes:
             try:
                 await self._redis.xgroup_create(lane, GROUP, id="0", mkstream=True)
@@ -66,17 +80,18 @@ class JobStream:
                     raise
 
     async def take_new(self, count: int, block_ms: int) -> list[Delivery]:
-        """Take up to ``count`` entries that nobody has taken, each lane its share; wait up to ``block_ms`` for any.
+        """Take up to ``count`` entries that no consumer has taken, from each lane its share.
 
-        Takes none while the queue is paused.
+        Waits up to ``block_ms`` for the first one. Takes none while the queue is paused.
         """
         if await self._redis.hget(self._keys.config, "paused") == b"1":
             await asyncio.sleep(block_ms / 1000)
             return []
         found: list[Delivery] = []
-        for priority, share in self._turns.next(count).items():
-            found += await self._take_from(self._keys.lane(priority), share)
-        for lane in self._keys.lanes:  # what a lane has left of its share
+        shares = Counter(LANE_OF_TURN[next(self._turns)] for _ in range(count))
+        for priority in Priority:
+            found += await self._take_from(self._keys.lane(priority), shares[priority])
+        for lane in self._keys.lanes:  # the slots that lanes have left
             found += await self._take_from(lane, count - len(found))
         if not found:
             await self._redis.xread(
@@ -85,9 +100,9 @@ class JobStream:
         return found
 
     async def take_over(self, count: int, min_idle_ms: int) -> list[Delivery]:
-        """Take over up to ``count`` entries whose holder has not renewed its lease for ``min_idle_ms``.
+        """Take over up to ``count`` entries whose lease was not renewed for ``min_idle_ms``.
 
-        Looks through all that are pending, however many healthy ones stand before an abandoned one.
+        Looks through all pending entries, however many healthy ones stand before an abandoned one.
         """
         found: list[Delivery] = []
         for lane in self._keys.lanes:
@@ -95,19 +110,19 @@ class JobStream:
         return found
 
     async def backlog(self) -> Backlog:
-        """Return what waits and what is in flight, over all lanes.
+        """Count the entries that wait and the entries in flight, over all lanes.
 
-        A finished job's entry is deleted, so an entry that is not pending waits. The server's own ``lag`` is no help:
-        once the entry delivered last is deleted while others wait, it is unknown until the stream is empty.
+        A finished job's entry is deleted, so an entry that is not pending waits. The server's own ``lag`` does not
+        serve: if the newest delivered entry is deleted while others wait, it is unknown until the stream is empty.
         """
         held = sum([await self._redis.xlen(lane) for lane in self._keys.lanes])
         pending = sum([(await self._group(lane)).get("pending", 0) for lane in self._keys.lanes])
         return Backlog(lag=max(0, held - pending), pending=pending)
 
     async def ages(self) -> Ages:
-        """Return how long the longest wait and the longest unrenewed lease last, over all lanes.
+        """Return the longest wait and the longest time without renewal of a lease, over all lanes.
 
-        Of each lane's leases it looks at the 1000 oldest entries'.
+        It looks at the leases of the 1000 oldest entries of each lane.
         """
         waiting, leases = [0.0], [0.0]
         for lane in self._keys.lanes:
@@ -120,48 +135,58 @@ class JobStream:
         return Ages(max(waiting), max(leases))
 
     async def has_group(self) -> bool:
-        """Return whether a coordinator has ever read this queue, on this server's memory."""
+        """Return whether a coordinator has read this queue, as far as this server remembers."""
         try:
             groups = await self._redis.xinfo_groups(self._keys.jobs)
         except ResponseError:  # no such key
             return False
         return any(group["name"] == GROUP.encode() for group in groups)
 
-    async def _take_from(self, lane: str, count: int) -> list[Delivery]:
+    async def _take_from(self, lane: Key, count: int) -> list[Delivery]:
         if count < 1:
             return []
-        answer = await self._grouped(self._redis.xreadgroup(GROUP, self.consumer, {lane: ">"}, count=count)) or []
-        entries = [entry for _, entries in answer for entry in entries]
-        return _deliveries(entries, lane, is_redelivery=False)
+        answer = await self._with_group(self._redis.xreadgroup(GROUP, self._consumer, {lane: ">"}, count=count)) or []
+        return [self._to_delivery(entry, lane) for _, entries in answer for entry in entries]
 
-    async def _take_over_from(self, lane: str, count: int, min_idle_ms: int) -> list[Delivery]:
+    async def _take_over_from(self, lane: Key, count: int, min_idle_ms: int) -> list[Delivery]:
         found: list[Delivery] = []
         cursor = b"0-0"
         while len(found) < count:
             claim = self._redis.xautoclaim(
-                lane, GROUP, self.consumer, min_idle_ms, start_id=cursor, count=count - len(found)
+                lane, GROUP, self._consumer, min_idle_ms, start_id=cursor, count=count - len(found)
             )
-            cursor, entries, _ = await self._grouped(claim) or (b"0-0", [], [])
-            found += _deliveries(entries, lane, is_redelivery=True)
+            cursor, entries, _ = await self._with_group(claim) or (b"0-0", [], [])
+            found += [self._to_delivery(entry, lane) for entry in entries]
             if cursor == b"0-0":
                 break
         return found
 
-    async def _waiting_seconds(self, lane: str, group: Mapping[str, Any]) -> float:
-        """Return the age of the lane's first entry behind the last one that was taken; 0 if there is none."""
+    def _to_delivery(self, entry: tuple[bytes, Mapping[bytes, bytes]], lane: Key) -> Delivery:
+        entry_id, fields = entry
+        job_id = fields.get(b"id")
+        return Delivery(
+            entry_id.decode(),
+            fields.get(JOB_FIELD.encode(), b""),
+            lane,
+            self._consumer,
+            job_id.decode(errors="replace") if job_id else None,
+        )
+
+    async def _waiting_seconds(self, lane: Key, group: Mapping[str, Any]) -> float:
+        """Return the age of the lane's first entry behind the newest one that was taken; 0 if there is none."""
         last = group.get("last-delivered-id", b"0-0").decode()
         first = await self._redis.xrange(lane, min=f"({last}", count=1)
         if not first:
             return 0.0
         added_ms = int(first[0][0].split(b"-")[0])
-        return max(0.0, (int(await self._now([lane])) - added_ms) / 1000)
+        return max(0.0, (await calls.read_clock(self._redis, key=lane) - added_ms) / 1000)
 
-    async def _group(self, lane: str) -> dict[str, Any]:
-        groups = await self._grouped(self._redis.xinfo_groups(lane)) or []
+    async def _group(self, lane: Key) -> dict[str, Any]:
+        groups = await self._with_group(self._redis.xinfo_groups(lane)) or []
         return next((group for group in groups if group["name"] == GROUP.encode()), {})
 
-    async def _grouped(self, command: Awaitable[Any]) -> Any:
-        """Send a command that needs the group; on a server that came back empty, make the group and answer None."""
+    async def _with_group(self, command: Awaitable[Any]) -> Any:
+        """Send a command that needs the group; if the server came back empty, create the group and return None."""
         try:
             return await command
         except ResponseError as error:
@@ -169,17 +194,3 @@ class JobStream:
                 raise
             await self.create_group()
             return None
-
-
-def _deliveries(
-    entries: Sequence[tuple[bytes, dict[bytes, bytes]]], lane: str, *, is_redelivery: bool
-) -> list[Delivery]:
-    return [
-        Delivery(entry_id.decode(), fields.get(JOB_FIELD.encode(), b""), is_redelivery, lane, _id(fields))
-        for entry_id, fields in entries
-    ]
-
-
-def _id(fields: dict[bytes, bytes]) -> str | None:
-    job_id = fields.get(b"id")
-    return job_id.decode(errors="replace") if job_id else None

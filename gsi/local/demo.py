@@ -13,7 +13,7 @@ from gsi.algorithm.candidates import Outcome
 from gsi.client.sdk import Client
 from gsi.errors import MisconfiguredError
 from gsi.jobs.connection import RedisAccess
-from gsi.jobs.store import JobRecord
+from gsi.jobs.reader import JobRecord
 from gsi.local.child_process import Report
 from gsi.local.stack import SHIPPED_MODELS, local_stack
 

@@ -21,11 +21,13 @@ from gsi.jobs.connection import (
     connect,
     durability_warnings,
     is_exposed,
-    masked,
+    mask_url,
 )
 from gsi.jobs.keys import Keys
-from gsi.jobs.store import JobStore, Policy
+from gsi.jobs.policy import Policy
+from gsi.jobs.reader import JobReader
 from gsi.jobs.stream import JobStream
+from gsi.jobs.writer import JobWriter
 from gsi.rpc.health import Health
 from gsi.runtime.metrics import serve_metrics
 from gsi.runtime.process_log import configure_logging
@@ -60,18 +62,18 @@ async def coordinate(settings: CoordinatorSettings) -> None:
         settings.result_ttl_seconds,
         settings.dead_ttl_seconds,
     )
-    store, stream = JobStore(redis, keys, policy), JobStream(redis, keys, consumer)
-    leases = LeaseKeeper(store, consumer, settings.lease_seconds)
+    writer, reader, stream = JobWriter(redis, keys, policy), JobReader(redis, keys), JobStream(redis, keys, consumer)
+    leases = LeaseKeeper(writer, settings.lease_seconds)
     equality = EqualityChecker()
     if is_exposed(settings.redis_url):
         log.warning(
-            "redis is plain text: others on the network can read and change jobs", url=masked(settings.redis_url)
+            "redis is plain text: others on the network can read and change jobs", url=mask_url(settings.redis_url)
         )
     try:
         async with open_models(settings) as models, background_tasks() as background:
             background.start("end of readiness", partial(_end_readiness, stop, health), may_return=True)
-            runner = JobRunner(store, models, leases, equality, consumer, settings.retry_seconds)
-            worker = Worker(stream, store, runner, leases, settings.max_jobs, settings.lease_seconds)
+            runner = JobRunner(writer, reader, models, leases, equality, settings.retry_seconds)
+            worker = Worker(stream, writer, reader, runner, leases, settings.max_jobs, settings.lease_seconds)
             await _run_unless_stopped(stop, _prepare(redis, stream, models, worker))
             if not stop.is_set():
                 await health.set_ready(is_ready=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from gsi.jobs.connection import RedisError
-from gsi.jobs.store import Hold, JobStore, Lease
+from gsi.jobs.writer import Hold, JobWriter, Lease
 from services.coordinator import metrics
 
 log = structlog.get_logger()
@@ -28,9 +28,8 @@ class RunningJob:
 class LeaseKeeper:
     """Renews every held lease at a quarter of its length; cancels a run once its lease is lost or its job cancelled."""
 
-    def __init__(self, store: JobStore, consumer: str, lease_seconds: float) -> None:
-        self._store = store
-        self._consumer = consumer
+    def __init__(self, writer: JobWriter, lease_seconds: float) -> None:
+        self._writer = writer
         self._interval = lease_seconds / 4
         self._lease_ms = int(lease_seconds * 1000)
         self._running: dict[Lease, RunningJob] = {}
@@ -60,7 +59,7 @@ class LeaseKeeper:
             is_due = now >= renew_at
             try:
                 for lease in list(self._running):
-                    hold = await (self._store.renew(lease, self._consumer) if is_due else self._store.look_at(lease))
+                    hold = await (self._writer.renew(lease) if is_due else self._writer.look_at(lease))
                     self._obey(lease, hold)
             except RedisError as error:
                 log.warning("leases not renewed", reason=str(error))
@@ -70,7 +69,7 @@ class LeaseKeeper:
 
     async def _hand_back(self, lease: Lease) -> None:
         try:
-            is_handed_back = await self._store.hand_back(lease, self._consumer, self._lease_ms)
+            is_handed_back = await self._writer.hand_back(lease, self._lease_ms)
         except RedisError as error:
             log.warning("job not handed back; its lease must end first", reason=str(error))
             return

@@ -7,8 +7,8 @@ from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Params
 from gsi.algorithm.round import Round
+from gsi.jobs.reader import QueueConfig, SetAside
 from gsi.jobs.state import JobState
-from gsi.jobs.store import QueueConfig, SetAside
 from gsi.jobs.stream import Ages, Backlog
 from gsi.runtime.metrics import ROLES, SECONDS_BUCKETS
 from gsi.runtime.series import Series

@@ -10,7 +10,7 @@ from gsi.algorithm.candidates import Outcome, Trajectory
 from gsi.algorithm.stopping import StopReason
 from gsi.jobs.payload import JobParams
 from gsi.jobs.state import JobState
-from gsi.jobs.store import Lease
+from gsi.jobs.writer import Lease
 from gsi.runtime.tracing import JobTrace, Span, tracing
 
 log = structlog.get_logger()

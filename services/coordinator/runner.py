@@ -19,10 +19,11 @@ from gsi.jobs.answer_pattern import AnswerFinder
 from gsi.jobs.connection import RedisError
 from gsi.jobs.job import Claim, Job, claim, parse_payload
 from gsi.jobs.payload import JobPayload
+from gsi.jobs.reader import JobReader
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
-from gsi.jobs.store import JobResult, JobStore, Lease, LeaseLostError
 from gsi.jobs.stream import Delivery
+from gsi.jobs.writer import JobResult, JobWriter, Lease, LeaseLostError
 from services.coordinator import metrics
 from services.coordinator.leases import LeaseKeeper, RunningJob
 from services.coordinator.models import Models
@@ -52,25 +53,25 @@ class JobRunner:
 
     def __init__(
         self,
-        store: JobStore,
+        writer: JobWriter,
+        reader: JobReader,
         models: Models,
         leases: LeaseKeeper,
         equality: EqualityChecker,
-        consumer: str,
         retry_seconds: float,
     ) -> None:
-        self._store = store
+        self._writer = writer
+        self._reader = reader
         self._equality = equality
         self._models = models
         self._leases = leases
-        self._consumer = consumer
         self._retry_seconds = retry_seconds
 
     async def run(self, delivery: Delivery) -> None:
         """Run one delivery. Raises LeaseLostError if another coordinator has taken the job meanwhile."""
         claimed = claim(delivery.payload)
         job_id = claimed.id or delivery.job_id or delivery.entry_id
-        lease = await self._store.take(job_id, delivery, self._consumer, claimed.tenant)
+        lease = await self._writer.take(job_id, delivery, claimed.tenant)
         if lease is None:
             return
         started = time.perf_counter()
@@ -79,7 +80,7 @@ class JobRunner:
                 end = await self._work_unless_cancelled(self._attempt(claimed, delivery, lease), running)
                 state = await self._finish(lease, end)
                 report_end(span, state)
-                await self._store.unpark(lease.tenant)
+                await self._writer.unpark(lease.tenant)
         metrics.observe_job(state, time.perf_counter() - started)
         log.info("job ended", state=state, error=end.error)
 
@@ -97,11 +98,11 @@ class JobRunner:
     async def _finish(self, lease: Lease, end: End) -> JobState:
         """Write how the run ended; return the job's state."""
         if isinstance(end, JobResult):
-            await self._store.commit(lease, end)
+            await self._writer.commit(lease, end)
             return end.state
         pause = min(MAX_RETRY_SECONDS / max(JITTER), self._retry_seconds * 2 ** (lease.attempt - 1))
         delay = pause * random.uniform(*JITTER)
-        state = await self._store.retry(lease, end.error, delay)
+        state = await self._writer.retry(lease, end.error, delay)
         (metrics.DEAD_LETTERS if state is JobState.DEAD else metrics.RETRIES).inc()
         return state
 
@@ -138,7 +139,7 @@ class JobRunner:
         limits = self._models.limits
         params = job.payload.params.in_force(has_bounded_rewards=limits.has_bounded_rewards, seed=job.seed)
         limits.check(params)
-        kept = await self._store.steps(job.id)
+        kept = await self._reader.steps(job.id)
         prompt = await call_with_retries(self._models, lambda: self._render_prompt(job))
         finder, in_force = AnswerFinder(params.answer_pattern), params.to_params()
         report_start(params, num_kept=len(kept))
@@ -182,4 +183,4 @@ class JobRunner:
     async def _keep(self, lease: Lease, made: Round, watch: StepWatch, *, keep_candidates: bool) -> None:
         record = StepRecord.from_round(made, keep_candidates=keep_candidates)
         with watch.checkpoint(made):
-            await self._store.append_step(lease, record)
+            await self._writer.append_step(lease, record)

@@ -9,8 +9,9 @@ from functools import partial
 import structlog
 
 from gsi.jobs.connection import RedisError
-from gsi.jobs.store import JobStore, LeaseLostError
+from gsi.jobs.reader import JobReader
 from gsi.jobs.stream import Delivery, JobStream
+from gsi.jobs.writer import JobWriter, LeaseLostError
 from services.coordinator import metrics
 from services.coordinator.background import BackgroundTasks, background_tasks
 from services.coordinator.leases import LeaseKeeper
@@ -30,14 +31,16 @@ class Worker:
     def __init__(
         self,
         stream: JobStream,
-        store: JobStore,
+        writer: JobWriter,
+        reader: JobReader,
         runner: JobRunner,
         leases: LeaseKeeper,
         max_jobs: int,
         lease_seconds: float,
     ) -> None:
         self._stream = stream
-        self._store = store
+        self._writer = writer
+        self._reader = reader
         self._runner = runner
         self._leases = leases
         self._max_jobs = max_jobs
@@ -64,7 +67,7 @@ class Worker:
         while True:
             try:
                 backlog, ages = await self._stream.backlog(), await self._stream.ages()
-                set_aside, config = await self._store.set_aside(), await self._store.config()
+                set_aside, config = await self._reader.set_aside(), await self._reader.config()
                 metrics.observe_queue(backlog, ages, set_aside, config)
                 self._can_observe = True
             except RedisError:  # the reading loop logs it
@@ -136,8 +139,8 @@ class Worker:
         """
         while True:
             with suppress(RedisError):  # the reading loop logs it
-                await self._store.promote_due()
-                await self._store.unpark_all()
+                await self._writer.promote_due()
+                await self._writer.unpark_all()
             await asyncio.sleep(PROMOTE_SECONDS)
 
     def _show_redis(self) -> None:

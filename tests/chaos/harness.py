@@ -26,8 +26,8 @@ from gsi.algorithm.seeds import derive_seed
 from gsi.client.sdk import Client
 from gsi.jobs.connection import Redis, connect
 from gsi.jobs.keys import Keys
+from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
-from gsi.jobs.store import JobRecord
 from gsi.local.child_process import ChildProcess
 from gsi.local.demo import held_out_problems
 from gsi.local.stack import ROLES, coordinator_environments, service_environments

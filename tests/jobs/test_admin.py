@@ -10,8 +10,9 @@ from gsi.jobs.connection import Redis
 from gsi.jobs.job import Job, parse_payload
 from gsi.jobs.keys import Keys
 from gsi.jobs.state import JobState
-from gsi.jobs.store import JobResult, JobStore
 from gsi.jobs.stream import JobStream
+from gsi.jobs.submitter import JobSubmitter
+from gsi.jobs.writer import JobResult, JobWriter
 
 PAYLOAD = parse_payload({"prompt": "2 + 3"})
 
@@ -19,19 +20,18 @@ PAYLOAD = parse_payload({"prompt": "2 + 3"})
 async def test_stats_count_jobs_keys_and_bytes(redis: Redis, queue: str) -> None:
     """By where they are in their life; another queue's keys do not count."""
     keys = Keys(queue)
-    store, stream, admin = JobStore(redis, keys), JobStream(redis, keys, "worker"), QueueAdmin(redis, keys)
+    submitter, writer = JobSubmitter(redis, keys), JobWriter(redis, keys)
+    stream, admin = JobStream(redis, keys, "worker"), QueueAdmin(redis, keys)
     await stream.create_group()
-    await JobStore(redis, Keys(f"{queue}-other")).submit(Job("elsewhere", PAYLOAD))
+    await JobSubmitter(redis, Keys(f"{queue}-other")).submit(Job("elsewhere", PAYLOAD))
     for number in range(4):
-        await store.submit(Job(f"job-{number}", PAYLOAD))
-    done, delayed, running = [
-        await store.take(f"job-{n}", d, "worker") for n, d in enumerate(await stream.take_new(3, 50))
-    ]
+        await submitter.submit(Job(f"job-{number}", PAYLOAD))
+    done, delayed, running = [await writer.take(f"job-{n}", d) for n, d in enumerate(await stream.take_new(3, 50))]
     assert done
     assert delayed
     assert running
-    await store.commit(done, JobResult(JobState.SUCCEEDED))
-    await store.retry(delayed, "full", delay_seconds=60)
+    await writer.commit(done, JobResult(JobState.SUCCEEDED))
+    await writer.retry(delayed, "full", delay_seconds=60)
     stats = await admin.stats()
     assert (stats.lag, stats.pending, stats.delayed, stats.dead) == (1, 1, 1, 0)
     assert stats.entries == {"high": 0, "normal": 2, "low": 0}
@@ -57,15 +57,16 @@ async def test_what_is_set_is_seen_and_can_be_taken_back(redis: Redis, queue: st
 async def test_finished_jobs_leave_the_memory_that_was_there_before(redis: Redis, queue: str) -> None:
     """Once their lifetime is over, nothing of them is left but their line in the results."""
     keys = Keys(queue)
-    store, stream, admin = JobStore(redis, keys), JobStream(redis, keys, "worker"), QueueAdmin(redis, keys)
+    submitter, writer = JobSubmitter(redis, keys), JobWriter(redis, keys)
+    stream, admin = JobStream(redis, keys, "worker"), QueueAdmin(redis, keys)
     await stream.create_group()
     before = (await admin.stats()).keys
     for number in range(200):
-        await store.submit(Job(f"job-{number}", PAYLOAD))
+        await submitter.submit(Job(f"job-{number}", PAYLOAD))
         (delivery,) = await stream.take_new(1, 50)
-        lease = await store.take(f"job-{number}", delivery, "worker")
+        lease = await writer.take(f"job-{number}", delivery)
         assert lease
-        await store.commit(lease, JobResult(JobState.SUCCEEDED, lifetime_seconds=0.001))
+        await writer.commit(lease, JobResult(JobState.SUCCEEDED, lifetime_seconds=0.001))
     await asyncio.sleep(0.05)  # the last one's lifetime
     await asyncio.sleep(0.05)
     after = (await admin.stats()).keys

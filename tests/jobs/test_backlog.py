@@ -4,8 +4,9 @@ from gsi.jobs.connection import Redis
 from gsi.jobs.job import Job, parse_payload
 from gsi.jobs.keys import Keys
 from gsi.jobs.state import JobState
-from gsi.jobs.store import JobResult, JobStore
 from gsi.jobs.stream import Backlog, JobStream
+from gsi.jobs.submitter import JobSubmitter
+from gsi.jobs.writer import JobResult, JobWriter
 
 PAYLOAD = parse_payload({"prompt": "2 + 3"})
 
@@ -13,14 +14,14 @@ PAYLOAD = parse_payload({"prompt": "2 + 3"})
 async def test_what_waits_is_known_when_the_job_taken_last_ends_first(redis: Redis, queue: str) -> None:
     """Then the server does not know its lag any more; autoscaling and dashboards go on seeing the jobs that wait."""
     keys = Keys(queue)
-    store, stream = JobStore(redis, keys), JobStream(redis, keys, "worker")
+    submitter, writer, stream = JobSubmitter(redis, keys), JobWriter(redis, keys), JobStream(redis, keys, "worker")
     await stream.create_group()
     for number in range(5):
-        await store.submit(Job(f"job-{number}", PAYLOAD))
+        await submitter.submit(Job(f"job-{number}", PAYLOAD))
     deliveries = await stream.take_new(2, 20)
-    leases = [await store.take(f"job-{number}", delivery, "worker") for number, delivery in enumerate(deliveries)]
+    leases = [await writer.take(f"job-{number}", delivery) for number, delivery in enumerate(deliveries)]
     assert leases[1] is not None
-    await store.commit(leases[1], JobResult(JobState.SUCCEEDED))
+    await writer.commit(leases[1], JobResult(JobState.SUCCEEDED))
     groups = await redis.xinfo_groups(keys.jobs)
     assert groups[0]["lag"] is None
     assert await stream.backlog() == Backlog(lag=3, pending=1)

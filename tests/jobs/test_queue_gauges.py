@@ -8,8 +8,11 @@ import pytest
 from gsi.jobs.connection import Redis
 from gsi.jobs.job import Job, parse_payload
 from gsi.jobs.keys import GROUP, Keys, Priority
-from gsi.jobs.store import JobStore, Lease, Policy, SetAside
+from gsi.jobs.policy import Policy
+from gsi.jobs.reader import JobReader, SetAside
 from gsi.jobs.stream import MAX_LEASES, Ages, JobStream
+from gsi.jobs.submitter import JobSubmitter
+from gsi.jobs.writer import JobWriter, Lease
 
 PAYLOAD = parse_payload({"prompt": "2 + 3"})
 MINUTE_MS = 60_000
@@ -21,7 +24,8 @@ class Queue:
     def __init__(self, redis: Redis, queue: str) -> None:
         self.keys = Keys(queue)
         self.redis: Any = redis
-        self.store = JobStore(redis, self.keys, Policy(max_attempts=2, max_jobs_per_tenant=1))
+        self.submitter, self.reader = JobSubmitter(redis, self.keys), JobReader(redis, self.keys)
+        self.writer = JobWriter(redis, self.keys, Policy(max_attempts=2, max_jobs_per_tenant=1))
         self.stream = JobStream(redis, self.keys, "worker")
 
     async def push(self, lane: Priority, age_ms: int) -> str:
@@ -33,7 +37,7 @@ class Queue:
 
     async def take_one(self, job_id: str) -> Lease | None:
         (delivery,) = await self.stream.take_new(1, 20)
-        return await self.store.take(job_id, delivery, "worker")
+        return await self.writer.take(job_id, delivery)
 
     async def leave_for(self, entry_id: str, idle_ms: int, lane: Priority = Priority.NORMAL) -> None:
         """Let a lease be as old as if its coordinator had not renewed it."""
@@ -50,7 +54,7 @@ async def made(redis: Redis, queue: str) -> Queue:
 async def test_an_empty_queue_waits_for_nothing(made: Queue) -> None:
     """Zeros, and not an absent series: an alert on them has something to look at."""
     assert await made.stream.ages() == Ages(0.0, 0.0)
-    assert await made.store.set_aside() == SetAside(0, 0, 0)
+    assert await made.reader.set_aside() == SetAside(0, 0, 0)
 
 
 async def test_the_oldest_entry_that_nobody_has_taken_tells_how_long_jobs_wait(made: Queue) -> None:
@@ -102,7 +106,7 @@ async def test_looking_costs_no_more_than_the_oldest_leases(made: Queue) -> None
     await made.stream.take_new(MAX_LEASES + 100, 20)
     before = await commands(made.redis)
     await made.stream.ages()
-    await made.store.set_aside()
+    await made.reader.set_aside()
     assert await commands(made.redis) - before < 20
     oldest = (await made.redis.xpending_range(made.keys.jobs, GROUP, "-", "+", count=1))[0]["message_id"]
     await made.leave_for(oldest.decode(), MINUTE_MS)
@@ -116,18 +120,18 @@ async def commands(redis: Any) -> int:
 async def test_jobs_that_are_in_no_lane_are_counted(made: Queue) -> None:
     """Put off, parked behind their tenant's limit, and dead; each leaves its place when it goes on."""
     for job_id in ("job-1", "job-2", "job-3"):
-        await made.store.submit(Job(job_id, PAYLOAD))
+        await made.submitter.submit(Job(job_id, PAYLOAD))
     lease = await made.take_one("job-1")
     assert lease is not None
     assert await made.take_one("job-2") is None
     assert await made.take_one("job-3") is None
-    assert await made.store.set_aside() == SetAside(dead=0, delayed=0, parked=2)
-    await made.store.retry(lease, "it was full", delay_seconds=0.01)
-    assert await made.store.set_aside() == SetAside(dead=0, delayed=1, parked=2)
+    assert await made.reader.set_aside() == SetAside(dead=0, delayed=0, parked=2)
+    await made.writer.retry(lease, "it was full", delay_seconds=0.01)
+    assert await made.reader.set_aside() == SetAside(dead=0, delayed=1, parked=2)
     await asyncio.sleep(0.02)
-    assert await made.store.promote_due() == 1
+    assert await made.writer.promote_due() == 1
     lease = await made.take_one("job-1")
     assert lease is not None
-    await made.store.retry(lease, "it was full", delay_seconds=0.01)
-    await made.store.unpark_all()
-    assert await made.store.set_aside() == SetAside(dead=1, delayed=0, parked=1)
+    await made.writer.retry(lease, "it was full", delay_seconds=0.01)
+    await made.writer.unpark_all()
+    assert await made.reader.set_aside() == SetAside(dead=1, delayed=0, parked=1)

@@ -23,15 +23,17 @@ from gsi.jobs.connection import (
     connect,
     durability_warnings,
     is_exposed,
-    masked,
+    mask_url,
 )
 from gsi.jobs.keys import Keys
+from gsi.jobs.policy import Policy
+from gsi.jobs.reader import JobReader
 from gsi.jobs.state import JobState
-from gsi.jobs.store import JobStore, Lease, Policy
 from gsi.jobs.stream import JobStream
+from gsi.jobs.writer import JobWriter
 from gsi.local.embedded_redis import embedded_redis
 from tests.certificates import DAY, Authority, Paths
-from tests.jobs.test_store import DONE, JOB, step
+from tests.jobs.sample import DONE, JOB, step, take
 
 ROOT = Path(__file__).parents[2]
 RIGHTS = dict(re.findall(r"^user (gsi-\w+) (.+)$", (ROOT / "docs" / "redis.md").read_text(), re.MULTILINE))
@@ -71,35 +73,28 @@ async def denials(root: Any) -> list[str]:
     return [f"{entry['username']}: {entry['object']}" for entry in await root.acl_log()]
 
 
-async def taken(store: JobStore, stream: JobStream) -> Lease:
-    (delivery,) = await stream.take_new(count=1, block_ms=1000)
-    lease = await store.take(JOB.id, delivery, stream.consumer)
-    assert lease is not None
-    return lease
-
-
 async def work_through(redis: Redis, client: Client) -> None:
     """Do what a coordinator does, the job dying, revived, put off, and finishing."""
-    store, stream = JobStore(redis, KEYS, Policy(max_attempts=2)), JobStream(redis, KEYS, "worker-1")
+    writer, stream = JobWriter(redis, KEYS, Policy(max_attempts=2)), JobStream(redis, KEYS, "worker-1")
     await durability_warnings(redis)
     await stream.create_group()
     await client.submit(JOB.payload.model_copy(update={"id": JOB.id, "idempotency_key": "once"}))
     for _ in range(2):
-        await store.promote_due()
-        await store.retry(await taken(store, stream), "it was full", delay_seconds=0)
+        await writer.promote_due()
+        await writer.retry(await take(writer, stream), "it was full", delay_seconds=0)
     assert [letter.job_id async for letter in client.dead.letters()] == [JOB.id]
     await client.dead.retry(JOB.id)
-    lease = await taken(store, stream)
-    assert (await store.renew(lease, stream.consumer)).is_held
-    await store.append_step(lease, step(0))
-    assert await store.hand_back(lease, stream.consumer, lease_ms=1000)
+    lease = await take(writer, stream)
+    assert (await writer.renew(lease)).is_held
+    await writer.append_step(lease, step(0))
+    assert await writer.hand_back(lease, lease_ms=1000)
     (delivery,) = await stream.take_over(count=1, min_idle_ms=500)
-    lease = await store.take(JOB.id, delivery, stream.consumer) or lease
-    await store.unpark_all()
+    lease = await writer.take(JOB.id, delivery) or lease
+    await writer.unpark_all()
     assert (await stream.backlog()).pending == 1
     assert (await stream.ages()).lease_seconds < 60
-    assert (await store.set_aside()).dead == 0
-    await store.commit(lease, DONE)
+    assert (await JobReader(redis, KEYS).set_aside()).dead == 0
+    await writer.commit(lease, DONE)
 
 
 async def test_the_documented_rights_are_enough(server: str, root: Any) -> None:
@@ -155,7 +150,7 @@ async def test_no_script_reads_another_queue(server: str, root: Any, user: str) 
 
 async def test_every_command_of_a_script_is_among_the_rights(server: str, root: Any) -> None:
     """A script that begins to use another command fails here, not on somebody's server."""
-    sources = "".join(path.read_text() for path in (ROOT / "gsi" / "jobs").glob("*.py"))
+    sources = "".join(path.read_text() for path in (ROOT / "gsi" / "jobs").rglob("*.lua"))
     used = {command.lower() for command in re.findall(r"redis\.call\('(\w+)'", sources)}
     assert len(used) > 20
     for user, rights in RIGHTS.items():
@@ -289,7 +284,7 @@ async def test_tls_that_is_not_trusted_is_refused(server: str, root: Any, tmp_pa
 )
 def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
     """Nor is it in the error about a URL that cannot be read, which is where people copy it from."""
-    assert masked(url) == shown
+    assert mask_url(url) == shown
     refusal = refusal_of(url)
     assert "hunter2" not in refusal
     assert refusal == "" or f"redis url: {shown} cannot be read" in refusal

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from jsonschema import Draft202012Validator
 
+from gsi.jobs.reader import JobRecord
 from gsi.jobs.result_document import ResultDocument
 from gsi.jobs.state import JobState
-from gsi.jobs.store import JobRecord
-from tests.jobs.test_store import step
+from tests.jobs.sample import step
 
 SCHEMA = Draft202012Validator(json.loads((Path(__file__).parents[2] / "docs" / "result.schema.json").read_text()))
 QUEUED = {"state": "QUEUED", "payload": "{}", "submitted_at": "1700000000123"}

@@ -8,9 +8,12 @@ import pytest
 from gsi.jobs.connection import Redis
 from gsi.jobs.job import Job, claim, parse_payload
 from gsi.jobs.keys import Keys
+from gsi.jobs.policy import Policy
+from gsi.jobs.reader import JobReader
 from gsi.jobs.state import JobState
-from gsi.jobs.store import JobResult, JobStore, Lease, Policy
 from gsi.jobs.stream import JobStream
+from gsi.jobs.submitter import JobSubmitter
+from gsi.jobs.writer import JobResult, JobWriter, Lease
 
 PAYLOAD = parse_payload({"prompt": "2 + 3"})
 DONE = JobResult(JobState.SUCCEEDED)
@@ -22,11 +25,12 @@ class Queue:
     def __init__(self, redis: Redis, queue: str) -> None:
         self.keys = Keys(queue)
         self.redis: Any = redis
-        self.store = JobStore(redis, self.keys, Policy(max_attempts=2, max_jobs_per_tenant=2))
+        self.submitter, self.reader = JobSubmitter(redis, self.keys), JobReader(redis, self.keys)
+        self.writer = JobWriter(redis, self.keys, Policy(max_attempts=2, max_jobs_per_tenant=2))
         self.stream = JobStream(redis, self.keys, "worker")
 
     async def submit(self, job_id: str, tenant: str) -> None:
-        await self.store.submit(Job(job_id, PAYLOAD.model_copy(update={"tenant": tenant})))
+        await self.submitter.submit(Job(job_id, PAYLOAD.model_copy(update={"tenant": tenant})))
 
     async def take(self, count: int = 100) -> dict[str, Lease]:
         """Take entries; return the leases of those that may run, by job."""
@@ -34,7 +38,7 @@ class Queue:
         for delivery in await self.stream.take_new(count, 20):
             claimed = claim(delivery.payload)
             assert claimed.id is not None
-            lease = await self.store.take(claimed.id, delivery, "worker", claimed.tenant)
+            lease = await self.writer.take(claimed.id, delivery, claimed.tenant)
             if lease is not None:
                 leases[claimed.id] = lease
         return leases
@@ -60,7 +64,7 @@ async def test_a_tenant_s_batch_does_not_block_another_s_job(crowded: Queue) -> 
     leases = await crowded.take()
     assert set(leases) == {"a-0", "a-1", "b-0"}
     assert await crowded.in_flight() == {"a": 2, "b": 1}
-    record = await crowded.store.record("a-3")
+    record = await crowded.reader.record("a-3")
     assert record is not None
     assert record.state is JobState.QUEUED
 
@@ -73,8 +77,8 @@ async def test_a_job_set_aside_runs_when_one_of_its_tenant_ends(crowded: Queue) 
         job_id = next(iter(leases))
         lease = leases.pop(job_id)
         order.append(job_id)
-        await crowded.store.commit(lease, DONE)
-        await crowded.store.unpark(lease.tenant)
+        await crowded.writer.commit(lease, DONE)
+        await crowded.writer.unpark(lease.tenant)
         leases |= await crowded.take()
         assert all(count <= 2 for count in (await crowded.in_flight()).values())
     assert [job_id for job_id in order if job_id.startswith("a")] == [f"a-{number}" for number in range(5)]
@@ -85,18 +89,18 @@ async def test_a_job_set_aside_runs_when_one_of_its_tenant_ends(crowded: Queue) 
 async def test_what_a_lost_coordinator_did_not_push_another_does(crowded: Queue) -> None:
     """It ended a job and was lost before it could push the next one."""
     leases = await crowded.take()
-    await crowded.store.commit(leases["a-0"], DONE)
-    await crowded.store.unpark_all()
-    await crowded.store.unpark_all()
+    await crowded.writer.commit(leases["a-0"], DONE)
+    await crowded.writer.unpark_all()
+    await crowded.writer.unpark_all()
     assert set(await crowded.take()) == {"a-2"}
 
 
 async def test_a_job_that_is_put_off_or_dead_leaves_its_place(crowded: Queue) -> None:
     """Its tenant's next one may run meanwhile."""
     leases = await crowded.take()
-    await crowded.store.retry(leases["a-0"], "full", delay_seconds=60)
+    await crowded.writer.retry(leases["a-0"], "full", delay_seconds=60)
     assert await crowded.in_flight() == {"a": 1, "b": 1}
-    await crowded.store.unpark("a")
+    await crowded.writer.unpark("a")
     leases |= await crowded.take()
     assert "a-2" in leases
 
@@ -107,26 +111,26 @@ async def test_a_job_that_is_taken_over_keeps_its_place(crowded: Queue) -> None:
     (delivery, *_) = await crowded.stream.take_over(1, min_idle_ms=0)
     claimed = claim(delivery.payload)
     assert claimed.id is not None
-    assert await crowded.store.take(claimed.id, delivery, "worker", claimed.tenant)
+    assert await crowded.writer.take(claimed.id, delivery, claimed.tenant)
     assert await crowded.in_flight() == {"a": 2, "b": 1}
 
 
 async def test_a_job_set_aside_can_be_cancelled(crowded: Queue) -> None:
     """It is never pushed again, and the one behind it moves up."""
     leases = await crowded.take()
-    assert await crowded.store.cancel("a-2", "not needed") is JobState.QUEUED
-    await crowded.store.commit(leases["a-0"], DONE)
-    await crowded.store.unpark("a")
+    assert await crowded.submitter.cancel("a-2", "not needed") is JobState.QUEUED
+    await crowded.writer.commit(leases["a-0"], DONE)
+    await crowded.writer.unpark("a")
     assert set(await crowded.take()) == {"a-3"}
 
 
 async def test_a_place_that_was_reserved_for_a_cancelled_job_is_given_back(crowded: Queue) -> None:
     """Cancelled between being pushed again and being taken."""
     leases = await crowded.take()
-    await crowded.store.commit(leases["a-0"], DONE)
-    await crowded.store.unpark("a")
+    await crowded.writer.commit(leases["a-0"], DONE)
+    await crowded.writer.unpark("a")
     assert await crowded.in_flight() == {"a": 2, "b": 1}
-    assert await crowded.store.cancel("a-2", "not needed") is JobState.QUEUED
+    assert await crowded.submitter.cancel("a-2", "not needed") is JobState.QUEUED
     assert await crowded.in_flight() == {"a": 1, "b": 1}
     assert await crowded.take() == {}
 

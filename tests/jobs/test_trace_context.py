@@ -12,8 +12,10 @@ from gsi.errors import InvalidRequestError
 from gsi.jobs.connection import Redis
 from gsi.jobs.job import Job, claim, parse_payload
 from gsi.jobs.keys import Keys
-from gsi.jobs.store import JobStore
+from gsi.jobs.reader import JobReader
 from gsi.jobs.stream import JobStream
+from gsi.jobs.submitter import JobSubmitter
+from gsi.jobs.writer import JobWriter
 
 GOOD = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"  # the example of the W3C's recommendation
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "job.schema.json").read_text())
@@ -59,16 +61,17 @@ def test_the_schema_and_the_check_agree(traceparent: str) -> None:
 async def test_every_delivery_of_a_job_knows_when_it_was_submitted(redis: Redis, queue: str) -> None:
     """The trace's id is made of that time, so it must be the same for each coordinator that has the job."""
     keys = Keys(queue)
-    store, stream = JobStore(redis, keys), JobStream(redis, keys, "first")
+    submitter, writer, reader = JobSubmitter(redis, keys), JobWriter(redis, keys), JobReader(redis, keys)
+    stream = JobStream(redis, keys, "first")
     await stream.create_group()
-    await store.submit(Job("a", parse_payload({"prompt": "x"})))
+    await submitter.submit(Job("a", parse_payload({"prompt": "x"})))
     (delivery,) = await stream.take_new(1, 100)
-    first = await store.take("a", delivery, "first")
+    first = await writer.take("a", delivery)
     assert first is not None
-    await store.hand_back(first, "first", 1000)
+    await writer.hand_back(first, 1000)
     (delivery,) = await JobStream(redis, keys, "second").take_over(1, 1000)
-    second = await store.take("a", delivery, "second")
-    record = await store.record("a")
+    second = await writer.take("a", delivery)
+    record = await reader.record("a")
     assert second is not None
     assert record is not None
     assert first.submitted_ms == second.submitted_ms == int(record.fields["submitted_at"])

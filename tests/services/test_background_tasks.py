@@ -14,9 +14,11 @@ from gsi.client.sdk import Client
 from gsi.jobs.connection import Redis
 from gsi.jobs.job import Job, claim, parse_payload
 from gsi.jobs.keys import Keys
+from gsi.jobs.reader import JobReader
 from gsi.jobs.state import JobState
-from gsi.jobs.store import JobStore
 from gsi.jobs.stream import Delivery, JobStream
+from gsi.jobs.submitter import JobSubmitter
+from gsi.jobs.writer import JobWriter
 from gsi.local.demo import held_out_problems
 from gsi.local.embedded_redis import free_port
 from gsi.local.stack import ROLES, Stack, coordinator_environments, local_stack
@@ -101,13 +103,13 @@ async def test_the_tasks_end_with_their_block_and_clean_up_first() -> None:
 class Holding:
     """Takes jobs and holds their leases, as long as it is let."""
 
-    def __init__(self, store: JobStore, leases: LeaseKeeper) -> None:
-        self._store = store
+    def __init__(self, writer: JobWriter, leases: LeaseKeeper) -> None:
+        self._writer = writer
         self._leases = leases
         self.has_job = asyncio.Event()
 
     async def run(self, delivery: Delivery) -> None:
-        lease = await self._store.take(str(claim(delivery.payload).id), delivery, "doomed")
+        lease = await self._writer.take(str(claim(delivery.payload).id), delivery)
         assert lease is not None
         async with self._leases.hold(lease):
             self.has_job.set()
@@ -123,9 +125,9 @@ async def test_a_worker_whose_task_ends_hands_its_jobs_back(
     redis: Redis, queue: str, monkeypatch: pytest.MonkeyPatch, kind: type, method: str, name: str, end: Any, reason: str
 ) -> None:
     """Its run ends with the task's error, and another coordinator finds the job at its next look."""
-    store, stream = JobStore(redis, Keys(queue)), JobStream(redis, Keys(queue), "doomed")
-    leases = LeaseKeeper(store, "doomed", LEASE_SECONDS)
-    runner: Any = Holding(store, leases)
+    writer, stream = JobWriter(redis, Keys(queue)), JobStream(redis, Keys(queue), "doomed")
+    leases = LeaseKeeper(writer, LEASE_SECONDS)
+    runner: Any = Holding(writer, leases)
 
     async def end_during_a_job(_: object) -> None:
         await runner.has_job.wait()
@@ -133,8 +135,10 @@ async def test_a_worker_whose_task_ends_hands_its_jobs_back(
 
     monkeypatch.setattr(kind, method, end_during_a_job)
     await stream.create_group()
-    await store.submit(Job("mine", parse_payload({"prompt": "2 + 3"})))
-    worker = Worker(stream, store, runner, leases, max_jobs=4, lease_seconds=LEASE_SECONDS)
+    await JobSubmitter(redis, Keys(queue)).submit(Job("mine", parse_payload({"prompt": "2 + 3"})))
+    worker = Worker(
+        stream, writer, JobReader(redis, Keys(queue)), runner, leases, max_jobs=4, lease_seconds=LEASE_SECONDS
+    )
     with pytest.raises(BackgroundTaskError, match=f"^{name}: {reason}"):
         async with asyncio.timeout(TIMEOUT_SECONDS):
             await worker.run(asyncio.Event())
@@ -144,8 +148,8 @@ async def test_a_worker_whose_task_ends_hands_its_jobs_back(
 
 async def test_a_worker_survives_a_run_that_fails_and_others_go_on(redis: Redis, queue: str) -> None:
     """A job that breaks our code must not break one coordinator after the other."""
-    store, stream = JobStore(redis, Keys(queue)), JobStream(redis, Keys(queue), "worker")
-    leases = LeaseKeeper(store, "worker", LEASE_SECONDS)
+    writer, stream = JobWriter(redis, Keys(queue)), JobStream(redis, Keys(queue), "worker")
+    leases = LeaseKeeper(writer, LEASE_SECONDS)
     seen, stop = [], asyncio.Event()
 
     class Breaking:
@@ -158,9 +162,10 @@ async def test_a_worker_survives_a_run_that_fails_and_others_go_on(redis: Redis,
     runner: Any = Breaking()
     await stream.create_group()
     for job_id in ("one", "two"):
-        await store.submit(Job(job_id, parse_payload({"prompt": "2 + 3"})))
+        await JobSubmitter(redis, Keys(queue)).submit(Job(job_id, parse_payload({"prompt": "2 + 3"})))
     async with asyncio.timeout(TIMEOUT_SECONDS):
-        await Worker(stream, store, runner, leases, max_jobs=1, lease_seconds=LEASE_SECONDS).run(stop)
+        reader = JobReader(redis, Keys(queue))
+        await Worker(stream, writer, reader, runner, leases, max_jobs=1, lease_seconds=LEASE_SECONDS).run(stop)
     assert seen == ["one", "two"]
 
 

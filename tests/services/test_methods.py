@@ -13,9 +13,9 @@ from gsi.algorithm.methods import METHODS
 from gsi.client.sdk import Client
 from gsi.jobs.connection import connect
 from gsi.jobs.payload import JobParams
+from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
-from gsi.jobs.store import JobRecord
 from gsi.local.demo import held_out_problems
 from gsi.local.stack import local_stack
 from tests.conftest import wait_until

@@ -22,9 +22,11 @@ from gsi.grading.equality import EqualityChecker
 from gsi.jobs.connection import Redis
 from gsi.jobs.job import Job, parse_payload
 from gsi.jobs.keys import Keys
+from gsi.jobs.reader import JobReader
 from gsi.jobs.step_record import StepRecord
-from gsi.jobs.store import JobStore, Lease
 from gsi.jobs.stream import JobStream
+from gsi.jobs.submitter import JobSubmitter
+from gsi.jobs.writer import JobWriter, Lease
 from services.coordinator.compatibility import Limits
 from services.coordinator.metrics import PHASES
 from services.coordinator.runner import JobRunner
@@ -77,7 +79,7 @@ class FakeModels:
         await asyncio.sleep(SLOWER)
 
 
-class TimedStore(JobStore):
+class TimedWriter(JobWriter):
     """Notes when the last step's checkpoint was written."""
 
     ended = 0.0
@@ -109,12 +111,13 @@ class Coordinator:
 
     def __init__(self, redis: Redis, queue: str) -> None:
         self.models = FakeModels()
-        self._store = TimedStore(redis, Keys(queue))
+        self._submitter, self._reader = JobSubmitter(redis, Keys(queue)), JobReader(redis, Keys(queue))
+        self._writer = TimedWriter(redis, Keys(queue))
         self._stream = JobStream(redis, Keys(queue), "worker")
         self._num_jobs = 0
         models: Any = self.models
         leases: Any = HeldLeases()
-        self._runner = JobRunner(self._store, models, leases, EqualityChecker(), "worker", 1)
+        self._runner = JobRunner(self._writer, self._reader, models, leases, EqualityChecker(), 1)
 
     async def run(self, **params: object) -> float:
         """Run one job of three steps; return the seconds from the start of the answer to its last checkpoint."""
@@ -122,13 +125,13 @@ class Coordinator:
         self._num_jobs += 1
         job_id = f"job-{self._num_jobs}"
         await self._stream.create_group()
-        await self._store.submit(Job(job_id, payload))
+        await self._submitter.submit(Job(job_id, payload))
         (delivery,) = await self._stream.take_new(1, 100)
         await self._runner.run(delivery)
-        record = await self._store.record(job_id)
+        record = await self._reader.record(job_id)
         assert record is not None
         assert (record.state, len(record.steps)) == ("SUCCEEDED", NUM_STEPS), record.fields
-        return self._store.ended - self.models.draft.rendered_at
+        return self._writer.ended - self.models.draft.rendered_at
 
 
 async def measured(*runs: Awaitable[float]) -> Measured:

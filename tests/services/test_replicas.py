@@ -19,8 +19,8 @@ from gsi.algorithm.candidates import Candidate, FinishReason, Message
 from gsi.algorithm.params import SamplingParams
 from gsi.client.sdk import Client
 from gsi.errors import RetryableError
+from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
-from gsi.jobs.store import JobRecord
 from gsi.local.embedded_redis import free_port
 from gsi.model_info import ModelInfo
 from gsi.rpc import connection

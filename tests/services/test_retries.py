@@ -20,8 +20,8 @@ from gsi.client.sdk import Client
 from gsi.errors import InvalidRequestError
 from gsi.jobs.connection import connect
 from gsi.jobs.keys import Keys
+from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
-from gsi.jobs.store import JobRecord
 from gsi.local.demo import held_out_problems
 from gsi.local.embedded_redis import free_port
 from gsi.local.stack import local_stack

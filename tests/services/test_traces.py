@@ -18,8 +18,8 @@ from opentelemetry.trace import format_span_id, format_trace_id
 from gsi.client.sdk import Client
 from gsi.jobs.connection import connect
 from gsi.jobs.keys import Keys
+from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
-from gsi.jobs.store import JobRecord
 from gsi.local.demo import held_out_problems
 from gsi.local.stack import ROLES, Stack, local_stack
 from tests.collector import Collector, Received, collector

@@ -9,8 +9,8 @@ import pytest_asyncio
 from gsi.algorithm.candidates import Source
 from gsi.algorithm.methods import METHODS
 from gsi.client.sdk import Client
+from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
-from gsi.jobs.store import JobRecord
 from gsi.local.demo import held_out_problems
 from gsi.local.stack import local_stack
 from tests.conftest import MODELS

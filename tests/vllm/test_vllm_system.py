@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gsi.algorithm.candidates import Outcome
 from gsi.client.sdk import Client
+from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
-from gsi.jobs.store import JobRecord
 from gsi.local.demo import held_out_problems
 from gsi.local.stack import Stack, local_stack
 from tests.conftest import wait_until

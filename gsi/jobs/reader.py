@@ -1,0 +1,132 @@
+"""The reader's side of a queue: a job's record and steps, followed or awaited, and the state of the queue."""
+
+import asyncio
+import operator
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+from tenacity import AsyncRetrying, retry_if_result, wait_fixed
+
+from gsi.errors import InvalidRequestError
+from gsi.jobs.keys import Keys
+from gsi.jobs.result_document import ResultDocument
+from gsi.jobs.state import JobState
+from gsi.jobs.step_record import StepRecord
+
+WAIT_POLL_SECONDS = 0.1
+FOLLOW_BLOCK_MS = 500  # how late a follower may learn that a job has finished without another step
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as its record tells it. Times are milliseconds since 1970 by the server's clock."""
+
+    id: str
+    state: JobState
+    fields: dict[str, str]
+    steps: tuple[StepRecord, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the job's result as JSON values."""
+        return ResultDocument.from_fields(self.id, self.fields, self.steps).to_dict()
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """How many jobs are in no lane: dead, delayed, or parked because their tenant has enough jobs in flight."""
+
+    dead: int = 0
+    delayed: int = 0
+    parked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueConfig:
+    """Whether an operator has paused the queue, and how many submissions its limit has refused."""
+
+    is_paused: bool = False
+    num_refused: int = 0
+
+
+class JobReader:
+    """Reads the jobs of one queue."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis: Any = redis  # redis-py's stubs type every answer as a union
+        self._keys = keys
+
+    async def exists(self, job_id: str) -> bool:
+        """Return whether there is a record of the job."""
+        return bool(await self._redis.exists(self._keys.record(job_id)))
+
+    async def record(self, job_id: str) -> JobRecord | None:
+        """Return the job with its steps, or None if there is no record of it."""
+        fields = await self._redis.hgetall(self._keys.record(job_id))
+        if not fields:
+            return None
+        texts = {
+            name.decode(): value.decode(errors="replace") for name, value in fields.items()
+        }  # a payload may be any bytes
+        return JobRecord(job_id, JobState(texts["state"]), texts, tuple(await self.steps(job_id)))
+
+    async def steps(self, job_id: str) -> list[StepRecord]:
+        """Return the kept steps in order."""
+        entries = await self._redis.xrange(self._keys.steps(job_id))
+        return [StepRecord.from_json(fields[b"step"]) for _, fields in entries]
+
+    async def follow(self, job_id: str) -> AsyncIterator[StepRecord]:
+        """Yield every step of a job, from the first, as it is kept, until the job has finished.
+
+        Waits for a job that has no record yet: a job that XADD pushed gets its record when it is taken.
+        """
+        last = b"0"
+        while True:
+            is_over = await self._is_finished(job_id)  # asked first: no step follows the end
+            wait_ms = None if is_over else FOLLOW_BLOCK_MS
+            answer = await self._redis.xread({self._keys.steps(job_id): last}, block=wait_ms)
+            for entry_id, fields in (entry for _, entries in answer for entry in entries):
+                yield StepRecord.from_json(fields[b"step"])
+                last = entry_id
+            if is_over:
+                return
+
+    async def wait(self, job_id: str, timeout_seconds: float | None = None) -> JobRecord:
+        """Return the job once it has finished. Raises TimeoutError if that takes longer than the time-out.
+
+        It polls. A follower holds a connection; a waiter holds none, so hundreds may wait at once.
+        """
+        async with asyncio.timeout(timeout_seconds):
+            until_true = AsyncRetrying(retry=retry_if_result(operator.not_), wait=wait_fixed(WAIT_POLL_SECONDS))
+            await until_true(self._is_finished, job_id)
+        record = await self.record(job_id)
+        if record is None:
+            raise InvalidRequestError(f"id: no job {job_id}")
+        return record
+
+    async def forget(self, job_id: str) -> bool:
+        """Delete a finished job's record and steps; return False if there is no such job, or it has not finished."""
+        if not await self._is_finished(job_id):
+            return False
+        return bool(await self._redis.delete(self._keys.record(job_id), self._keys.steps(job_id)))
+
+    async def config(self) -> QueueConfig:
+        """Return whether the queue is paused, and how many submissions its limit has refused."""
+        paused, refused = await self._redis.hmget(self._keys.config, "paused", "refused")
+        return QueueConfig(paused == b"1", int(refused or 0))
+
+    async def set_aside(self) -> SetAside:
+        """Count the jobs that are in no lane."""
+        tenants = await self._redis.smembers(self._keys.parked_tenants)
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.xlen(self._keys.dead)
+            pipeline.zcard(self._keys.delayed)
+            for tenant in tenants:
+                pipeline.llen(self._keys.parked(tenant.decode()))
+            dead, delayed, *parked = await pipeline.execute()
+        return SetAside(dead, delayed, sum(parked))
+
+    async def _is_finished(self, job_id: str) -> bool:
+        state = await self._redis.hget(self._keys.record(job_id), "state")
+        return state is not None and JobState(state.decode()).is_finished

@@ -1,0 +1,246 @@
+"""One function for each Lua script. Its parameters are the script's keys and arguments, in the script's order.
+
+A parameter with a default is a constant of every queue, or comes from the table of transitions: callers leave it out.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from gsi.jobs.keys import GROUP, JOB_FIELD, MAX_DEAD, MAX_RESULTS, Key
+from gsi.jobs.scripts.loader import lua_script, moves_of
+from gsi.jobs.state import JobState
+
+
+class Taken(NamedTuple):
+    """What ``take`` gives a job's new writer."""
+
+    token: int
+    attempt: int
+    age_ms: int
+    submitted_ms: int
+
+
+def _decode_submission(answer: bytes | int) -> str | int:
+    return answer if isinstance(answer, int) else answer.decode()
+
+
+def _decode_take(answer: list[int] | None) -> Taken | None:
+    return Taken(*answer) if answer else None
+
+
+def _decode_text(answer: bytes | None) -> str | None:
+    return None if answer is None else answer.decode()
+
+
+def _decode_state(answer: bytes | None) -> JobState | None:
+    return None if answer is None else JobState(answer.decode())
+
+
+def _decode_cancel(answer: bytes | None) -> JobState | None:
+    return JobState.QUEUED if answer == b"" else _decode_state(answer)  # an unseen job waits
+
+
+def _decode_texts(answer: Sequence[bytes]) -> list[str]:
+    return [each.decode() for each in answer]
+
+
+@lua_script(_decode_submission)
+def submit(
+    *,
+    record: Key,
+    lane: Key,
+    config: Key,
+    delayed: Key,
+    idempotency: Key,
+    lanes: Sequence[Key],
+    job_id: str,
+    tenant: str,
+    payload: str,
+    payload_field: str = JOB_FIELD,
+    idempotency_ms: int,
+    queued: str = JobState.QUEUED,
+    moves: str = moves_of("submit"),
+) -> None:
+    """Write a job's record and push it. Return its id, or the earlier job's; of a full queue, the number of jobs."""
+
+
+@lua_script(_decode_take)
+def take(
+    *,
+    record: Key,
+    lane: Key,
+    steps: Key,
+    results: Key,
+    tenants: Key,
+    dead_letters: Key,
+    parked: Key,
+    parked_tenants: Key,
+    job_id: str,
+    entry: str,
+    consumer: str,
+    tenant: str,
+    max_attempts: int,
+    max_in_flight: int,
+    dead_ms: int,
+    group: str = GROUP,
+    payload_field: str = JOB_FIELD,
+    max_results: int = MAX_RESULTS,
+    max_dead: int = MAX_DEAD,
+    running: str = JobState.RUNNING,
+    queued: str = JobState.QUEUED,
+    dead: str = JobState.DEAD,
+    moves: str = moves_of("take"),
+) -> None:
+    """Make a consumer the job's only writer. Return None if there is nothing to run now."""
+
+
+@lua_script(bool)
+def append_step(*, record: Key, steps: Key, token: int, index: int, step: str) -> None:
+    """Keep a step. Return False if the lease was lost. Raises ResponseError for a step that does not follow."""
+
+
+@lua_script(bool)
+def commit(
+    *,
+    record: Key,
+    lane: Key,
+    steps: Key,
+    results: Key,
+    tenants: Key,
+    job_id: str,
+    token: int,
+    entry: str,
+    lifetime_ms: int,
+    group: str = GROUP,
+    max_results: int = MAX_RESULTS,
+    ending: str,
+    moves: str = moves_of("commit"),
+    fields: Mapping[str, str],
+) -> None:
+    """End a job. Return False if the lease was lost."""
+
+
+@lua_script(_decode_state)
+def retry(
+    *,
+    record: Key,
+    lane: Key,
+    steps: Key,
+    results: Key,
+    tenants: Key,
+    dead_letters: Key,
+    delayed: Key,
+    job_id: str,
+    token: int,
+    entry: str,
+    error: str,
+    delay_ms: int,
+    max_attempts: int,
+    dead_ms: int,
+    group: str = GROUP,
+    max_results: int = MAX_RESULTS,
+    max_dead: int = MAX_DEAD,
+    queued: str = JobState.QUEUED,
+    dead: str = JobState.DEAD,
+    moves: str = moves_of("retry"),
+) -> None:
+    """Put a job off, or bury it. Return the state that it is in; None if the lease was lost."""
+
+
+@lua_script(_decode_texts)
+def find_due(*, delayed: Key, limit: int) -> None:
+    """Return the ids of jobs whose delay is over."""
+
+
+@lua_script(bool)
+def promote(
+    *,
+    record: Key,
+    lane: Key,
+    delayed: Key,
+    job_id: str,
+    payload_field: str = JOB_FIELD,
+    queued: str = JobState.QUEUED,
+    moves: str = moves_of("promote"),
+) -> None:
+    """Push a job again whose delay is over. Return whether this call pushed it."""
+
+
+@lua_script(bool)
+def unpark(
+    *,
+    record: Key,
+    lane: Key,
+    tenants: Key,
+    parked: Key,
+    parked_tenants: Key,
+    job_id: str,
+    tenant: str,
+    max_in_flight: int,
+    payload_field: str = JOB_FIELD,
+    queued: str = JobState.QUEUED,
+    moves: str = moves_of("unpark"),
+) -> None:
+    """Push a tenant's first parked job again. Return False if it must stay parked, or is not the first."""
+
+
+@lua_script(_decode_cancel)
+def cancel(
+    *,
+    record: Key,
+    steps: Key,
+    results: Key,
+    tenants: Key,
+    delayed: Key,
+    parked: Key,
+    job_id: str,
+    reason: str,
+    may_be_unseen: bool,
+    lifetime_ms: int,
+    max_results: int = MAX_RESULTS,
+    cancelled: str = JobState.CANCELLED,
+    moves: str = moves_of("cancel"),
+    moves_of_commit: str = moves_of("commit"),
+) -> None:
+    """Cancel a job that waits, ask a running job to stop. Return the state that it was in; None if there is no job."""
+
+
+@lua_script(_decode_text)
+def set_idle(
+    *,
+    record: Key,
+    lane: Key,
+    token: int,
+    entry: str,
+    consumer: str,
+    idle_ms: int,
+    group: str = GROUP,
+    running: str = JobState.RUNNING,
+) -> None:
+    """Renew a lease or hand its job back. Return why the job is to be cancelled, or ""; None if the lease was lost."""
+
+
+@lua_script(int)
+def read_clock(*, key: Key) -> None:
+    """Return the server's time in milliseconds since 1970."""
+
+
+@lua_script(bool)
+def revive(
+    *,
+    record: Key,
+    lane: Key,
+    steps: Key,
+    dead_letters: Key,
+    job_id: str,
+    payload_field: str = JOB_FIELD,
+    queued: str = JobState.QUEUED,
+    moves: str = moves_of("revive"),
+    letters: Sequence[str],
+) -> None:
+    """Push a dead job again. Return False if it is not dead."""
+
+
+@lua_script(bool)
+def purge(*, record: Key, steps: Key, dead_letters: Key, letter: str, moves: str = moves_of("purge")) -> None:
+    """Delete a dead letter and its dead job. Return whether there was such a letter."""

@@ -1,0 +1,28 @@
+-- Writes a job's record and pushes its payload.
+-- Returns the job's id, or the id of the earlier job that has this id or this idempotency key. If the queue is full,
+-- returns how many jobs it has, as a number. idempotency_ms is the lifetime of the idempotency key; 0: the job has none.
+-- shared: may_move
+
+local record, lane, config, delayed, idempotency = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local lanes = {unpack(KEYS, 6)}
+local job_id, tenant, payload, payload_field = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local idempotency_ms = tonumber(ARGV[5])
+local queued, moves = ARGV[6], ARGV[7]
+
+if not may_move(moves, redis.call('HGET', record, 'state') or '', queued) then return job_id end
+local earlier = idempotency_ms > 0 and redis.call('GET', idempotency)
+if earlier then return earlier end
+local max_jobs = redis.call('HGET', config, 'max_jobs')
+if max_jobs then
+  local num_jobs = redis.call('ZCARD', delayed)
+  for _, each in ipairs(lanes) do num_jobs = num_jobs + redis.call('XLEN', each) end
+  if num_jobs >= tonumber(max_jobs) then
+    redis.call('HINCRBY', config, 'refused', 1)
+    return num_jobs
+  end
+end
+local entry = redis.call('XADD', lane, '*', payload_field, payload)
+redis.call('HSET', record, 'state', queued, 'payload', payload, 'tenant', tenant, 'lane', lane)
+redis.call('HSET', record, 'entry_id', entry, 'submitted_at', string.match(entry, '%d+'))
+if idempotency_ms > 0 then redis.call('SET', idempotency, job_id, 'PX', idempotency_ms) end
+return job_id

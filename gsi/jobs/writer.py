@@ -1,0 +1,273 @@
+"""The writer's side of a queue: take a job, keep its steps, end it. How the lease and the fencing token work.
+
+Redis Streams deliver an entry at least once. A coordinator may be killed between any two commands, or it may stall for
+minutes and then continue. Still a job must have one result, and each step must be kept once. A lease and a fencing
+token ensure that together.
+
+The lease makes it rare that two coordinators run the same job. A delivered entry is on the pending list of the consumer
+group, with the name of its consumer and an idle time. This idle time is the lease; no key holds it. A coordinator
+renews the lease at a quarter of its length: it sets the idle time back to 0 (``renew``). If the coordinator dies, the
+idle time grows. Once it exceeds the lease, any other coordinator may take the entry over (``JobStream.take_over``). A
+coordinator that is told to stop sets the idle time to a whole lease (``hand_back``), so that no other one need wait.
+
+The lease alone is not safe: a coordinator that stalls for longer than its lease wakes up and still believes that it
+holds the job. The fencing token stops it. The record's field ``token`` counts how many times the job has been taken.
+``take`` adds 1 and returns the number; every later script compares its caller's number with the record's, and writes
+nothing if they differ. So only the coordinator that took the job last can write it. The token never goes down.
+``attempt`` is another number: it counts the deliveries that count against the job's limit, and goes down by 1 when a
+job is handed back.
+
+Redis runs a script alone and to its end, so record, steps and entry agree after each call. A script that ends a job
+acknowledges the entry last. If the server loses its last writes, the entry is still pending, the job is delivered
+again, and ``take`` drops the entry if the record says that the job has finished. A client that lost a script's answer
+sends the script again; the script recognises its own token and answers as it did before.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from redis.asyncio import Redis
+
+from gsi.jobs.keys import DEFAULT_TENANT, Key, Keys
+from gsi.jobs.policy import Policy
+from gsi.jobs.scripts import calls
+from gsi.jobs.state import JobState
+from gsi.jobs.step_record import StepRecord
+from gsi.jobs.stream import Delivery
+
+PROMOTE_COUNT = 100
+
+
+class LeaseLostError(Exception):
+    """Another coordinator has taken the job: this run must write nothing more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write a job: its fencing token, and the entry to acknowledge.
+
+    ``consumer`` is the coordinator that holds the lease, ``lane`` the stream of the entry. ``attempt`` counts from 1.
+    ``submitted_ms`` is the time of submission, in milliseconds since 1970 by the server's clock; ``age_seconds`` is the
+    time from submission until the job was taken.
+    """
+
+    job_id: str
+    entry_id: str
+    token: int
+    lane: Key
+    consumer: str
+    tenant: str = field(default=DEFAULT_TENANT, compare=False)
+    attempt: int = field(default=1, compare=False)
+    age_seconds: float = field(default=0.0, compare=False)
+    submitted_ms: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Whether a lease still holds, and why its job is to be cancelled ("": it is not)."""
+
+    is_held: bool
+    cancel_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """How a job ended: the fields that a commit writes to its record."""
+
+    state: JobState
+    stop_reason: str = ""
+    text: str = ""
+    answer: str = ""
+    error: str = ""
+    params: str = ""  # JSON: every parameter in force, with the seed
+    models: str = ""  # JSON: by role, the model, its engine and its size
+    lifetime_seconds: float | None = None  # how long the job can be read; None: as the policy says
+
+
+class JobWriter:
+    """Writes the jobs of one queue, each under its lease."""
+
+    def __init__(self, redis: Redis, keys: Keys, policy: Policy | None = None) -> None:
+        self._redis: Any = redis  # redis-py's stubs type every answer as a union
+        self._keys = keys
+        self._policy = policy or Policy()
+
+    async def take(self, job_id: str, delivery: Delivery, tenant: str = DEFAULT_TENANT) -> Lease | None:
+        """Make the delivery's consumer the job's only writer. Return None if there is nothing to run now.
+
+        That is so if the job has finished, if another entry stands for it, if it has been taken too often and is dead
+        now, or if its tenant has enough jobs in flight: the job is parked then.
+        """
+        taken = await calls.take(
+            self._redis,
+            record=self._keys.record(job_id),
+            lane=delivery.lane,
+            steps=self._keys.steps(job_id),
+            results=self._keys.results,
+            tenants=self._keys.tenants,
+            dead_letters=self._keys.dead,
+            parked=self._keys.parked(tenant),
+            parked_tenants=self._keys.parked_tenants,
+            job_id=job_id,
+            entry=delivery.entry_id,
+            consumer=delivery.consumer,
+            tenant=tenant,
+            max_attempts=self._policy.max_attempts,
+            max_in_flight=self._policy.max_jobs_per_tenant,
+            dead_ms=self._policy.dead_ms,
+        )
+        if taken is None:
+            return None
+        return Lease(
+            job_id,
+            delivery.entry_id,
+            taken.token,
+            delivery.lane,
+            delivery.consumer,
+            tenant,
+            taken.attempt,
+            taken.age_ms / 1000,
+            taken.submitted_ms,
+        )
+
+    async def append_step(self, lease: Lease, record: StepRecord) -> None:
+        """Keep a step. Raises LeaseLostError if another coordinator has taken the job."""
+        is_held = await calls.append_step(
+            self._redis,
+            record=self._keys.record(lease.job_id),
+            steps=self._keys.steps(lease.job_id),
+            token=lease.token,
+            index=record.index,
+            step=record.to_json(),
+        )
+        if not is_held:
+            raise _lost(lease)
+
+    async def commit(self, lease: Lease, result: JobResult) -> None:
+        """End the job, announce its end, acknowledge its entry.
+
+        Raises LeaseLostError if another coordinator has taken the job.
+        """
+        seconds = result.lifetime_seconds
+        fields = asdict(result)
+        del fields["state"], fields["lifetime_seconds"]
+        is_held = await calls.commit(
+            self._redis,
+            record=self._keys.record(lease.job_id),
+            lane=lease.lane,
+            steps=self._keys.steps(lease.job_id),
+            results=self._keys.results,
+            tenants=self._keys.tenants,
+            job_id=lease.job_id,
+            token=lease.token,
+            entry=lease.entry_id,
+            lifetime_ms=self._policy.result_ms if seconds is None else int(seconds * 1000),
+            ending=result.state,
+            fields={name: str(value) for name, value in fields.items()},
+        )
+        if not is_held:
+            raise _lost(lease)
+
+    async def retry(self, lease: Lease, error: str, delay_seconds: float) -> JobState:
+        """Put the job off; return QUEUED, or DEAD if the job has been tried often enough. Its kept steps stay.
+
+        Raises LeaseLostError if another coordinator has taken the job.
+        """
+        state = await calls.retry(
+            self._redis,
+            record=self._keys.record(lease.job_id),
+            lane=lease.lane,
+            steps=self._keys.steps(lease.job_id),
+            results=self._keys.results,
+            tenants=self._keys.tenants,
+            dead_letters=self._keys.dead,
+            delayed=self._keys.delayed,
+            job_id=lease.job_id,
+            token=lease.token,
+            entry=lease.entry_id,
+            error=error,
+            delay_ms=int(delay_seconds * 1000),
+            max_attempts=self._policy.max_attempts,
+            dead_ms=self._policy.dead_ms,
+        )
+        if state is None:
+            raise _lost(lease)
+        return state
+
+    async def renew(self, lease: Lease) -> Hold:
+        """Start the lease again from its beginning, if it still holds."""
+        return await self._set_idle(lease, idle_ms=0)
+
+    async def look_at(self, lease: Lease) -> Hold:
+        """Return whether the lease still holds, without renewing it."""
+        token, reason = await self._redis.hmget(self._keys.record(lease.job_id), "token", "cancel_reason")
+        return Hold(token == str(lease.token).encode(), reason.decode() if reason else "")
+
+    async def hand_back(self, lease: Lease, lease_ms: int) -> bool:
+        """Let another coordinator take the job over as if the lease had ended, without counting an attempt.
+
+        ``lease_ms`` is the length of a lease. Returns False if the lease was lost already.
+        """
+        return (await self._set_idle(lease, idle_ms=lease_ms)).is_held
+
+    async def promote_due(self) -> int:
+        """Push up to 100 jobs again whose delay is over; return how many were pushed."""
+        due = await calls.find_due(self._redis, delayed=self._keys.delayed, limit=PROMOTE_COUNT)
+        return sum([await self._promote(job_id) for job_id in due])
+
+    async def unpark(self, tenant: str) -> int:
+        """Push a tenant's parked jobs again while it may have more jobs in flight; return how many left the list."""
+        num_pushed = 0
+        while first := await self._redis.lindex(self._keys.parked(tenant), 0):
+            if not await self._unpark(first.decode(), tenant):
+                break
+            num_pushed += 1
+        return num_pushed
+
+    async def unpark_all(self) -> None:
+        """Unpark for every tenant that has parked jobs: a coordinator that was lost may have left some parked."""
+        for tenant in await self._redis.smembers(self._keys.parked_tenants):
+            await self.unpark(tenant.decode())
+
+    async def _set_idle(self, lease: Lease, idle_ms: int) -> Hold:
+        cancel_reason = await calls.set_idle(
+            self._redis,
+            record=self._keys.record(lease.job_id),
+            lane=lease.lane,
+            token=lease.token,
+            entry=lease.entry_id,
+            consumer=lease.consumer,
+            idle_ms=idle_ms,
+        )
+        return Hold(is_held=cancel_reason is not None, cancel_reason=cancel_reason or "")
+
+    async def _promote(self, job_id: str) -> bool:
+        return await calls.promote(
+            self._redis,
+            record=self._keys.record(job_id),
+            lane=await self._read_lane(job_id),
+            delayed=self._keys.delayed,
+            job_id=job_id,
+        )
+
+    async def _unpark(self, job_id: str, tenant: str) -> bool:
+        return await calls.unpark(
+            self._redis,
+            record=self._keys.record(job_id),
+            lane=await self._read_lane(job_id),
+            tenants=self._keys.tenants,
+            parked=self._keys.parked(tenant),
+            parked_tenants=self._keys.parked_tenants,
+            job_id=job_id,
+            tenant=tenant,
+            max_in_flight=self._policy.max_jobs_per_tenant,
+        )
+
+    async def _read_lane(self, job_id: str) -> Key:
+        """Return the stream that a job is pushed to again: the one that it came from."""
+        lane = await self._redis.hget(self._keys.record(job_id), "lane")
+        return Key(lane.decode()) if lane else self._keys.jobs
+
+
+def _lost(lease: Lease) -> LeaseLostError:
+    return LeaseLostError(f"job {lease.job_id}: another coordinator has taken it")
