@@ -16,7 +16,6 @@ from gsi.jobs.payload import JobPayload
 from gsi.runtime.series import Declaration, Series, Values
 
 ROOT = Path(__file__).parents[1]
-STUB_SUFFIXES = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi")
 TABLE = re.compile(r"(?<=<!-- series: )(\S+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)  # what declares them, the table
 SERVICELESS = ("candidates_pb2_grpc.py", "candidates_pb2_grpc.pyi")  # protoc writes them empty
 

@@ -10,16 +10,16 @@ from transformers import AutoTokenizer
 
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.weighting import logistic
-from gsi.engines.hugging_face.tokenizer import Tokenizer
-from gsi.engines.reward_families import (
+from gsi.engines.hugging_face.reward_families import (
     STEP_MARK,
     OutcomeReward,
     QwenProcessReward,
     RewardFamily,
     SkyworkProcessReward,
-    family_of,
-    sound_reward,
+    find_family,
+    read_reward,
 )
+from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.errors import InternalError, MisconfiguredError
 from tests.conftest import MODELS
 
@@ -187,38 +187,38 @@ def test_an_architecture_has_a_family(
     tokenizer: Tokenizer, architecture: str, num_labels: int, kind: type[RewardFamily], is_bounded: bool
 ) -> None:
     """Both engines choose by it; only one value without a scale is unbounded."""
-    family = family_of(architecture, num_labels, tokenizer, PRM)
+    family = find_family(architecture, num_labels, tokenizer, PRM)
     assert isinstance(family, kind)
     assert family.is_bounded == is_bounded
 
 
 def test_other_architectures_have_none(tokenizer: Tokenizer) -> None:
     """What an engine makes of one is its own matter."""
-    assert family_of("Qwen2ForCausalLM", 1, tokenizer, PRM) is None
+    assert find_family("Qwen2ForCausalLM", 1, tokenizer, PRM) is None
 
 
 def test_a_classifier_of_many_labels_is_refused(tokenizer: Tokenizer) -> None:
     """Nobody could say which of them is good."""
     with pytest.raises(MisconfiguredError, match="some/model has 5 labels; allowed for a reward: 1 value, or 2 labels"):
-        family_of("BertForSequenceClassification", 5, tokenizer, "some/model")
+        find_family("BertForSequenceClassification", 5, tokenizer, "some/model")
 
 
 @given(st.floats())
 def test_a_sound_reward_is_a_number_in_the_familys_range(outcome: OutcomeReward, value: float) -> None:
     """Anything else is the model's fault, and is said to be."""
     if math.isfinite(value):
-        assert sound_reward(outcome, [value]) == value
+        assert read_reward(outcome, [value]) == value
     else:
         with pytest.raises(InternalError, match="the reward model gave"):
-            sound_reward(outcome, [value])
+            read_reward(outcome, [value])
 
 
 def test_a_value_out_of_a_bounded_familys_range_is_the_models_fault(tokenizer: Tokenizer) -> None:
     """A classifier that says that it has two labels, and gives one value."""
     family = OutcomeReward(tokenizer, is_bounded=True)
-    assert sound_reward(family, [0.0, 0.0]) == 0.5
+    assert read_reward(family, [0.0, 0.0]) == 0.5
     with pytest.raises(InternalError, match=r"the reward model gave \[1\.5\]"):
-        sound_reward(family, [1.5])
+        read_reward(family, [1.5])
 
 
 @given(EVERY_VALUE)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gsi.algorithm.candidates import FinishReason
-from gsi.engines.step_end import ending
+from gsi.engines.step_end import find_finish_reason
 
 # What real vocabularies hold: 5 ends the sequence, 7 is a control token without text.
 PIECES = {0: "a", 1: "\n", 2: "b\n", 3: ".\n\n", 4: "\n\nc", 5: "", 6: "\nd", 7: ""}
@@ -22,7 +22,7 @@ def decode(token_ids: Sequence[int]) -> str:
 def first_ending(token_ids: Sequence[int], max_tokens: int) -> tuple[int, FinishReason] | None:
     """Return how many tokens the step has and why it ends there, asked token by token as an engine does."""
     for length in range(1, len(token_ids) + 1):
-        if reason := ending(token_ids[:length], decode, {EOS}, max_tokens):
+        if reason := find_finish_reason(token_ids[:length], decode, {EOS}, max_tokens):
             return length, reason
     return None
 
@@ -69,7 +69,7 @@ def test_the_end_of_the_sequence_ends_the_step(token_ids: list[int]) -> None:
 
 def test_a_model_may_have_several_tokens_that_end_the_sequence() -> None:
     """Chat models have one for a turn and one for a document."""
-    assert [ending([0, last], decode, {5, 7}, MANY) for last in (5, 7)] == [FinishReason.EOS] * 2
+    assert [find_finish_reason([0, last], decode, {5, 7}, MANY) for last in (5, 7)] == [FinishReason.EOS] * 2
 
 
 def test_a_step_that_does_not_end_is_cut_at_its_longest() -> None:
@@ -80,7 +80,7 @@ def test_a_step_that_does_not_end_is_cut_at_its_longest() -> None:
 @pytest.mark.parametrize(("last", "reason"), [(EOS, FinishReason.EOS), (3, FinishReason.DELIMITER)])
 def test_a_step_that_ends_with_the_last_token_allowed_is_not_called_cut(last: int, reason: FinishReason) -> None:
     """It is whole; a job must not take it for one that was too long."""
-    assert ending([0, last], decode, {EOS}, max_tokens=2) is reason
+    assert find_finish_reason([0, last], decode, {EOS}, max_tokens=2) is reason
 
 
 @settings(max_examples=500)

@@ -14,7 +14,7 @@ from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.engines.base import EngineSettings, LanguageEngine
 from gsi.engines.on_transformers.prefix import PrefixModel
 from gsi.engines.on_transformers.sampling import SamplingBatch
-from gsi.engines.registry import load_language_engine
+from gsi.engines.registry import LANGUAGE_ENGINES
 from gsi.rpc.convert import ReceivedTokens
 from tests.conftest import MODELS
 from tests.engines.contract import (
@@ -30,7 +30,7 @@ from tests.engines.contract import (
 @pytest.fixture(scope="module")
 def engine() -> Iterator[LanguageEngine]:
     settings = EngineSettings(str(MODELS / "target"), num_threads=1)
-    engine = asyncio.run(load_language_engine("transformers", settings))
+    engine = asyncio.run(LANGUAGE_ENGINES.load("transformers", settings))
     yield engine
     engine.close()
 

@@ -23,7 +23,7 @@ class Node:
         self.end = asyncio.Event()
         self.is_closed = False
 
-    async def died(self) -> str:
+    async def wait_until_dead(self) -> str:
         await self.end.wait()
         return "node 0 has gone"
 

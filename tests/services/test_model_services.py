@@ -66,7 +66,7 @@ class EndlessEngine:
     def close(self) -> None:
         pass
 
-    async def died(self) -> str:
+    async def wait_until_dead(self) -> str:
         await self.death.wait()
         return "it was killed"
 

@@ -61,7 +61,7 @@ class Replica:
         await asyncio.sleep(self.seconds)
         yield [Candidate(0, (1,), self.host, -1.0, FinishReason.EOS)]
 
-    async def died(self) -> str:
+    async def wait_until_dead(self) -> str:
         await asyncio.Event().wait()
         return "never"
 
@@ -215,7 +215,7 @@ async def test_a_replica_that_is_lost_in_the_middle_of_a_call_is_made_up_for_by_
 
 async def test_a_replica_with_a_new_address_is_found_after_a_while_without_any(monkeypatch: pytest.MonkeyPatch) -> None:
     """As when a single replica is replaced and loads for minutes: its name has no address until it is ready."""
-    monkeypatch.setattr(connection, "LOOK_UP_SECONDS", 0.25)
+    monkeypatch.setattr(connection, "RESOLVE_SECONDS", 0.25)
     port = free_port(HOSTS[0])
     async with (
         name_server(HOSTS[0]) as names,

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from gsi.engines.base import EngineSettings
-from gsi.engines.on_vllm.core import engine_args
+from gsi.engines.on_vllm.core import parse_engine_args
 from gsi.errors import MisconfiguredError
 
 CHART = Path(__file__).parents[2] / "helm"
@@ -24,7 +24,7 @@ ON_VLLM: dict[str, dict[str, Any]] = {
 def parsed(role: dict[str, Any], *more: str) -> Any:
     name = role["model"]["uri"].removeprefix("hf://")
     words = shlex.join([*role["engineArgs"], *more])
-    return engine_args(EngineSettings(name, dtype=role["dtype"], engine_args=words), {})
+    return parse_engine_args(EngineSettings(name, dtype=role["dtype"], engine_args=words), {})
 
 
 @pytest.mark.parametrize("name", ON_VLLM)

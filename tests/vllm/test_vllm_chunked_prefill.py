@@ -11,8 +11,9 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings, strategies
 
 from gsi.engines.base import EngineSettings
-from gsi.engines.on_vllm.language import ScoringPath, VllmEngine
-from gsi.engines.registry import load_language_engine
+from gsi.engines.on_vllm.language import VllmEngine
+from gsi.engines.on_vllm.suffix_scoring import ScoringPath
+from gsi.engines.registry import LANGUAGE_ENGINES
 from tests.conftest import MODELS
 from tests.engines.contract import check_scores, law, reference_log_likelihood, scored, scoring_requests
 
@@ -22,10 +23,10 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnin
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine() -> AsyncIterator[VllmEngine]:
     chunks = "--enable-chunked-prefill --max-num-batched-tokens 64 --max-num-seqs 16"
-    engine: Any = await load_language_engine(
+    engine: Any = await LANGUAGE_ENGINES.load(
         "vllm", EngineSettings(str(MODELS / "target"), num_threads=1, engine_args=chunks)
     )
-    assert engine._path is ScoringPath.SUFFIX
+    assert engine.scorer.path is ScoringPath.SUFFIX
     yield engine
     engine.close()
 

@@ -13,8 +13,11 @@ from prometheus_client import REGISTRY
 from gsi.algorithm.candidates import FinishReason
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.engines.base import EngineSettings
-from gsi.engines.on_vllm.language import ScoringPath, VllmEngine, sound_sum
-from gsi.engines.registry import load_language_engine
+from gsi.engines.on_vllm.language import VllmEngine
+from gsi.engines.on_vllm.log_probabilities import sum_if_sound
+from gsi.engines.on_vllm.proposals import make_sampling_params
+from gsi.engines.on_vllm.suffix_scoring import ScoringPath
+from gsi.engines.registry import LANGUAGE_ENGINES
 from gsi.errors import InvalidRequestError, MisconfiguredError, RetryableError
 from gsi.rpc.convert import ReceivedTokens
 from tests.conftest import MODELS, wait_until
@@ -39,7 +42,7 @@ async def engine(request: pytest.FixtureRequest) -> AsyncIterator[VllmEngine]:
         likelihood=request.param,
         temperature=2.0,
     )
-    engine: Any = await load_language_engine("vllm", settings)
+    engine: Any = await LANGUAGE_ENGINES.load("vllm", settings)
     recomputed_before[request.param] = recomputed()
     yield engine
     engine.close()
@@ -51,7 +54,7 @@ class TestVllmEngine(LanguageEngineContract):
 
 async def test_it_scores_suffixes_on_this_machine(engine: VllmEngine) -> None:
     """The probe at start found the cached path sound: without a GPU that is ours, for vLLM's needs its runner V2."""
-    assert engine._path in {ScoringPath.SUFFIX, ScoringPath.NATIVE}
+    assert engine.scorer.path in {ScoringPath.SUFFIX, ScoringPath.NATIVE}
 
 
 async def test_no_score_was_computed_twice(engine: VllmEngine) -> None:
@@ -66,14 +69,14 @@ async def test_an_unsound_score_is_computed_again_from_the_whole_prompt(
     """Counted in a metric; the caller gets the right number."""
     candidates = await proposed(engine, 4, law(engine))
     expected = await scored(engine, candidates, law(engine))
-    asked = engine.likelihood_by
+    asked = engine.scorer.score_by
     paths = []
 
     async def garbage(path: ScoringPath, prefix: tuple[int, ...], token_ids: tuple[int, ...]) -> float | None:
         paths.append(path)
         return await asked(path, prefix, token_ids) if path is ScoringPath.WHOLE else None
 
-    monkeypatch.setattr(engine, "likelihood_by", garbage)
+    monkeypatch.setattr(engine.scorer, "score_by", garbage)
     before = recomputed()
     assert await scored(engine, candidates, law(engine)) == pytest.approx(expected, abs=TOLERANCE)
     distinct = len({candidate.token_ids for candidate in candidates})
@@ -87,18 +90,18 @@ async def test_an_unsound_score_is_computed_again_from_the_whole_prompt(
 )
 async def test_garbage_is_known_as_such(values: list[float], of: list[int], what: str) -> None:
     """A positive log-probability, one that is not a number, one of another token, too few: none is a score."""
-    assert sound_sum(values, of, [5, 6]) is None
-    assert sound_sum(values[:1], of[:1], [5, 6]) is None
-    assert sound_sum([-0.5, -1.0], [5, 6], [5, 6]) == -1.5
+    assert sum_if_sound(values, of, [5, 6]) is None
+    assert sum_if_sound(values[:1], of[:1], [5, 6]) is None
+    assert sum_if_sound([-0.5, -1.0], [5, 6], [5, 6]) == -1.5
 
 
 async def test_a_delimiter_of_two_tokens_ends_a_step(engine: VllmEngine) -> None:
     """Real tokenizers write it as one token or as two newlines: here vLLM may write newlines and one letter only."""
     newline, letter = engine._tokenizer.encode("\n")[-1], engine._tokenizer.encode("S")[-1]
-    params = engine._sampling_params(law(engine, temperature=2.0), max_tokens=200)
+    params = make_sampling_params(engine.info, law(engine, temperature=2.0), max_tokens=200)
     params.allowed_token_ids = [newline, letter]
     prefix = engine.render(MESSAGES)
-    candidates = [await engine._candidate(prefix, params, seed, 0) for seed in range(8)]
+    candidates = [await engine._sample(prefix, params, seed, 0) for seed in range(8)]
     assert {candidate.finish_reason for candidate in candidates} == {FinishReason.DELIMITER}
     for candidate in candidates:
         assert candidate.token_ids[-2:] == (newline, newline)
@@ -146,14 +149,14 @@ async def test_a_closed_proposal_is_aborted(engine: VllmEngine) -> None:
 async def test_equal_candidates_are_scored_once(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small drafts repeat themselves; the target need not."""
     num_asked = 0
-    asked = engine.likelihood_by
+    asked = engine.scorer.score_by
 
     async def counting(path: ScoringPath, prefix: tuple[int, ...], token_ids: tuple[int, ...]) -> float | None:
         nonlocal num_asked
         num_asked += 1
         return await asked(path, prefix, token_ids)
 
-    monkeypatch.setattr(engine, "likelihood_by", counting)
+    monkeypatch.setattr(engine.scorer, "score_by", counting)
     values = await scored(engine, [ReceivedTokens(index, (5, 6, 7)) for index in range(8)], law(engine))
     monkeypatch.undo()
     assert (num_asked, len(set(values))) == (1, 1)
@@ -182,7 +185,7 @@ async def test_an_engine_with_too_many_waiting_requests_says_when_to_come_back(e
     proposals = asyncio.create_task(proposed(engine, 512, law(engine, temperature=2.0)))
 
     async def is_full() -> bool:
-        return engine.core._backlog.num_waiting > 0
+        return engine.core._queue.num_waiting > 0
 
     await wait_until(is_full, "requests wait")
     with pytest.raises(RetryableError, match="requests wait in the engine; allowed: 0") as refused:
@@ -203,4 +206,4 @@ async def test_an_engine_with_too_many_waiting_requests_says_when_to_come_back(e
 async def test_a_wrong_engine_argument_is_named(arguments: str, message: str) -> None:
     """By vLLM's own argument parser, before anything is loaded."""
     with pytest.raises(MisconfiguredError, match=message):
-        await load_language_engine("vllm", EngineSettings(str(MODELS / "target"), engine_args=arguments))
+        await LANGUAGE_ENGINES.load("vllm", EngineSettings(str(MODELS / "target"), engine_args=arguments))

@@ -13,8 +13,8 @@ import pytest
 from gsi.algorithm.params import SamplingParams
 from gsi.engines.base import EngineSettings
 from gsi.engines.on_transformers.language import TransformersEngine
-from gsi.engines.on_vllm.core import engine_config
-from gsi.engines.on_vllm.language import FIXED
+from gsi.engines.on_vllm.core import make_engine_config
+from gsi.engines.on_vllm.language import LANGUAGE_MODEL_ARGS
 from gsi.errors import MisconfiguredError
 from gsi.local.embedded_redis import free_port
 from gsi.rpc.clients import TargetClient
@@ -107,12 +107,12 @@ async def test_two_nodes_are_one_target_and_end_together() -> None:
 
 def test_every_node_runs_the_same() -> None:
     """But for its rank: the scheduler, the workers' extension and the likelihoods' settings are those of node 0."""
-    first, second = (engine_config(settings_of(args_of(rank, 29501)), FIXED) for rank in (0, 1))
+    first, second = (make_engine_config(settings_of(args_of(rank, 29501)), LANGUAGE_MODEL_ARGS) for rank in (0, 1))
     assert (first.parallel_config.node_rank, second.parallel_config.node_rank) == (0, 1)
     assert (
         first.parallel_config.worker_extension_cls
         == second.parallel_config.worker_extension_cls
-        == FIXED["worker_extension_cls"]
+        == LANGUAGE_MODEL_ARGS["worker_extension_cls"]
     )
     assert (first.parallel_config.local_world_size, first.parallel_config.world_size) == (1, 2)
     assert first.scheduler_config.scheduler_cls == second.scheduler_config.scheduler_cls
@@ -137,11 +137,11 @@ def test_every_node_runs_the_same() -> None:
 def test_what_cannot_be_spread_over_nodes_is_refused(engine_args: str, sentence: str) -> None:
     """By a sentence that names the argument, before anything is started."""
     with pytest.raises(MisconfiguredError) as refused:
-        engine_config(settings_of(engine_args), FIXED)
+        make_engine_config(settings_of(engine_args), LANGUAGE_MODEL_ARGS)
     assert str(refused.value) == f"engine_args: {sentence}"
 
 
 def test_nodes_that_do_not_divide_the_model_are_refused() -> None:
     """By vLLM itself."""
     with pytest.raises(ValueError, match="must evenly divide"):
-        engine_config(settings_of("--nnodes 2 --tensor-parallel-size 1"), FIXED)
+        make_engine_config(settings_of("--nnodes 2 --tensor-parallel-size 1"), LANGUAGE_MODEL_ARGS)

@@ -8,7 +8,7 @@ import pytest_asyncio
 from prometheus_client import REGISTRY
 
 from gsi.engines.base import EngineSettings, RewardEngine
-from gsi.engines.registry import load_reward_engine
+from gsi.engines.registry import REWARD_ENGINES
 from tests.conftest import MODELS
 from tests.engines.contract import STEPS, RewardEngineContract, reference, rewarded
 from tests.engines.reward_checkpoints import (
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnin
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine() -> AsyncIterator[RewardEngine]:
-    engine = await load_reward_engine("vllm", EngineSettings(str(MODELS / "prm"), num_threads=1))
+    engine = await REWARD_ENGINES.load("vllm", EngineSettings(str(MODELS / "prm"), num_threads=1))
     yield engine
     engine.close()
 
@@ -64,7 +64,7 @@ async def test_a_family_is_read_as_its_authors_read_it(
 ) -> None:
     """Cold and from the prefix cache: the reward of a plain forward pass over the whole trajectory."""
     path, value = family(tmp_path / "model")
-    engine = await load_reward_engine("vllm", EngineSettings(str(path), num_threads=1))
+    engine = await REWARD_ENGINES.load("vllm", EngineSettings(str(path), num_threads=1))
     try:
         expected = [value(candidate.text) for candidate in CANDIDATES]
         for _ in range(2):

@@ -16,7 +16,7 @@ from gsi.algorithm.candidates import Candidate, FinishReason
 from gsi.algorithm.params import SamplingParams
 from gsi.engines.base import EngineSettings
 from gsi.engines.on_vllm.language import VllmEngine
-from gsi.engines.registry import load_language_engine
+from gsi.engines.registry import LANGUAGE_ENGINES
 from tests.conftest import MODELS
 from tests.engines.contract import MESSAGES, TOLERANCE, law, proposed, reference, reference_log_likelihood, scored
 
@@ -28,7 +28,7 @@ async def engine() -> AsyncIterator[VllmEngine]:
     speculative = (
         f'{{"method": "draft_model", "model": "{MODELS / "draft"}", "num_speculative_tokens": 4, "max_model_len": 512}}'
     )
-    engine: Any = await load_language_engine(
+    engine: Any = await LANGUAGE_ENGINES.load(
         "vllm",
         EngineSettings(str(MODELS / "target"), num_threads=1, engine_args=f"--speculative-config '{speculative}'"),
     )
@@ -98,7 +98,7 @@ async def test_scoring_beside_writing_does_not_end_the_engine(engine: VllmEngine
 
     vLLM 0.32 ends where a request for given tokens' log-probabilities meets one that decodes speculatively.
     """
-    prefix = (*engine.render(MESSAGES), *range(1, 64))[: 2 * engine.core.config.cache_config.block_size]
+    prefix = (*engine.render(MESSAGES), *range(1, 64))[: 2 * engine.core.block_size]
     candidates = await proposed(engine, 8, law(engine))
 
     async def write(seed: int) -> list[Candidate]:
