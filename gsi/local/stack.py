@@ -54,7 +54,7 @@ async def local_stack(
         shared = {f"GSI_COORDINATOR_{role}": environments[role.lower()][f"GSI_{role}_LISTEN"] for role in ROLE_NAMES}
         shared |= settings or {}
         processes = {
-            name: ChildProcess(name, _command(name), own | shared, folder / f"{name}.log", report)
+            name: ChildProcess(name, _command_of(name), own | shared, folder / f"{name}.log", report)
             for name, own in environments.items()
         }
         try:
@@ -102,7 +102,7 @@ def coordinator_environments(redis_url: str, queue: str, num_coordinators: int) 
     }
 
 
-def _command(name: str) -> list[str]:
+def _command_of(name: str) -> list[str]:
     return [sys.executable, "-m", f"services.{name.partition('-')[0]}"]
 
 

@@ -1,4 +1,4 @@
-"""Many requests at once: answered as they finish, none left running, and equal ones asked once."""
+"""Many requests at once: they are answered as they finish, none is left running, and equal requests are made once."""
 
 import asyncio
 from collections import defaultdict
@@ -47,7 +47,7 @@ class Work:
 
 
 class Arrivals:
-    """Items that arrive one batch after the other, and behind them nothing for a long time."""
+    """Items that arrive batch by batch, and then none for a long time."""
 
     def __init__(self, *given: Sequence[int]) -> None:
         self._given = given
@@ -72,7 +72,7 @@ async def batches(*given: Sequence[int]) -> AsyncIterator[Sequence[int]]:
 
 @given(st.permutations(range(NUM_ITEMS)), st.integers(0, NUM_ITEMS))
 async def test_results_come_in_the_order_in_which_work_finishes(order: list[int], cut: int) -> None:
-    """Whatever the order of arrival and however the items were cut into batches, empty ones too."""
+    """Neither the order of arrival nor the batches matter, and a batch may be empty."""
     work = Work()
     arrivals = batches(range(cut), range(cut, NUM_ITEMS))
     async with aclosing(stream_results(arrivals, work)) as results:
@@ -95,7 +95,7 @@ async def test_what_finished_since_the_last_time_comes_together() -> None:
 
 
 async def test_a_later_batch_is_begun_while_the_first_is_still_worked_on() -> None:
-    """The first item is released by the work on the second: one batch after the other would never end."""
+    """The work on the second item releases the first: batch after batch would never end."""
     released = asyncio.Event()
 
     async def work(item: int) -> int:
@@ -109,7 +109,7 @@ async def test_a_later_batch_is_begun_while_the_first_is_still_worked_on() -> No
 
 
 async def test_a_batch_is_begun_before_the_next_one_arrives() -> None:
-    """A draft that writes for long keeps nobody from scoring what it has written."""
+    """Scoring begins while a slow draft still writes."""
     work, arrivals = Work(), Arrivals([0])
     work.release(0)
     async with aclosing(stream_results(arrivals, work)) as results:
@@ -117,14 +117,14 @@ async def test_a_batch_is_begun_before_the_next_one_arrives() -> None:
 
 
 async def test_no_items_give_no_results() -> None:
-    """An empty stream ends, and so does one whose batches are empty."""
+    """An empty stream ends, and so does a stream of empty batches."""
     work = Work()
     assert [batch async for batch in stream_results(batches(), work)] == []
     assert [batch async for batch in stream_results(batches([], []), work)] == []
 
 
 async def test_closing_cancels_what_runs_and_what_is_yet_to_arrive() -> None:
-    """A caller that went away costs no more work, and nothing is left behind when the closing returns."""
+    """A caller that has gone costs no more work, and nothing is left when the closing returns."""
     work, arrivals = Work(), Arrivals([0, 1, 2])
     work.release(0)
     async with aclosing(stream_results(arrivals, work)) as results:
@@ -135,7 +135,7 @@ async def test_closing_cancels_what_runs_and_what_is_yet_to_arrive() -> None:
 
 
 async def test_cancelling_the_reader_cancels_what_runs() -> None:
-    """A deadline that passes while the reader waits for a result frees the engine as a closed stream does."""
+    """A deadline that passes while the reader waits frees the engine as a closed stream does."""
     work, arrivals = Work(), Arrivals([0, 1])
     reader = asyncio.create_task(anext(stream_results(arrivals, work)))
     await asyncio.gather(arrivals.is_waited_for.wait(), work.started[0].wait(), work.started[1].wait())
@@ -147,7 +147,7 @@ async def test_cancelling_the_reader_cancels_what_runs() -> None:
 
 
 async def test_the_first_failure_is_raised_and_cancels_the_rest() -> None:
-    """A step that cannot be scored is not scored any further."""
+    """A step that cannot be scored is not scored further."""
     work, arrivals = Work(), Arrivals([0, 1, 2])
 
     async def work_or_break(item: int) -> int:
@@ -163,7 +163,7 @@ async def test_the_first_failure_is_raised_and_cancels_the_rest() -> None:
 
 
 async def test_a_stream_that_breaks_raises_its_error_and_cancels_what_runs() -> None:
-    """Results of a broken stream are of no use."""
+    """The results of a broken stream are useless."""
     work = Work()
 
     async def broken() -> AsyncIterator[Sequence[int]]:
@@ -199,7 +199,7 @@ async def test_equal_keys_are_worked_on_once() -> None:
 
 
 async def test_equal_keys_that_are_asked_for_at_once_are_worked_on_once() -> None:
-    """Whoever comes second waits for the first one's result; it is not there yet."""
+    """The second caller waits for the result of the first call."""
     work = Counted()
     ask = memoize(work)
     assert list(await asyncio.gather(ask("a"), ask("a"), ask("b"), ask("a"))) == ["A", "A", "B", "A"]
@@ -207,7 +207,7 @@ async def test_equal_keys_that_are_asked_for_at_once_are_worked_on_once() -> Non
 
 
 async def test_a_failure_reaches_all_who_asked() -> None:
-    """Those who wait for it, and those who ask later; others are not touched."""
+    """It reaches callers that wait for the result and callers that come later, and nobody else."""
     work = Counted()
     ask = memoize(work)
     answers = await asyncio.gather(ask("broken"), ask("a"), ask("broken"), return_exceptions=True)
@@ -226,7 +226,7 @@ async def test_nothing_is_remembered_from_one_request_to_the_next() -> None:
 
 
 async def test_keys_that_are_asked_for_in_one_turn_become_one_call() -> None:
-    """One request to the engine instead of sixteen; those who ask later make another."""
+    """The engine gets one request instead of sixteen; a later key makes another call."""
     calls: list[Sequence[int]] = []
 
     async def doubled(keys: Sequence[int]) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""How many parameters a model has, loaded or not."""
+"""The number of parameters of a model, loaded or not."""
 
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, Qwen2Config, ViTConfig
 
@@ -13,7 +13,7 @@ def config(**changes: object) -> Qwen2Config:
 
 
 def test_an_embedding_that_is_the_last_layer_too_counts_once() -> None:
-    """A pass through the model reads it twice, but it is stored once."""
+    """A forward pass reads it twice, but it is stored once."""
     tied, untied = (
         count_parameters(AutoModelForCausalLM.from_config(config(tie_word_embeddings=is_tied)))
         for is_tied in (True, False)
@@ -22,7 +22,7 @@ def test_an_embedding_that_is_the_last_layer_too_counts_once() -> None:
 
 
 def test_a_model_is_counted_without_its_memory() -> None:
-    """By its configuration, the same number; 100 layers of a width of 8192 would be some 300 GB."""
+    """The configuration gives the same number; the large model would need some 300 GB."""
     small = config(tie_word_embeddings=True)
     made = count_parameters(AutoModelForCausalLM.from_config(small))
     assert count_parameters_without_weights(lambda: AutoModelForCausalLM.from_config(small)) == made
@@ -33,5 +33,5 @@ def test_a_model_is_counted_without_its_memory() -> None:
 
 
 def test_what_transformers_has_no_class_for_is_not_counted() -> None:
-    """A model that sees images writes no text."""
+    """There is no language model for the configuration of an image model."""
     assert count_parameters_without_weights(lambda: AutoModelForCausalLM.from_config(ViTConfig())) is None

@@ -1,4 +1,4 @@
-"""Engines by name: what a name stands for, and when its runtime is imported."""
+"""Engines by name: the class behind a name, and when its runtime is imported."""
 
 import ast
 import subprocess
@@ -19,7 +19,7 @@ PLACES = [*LANGUAGE_ENGINES.classes.values(), *REWARD_ENGINES.classes.values(), 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_every_place_is_there(place: str) -> None:
-    """Read off the source: vLLM need not be installed."""
+    """The test reads the source, because vLLM may not be installed."""
     module, _, name = place.partition(":")
     tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
     assert name in {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
@@ -40,14 +40,14 @@ def test_the_registry_imports_no_runtime() -> None:
 
 
 async def test_an_engine_that_is_not_installed_is_named_with_its_extra() -> None:
-    """As when vllm is chosen in an environment that has only transformers."""
+    """The operator chose vllm in an environment that has only transformers."""
     table: EngineTable[object] = EngineTable({"vllm": "no_such_runtime.language:Engine"})  # type: ignore[type-var]
     with pytest.raises(MisconfiguredError, match=r"engine vllm is not installed .*pip install 'gsi-serve\[vllm\]'"):
         await table.load("vllm", EngineSettings("anything"))
 
 
 class PreparedEngine:
-    """Loads in a module that is there only after the preparation."""
+    """An engine in a module that exists only after the preparation."""
 
     @classmethod
     async def load(cls, settings: EngineSettings) -> str:

@@ -1,6 +1,5 @@
-"""A child process of the local stack, and what becomes of it when its supervision fails."""
+"""A child process of the local stack: its start, its crash, and the failure of its supervision."""
 
-import asyncio
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,4 +65,4 @@ async def test_a_child_that_crashes_after_it_was_ready_is_started_again(
 
     await wait_until(is_back, "it is ready again")
     assert "ended with code 3; starting it again" in [event["event"] for event in events]
-    await asyncio.gather(child.stop())
+    await child.stop()

@@ -1,4 +1,4 @@
-"""A process ends with an error, and never goes on, when a part of it ends that it cannot do without."""
+"""A process ends with an error when a part of it ends that it cannot do without."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ from gsi.runtime.settings import ServiceSettings
 from services.draft import servicer as draft_servicer
 from tests.conftest import wait_until
 from tests.services.test_following import Node
-from tests.services.test_health import watched
+from tests.services.test_health import watch_status
 from tests.services.test_model_services import EndlessEngine, already, status
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ async def breaks(may_break: asyncio.Event) -> str:
 
 
 class UnwatchableEngine(EndlessEngine):
-    """Fails where it is asked whether it has died."""
+    """Fails when it is asked whether it has died."""
 
     @classmethod
     async def load(cls, settings: EngineSettings) -> "UnwatchableEngine":
@@ -57,7 +57,7 @@ class UnwatchableNode(Node):
 
 
 async def test_a_part_that_ends_says_why() -> None:
-    """Before the process is told to stop; afterwards it is expected."""
+    """This holds before the process is told to stop; afterwards an end is expected."""
 
     async def ended() -> str:
         return "the part has ended"
@@ -69,7 +69,7 @@ async def test_a_part_that_ends_says_why() -> None:
 
 
 async def test_a_watch_that_fails_is_an_error() -> None:
-    """Nobody would hear of the part any more. The other watches end with it."""
+    """The end of the part would go unnoticed. The other watches end as well."""
     is_cancelled, may_break = asyncio.Event(), asyncio.Event()
 
     async def other() -> str:
@@ -100,11 +100,11 @@ async def is_serving(address: str) -> bool:
 
 
 async def test_a_service_whose_engine_cannot_be_watched_ends_as_one_whose_engine_died() -> None:
-    """A probe is told, and the process does not wait for its whole grace period."""
+    """Probes learn it, and the process does not wait for its whole grace period."""
     engine, probed = UnwatchableEngine(), f"127.0.0.1:{free_port()}"
     address, service = run_serve(engine, health_listen=probed, grace_seconds=3000)
     await wait_until(lambda: is_serving(address), "it serves")
-    watching = asyncio.create_task(watched(probed, LIVENESS))
+    watching = asyncio.create_task(watch_status(probed, LIVENESS))
     await asyncio.sleep(0.2)
     engine.death.set()
     with pytest.raises(InternalError, match=FAILURE):
@@ -113,7 +113,7 @@ async def test_a_service_whose_engine_cannot_be_watched_ends_as_one_whose_engine
 
 
 async def test_a_service_whose_server_ends_by_itself_ends() -> None:
-    """It would live on, answer its probes, and take no call."""
+    """It would go on, answer its probes, and take no calls."""
     servers: list[grpc.aio.Server] = []
 
     def add(engine: Loadable[Any], server: grpc.aio.Server) -> None:
@@ -131,7 +131,7 @@ async def test_a_service_whose_server_ends_by_itself_ends() -> None:
 async def test_a_process_whose_probes_are_not_answered_any_more_ends(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A supervisor would find out in time, but not why."""
+    """A supervisor would notice in time, but would not know why."""
     probed, servers = f"127.0.0.1:{free_port()}", []
     make = grpc.aio.server
 
@@ -158,7 +158,7 @@ def run_follow(node: Node, probed: str, stop: asyncio.Event | None = None) -> as
 
 @pytest.mark.parametrize("is_draining", [False, True])
 async def test_a_node_that_cannot_be_watched_ends_with_an_error(is_draining: bool) -> None:
-    """While it works, and while it waits for node 0 to drain."""
+    """This holds while it works, and while it waits for node 0 to drain."""
     node, probed, stop = UnwatchableNode(), f"127.0.0.1:{free_port()}", asyncio.Event()
     process = run_follow(node, probed, stop)
     await wait_until(lambda: is_serving(probed), "it is ready")
@@ -176,7 +176,7 @@ async def test_a_node_that_cannot_be_watched_ends_with_an_error(is_draining: boo
 
 
 def test_the_process_exits_as_if_its_engine_had_died() -> None:
-    """Whatever supervises it starts it again, and its last line says why."""
+    """A supervisor starts it again, and the last line of its log has the reason."""
     script = (
         "from gsi.engines.registry import EngineTable\n"
         "from gsi.rpc.service_process import run_service\n"
@@ -194,7 +194,7 @@ def test_the_process_exits_as_if_its_engine_had_died() -> None:
 
 
 async def test_an_old_channel_that_cannot_be_closed_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The new channel works, so nothing else would say so."""
+    """The new channel works, so nothing else would show the failure."""
     client = DraftClient("127.0.0.1:1", 1.0)
     connection = client._connection
 

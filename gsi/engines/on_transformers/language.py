@@ -26,7 +26,7 @@ class TransformersEngine:
         refuse_engine_args(settings)
         self._tokenizer = Tokenizer(settings.model, settings.revision)
         model = load_checkpoint(AutoModelForCausalLM, settings)
-        self.info = describe_model(settings, model, self._tokenizer, tuple(Likelihood))
+        self.info = describe_checkpoint(settings, model, self._tokenizer, tuple(Likelihood))
         self._model = PrefixModel(model, self.info.max_length, settings.device, settings.num_threads)
 
     @classmethod
@@ -79,7 +79,7 @@ def refuse_engine_args(settings: EngineSettings) -> None:
         )
 
 
-def describe_model(
+def describe_checkpoint(
     settings: EngineSettings,
     model: transformers.PreTrainedModel,
     tokenizer: Tokenizer,

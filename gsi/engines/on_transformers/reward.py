@@ -9,7 +9,7 @@ from gsi.algorithm.ports import ScoreBatches, StepText, TextBatches
 from gsi.engines.base import EngineSettings, check_length, wait_forever
 from gsi.engines.hugging_face.reward_families import FAMILIES, find_family, read_architecture, read_reward
 from gsi.engines.hugging_face.tokenizer import Tokenizer
-from gsi.engines.on_transformers.language import describe_model, refuse_engine_args
+from gsi.engines.on_transformers.language import describe_checkpoint, refuse_engine_args
 from gsi.engines.on_transformers.prefix import Prefix, PrefixModel
 from gsi.engines.on_transformers.reward_checkpoint import load_reward_model
 from gsi.errors import MisconfiguredError
@@ -29,7 +29,7 @@ class TransformersRewardEngine:
             )
         self._family = family
         model = load_reward_model(architecture, settings)
-        described = describe_model(settings, model, tokenizer, likelihoods=())
+        described = describe_checkpoint(settings, model, tokenizer, likelihoods=())
         self.info = replace(described, has_bounded_rewards=family.is_bounded)
         self._model = PrefixModel(model, self.info.max_length, settings.device, settings.num_threads)
 

@@ -41,7 +41,7 @@ TEMPERATURE_TOLERANCE = 1e-6
 class VllmEngine:
     """Samples candidates and scores given candidates.
 
-    With likelihood "sampling" the engine has one temperature, and greedy decoding besides it.
+    With likelihood "sampling" the engine has one temperature above 0; greedy decoding is always possible.
     """
 
     def __init__(self, core: VllmCore, tokenizer: Tokenizer, info: ModelInfo, scorer: SuffixScorer) -> None:
