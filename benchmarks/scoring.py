@@ -26,11 +26,12 @@ from transformers import AutoModelForCausalLM
 from benchmarks.models import num_parameters, random_model
 from benchmarks.report import machine, write_section
 from gsi.algorithm.params import Likelihood, SamplingParams
+from gsi.algorithm.weighting import logistic
 from gsi.engines.base import EngineSettings
+from gsi.engines.hugging_face.reward_families import STEP_MARK
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_transformers.qwen2_prm import Qwen2ForProcessRewardModel
-from gsi.engines.registry import load_language_engine, load_reward_engine
-from gsi.engines.reward_families import STEP_MARK, logistic
+from gsi.engines.registry import LANGUAGE_ENGINES, REWARD_ENGINES
 from gsi.rpc.convert import ReceivedTokens
 from gsi.runtime.process_log import configure_logging
 
@@ -93,8 +94,8 @@ async def one_turn(way: Way, rng: random.Random, length: int, *, is_warm: bool) 
 async def start(exits: AsyncExitStack, paths: Mapping[str, Path]) -> dict[str, Way]:
     """Start the engines and return every way to ask them. Only one works at a time; each may use all cores."""
     settings = {role: EngineSettings(str(path), likelihood=Likelihood.MODEL) for role, path in paths.items()}
-    target: Any = exits.enter_context(closing(await load_language_engine("vllm", settings["target"])))
-    prm: Any = exits.enter_context(closing(await load_reward_engine("vllm", settings["prm"])))
+    target: Any = exits.enter_context(closing(await LANGUAGE_ENGINES.load("vllm", settings["target"])))
+    prm: Any = exits.enter_context(closing(await REWARD_ENGINES.load("vllm", settings["prm"])))
     mark = Tokenizer(str(paths["prm"]), None).token_id(STEP_MARK)
 
     import vllm

@@ -16,7 +16,7 @@ from gsi.algorithm.params import Params
 from gsi.algorithm.ports import Ports
 from gsi.algorithm.round import Round
 from gsi.engines.base import EngineSettings, LanguageEngine
-from gsi.engines.registry import load_language_engine, load_reward_engine
+from gsi.engines.registry import LANGUAGE_ENGINES, REWARD_ENGINES
 from gsi.local.demo import held_out_problems
 from gsi.local.stack import SHIPPED_MODELS
 
@@ -50,8 +50,8 @@ async def outcomes_under(rule: Power, draft: LanguageEngine, ports: Ports) -> li
 async def main() -> None:
     """Compare two rules by the share of steps that the draft wrote."""
     settings = [EngineSettings(str(SHIPPED_MODELS / role)) for role in ("draft", "target", "prm")]
-    draft, target = [await load_language_engine("transformers", each) for each in settings[:2]]
-    ports = Ports(draft, target, await load_reward_engine("transformers", settings[2]))
+    draft, target = [await LANGUAGE_ENGINES.load("transformers", each) for each in settings[:2]]
+    ports = Ports(draft, target, await REWARD_ENGINES.load("transformers", settings[2]))
     for rule in (Power(1.0), Power(8.0)):
         outcomes = await outcomes_under(rule, draft, ports)
         print(f"{rule}: {outcomes.count(Outcome.ACCEPTED)} of {len(outcomes)} steps are the draft's")

@@ -1,12 +1,17 @@
-"""The library's four errors, named for whose fault it is. ``gsi/rpc/errors.py`` carries them over gRPC and back."""
+"""Four errors, each named for whoever is at fault. ``gsi/rpc/errors.py`` carries them over gRPC and back."""
 
 
 class InvalidRequestError(ValueError):
-    """The caller's fault: the message names the field and what is allowed. Never retried."""
+    """The caller is at fault. The message names the field and the values allowed. Never retried."""
 
 
 class RetryableError(Exception):
-    """Nobody's fault: a service is loading, draining, full or slow. The same request may succeed later."""
+    """Nobody is at fault: a service is loading, draining, full or slow. The same request may succeed later.
+
+    ``retry_after_seconds``: when a full service wants the request again. ``is_deadline``: the service worked on the
+    request and was too slow, so that retrying forever would not help. ``has_reached``: False if the request was never
+    sent to the service.
+    """
 
     def __init__(
         self,
@@ -20,18 +25,18 @@ class RetryableError(Exception):
         super().__init__(message)
         self.service = service
         self.retry_after_seconds = retry_after_seconds
-        self.has_reached = has_reached  # else the call never got to the service
-        self.is_deadline = is_deadline  # it was working, and too slow: trying again for ever would not help
+        self.has_reached = has_reached
+        self.is_deadline = is_deadline
 
     @property
     def is_away(self) -> bool:
-        """Whether the service is not there at all: neither full nor slow."""
+        """Whether the service is unavailable, and not merely full or slow."""
         return bool(self.service) and not self.is_deadline and self.retry_after_seconds is None
 
 
 class MisconfiguredError(Exception):
-    """The operator's fault: models, tokenizers or settings that do not fit together. The process stops."""
+    """The operator is at fault: models, tokenizers or settings do not fit together. The process stops."""
 
 
 class InternalError(Exception):
-    """Our fault: a bug, here or in a service. The log of the process that raised it has the cause."""
+    """This code is at fault: a bug, here or in a service. The log of the process that raised it has the cause."""

@@ -1,4 +1,4 @@
-"""What a service says of its model: enough to tell whether models fit together, and whether one was replaced."""
+"""A model as its service describes it: enough to tell whether models fit together and whether a model has changed."""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +7,7 @@ from gsi.algorithm.params import Likelihood
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model as its service describes it; the fields are those of ``gsi.v1.ModelInfo``."""
+    """The description of one model, with the fields of ``gsi.v1.ModelInfo``."""
 
     model: str
     revision: str
@@ -19,11 +19,11 @@ class ModelInfo:
     likelihoods: tuple[Likelihood, ...]
     engine: str
     engine_version: str
-    temperature: float | None = None  # the only one above 0 that likelihood "sampling" can have; None: any
-    num_parameters: int | None = None  # all of the model's, tied ones counted once; None: unknown
-    has_bounded_rewards: bool = True  # of a PRM: rewards lie in [0, 1]; False: any real number
-    num_speculative_tokens: int = 0  # written ahead of the model by the engine itself; 0: none
+    temperature: float | None = None  # the only temperature above 0 with likelihood "sampling"; None: any
+    num_parameters: int | None = None  # of the whole model, shared parameters counted once; None: unknown
+    has_bounded_rewards: bool = True  # of a PRM: True: rewards lie in [0, 1]; False: any real number
+    num_speculative_tokens: int = 0  # drafted at a time inside the engine (speculative decoding); 0: none
 
     def is_same_model(self, other: "ModelInfo") -> bool:
-        """Whether either may answer a call: engines may differ, as while a new version of one is rolled out."""
+        """Return whether two replicas may answer the same calls. Engines may differ, as during a rolling update."""
         return replace(other, engine=self.engine, engine_version=self.engine_version) == self

@@ -1,5 +1,6 @@
-"""Adapters to model runtimes, one folder for each: ``on_transformers`` and ``on_vllm``.
+"""Adapters to model runtimes, one folder for each runtime: ``on_transformers`` and ``on_vllm``.
 
-An engine knows nothing of gRPC or Redis. Only a runtime's own folder, and ``hugging_face``, import that runtime, and
-the registry imports a folder only when its engine is chosen. Read next: ``base.py``, then ``registry.py``.
+An engine loads one model and answers for it. It knows neither gRPC nor Redis. A runtime is imported only in its own
+folder and in ``hugging_face``, which holds what both need of Hugging Face; the registry imports a folder when an
+engine of it is loaded. Read next: ``base.py``, then ``registry.py``.
 """

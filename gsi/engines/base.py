@@ -1,9 +1,9 @@
-"""What an engine is: the ports of ``gsi.algorithm.ports``, and a description of the model behind them."""
+"""What an engine is: the ports of ``gsi.algorithm.ports``, a description of its model, a way to see that it died."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, TypeVar
 
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.params import Likelihood, SamplingParams
@@ -18,8 +18,9 @@ STEP_DELIMITER = "\n\n"
 class EngineSettings:
     """What every engine needs to load a model.
 
-    ``num_threads`` bounds a CPU engine; None leaves it to the runtime. ``engine_args`` are the runtime's own, as on its
-    command line. ``likelihood`` and ``temperature`` are what an engine is fixed to that cannot report all of them.
+    ``num_threads`` limits an engine on a CPU; None leaves the number to the runtime. ``engine_args`` are the runtime's
+    own arguments, as on its command line. An engine that can report only one likelihood, at one temperature, reports
+    ``likelihood`` at ``temperature``.
     """
 
     model: str
@@ -34,28 +35,31 @@ class EngineSettings:
 
 
 class Engine(Protocol):
-    """A loaded model. Its work stops when the iterator that asked for it is closed.
+    """A loaded model. Closing the iterator of a request stops the work on that request.
 
-    Its class has a coroutine ``load(settings)`` that returns it.
+    The class of an engine has a coroutine ``load(settings)`` that returns the engine.
     """
 
     @property
     def info(self) -> ModelInfo: ...
 
-    async def died(self) -> str:
-        """Return once the engine cannot work any more, with the reason; never, while it can."""
+    async def wait_until_dead(self) -> str:
+        """Return the reason once the engine cannot work any more; wait for as long as it can."""
         ...
 
     def close(self) -> None:
-        """Release the model and its threads; nothing may be asked of it afterwards."""
+        """Release the model and its threads. The engine must not be used afterwards."""
         ...
 
 
 class Follower(Protocol):
-    """A node of an engine over several nodes that does not serve: it works for the one that does."""
+    """A node that holds a share of the model and works for node 0, which serves. An engine over several nodes has them.
 
-    async def died(self) -> str:
-        """Return once it cannot work any more, or the one that serves has gone, with the reason."""
+    The class of an engine that can be spread has a coroutine ``follow(settings)`` that returns the follower.
+    """
+
+    async def wait_until_dead(self) -> str:
+        """Return the reason once this node cannot work any more or node 0 has gone."""
         ...
 
     def close(self) -> None:
@@ -63,11 +67,14 @@ class Follower(Protocol):
         ...
 
 
+E = TypeVar("E", bound=Engine)
+
+
 class LanguageEngine(Engine, Target, Protocol):
     """A draft or target model. Raises InvalidRequestError for a prefix that leaves no room in the context."""
 
     def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Return the token ids of the conversation by the model's chat template, ready for the answer."""
+        """Return the token ids of the conversation by the model's chat template, up to where the answer starts."""
         ...
 
 
@@ -76,7 +83,7 @@ class RewardEngine(Engine, Prm, Protocol):
 
 
 def check_prefix(token_ids: Sequence[int], max_length: int, vocabulary_size: int) -> None:
-    """Raise InvalidRequestError if a prefix is empty, leaves no room for a token, or is not of this vocabulary."""
+    """Raise InvalidRequestError if a prefix is empty, fills the context, or has a token id outside the vocabulary."""
     if not 1 <= len(token_ids) < max_length:
         raise InvalidRequestError(
             f"prefix has {len(token_ids)} tokens; allowed: 1 to {max_length - 1}, the model's context less one"
@@ -85,13 +92,13 @@ def check_prefix(token_ids: Sequence[int], max_length: int, vocabulary_size: int
 
 
 def check_vocabulary(token_ids: Sequence[int], vocabulary_size: int, what: str) -> None:
-    """Raise InvalidRequestError if a token id is none of the model's: it would be read past the embedding."""
+    """Raise InvalidRequestError if a token id is outside the vocabulary: it would be read past the embedding."""
     if max(token_ids) >= vocabulary_size:
         raise InvalidRequestError(f"{what} has token id {max(token_ids)}; allowed: 0 to {vocabulary_size - 1}")
 
 
 def check_length(num_tokens: int, max_length: int) -> None:
-    """Raise InvalidRequestError if a trajectory with its candidate is longer than a PRM's context."""
+    """Raise InvalidRequestError if a trajectory and its candidate are longer than a PRM's context."""
     if num_tokens > max_length:
         raise InvalidRequestError(
             f"prompt, steps and candidate have {num_tokens} tokens for the PRM; "
@@ -100,9 +107,10 @@ def check_length(num_tokens: int, max_length: int) -> None:
 
 
 def check_likelihood(sampling: SamplingParams) -> None:
-    """Raise InvalidRequestError if likelihoods are asked for that greedy decoding does not have.
+    """Raise InvalidRequestError if the request wants likelihoods under greedy decoding, which has none to compare.
 
-    Its sampling law has one token at each place: every other candidate's log-likelihood is -inf, and no ratio is left.
+    The sampling law of greedy decoding has one token at each place: the log-likelihood of every other candidate is
+    -inf, and no ratio is left.
     """
     if sampling.temperature == 0 and sampling.likelihood is Likelihood.SAMPLING:
         raise InvalidRequestError(
@@ -111,7 +119,7 @@ def check_likelihood(sampling: SamplingParams) -> None:
         )
 
 
-async def never() -> NoReturn:
-    """Wait for ever: the answer of an engine that lives in this process to when it dies."""
+async def wait_forever() -> NoReturn:
+    """Wait until cancelled. An engine in this process cannot die without the process."""
     await asyncio.Event().wait()
     raise AssertionError("nobody sets that event")

@@ -1,71 +1,66 @@
-"""Engines by name. A runtime is imported when its engine is loaded, never before."""
+"""Engines by name, a table for each kind of model. Loading an engine imports its runtime; nothing is imported before.
+
+A new engine is a class in a folder of its runtime and a line in each table that it belongs to.
+"""
 
 import asyncio
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Generic
 
-from gsi.engines.base import EngineSettings, Follower, LanguageEngine, RewardEngine
-from gsi.engines.on_vllm.environment import prepare_import
+from gsi.engines.base import E, EngineSettings, Follower, LanguageEngine, RewardEngine
 from gsi.errors import MisconfiguredError
 
-ENGINES = ("transformers", "vllm")
+PREPARATIONS = {"vllm": "gsi.engines.on_vllm.environment:prepare_import"}  # called before an engine's class is imported
 
 
-async def load_language_engine(name: str, settings: EngineSettings) -> LanguageEngine:
-    """Load a draft or target model, which may take minutes. Raises ValueError for an unknown name."""
-    kind = await asyncio.to_thread(_imported, name, _language_kind)  # seconds, in which others may ask for our health
-    engine: LanguageEngine = await kind.load(settings)
-    return engine
+@dataclass(frozen=True, slots=True)
+class EngineTable(Generic[E]):
+    """The engines of one kind of model: the name of each, and its class as ``module:class``."""
+
+    classes: Mapping[str, str]
+
+    async def load(self, name: str, settings: EngineSettings) -> E:
+        """Load a model, which may take minutes.
+
+        Raises ValueError for an unknown name, MisconfiguredError for a runtime that is not installed.
+        """
+        engine: E = await (await self._import(name)).load(settings)
+        return engine
+
+    async def follow(self, name: str, settings: EngineSettings) -> Follower:
+        """Start a node that works for node 0 of the same engine. Raises what ``load`` raises."""
+        follower: Follower = await (await self._import(name)).follow(settings)
+        return follower
+
+    async def _import(self, name: str) -> Any:
+        if name not in self.classes:
+            raise ValueError(f"unknown engine {name!r}; allowed: {', '.join(self.classes)}")
+        if name in PREPARATIONS:
+            _import_object(PREPARATIONS[name])()
+        try:  # in a thread: importing takes seconds, and the process must answer health checks meanwhile
+            return await asyncio.to_thread(_import_object, self.classes[name])
+        except ModuleNotFoundError as error:
+            raise MisconfiguredError(
+                f"engine {name} is not installed ({error}): pip install 'gsi-serve[{name}]'"
+            ) from error
 
 
-async def load_reward_engine(name: str, settings: EngineSettings) -> RewardEngine:
-    """Load a reward model, which may take minutes. Raises ValueError for an unknown name."""
-    kind = await asyncio.to_thread(_imported, name, _reward_kind)
-    engine: RewardEngine = await kind.load(settings)
-    return engine
+def _import_object(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
-async def follow_language_engine(name: str, settings: EngineSettings) -> Follower:
-    """Start a node of a draft or target model that does not serve. Raises ValueError for an unknown name."""
-    kind = await asyncio.to_thread(_imported, name, _language_kind)
-    follower: Follower = await kind.follow(settings)
-    return follower
-
-
-async def follow_reward_engine(name: str, settings: EngineSettings) -> Follower:
-    """Start a node of a reward model that does not serve. Raises ValueError for an unknown name."""
-    kind = await asyncio.to_thread(_imported, name, _reward_kind)
-    follower: Follower = await kind.follow(settings)
-    return follower
-
-
-def _imported(name: str, kind_of: Any) -> Any:
-    if name not in ENGINES:
-        raise ValueError(f"unknown engine {name!r}; allowed: {', '.join(ENGINES)}")
-    try:
-        return kind_of(name)
-    except ModuleNotFoundError as error:
-        raise MisconfiguredError(
-            f"engine {name} is not installed ({error}): pip install 'gsi-serve[{name}]'"
-        ) from error
-
-
-def _language_kind(name: str) -> Any:
-    if name == "vllm":
-        prepare_import()
-        from gsi.engines.on_vllm.language import VllmEngine
-
-        return VllmEngine
-    from gsi.engines.on_transformers.language import TransformersEngine
-
-    return TransformersEngine
-
-
-def _reward_kind(name: str) -> Any:
-    if name == "vllm":
-        prepare_import()
-        from gsi.engines.on_vllm.reward import VllmRewardEngine
-
-        return VllmRewardEngine
-    from gsi.engines.on_transformers.reward import TransformersRewardEngine
-
-    return TransformersRewardEngine
+LANGUAGE_ENGINES: EngineTable[LanguageEngine] = EngineTable(
+    {
+        "transformers": "gsi.engines.on_transformers.language:TransformersEngine",
+        "vllm": "gsi.engines.on_vllm.language:VllmEngine",
+    }
+)
+REWARD_ENGINES: EngineTable[RewardEngine] = EngineTable(
+    {
+        "transformers": "gsi.engines.on_transformers.reward:TransformersRewardEngine",
+        "vllm": "gsi.engines.on_vllm.reward:VllmRewardEngine",
+    }
+)

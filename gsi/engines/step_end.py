@@ -8,10 +8,13 @@ from gsi.engines.base import STEP_DELIMITER
 Decode = Callable[[Sequence[int]], str]
 
 
-def ending(
+def find_finish_reason(
     token_ids: Sequence[int], decode: Decode, eos_token_ids: Collection[int], max_tokens: int
 ) -> FinishReason | None:
-    """Say why a step ends with the last of these tokens, or None; no shorter part of them may have ended it."""
+    """Return why a step ends with the last of these tokens; None if it goes on.
+
+    The caller has asked for each shorter beginning of the tokens, and none of them ended the step.
+    """
     last = token_ids[-1]
     if last in eos_token_ids:
         return FinishReason.EOS

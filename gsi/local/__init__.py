@@ -1,4 +1,4 @@
-"""The whole system on one machine: an embedded Redis-protocol server, the services as child processes, and the demo.
+"""The whole system on one machine: an embedded Redis-protocol server, the processes as children, and the demo.
 
-For laptops, demos and tests; production runs each process by itself. Read next: ``stack.py``.
+For laptops, demos and tests; in production each process runs by itself. Read next: ``stack.py``.
 """

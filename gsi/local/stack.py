@@ -1,4 +1,4 @@
-"""The whole system on one machine: an embedded server, the three services and coordinators, on free local ports."""
+"""The whole system on one machine: an embedded Redis, the three services and coordinators, on free local ports."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ Environment = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Where the running parts are: a role's gRPC and a process's /metrics, as host:port."""
+    """The running parts. ``addresses`` (gRPC, by role) and ``metrics`` (by process) are host:port."""
 
     redis_url: str
     addresses: Mapping[str, str]
@@ -41,11 +41,10 @@ async def local_stack(
     num_coordinators: int = 1,
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Stack]:
-    """Start everything, yield when all of it is ready, and stop it in the reverse order.
+    """Start everything, yield when every process is ready, and stop everything in reverse order at the end.
 
-    ``folder`` (it exists) gets the logs; ``engine`` is that of all three services; ``settings`` are environment
-    variables of the processes, and win over ours.
-    Raises MisconfiguredError that names the part which did not start.
+    ``folder`` exists, and gets the logs. ``engine``: of all three services. ``settings``: environment variables of the
+    processes, which override those that are set here. Raises MisconfiguredError that names the process at fault.
     """
     with embedded_redis(port=redis_port) as redis_url:
         report("redis", {"event": "ready", "level": "info", "address": redis_url})
@@ -55,7 +54,7 @@ async def local_stack(
         shared = {f"GSI_COORDINATOR_{role}": environments[role.lower()][f"GSI_{role}_LISTEN"] for role in ROLE_NAMES}
         shared |= settings or {}
         processes = {
-            name: ChildProcess(name, _command(name), own | shared, folder / f"{name}.log", report)
+            name: ChildProcess(name, _command_of(name), own | shared, folder / f"{name}.log", report)
             for name, own in environments.items()
         }
         try:
@@ -67,12 +66,12 @@ async def local_stack(
                 metrics={name: _metrics_of(own) for name, own in environments.items()},
             )
         finally:
-            for group in (set(processes) - set(ROLES), ROLES):  # first those that ask, then those that answer
+            for group in (set(processes) - set(ROLES), ROLES):  # coordinators first: they call the services
                 await asyncio.gather(*(processes[name].stop() for name in group))
 
 
 def service_environments(models: Path | None, engine: str | None) -> dict[str, Environment]:
-    """Return the settings of the three services, which our own environment may change where an argument is None."""
+    """Return the environment of each service. Where an argument is None, the environment of this process decides."""
     environments = {}
     for role in ROLES:
         prefix = f"GSI_{role.upper()}_"
@@ -83,27 +82,27 @@ def service_environments(models: Path | None, engine: str | None) -> dict[str, E
             f"{prefix}LISTEN": _free_address(),
             f"{prefix}METRICS_LISTEN": _free_address(),
             f"{prefix}MODEL": model,
-            f"{prefix}NUM_THREADS": os.environ.get(f"{prefix}NUM_THREADS", "1"),  # three share a laptop's cores
+            f"{prefix}NUM_THREADS": os.environ.get(f"{prefix}NUM_THREADS", "1"),  # three services share the cores
             f"{prefix}LOG_FORMAT": "json",  # what ChildProcess reads
         } | ({f"{prefix}ENGINE": engine} if engine else {})
     return environments
 
 
 def coordinator_environments(redis_url: str, queue: str, num_coordinators: int) -> dict[str, Environment]:
-    """Return the settings of the coordinators, the addresses of the services aside."""
+    """Return the environment of each coordinator, without the addresses of the services."""
     return {
         f"coordinator-{number}": {
             "GSI_COORDINATOR_REDIS_URL": redis_url,
             "GSI_COORDINATOR_QUEUE": queue,
             "GSI_COORDINATOR_METRICS_LISTEN": _free_address(),
-            "GSI_COORDINATOR_MAX_JOBS": os.environ.get("GSI_COORDINATOR_MAX_JOBS", "4"),  # as above
+            "GSI_COORDINATOR_MAX_JOBS": os.environ.get("GSI_COORDINATOR_MAX_JOBS", "4"),  # as do the coordinators
             "GSI_COORDINATOR_LOG_FORMAT": "json",
         }
         for number in range(1, num_coordinators + 1)
     }
 
 
-def _command(name: str) -> list[str]:
+def _command_of(name: str) -> list[str]:
     return [sys.executable, "-m", f"services.{name.partition('-')[0]}"]
 
 

@@ -1,4 +1,5 @@
-"""The library's side of gRPC: stubs become ports (``clients``), errors become status codes (``errors``) and back.
+"""gRPC on both sides of a call: ``clients.py`` makes the ports of a step from stubs, ``server.py`` serves an engine.
 
-No model and no Redis here. Read next: ``clients.py``, then ``server.py``.
+No model runtime and no Redis here. Errors cross the wire as status codes (``errors.py``), messages as dataclasses
+(``convert.py``), a job's id and trace as metadata (``call_context.py``). Read next: ``clients.py``, then ``server.py``.
 """

@@ -1,4 +1,4 @@
-"""The three services as the ports of a step (``gsi.algorithm.ports``), with deadlines, errors and timing."""
+"""The three services as the ports of a step (``gsi.algorithm.ports``), with deadlines, errors, metrics and traces."""
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -24,7 +24,7 @@ from gsi.v1 import candidates_pb2, draft_pb2, draft_pb2_grpc, prm_pb2, prm_pb2_g
 
 log = structlog.get_logger()
 
-PHASES = {  # of a step or a run, as its trace calls them; other calls are made for no job
+PHASES = {  # the names of the calls of a job in its trace; other calls belong to no job
     ("draft", "RenderPrompt"): "render",
     ("draft", "Propose"): "draft",
     ("target", "Score"): "score by target",
@@ -34,9 +34,9 @@ PHASES = {  # of a step or a run, as its trace calls them; other calls are made 
 
 
 class ServiceClient:
-    """One service: its connection, its name in errors, and the deadline of a call in seconds.
+    """One service: its connection, its role, which errors name, and the deadline of a call in seconds.
 
-    With ``files`` the connection is mutual TLS, else plain text.
+    With ``files`` the connection is mutual TLS; without them it is plain text.
     """
 
     grpc_service: str
@@ -45,9 +45,9 @@ class ServiceClient:
     def __init__(self, role: str, address: str, timeout_seconds: float, files: CertificateFiles | None = None) -> None:
         self.role = role
         self.address = address
-        self.model: ModelInfo | None = None  # whose answers are used; None: any
-        self._strangers: set[ModelInfo] = set()  # other models that replicas had, told once each
-        self.why_not_serving = ""  # after ``is_serving``: what the last question ended with
+        self.model: ModelInfo | None = None  # answers of other models are refused; None: any model may answer
+        self._strangers: set[ModelInfo] = set()  # other models of replicas; each is logged once
+        self.why_not_serving = ""  # what the last ``is_serving`` ended with
         self._timeout = timeout_seconds
         self._connection = ServiceConnection(
             address, self.grpc_service, self.stub_kind, files, grace_seconds=timeout_seconds
@@ -61,20 +61,20 @@ class ServiceClient:
         await self._connection.close()
 
     async def is_serving(self) -> bool:
-        """Ask the standard health service, and no longer than a second: does any of the replicas serve?"""
+        """Return whether a replica is ready, by the standard health service, within a second."""
         try:
             request = health_pb2.HealthCheckRequest(service=self.grpc_service)
             answer = await self._connection.health.Check(request, timeout=1.0)
         except grpc.aio.AioRpcError as error:
             self.why_not_serving = reason_of(error)
-            self._connection.look_up_anew()
+            self._connection.resolve_again()
             return False
         self.why_not_serving = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     @asynccontextmanager
-    async def _timed(self, method: str) -> AsyncIterator[call_context.Metadata]:
-        """Time and trace a call and translate its error; yields what is to go along with it."""
+    async def _observe_call(self, method: str) -> AsyncIterator[call_context.Metadata]:
+        """Time and trace a call, and translate its error. Yields the metadata of the call."""
         started = time.perf_counter()
         code = grpc.StatusCode.OK
         phase = PHASES.get((self.role, method))
@@ -93,7 +93,7 @@ class ServiceClient:
             call_context.end(span, code)
 
     async def _refuse_stranger(self, call: Any) -> None:
-        """Raise RetryableError if the replica that answers has another model than ours: its siblings may be asked."""
+        """Raise RetryableError if the replica that answers has another model: another replica may have ours."""
         told = convert.info_from_metadata(await call.initial_metadata())
         if self.model is None or told is None or told.is_same_model(self.model):
             return
@@ -113,25 +113,25 @@ class ServiceClient:
         raise RetryableError(text, service=self.role, has_reached=False)
 
     async def model_info(self) -> ModelInfo:
-        """Return the model of the replica whose turn it is."""
+        """Return the model of one replica: the replica whose turn it is."""
         request = candidates_pb2.GetModelInfoRequest()
-        async with self._timed("GetModelInfo") as metadata:
+        async with self._observe_call("GetModelInfo") as metadata:
             answer = await self._stub.GetModelInfo(request, timeout=self._timeout, metadata=metadata)
         return convert.info_from_proto(answer)
 
-    async def _proposed(self, stub: Any, request: candidates_pb2.ProposeRequest) -> CandidateBatches:
+    async def _propose(self, stub: Any, request: candidates_pb2.ProposeRequest) -> CandidateBatches:
         async with (
-            self._timed("Propose") as metadata,
-            _cancelling(stub.Propose(request, timeout=self._timeout, metadata=metadata)) as call,
+            self._observe_call("Propose") as metadata,
+            _cancel_at_end(stub.Propose(request, timeout=self._timeout, metadata=metadata)) as call,
         ):
             await self._refuse_stranger(call)
             async for response in call:
                 yield [convert.candidate_from_proto(candidate) for candidate in response.candidates]
 
-    async def _scored(self, stub: Any, requests: AsyncGenerator[Any, None]) -> ScoreBatches:
+    async def _score(self, stub: Any, requests: AsyncGenerator[Any, None]) -> ScoreBatches:
         async with (
-            self._timed("Score") as metadata,
-            _cancelling(stub.Score(requests, timeout=self._timeout, metadata=metadata)) as call,
+            self._observe_call("Score") as metadata,
+            _cancel_at_end(stub.Score(requests, timeout=self._timeout, metadata=metadata)) as call,
         ):
             await self._refuse_stranger(call)
             async for response in call:
@@ -139,7 +139,7 @@ class ServiceClient:
 
 
 class DraftClient(ServiceClient):
-    """The draft service as a port."""
+    """The draft service as a port: it proposes candidates and renders prompts."""
 
     grpc_service = "gsi.v1.DraftService"
     stub_kind = draft_pb2_grpc.DraftServiceStub
@@ -148,20 +148,20 @@ class DraftClient(ServiceClient):
         super().__init__("draft", address, timeout_seconds, files)
 
     async def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Return the conversation's token ids by the draft's chat template."""
+        """Return the token ids of the conversation by the draft's chat template."""
         request = draft_pb2.RenderPromptRequest(messages=convert.messages_to_proto(messages))
-        async with self._timed("RenderPrompt") as metadata:
+        async with self._observe_call("RenderPrompt") as metadata:
             call = self._stub.RenderPrompt(request, timeout=self._timeout, metadata=metadata)
             await self._refuse_stranger(call)
             answer = await call
         return tuple(answer.token_ids)
 
     def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
-        return self._proposed(self._stub, _propose_request(prefix, n, sampling, seed))
+        return self._propose(self._stub, _make_propose_request(prefix, n, sampling, seed))
 
 
 class TargetClient(ServiceClient):
-    """The target service as a port."""
+    """The target service as a port: it proposes and scores candidates."""
 
     grpc_service = "gsi.v1.TargetService"
     stub_kind = target_pb2_grpc.TargetServiceStub
@@ -170,7 +170,7 @@ class TargetClient(ServiceClient):
         super().__init__("target", address, timeout_seconds, files)
 
     def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
-        return self._proposed(self._stub, _propose_request(prefix, n, sampling, seed))
+        return self._propose(self._stub, _make_propose_request(prefix, n, sampling, seed))
 
     def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
         async def requests() -> AsyncGenerator[target_pb2.TargetScoreRequest, None]:
@@ -180,11 +180,11 @@ class TargetClient(ServiceClient):
             async for batch in candidates:
                 yield target_pb2.TargetScoreRequest(candidates=convert.tokens_to_proto(batch))
 
-        return self._scored(self._stub, requests())
+        return self._score(self._stub, requests())
 
 
 class PrmClient(ServiceClient):
-    """The PRM service as a port."""
+    """The PRM service as a port: it rates candidates."""
 
     grpc_service = "gsi.v1.PrmService"
     stub_kind = prm_pb2_grpc.PrmServiceStub
@@ -199,10 +199,10 @@ class PrmClient(ServiceClient):
             async for batch in candidates:
                 yield prm_pb2.PrmScoreRequest(candidates=convert.texts_to_proto(batch))
 
-        return self._scored(self._stub, requests())
+        return self._score(self._stub, requests())
 
 
-def _propose_request(
+def _make_propose_request(
     prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int
 ) -> candidates_pb2.ProposeRequest:
     return candidates_pb2.ProposeRequest(
@@ -211,9 +211,9 @@ def _propose_request(
 
 
 @asynccontextmanager
-async def _cancelling(call: Any) -> AsyncIterator[Any]:
-    """Cancel the call when its answers are no longer read: the service stops its engine's work."""
+async def _cancel_at_end(call: Any) -> AsyncIterator[Any]:
+    """Cancel the call once its answers are no longer read, so that the service stops its engine's work."""
     try:
         yield call
     finally:
-        call.cancel()  # does nothing to a call that has ended
+        call.cancel()  # a call that has ended stays as it is

@@ -6,17 +6,20 @@ import time
 from typing import Any
 
 import grpc
+import structlog
 from grpc_health.v1 import health_pb2_grpc
 
 from gsi.rpc.credentials import client_credentials
 from gsi.runtime.tls import CertificateFiles, Certificates
 
-MAX_MESSAGE_BYTES = 64 * 2**20  # gRPC's default of 4 MiB is a prefix of a million token ids
-KEEPALIVE_MS = 20_000
-LOOK_UP_SECONDS = 5.0
+log = structlog.get_logger()
 
-# A connection whose other side is gone without a word is found out by a ping, in use or not. gRPC's own limit on pings
-# without data would stop them in a call that computes for long.
+MAX_MESSAGE_BYTES = 64 * 2**20  # gRPC's default is 4 MiB, about a million token ids
+KEEPALIVE_MS = 20_000
+RESOLVE_SECONDS = 5.0
+
+# A ping finds out that the other side has gone without closing the connection, whether the connection is in use or
+# idle. Without data gRPC would stop its pings after a few, and a call may compute for minutes before it answers.
 KEEPALIVE_OPTIONS = (
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -28,26 +31,27 @@ CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),  # the default of two minutes outlasts most restarts
-    ("grpc.dns_min_time_between_resolutions_ms", 1_000),  # a name is looked up when a connection ends, at most so often
+    ("grpc.max_reconnect_backoff_ms", 2_000),  # most restarts are over before the default of two minutes
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),  # the least time between two look-ups of the name
     *KEEPALIVE_OPTIONS,
 )
 
 
 def channel_options(grpc_service: str) -> list[tuple[str, int | str]]:
-    """Return the options of a channel to all replicas of a service: calls take turns among those that say SERVING.
+    """Return the options of a channel to all replicas of a service. Calls take turns among the ready replicas.
 
-    gRPC connects to every address that the name has (host:port is dns:///host:port to it) and watches each one's
-    health, so that a draining replica gets no new call, and one that is loading none yet.
+    gRPC connects to every address of the name (it reads host:port as dns:///host:port) and watches the health of each
+    replica. A replica that is loading or draining gets no new calls.
     """
     config = {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": grpc_service}}
     return [*CHANNEL_OPTIONS, ("grpc.service_config", json.dumps(config))]
 
 
 class ServiceConnection:
-    """Channel and stubs of one service's replicas, whose name ``address`` has; in plain text without ``files``.
+    """The channel to the replicas of one service, with its stubs; without ``files``, in plain text.
 
-    Once the files have changed, the next call opens a new channel; calls on the old one have ``grace_seconds`` to end.
+    After a change of the certificate files the next call opens a new channel. Calls on the old channel have
+    ``grace_seconds`` to end.
     """
 
     def __init__(
@@ -63,23 +67,23 @@ class ServiceConnection:
 
     @property
     def stub(self) -> Any:
-        """The service's stub."""
-        self._renew()
+        """The stub of the service."""
+        self._reopen_if_changed()
         return self._stub
 
     @property
     def health(self) -> Any:
         """The stub of the standard health service."""
-        self._renew()
+        self._reopen_if_changed()
         return self._health
 
-    def look_up_anew(self) -> None:
-        """Look up the name now, by way of a new channel, for a service that nobody serves; at most so often.
+    def resolve_again(self) -> None:
+        """Look up the name again by opening a new channel, at most once in ``RESOLVE_SECONDS``.
 
-        gRPC asks for a name that has no address ever more rarely, in the end every two minutes, and a replica that
-        comes back with another address would be left waiting for that.
+        For a service without a ready replica. gRPC itself looks up a name without addresses less and less often, in
+        the end every two minutes, and would find a replica with a new address as late as that.
         """
-        if time.monotonic() - self._opened_at >= LOOK_UP_SECONDS:
+        if time.monotonic() - self._opened_at >= RESOLVE_SECONDS:
             self._reopen(self._certificates)
 
     async def close(self) -> None:
@@ -98,8 +102,8 @@ class ServiceConnection:
         self._stub = self._stub_kind(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
-    def _renew(self) -> None:
-        """Open a new channel if the certificates have changed."""
+    def _reopen_if_changed(self) -> None:
+        """Open a new channel if the certificate files have changed."""
         newest = self._files.current() if self._files else None
         if newest is not self._certificates:
             self._reopen(newest)
@@ -107,5 +111,11 @@ class ServiceConnection:
     def _reopen(self, certificates: Certificates | None) -> None:
         closing = asyncio.create_task(self._channel.close(self._grace_seconds))
         self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+        closing.add_done_callback(self._forget)
         self._open(certificates)
+
+    def _forget(self, closing: asyncio.Task[None]) -> None:
+        """Drop the task that closed an old channel. A failure is logged: it costs a channel, not a call."""
+        self._closing.discard(closing)
+        if not closing.cancelled() and (error := closing.exception()):
+            log.error("an old channel could not be closed", address=self._address, error=repr(error))

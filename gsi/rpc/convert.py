@@ -1,4 +1,4 @@
-"""Between the messages of ``gsi.v1`` and the library's dataclasses; the only module that spells both."""
+"""Messages of ``gsi.v1`` to dataclasses and back. No other module knows the fields of both."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from gsi.errors import InvalidRequestError
 from gsi.model_info import ModelInfo
 from gsi.v1 import candidates_pb2, prm_pb2, target_pb2
 
-MODEL_KEY = "gsi-model-bin"  # of the metadata that a service answers every call with: its ModelInfo
+MODEL_KEY = "gsi-model-bin"  # metadata in front of each answer of a service: its ModelInfo
 
 _LIKELIHOODS = {
     Likelihood.SAMPLING: candidates_pb2.LIKELIHOOD_SAMPLING,
@@ -27,7 +27,7 @@ _FINISH_REASON_OF = {value: key for key, value in _FINISH_REASONS.items()}
 
 @dataclass(frozen=True, slots=True)
 class ReceivedTokens:
-    """A candidate as the target's ``Score`` receives it."""
+    """A candidate that the target's ``Score`` has received."""
 
     index: int
     token_ids: tuple[int, ...]
@@ -35,7 +35,7 @@ class ReceivedTokens:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedText:
-    """A candidate as the PRM's ``Score`` receives it."""
+    """A candidate that the PRM's ``Score`` has received."""
 
     index: int
     text: str
@@ -51,7 +51,7 @@ def sampling_to_proto(sampling: SamplingParams) -> candidates_pb2.SamplingParams
 
 
 def sampling_from_proto(message: candidates_pb2.SamplingParams) -> SamplingParams:
-    """Read sampling parameters. Raises InvalidRequestError that names the field and what is allowed."""
+    """Read sampling parameters. Raises InvalidRequestError that names the field and the values allowed."""
     if not 0 <= message.temperature <= 100:
         raise InvalidRequestError(
             f"sampling.temperature is {message.temperature}; allowed: 0 for greedy, or above 0, at most 100"
@@ -107,7 +107,7 @@ def tokens_to_proto(candidates: Sequence[TokenSequence]) -> target_pb2.TargetSco
 
 
 def tokens_from_proto(message: target_pb2.TargetScoreCandidates) -> list[ReceivedTokens]:
-    """Read candidates to be scored. Raises InvalidRequestError for one without tokens."""
+    """Read the candidates to score. Raises InvalidRequestError for a candidate without tokens."""
     for sequence in message.sequences:
         if not sequence.token_ids:
             raise InvalidRequestError(f"candidate {sequence.index} has no token_ids; allowed: at least 1")
@@ -172,11 +172,11 @@ def info_from_proto(message: candidates_pb2.ModelInfo) -> ModelInfo:
 
 
 def info_to_metadata(info: ModelInfo) -> tuple[tuple[str, bytes], ...]:
-    """Return what a service says of its model before it answers a call."""
+    """Return the metadata by which a service describes its model in front of an answer."""
     return ((MODEL_KEY, info_to_proto(info).SerializeToString()),)
 
 
 def info_from_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> ModelInfo | None:
-    """Return the model of the replica that answers; None if it does not say."""
+    """Return the model of the replica that answers; None if the metadata does not name it."""
     told = next((value for key, value in metadata or () if key == MODEL_KEY), None)
     return info_from_proto(candidates_pb2.ModelInfo.FromString(told)) if isinstance(told, bytes) else None

@@ -1,4 +1,4 @@
-"""Mutual TLS over gRPC: both sides show a certificate of one authority, and new files are used for new connections."""
+"""Mutual TLS over gRPC: client and server show certificates of one authority. New files serve new connections."""
 
 from typing import Any
 
@@ -8,26 +8,28 @@ from gsi.runtime.tls import CertificateFiles, Certificates
 
 
 def client_credentials(certificates: Certificates) -> grpc.ChannelCredentials:
-    """Return what a channel shows and trusts for as long as it lives: new certificates need a new channel."""
+    """Return the credentials of a channel. They never change: new certificates need a new channel."""
     return grpc.ssl_channel_credentials(certificates.authority, certificates.key, certificates.chain)
 
 
 def server_credentials(files: CertificateFiles) -> grpc.ServerCredentials:
-    """Return what a server shows and trusts; the files are looked at for every new connection."""
+    """Return the credentials of a server, which reads the files again for each new connection."""
     shown = files.current()
 
-    def changed() -> Any:
-        """Return the new configuration, or None where there is none: gRPC's convention."""
+    def fetch_configuration() -> Any:
+        """Return the new configuration; None, by gRPC's convention, if the files have not changed."""
         nonlocal shown
         newest = files.current()
         if newest is shown:
             return None
         shown = newest
-        return _configuration(newest)
+        return _make_configuration(newest)
 
-    return grpc.dynamic_ssl_server_credentials(_configuration(shown), changed, require_client_authentication=True)
+    return grpc.dynamic_ssl_server_credentials(
+        _make_configuration(shown), fetch_configuration, require_client_authentication=True
+    )
 
 
-def _configuration(certificates: Certificates) -> grpc.ServerCertificateConfiguration:
+def _make_configuration(certificates: Certificates) -> grpc.ServerCertificateConfiguration:
     pair: Any = (certificates.key, certificates.chain)
     return grpc.ssl_server_certificate_configuration([pair], certificates.authority)

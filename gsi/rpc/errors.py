@@ -1,4 +1,4 @@
-"""The library's errors as gRPC status codes, and status codes as the library's errors: one place each way.
+"""The errors of ``gsi.errors`` as gRPC status codes, and status codes as those errors.
 
 | error                                      | status              |
 |--------------------------------------------|---------------------|
@@ -23,20 +23,20 @@ RETRYABLE_CODES = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.CANCELLED,  # by the server, which is going down: our own cancellation never comes back as an error
+    grpc.StatusCode.CANCELLED,  # by a server that stops; a client that cancels gets CancelledError instead
 )
 
-# How gRPC's details begin where no replica was there to send the call to.
+# How gRPC's details begin if there was no replica to send the call to.
 NEVER_SENT = ("connections to all backends failing", "failed to connect", "errors resolving", "DNS resolution failed")
 
-# What grpc.aio says of a stream whose server went away while the client was writing (grpc issue 36066).
+# The details in grpc.aio of a stream whose server went away while the client was writing (grpc issue 36066).
 LOST_WHILE_WRITING = "Internal error from Core"
 
 Status = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
 
 
 def to_status(error: Exception) -> Status:
-    """Return code, message and trailing metadata for an error that a servicer raised."""
+    """Return status code, message and trailing metadata for an error that a servicer raised."""
     match error:
         case InvalidRequestError():
             return grpc.StatusCode.INVALID_ARGUMENT, str(error), ()
@@ -51,7 +51,7 @@ def to_status(error: Exception) -> Status:
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> Exception:
-    """Return the library's error for a failed call to ``service``."""
+    """Return the error of ``gsi.errors`` for a failed call to ``service``."""
     code, details = error.code(), error.details() or "no details"
     if code in RETRYABLE_CODES or (code is grpc.StatusCode.INTERNAL and details == LOST_WHILE_WRITING):
         retry_after = _retry_after_seconds(error.trailing_metadata() or ())
@@ -70,7 +70,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> Exception:
 
 
 def reason_of(error: grpc.aio.AioRpcError) -> str:
-    """Return code and details, and what they mean where gRPC does not say it."""
+    """Return status code and details, with an explanation where gRPC's own words do not tell the cause."""
     details = error.details() or "no details"
     if details.startswith(NEVER_SENT) and details.endswith("Socket closed"):  # how gRPC refuses a handshake
         details += "; it refuses connections: it may want TLS, or not trust our certificate; its log says why"

@@ -1,7 +1,7 @@
-"""Ask a process how it is: ``python -m gsi.rpc.health_check HOST:PORT [NAME]``.
+"""Ask a process for its health: ``python -m gsi.rpc.health_check HOST:PORT [NAME]``. Exits 0 if it says SERVING.
 
-For who can run a command but speaks no gRPC, such as Compose. Names are those of ``health.py``; without one it is
-asked whether the process takes calls.
+For a supervisor that can run a command but has no gRPC, such as Compose. The names are those of ``health.py``; the
+empty name, which is the default, asks whether the process takes calls.
 """
 
 import sys
@@ -14,7 +14,7 @@ TIMEOUT_SECONDS = 3.0
 
 
 def is_serving(address: str, name: str = "") -> bool:
-    """Return whether the process that answers in plain text at host:port says SERVING of ``name``. Never raises."""
+    """Return whether the process at host:port says SERVING for ``name``, in plain text. Never raises."""
     with grpc.insecure_channel(address) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:

@@ -1,4 +1,4 @@
-"""The server's edge: every RPC of ``gsi.v1`` is admitted, timed, and has its errors translated, here and only here."""
+"""The edge of a server, which admits, times and traces each call of ``gsi.v1`` and translates its error."""
 
 import asyncio
 import time
@@ -19,11 +19,11 @@ from gsi.runtime.metrics import RPC_SECONDS
 log = structlog.get_logger()
 
 Handler = Any  # grpc.RpcMethodHandler: the generated stubs leave it untyped
-RETRY_AFTER_SECONDS = 0.5  # about a step: by then a request has finished
+RETRY_AFTER_SECONDS = 0.5  # about a step, in which a request finishes
 
 
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
-    """Admits at most ``max_concurrent_rpcs`` at once; more are told when to come back."""
+    """Admits at most ``max_concurrent_rpcs`` calls at once. A refused call is told when to come back."""
 
     def __init__(self, max_concurrent_rpcs: int) -> None:
         self._max_concurrent_rpcs = max_concurrent_rpcs
@@ -34,11 +34,11 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         self._is_idle.set()
 
     def introduce(self, info: ModelInfo) -> None:
-        """Say of which model the answers are, before each of them: a replica may have another one than its siblings."""
+        """Send the model in front of each answer from now on: a replica may have another model than its siblings."""
         self._introduction = convert.info_to_metadata(info)
 
     async def drain(self, grace_seconds: float) -> None:
-        """Refuse new calls, and return when those in flight have ended or the grace period has."""
+        """Refuse new calls. Return when the calls in flight have ended, or after the grace period."""
         self._is_draining = True
         with suppress(TimeoutError):
             await asyncio.wait_for(self._is_idle.wait(), grace_seconds)
@@ -52,15 +52,15 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         _, service, method = handler_call_details.method.split("/")
         if handler is None or not service.startswith(PACKAGE):
             return handler
-        return self._guarded(handler, short_name(service), method)
+        return self._guard(handler, short_name(service), method)
 
-    def _guarded(self, handler: Handler, service: str, method: str) -> Handler:
+    def _guard(self, handler: Handler, service: str, method: str) -> Handler:
         async def answer(request: Any, context: Any) -> Any:
-            async with self._edge(service, method, context):
+            async with self._admit_call(service, method, context):
                 return await handler.unary_unary(request, context)
 
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
-            async with self._edge(service, method, context):
+            async with self._admit_call(service, method, context):
                 async for response in (handler.unary_stream or handler.stream_stream)(request, context):
                     yield response
 
@@ -72,14 +72,14 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         return grpc.stream_stream_rpc_method_handler(stream, *codec)
 
     @asynccontextmanager
-    async def _edge(self, service: str, method: str, context: Any) -> AsyncIterator[None]:
+    async def _admit_call(self, service: str, method: str, context: Any) -> AsyncIterator[None]:
         started = time.perf_counter()
         code = grpc.StatusCode.OK
         span = call_context.begin_serving(f"{service}/{method}", context.invocation_metadata())
         self._count(1)
         try:
             with RPCS_IN_FLIGHT.labels(service).track_inprogress():
-                self._admit()
+                self._refuse_if_full()
                 await context.send_initial_metadata(self._introduction)
                 yield
         except (asyncio.CancelledError, GeneratorExit):
@@ -104,8 +104,8 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         else:
             self._is_idle.set()
 
-    def _admit(self) -> None:
-        """Raise RetryableError if the call that was just counted cannot be served."""
+    def _refuse_if_full(self) -> None:
+        """Raise RetryableError if the server drains or has too many calls, the call of this moment included."""
         if self._is_draining:
             raise RetryableError("the service is shutting down")
         if self._num_active > self._max_concurrent_rpcs:

@@ -1,4 +1,4 @@
-"""The series of a model service: how much it has to do, whether it is ready, which model it serves."""
+"""The series of a model service: its calls in flight, whether it is ready, and its model."""
 
 from gsi.model_info import ModelInfo
 from gsi.runtime.metrics import ROLES, SERVICES
@@ -9,14 +9,14 @@ PACKAGE = "gsi.v1."
 series = Series()
 RPCS_IN_FLIGHT = series.gauge(
     "gsi_rpcs_in_flight",
-    "Calls that the service has now; those that it is about to refuse, too.",
+    "Calls that are in flight at the service, including calls that it is about to refuse.",
     "calls",
     {"service": SERVICES},
     is_sparse=True,
 )
 RPC_LIMIT = series.gauge(
     "gsi_rpc_limit",
-    "How many calls it serves at once, its `…_MAX_CONCURRENT_RPCS`; more are told when to come back.",
+    "The most calls that the service serves at once (`…_MAX_CONCURRENT_RPCS`). A refused call is told when to retry.",
     "calls",
     {"service": SERVICES},
     is_sparse=True,
@@ -30,24 +30,24 @@ READY = series.gauge(
 )
 MODEL_INFO = series.info(
     "gsi_model_info",
-    "Always 1, once the model is loaded: which one it is.",
+    "Always 1 once the model is loaded; the labels name the model.",
     {
         "role": ROLES,
-        "model": "its name, one a process",
-        "revision": "its own, one a process",
+        "model": "the model's name, one per process",
+        "revision": "the model's revision, one per process",
         "engine": "transformers or vllm",
-        "engine_version": "its own, one a process",
+        "engine_version": "the engine's version, one per process",
     },
 )
 
 
 def short_name(grpc_service: str) -> str:
-    """Return the value of the label ``service``: the gRPC service's name without its package."""
+    """Return the value of the label ``service``: the name of a gRPC service without its package."""
     return grpc_service.removeprefix(PACKAGE)
 
 
 def observe_start(grpc_service: str, max_concurrent_rpcs: int) -> None:
-    """Show a service that has nothing to do yet."""
+    """Set the series of a service that has just started."""
     service = short_name(grpc_service)
     RPC_LIMIT.labels(service).set(max_concurrent_rpcs)
     RPCS_IN_FLIGHT.labels(service)
@@ -55,7 +55,7 @@ def observe_start(grpc_service: str, max_concurrent_rpcs: int) -> None:
 
 
 def observe_model(grpc_service: str, model: ModelInfo) -> None:
-    """Show which model is loaded."""
+    """Set the series that names the loaded model."""
     role = short_name(grpc_service).removesuffix("Service").lower()
     MODEL_INFO.tell(
         role=role,

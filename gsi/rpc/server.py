@@ -2,40 +2,39 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Generic
 
 import grpc
 import structlog
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
-from gsi.engines.base import Engine
+from gsi.engines.base import E
 from gsi.errors import InternalError, RetryableError
 from gsi.rpc import metrics
 from gsi.rpc.connection import KEEPALIVE_MS, KEEPALIVE_OPTIONS, MAX_MESSAGE_BYTES
 from gsi.rpc.credentials import server_credentials
 from gsi.rpc.health import Health, bind
 from gsi.rpc.interceptors import EdgeInterceptor
+from gsi.rpc.watch import wait_until_server_ends, watch_until
 from gsi.runtime.settings import ServiceSettings
 
 log = structlog.get_logger()
 
-E = TypeVar("E", bound=Engine)
-
-DEAD_GRACE_SECONDS = 1.0  # calls to a dead engine fail at once; this is for their answers to leave
+DEAD_GRACE_SECONDS = 1.0  # a call to a dead engine fails at once; its answer needs a moment to leave
 LONGEST_CALL_SECONDS = 3660  # a bit more than the longest time-out that a coordinator can be given
 
 SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.so_reuseport", 0),  # two processes on one port is a mistake to be told, not a load balancer
-    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),  # else clients are told: too many pings
+    ("grpc.so_reuseport", 0),  # a second process on the port fails at its start, instead of sharing the calls
+    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),  # else the server refuses the clients' pings
     *KEEPALIVE_OPTIONS,
 )
 
 
 def server_options(max_connection_age_seconds: float) -> list[tuple[str, int]]:
-    """Return the options of a server: an old connection takes no more calls, and stays for those that it has."""
+    """Return the options of a server. A connection past its age takes no new calls and finishes its calls in flight."""
     return [
         *SERVER_OPTIONS,
         ("grpc.max_connection_age_ms", int(max_connection_age_seconds * 1000)),  # gRPC adds or takes a tenth
@@ -72,10 +71,10 @@ async def serve(
 ) -> None:
     """Serve one gRPC service until ``stop`` is set, then finish the calls in flight within the grace period.
 
-    It is ready once ``load`` has returned, and no more from ``stop`` on or once the engine has died. Calls are taken a
-    while after that (``drain_pause_seconds``), for those that have not heard of it.
+    The service is ready from the return of ``load`` until ``stop`` is set or the engine dies. After ``stop`` it takes
+    calls for ``drain_pause_seconds`` more, because clients need time to learn that it is not ready.
     Raises OSError if an address cannot be bound, MisconfiguredError if the certificates cannot be used, InternalError
-    if the engine died, and what ``load`` raises.
+    if the engine or a gRPC server ends before ``stop`` is set, and whatever ``load`` raises.
     """
     engine: Loadable[E] = Loadable()
     grace_seconds = settings.grace_seconds
@@ -97,7 +96,9 @@ async def serve(
         edge.introduce(engine.get().info)
         await state.set_ready(is_ready=True)
         log.info("ready", address=f"{settings.listen.rpartition(':')[0]}:{port}", model=settings.model)
-        await _until_stopped(stop, engine.get())
+        parts = (engine.get().wait_until_dead(), wait_until_server_ends(server), state.wait_until_server_ends())
+        if reason := await watch_until(stop.wait(), *parts):
+            raise InternalError(reason)
         await state.set_ready(is_ready=False)
         log.info("draining", pause_seconds=settings.drain_pause_seconds, grace_seconds=grace_seconds)
         await asyncio.sleep(settings.drain_pause_seconds)
@@ -112,13 +113,3 @@ async def serve(
         await state.stop()
         engine.close()
         log.info("stopped")
-
-
-async def _until_stopped(stop: asyncio.Event, engine: Engine) -> None:
-    """Return when ``stop`` is set. Raises InternalError if the engine dies before."""
-    stopping, death = asyncio.create_task(stop.wait()), asyncio.create_task(engine.died())
-    await asyncio.wait({stopping, death}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (stopping, death):
-        task.cancel()
-    if not stop.is_set():
-        raise InternalError(death.result())

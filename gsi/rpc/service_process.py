@@ -2,18 +2,19 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 
 import grpc
 import structlog
 
-from gsi.engines.base import EngineSettings, Follower
-from gsi.engines.on_vllm.nodes import node_rank
+from gsi.engines.base import E, EngineSettings
+from gsi.engines.on_vllm.nodes import read_node_rank
+from gsi.engines.registry import EngineTable
 from gsi.errors import InternalError, MisconfiguredError
 from gsi.rpc.following import follow
-from gsi.rpc.server import E, Loadable, serve
+from gsi.rpc.server import Loadable, serve
 from gsi.runtime.metrics import serve_metrics
 from gsi.runtime.process_log import configure_logging
 from gsi.runtime.settings import ServiceSettings, load_settings
@@ -29,13 +30,12 @@ def run_service(
     role: str,
     grpc_service: str,
     settings_kind: type[ServiceSettings],
-    load: Callable[[str, EngineSettings], Awaitable[E]],
-    load_follower: Callable[[str, EngineSettings], Awaitable[Follower]],
+    engines: EngineTable[E],
     add_servicer: Callable[[Loadable[E], grpc.aio.Server], None],
 ) -> None:
-    """Run one model service until it is told to stop; exit 1 if it cannot start and 70 if its engine died.
+    """Run one model service until it is told to stop. Exits with 1 if it cannot start, with 70 if its engine died.
 
-    Told to be another node of a vLLM engine than the first, it follows that one and serves nothing.
+    A process whose engine arguments make it another node than node 0 follows node 0 and serves nothing.
     """
     settings = load_settings(settings_kind)
     configure_logging(role, settings.log_format, settings.log_level)
@@ -45,11 +45,12 @@ def run_service(
     async def main() -> None:
         stop = stop_on_signals()
         serve_metrics(settings.metrics_listen)
-        rank = node_rank(settings.engine_args) if settings.engine == "vllm" else 0
+        rank = read_node_rank(settings.engine_args) if settings.engine == "vllm" else 0
         if rank > 0:
-            await follow(settings, partial(load_follower, settings.engine, engine_settings), rank, stop)
+            await follow(settings, partial(engines.follow, settings.engine, engine_settings), rank, stop)
         else:
-            await serve(grpc_service, settings, partial(load, settings.engine, engine_settings), add_servicer, stop)
+            load = partial(engines.load, settings.engine, engine_settings)
+            await serve(grpc_service, settings, load, add_servicer, stop)
 
     try:
         asyncio.run(main())

@@ -1,23 +1,23 @@
-"""What the model services share behind their contracts: checking a request and driving the engine."""
+"""What the model services share behind their contracts: checking a request, driving the engine, reading a stream."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gsi.algorithm.ports import Proposer, ScoreBatches
 from gsi.errors import InvalidRequestError
 from gsi.rpc import convert
 from gsi.v1 import candidates_pb2
 
-MAX_CANDIDATES = 1024  # of one proposal: each costs a row of the engine's batch
+MAX_CANDIDATES = 1024  # of one proposal: each takes a row of the engine's batch
 
-R = TypeVar("R")
+C = TypeVar("C")
 
 
 async def propose(
     engine: Proposer, request: candidates_pb2.ProposeRequest
 ) -> AsyncIterator[candidates_pb2.ProposeResponse]:
-    """Answer ``Propose``: one response for the candidates that finished together."""
+    """Answer ``Propose``: a response for the candidates that finished together."""
     if not 1 <= request.n <= MAX_CANDIDATES:
         raise InvalidRequestError(f"n is {request.n}; allowed: 1 to {MAX_CANDIDATES}")
     sampling = convert.sampling_from_proto(request.sampling)
@@ -28,24 +28,25 @@ async def propose(
 
 
 async def answer_scores(scores: ScoreBatches) -> AsyncIterator[candidates_pb2.ScoreResponse]:
-    """Answer ``Score``: one response for the candidates that were scored together."""
+    """Answer ``Score``: a response for the candidates that were scored together."""
     async with aclosing(scores):
         async for batch in scores:
             yield convert.scores_to_proto(batch)
 
 
-async def first(requests: AsyncIterator[R], is_header: Callable[[R], bool]) -> R:
-    """Return the first message of a stream. Raises InvalidRequestError if it is not the header."""
-    async for request in requests:
-        if is_header(request):
-            return request
-        break
-    raise InvalidRequestError("the first message of a Score stream must be its header")
+async def read_header(requests: AsyncIterator[Any]) -> Any:
+    """Return the header of a ``Score`` stream, its first message. Raises InvalidRequestError if there is none."""
+    first = await anext(aiter(requests), None)
+    if first is None or not first.HasField("header"):
+        raise InvalidRequestError("the first message of a Score stream must be its header")
+    return first.header
 
 
-async def batches(requests: AsyncIterator[R], is_header: Callable[[R], bool]) -> AsyncGenerator[R, None]:
-    """Yield the messages after the header. Raises InvalidRequestError for a second header."""
+async def read_candidates(
+    requests: AsyncIterator[Any], convert_batch: Callable[[Any], Sequence[C]]
+) -> AsyncGenerator[Sequence[C], None]:
+    """Yield the candidates of each message behind the header. Raises InvalidRequestError for a second header."""
     async for request in requests:
-        if is_header(request):
+        if request.HasField("header"):
             raise InvalidRequestError("a Score stream has one header, its first message")
-        yield request
+        yield convert_batch(request.candidates)

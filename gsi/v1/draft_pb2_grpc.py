@@ -62,14 +62,14 @@ class DraftServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RenderPrompt(self, request, context):
-        """Applies the chat template: the coordinator holds no tokenizer.
+        """Applies the chat template, because the coordinator has no tokenizer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Propose(self, request, context):
-        """Samples n candidates; each is sent when it is finished. Cancelling stops the engine.
+        """Samples n candidates and sends each when it has finished. Cancelling the call stops the engine's work on it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

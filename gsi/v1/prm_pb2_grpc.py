@@ -57,7 +57,7 @@ class PrmServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Score(self, request_iterator, context):
-        """First a header, then candidates as they arrive; the reward of each as the next step comes back in completion order.
+        """Takes a header, then candidates as they arrive; returns the reward of each, in completion order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

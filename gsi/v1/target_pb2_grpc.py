@@ -62,14 +62,14 @@ class TargetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Propose(self, request, context):
-        """Samples n candidates; each is sent when it is finished. Cancelling stops the engine.
+        """Samples n candidates and sends each when it has finished. Cancelling the call stops the engine's work on it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Score(self, request_iterator, context):
-        """First a header, then candidates as they arrive; log pi_B(candidate | prefix) comes back in completion order.
+        """Takes a header, then candidates as they arrive; returns log pi_B(candidate | prefix) of each, in completion order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,1 +1,1 @@
-"""The draft service: the small model pi_S proposes candidate steps. Read next: ``servicer.py``."""
+"""The draft service: the small model, pi_S, proposes candidate steps. Read next: ``servicer.py``."""

@@ -14,7 +14,7 @@ SERVICE = "gsi.v1.DraftService"
 
 
 class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
-    """Errors are raised as the library's and translated at the server's edge."""
+    """Answers with the engine. The edge of the server translates the errors that are raised here."""
 
     def __init__(self, engine: Loadable[LanguageEngine]) -> None:
         self._engine = engine

@@ -1,4 +1,4 @@
-"""What the draft service can be told: ``GSI_DRAFT_…``."""
+"""The settings of the draft service, from the environment variables ``GSI_DRAFT_…``."""
 
 from pydantic_settings import SettingsConfigDict
 

@@ -1,1 +1,1 @@
-"""The PRM service: the process reward model r rates candidates. Read next: ``servicer.py``."""
+"""The PRM service: the process reward model, r, rates candidates. Read next: ``servicer.py``."""

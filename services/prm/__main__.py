@@ -1,9 +1,9 @@
 """Start the prm service: ``python -m services.prm``."""
 
-from gsi.engines.registry import follow_reward_engine, load_reward_engine
+from gsi.engines.registry import REWARD_ENGINES
 from gsi.rpc.service_process import run_service
 from services.prm.servicer import SERVICE, add_to_server
 from services.prm.settings import PrmSettings
 
 if __name__ == "__main__":
-    run_service("prm", SERVICE, PrmSettings, load_reward_engine, follow_reward_engine, add_to_server)
+    run_service("prm", SERVICE, PrmSettings, REWARD_ENGINES, add_to_server)

@@ -5,7 +5,6 @@ from typing import Any
 
 import grpc
 
-from gsi.algorithm.ports import TextBatches
 from gsi.engines.base import RewardEngine
 from gsi.rpc import convert, servicing
 from gsi.rpc.server import Loadable
@@ -17,7 +16,7 @@ Requests = AsyncIterator[prm_pb2.PrmScoreRequest]
 
 
 class PrmServicer(prm_pb2_grpc.PrmServiceServicer):
-    """Errors are raised as the library's and translated at the server's edge."""
+    """Answers with the engine. The edge of the server translates the errors that are raised here."""
 
     def __init__(self, engine: Loadable[RewardEngine]) -> None:
         self._engine = engine
@@ -27,21 +26,13 @@ class PrmServicer(prm_pb2_grpc.PrmServiceServicer):
 
     async def Score(self, request_iterator: Requests, context: Any) -> AsyncIterator[candidates_pb2.ScoreResponse]:
         engine = self._engine.get()
-        header = (await servicing.first(request_iterator, _is_header)).header
+        header: prm_pb2.PrmScoreHeader = await servicing.read_header(request_iterator)
         messages = convert.messages_from_proto(header.messages)
-        scores = engine.score(messages, tuple(header.steps), _candidates(request_iterator))
+        candidates = servicing.read_candidates(request_iterator, convert.texts_from_proto)
+        scores = engine.score(messages, tuple(header.steps), candidates)
         async for response in servicing.answer_scores(scores):
             yield response
 
 
 def add_to_server(engine: Loadable[RewardEngine], server: grpc.aio.Server) -> None:
     prm_pb2_grpc.add_PrmServiceServicer_to_server(PrmServicer(engine), server)
-
-
-def _is_header(request: prm_pb2.PrmScoreRequest) -> bool:
-    return request.HasField("header")
-
-
-async def _candidates(requests: Requests) -> TextBatches:
-    async for request in servicing.batches(requests, _is_header):
-        yield convert.texts_from_proto(request.candidates)

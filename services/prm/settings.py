@@ -1,4 +1,4 @@
-"""What the prm service can be told: ``GSI_PRM_…``."""
+"""The settings of the prm service, from the environment variables ``GSI_PRM_…``."""
 
 from pydantic_settings import SettingsConfigDict
 

@@ -1,1 +1,1 @@
-"""The target service: the large model pi_B scores candidates, and writes a step anew. Read next: ``servicer.py``."""
+"""The target service: the large model, pi_B, scores candidates and proposes steps. Read next: ``servicer.py``."""

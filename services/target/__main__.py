@@ -1,9 +1,9 @@
 """Start the target service: ``python -m services.target``."""
 
-from gsi.engines.registry import follow_language_engine, load_language_engine
+from gsi.engines.registry import LANGUAGE_ENGINES
 from gsi.rpc.service_process import run_service
 from services.target.servicer import SERVICE, add_to_server
 from services.target.settings import TargetSettings
 
 if __name__ == "__main__":
-    run_service("target", SERVICE, TargetSettings, load_language_engine, follow_language_engine, add_to_server)
+    run_service("target", SERVICE, TargetSettings, LANGUAGE_ENGINES, add_to_server)

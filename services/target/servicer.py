@@ -5,7 +5,6 @@ from typing import Any
 
 import grpc
 
-from gsi.algorithm.ports import TokenBatches
 from gsi.engines.base import LanguageEngine
 from gsi.rpc import convert, servicing
 from gsi.rpc.server import Loadable
@@ -17,7 +16,7 @@ Requests = AsyncIterator[target_pb2.TargetScoreRequest]
 
 
 class TargetServicer(target_pb2_grpc.TargetServiceServicer):
-    """Errors are raised as the library's and translated at the server's edge."""
+    """Answers with the engine. The edge of the server translates the errors that are raised here."""
 
     def __init__(self, engine: Loadable[LanguageEngine]) -> None:
         self._engine = engine
@@ -33,21 +32,13 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
 
     async def Score(self, request_iterator: Requests, context: Any) -> AsyncIterator[candidates_pb2.ScoreResponse]:
         engine = self._engine.get()
-        header = (await servicing.first(request_iterator, _is_header)).header
+        header: target_pb2.TargetScoreHeader = await servicing.read_header(request_iterator)
         sampling = convert.sampling_from_proto(header.sampling)
-        scores = engine.score(tuple(header.prefix_token_ids), sampling, _candidates(request_iterator))
+        candidates = servicing.read_candidates(request_iterator, convert.tokens_from_proto)
+        scores = engine.score(tuple(header.prefix_token_ids), sampling, candidates)
         async for response in servicing.answer_scores(scores):
             yield response
 
 
 def add_to_server(engine: Loadable[LanguageEngine], server: grpc.aio.Server) -> None:
     target_pb2_grpc.add_TargetServiceServicer_to_server(TargetServicer(engine), server)
-
-
-def _is_header(request: target_pb2.TargetScoreRequest) -> bool:
-    return request.HasField("header")
-
-
-async def _candidates(requests: Requests) -> TokenBatches:
-    async for request in servicing.batches(requests, _is_header):
-        yield convert.tokens_from_proto(request.candidates)

@@ -1,4 +1,4 @@
-"""What the target service can be told: ``GSI_TARGET_…``."""
+"""The settings of the target service, from the environment variables ``GSI_TARGET_…``."""
 
 from pydantic_settings import SettingsConfigDict
 

@@ -22,8 +22,7 @@ from gsi.algorithm.candidates import Message
 from gsi.algorithm.params import SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches
 from gsi.engines.base import EngineSettings, LanguageEngine
-from gsi.engines.on_transformers.language import TransformersEngine
-from gsi.engines.registry import follow_language_engine
+from gsi.engines.registry import LANGUAGE_ENGINES, EngineTable
 from gsi.model_info import ModelInfo
 from gsi.rpc.service_process import run_service
 from gsi.runtime.child import end_with_parent
@@ -39,12 +38,17 @@ class WatchedEngine:
         self._journal = journal.open("a", buffering=1)  # a line is written at once: a kill loses none
         self._poison = engine.render((Message("user", poison),))
 
+    @classmethod
+    async def load(cls, settings: EngineSettings) -> "WatchedEngine":
+        engine = await LANGUAGE_ENGINES.load("transformers", settings)
+        return cls(engine, Path(os.environ["CHAOS_JOURNAL"]), os.environ["CHAOS_POISON"])
+
     @property
     def info(self) -> ModelInfo:
         return self._engine.info
 
-    async def died(self) -> str:
-        return await self._engine.died()
+    async def wait_until_dead(self) -> str:
+        return await self._engine.wait_until_dead()
 
     def close(self) -> None:
         self._engine.close()
@@ -65,13 +69,9 @@ class WatchedEngine:
                 yield batch
 
 
-async def _load(name: str, settings: EngineSettings) -> LanguageEngine:
-    engine = await TransformersEngine.load(settings)
-    return WatchedEngine(engine, Path(os.environ["CHAOS_JOURNAL"]), os.environ["CHAOS_POISON"])
-
-
 def serve() -> None:
-    run_service("draft", SERVICE, DraftSettings, _load, follow_language_engine, add_to_server)
+    engines: EngineTable[LanguageEngine] = EngineTable({"transformers": "tests.chaos.draft:WatchedEngine"})
+    run_service("draft", SERVICE, DraftSettings, engines, add_to_server)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What every engine must do. An engine's test file subclasses these and says how the engine is loaded.
+"""What every engine must do. The test file of an engine subclasses these classes and loads the engine.
 
 The reference is a plain Hugging Face forward pass over the whole sequence, without caches or batches.
 """
@@ -39,7 +39,7 @@ async def batches(*given: Sequence[Any]) -> AsyncGenerator[Sequence[Any], None]:
 
 
 def law(engine: LanguageEngine, **wanted: Any) -> SamplingParams:
-    """Return sampling parameters as wanted, but of the likelihood and the temperature that the engine is set to."""
+    """Return the wanted sampling parameters, with the likelihood and the temperature that the engine is set to."""
     sampling = SamplingParams(**wanted)
     if sampling.likelihood not in engine.info.likelihoods:
         sampling = dataclasses.replace(sampling, likelihood=engine.info.likelihoods[0])
@@ -48,13 +48,13 @@ def law(engine: LanguageEngine, **wanted: Any) -> SamplingParams:
     return sampling
 
 
-async def proposed(engine: LanguageEngine, n: int, sampling: SamplingParams, seed: int = 7) -> list[Candidate]:
+async def propose_all(engine: LanguageEngine, n: int, sampling: SamplingParams, seed: int = 7) -> list[Candidate]:
     prefix = engine.render(MESSAGES)
     candidates = [candidate async for batch in engine.propose(prefix, n, sampling, seed) for candidate in batch]
     return sorted(candidates, key=lambda candidate: candidate.index)
 
 
-async def scored(
+async def score_all(
     engine: LanguageEngine,
     candidates: Sequence[TokenSequence],
     sampling: SamplingParams,
@@ -65,7 +65,7 @@ async def scored(
     return [values[candidate.index] for candidate in candidates]
 
 
-async def rewarded(engine: RewardEngine, candidates: Sequence[StepText], steps: Sequence[str] = STEPS) -> list[float]:
+async def rate_all(engine: RewardEngine, candidates: Sequence[StepText], steps: Sequence[str] = STEPS) -> list[float]:
     values = {s.index: s.value async for batch in engine.score(MESSAGES, steps, batches(candidates)) for s in batch}
     return [values[candidate.index] for candidate in candidates]
 
@@ -79,7 +79,7 @@ def reference(role: str) -> tuple[Any, Any]:
 
 @torch.inference_mode()
 def reference_log_likelihood(prefix: Sequence[int], token_ids: Sequence[int], sampling: SamplingParams) -> float:
-    """Read the whole sequence at once; sum log-probabilities token by token, the nucleus found by sorting."""
+    """Read the whole sequence at once, and sum the log-probabilities token by token; find the nucleus by sorting."""
     model, _ = reference("target")
     logits = model(torch.tensor([[*prefix, *token_ids]])).logits[0].double()
     temperature = sampling.temperature if sampling.likelihood is Likelihood.SAMPLING else 1.0
@@ -102,7 +102,7 @@ def reference_log_likelihood(prefix: Sequence[int], token_ids: Sequence[int], sa
 
 
 def check_scores(values: Sequence[float], expected: Sequence[float], candidates: Sequence[TokenSequence]) -> None:
-    """Compare scores of random tokens with the reference, each within what rounding allows."""
+    """Compare the scores of random tokens with the reference, each within its rounding error."""
     for value, reference_value, candidate in zip(values, expected, candidates, strict=True):
         tolerance = TOLERANCE * max(1.0, len(candidate.token_ids) / ROUNDED_TOKENS)
         assert value == pytest.approx(reference_value, abs=tolerance)
@@ -125,13 +125,13 @@ class LanguageEngineContract:
     """A draft or target engine. Subclasses give the fixture ``engine``, on the shipped target model."""
 
     async def test_every_candidate_is_finished_once(self, engine: LanguageEngine) -> None:
-        """n indices, each once, each with tokens, text and a reason to end."""
-        candidates = await proposed(engine, 16, law(engine, temperature=1.5))
+        """A proposal has indices 0 to n - 1, each once."""
+        candidates = await propose_all(engine, 16, law(engine, temperature=1.5))
         assert [candidate.index for candidate in candidates] == list(range(16))
 
     async def test_a_step_ends_with_its_delimiter_or_the_end_of_sequence(self, engine: LanguageEngine) -> None:
         """The text is decoded from the tokens and never cut: the delimiter is part of the step."""
-        for candidate in await proposed(engine, 16, law(engine, temperature=1.5)):
+        for candidate in await propose_all(engine, 16, law(engine, temperature=1.5)):
             assert candidate.finish_reason is not FinishReason.LENGTH
             ends_with_delimiter = candidate.text.endswith("\n\n") and candidate.text.count("\n\n") == 1
             ends_sequence = candidate.token_ids[-1] in engine.info.eos_token_ids
@@ -140,7 +140,7 @@ class LanguageEngineContract:
 
     async def test_a_candidate_is_no_longer_than_asked(self, engine: LanguageEngine) -> None:
         """It ends with reason "length" at max_step_tokens."""
-        for candidate in await proposed(engine, 4, law(engine, max_step_tokens=2)):
+        for candidate in await propose_all(engine, 4, law(engine, max_step_tokens=2)):
             assert (len(candidate.token_ids), candidate.finish_reason) == (2, FinishReason.LENGTH)
 
     async def test_candidates_come_as_they_finish(self, engine: LanguageEngine) -> None:
@@ -150,14 +150,14 @@ class LanguageEngineContract:
         assert len(batches) > 1
 
     async def test_the_same_seed_gives_the_same_candidates(self, engine: LanguageEngine) -> None:
-        """So that a resumed job writes what it would have written."""
-        once, again = await proposed(engine, 8, law(engine)), await proposed(engine, 8, law(engine))
+        """A resumed job writes what it would have written without the interruption."""
+        once, again = await propose_all(engine, 8, law(engine)), await propose_all(engine, 8, law(engine))
         assert [candidate.token_ids for candidate in once] == [candidate.token_ids for candidate in again]
 
     async def test_candidates_and_seeds_draw_independently(self, engine: LanguageEngine) -> None:
-        """At a high temperature hardly two candidates are alike, within a proposal and between two."""
+        """At a high temperature hardly any two candidates are equal, in one proposal or in two."""
         hot = law(engine, temperature=2.0)
-        both = await proposed(engine, 8, hot, seed=1) + await proposed(engine, 8, hot, seed=2)
+        both = await propose_all(engine, 8, hot, seed=1) + await propose_all(engine, 8, hot, seed=2)
         assert len({candidate.token_ids for candidate in both}) >= 12
 
     async def test_tokens_are_drawn_from_the_sampling_law(self, engine: LanguageEngine) -> None:
@@ -165,7 +165,7 @@ class LanguageEngineContract:
         sampling = law(engine, temperature=2.0, max_step_tokens=1)
         drawn: Counter[int] = Counter()
         for seed in range(4):
-            drawn.update(candidate.token_ids[0] for candidate in await proposed(engine, 1000, sampling, seed))
+            drawn.update(candidate.token_ids[0] for candidate in await propose_all(engine, 1000, sampling, seed))
         model, _ = reference("target")
         with torch.inference_mode():
             logits = model(torch.tensor([engine.render(MESSAGES)])).logits[0, -1].double()
@@ -180,20 +180,20 @@ class LanguageEngineContract:
     async def test_likelihoods_are_those_of_a_plain_forward_pass(
         self, engine: LanguageEngine, likelihood: Likelihood
     ) -> None:
-        """Both those that come with the samples and those of scoring, in each mode that the engine has."""
+        """This holds for samples and for scores, in each likelihood that the engine can report."""
         sampling = law(engine, temperature=1.3, likelihood=likelihood)
-        candidates = await proposed(engine, 8, sampling)
+        candidates = await propose_all(engine, 8, sampling)
         prefix = engine.render(MESSAGES)
         expected = [reference_log_likelihood(prefix, candidate.token_ids, sampling) for candidate in candidates]
         assert [candidate.log_likelihood for candidate in candidates] == pytest.approx(expected, abs=TOLERANCE)
-        assert await scored(engine, candidates, sampling) == pytest.approx(expected, abs=TOLERANCE)
+        assert await score_all(engine, candidates, sampling) == pytest.approx(expected, abs=TOLERANCE)
 
     async def test_greedy_writes_the_likeliest_tokens_whatever_the_seed(self, engine: LanguageEngine) -> None:
-        """Temperature 0: every token is the argmax of a plain forward pass. Nothing else could have been written."""
+        """At temperature 0 every token is the argmax of a plain forward pass."""
         prefix, (model, _) = engine.render(MESSAGES), reference("target")
         for likelihood in engine.info.likelihoods:
             greedy = SamplingParams(temperature=0.0, likelihood=likelihood)
-            candidates = [await proposed(engine, 3, greedy, seed) for seed in (1, 2)]
+            candidates = [await propose_all(engine, 3, greedy, seed) for seed in (1, 2)]
             (written,) = {candidate.token_ids for proposal in candidates for candidate in proposal}
             with torch.inference_mode():
                 logits = model(torch.tensor([[*prefix, *written]])).logits[0, len(prefix) - 1 : -1]
@@ -204,53 +204,53 @@ class LanguageEngineContract:
                 assert candidate.log_likelihood == pytest.approx(expected, abs=0 if is_certain else TOLERANCE)
 
     async def test_greedy_has_no_likelihood_to_score_by(self, engine: LanguageEngine) -> None:
-        """Nearly every candidate would have -inf, and no ratio. The bare model's likelihood is as ever."""
-        candidates = await proposed(engine, 2, law(engine))
+        """Nearly every candidate would have -inf, and no ratio. The bare model's likelihood does not change."""
+        candidates = await propose_all(engine, 2, law(engine))
         with pytest.raises(InvalidRequestError, match=r"sampling\.temperature is 0"):
-            await scored(engine, candidates, SamplingParams(temperature=0.0, likelihood=Likelihood.SAMPLING))
+            await score_all(engine, candidates, SamplingParams(temperature=0.0, likelihood=Likelihood.SAMPLING))
         if Likelihood.MODEL in engine.info.likelihoods:
             bare = SamplingParams(temperature=0.0, likelihood=Likelihood.MODEL)
             prefix = engine.render(MESSAGES)
             expected = [reference_log_likelihood(prefix, candidate.token_ids, bare) for candidate in candidates]
-            assert await scored(engine, candidates, bare) == pytest.approx(expected, abs=TOLERANCE)
+            assert await score_all(engine, candidates, bare) == pytest.approx(expected, abs=TOLERANCE)
 
     @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=strategies.data())
     async def test_a_score_is_that_of_a_plain_forward_pass_whatever_was_read_before(
         self, engine: LanguageEngine, data: strategies.DataObject
     ) -> None:
-        """Any context, any candidates: equal ones, ones that begin alike or end on a block, ones scored before."""
+        """The candidates may be equal, begin alike, end on a block, or have been scored before."""
         sampling = law(engine, temperature=1.3)
         prefix, candidates = data.draw(scoring_requests(engine.info.vocabulary_size))
         expected = [reference_log_likelihood(prefix, candidate.token_ids, sampling) for candidate in candidates]
         for _ in range(data.draw(strategies.integers(1, 2))):
-            check_scores(await scored(engine, candidates, sampling, prefix), expected, candidates)
+            check_scores(await score_all(engine, candidates, sampling, prefix), expected, candidates)
 
     async def test_scores_do_not_depend_on_their_batch(self, engine: LanguageEngine) -> None:
-        """Alone, together with longer ones, with duplicates: the same number."""
+        """A candidate has the same score alone, with longer candidates, and with its duplicate."""
         sampling = law(engine, temperature=1.5)
-        candidates = await proposed(engine, 6, sampling)
+        candidates = await propose_all(engine, 6, sampling)
         doubled = [ReceivedTokens(i, c.token_ids) for i, c in enumerate([*candidates, *candidates])]
-        together = await scored(engine, doubled, sampling)
-        alone = [(await scored(engine, [candidate], sampling))[0] for candidate in candidates]
+        together = await score_all(engine, doubled, sampling)
+        alone = [(await score_all(engine, [candidate], sampling))[0] for candidate in candidates]
         assert together == pytest.approx(alone + alone, abs=TOLERANCE)
 
     async def test_scoring_answers_every_message_of_a_stream(self, engine: LanguageEngine) -> None:
-        """Candidates that arrive later are scored behind the same prefix; each is answered once."""
-        candidates = await proposed(engine, 4, law(engine))
+        """Later candidates are scored behind the same prefix; each candidate is answered once."""
+        candidates = await propose_all(engine, 4, law(engine))
         answers = engine.score(engine.render(MESSAGES), law(engine), batches(candidates[:1], candidates[1:]))
         indices = [score.index async for batch in answers for score in batch]
         assert sorted(indices) == [candidate.index for candidate in candidates]
 
     @pytest.mark.parametrize("length", [0, 512, 600])
     async def test_a_prefix_that_does_not_fit_is_refused(self, engine: LanguageEngine, length: int) -> None:
-        """The error says how long it is and what is allowed."""
+        """The error names the length of the prefix and the lengths allowed."""
         longest = engine.info.max_length - 1
         with pytest.raises(InvalidRequestError, match=f"prefix has {length} tokens; allowed: 1 to {longest}"):
             await anext(engine.propose([0] * length, 1, law(engine), 0))
 
     async def test_a_token_id_outside_the_vocabulary_is_refused(self, engine: LanguageEngine) -> None:
-        """It would otherwise read past the embedding."""
+        """The engine would otherwise read past the embedding."""
         with pytest.raises(InvalidRequestError, match="token id 99999"):
             await anext(engine.propose([1, 99_999], 1, law(engine), 0))
 
@@ -259,7 +259,7 @@ class LanguageEngineContract:
         prefix = (engine.render(MESSAGES) * 20)[: engine.info.max_length - 1]
         (candidate,) = [c async for batch in engine.propose(prefix, 1, law(engine), 0) for c in batch]
         assert len(candidate.token_ids) == 1
-        assert await scored(engine, [candidate], law(engine), prefix) == pytest.approx(
+        assert await score_all(engine, [candidate], law(engine), prefix) == pytest.approx(
             [candidate.log_likelihood], abs=TOLERANCE
         )
 
@@ -267,10 +267,10 @@ class LanguageEngineContract:
         """Closing the stream stops its work; the next request is answered."""
         async with aclosing(engine.propose(engine.render(MESSAGES), 64, law(engine, temperature=2.0), 0)) as stream:
             await anext(stream)
-        assert len(await proposed(engine, 2, law(engine))) == 2
+        assert len(await propose_all(engine, 2, law(engine))) == 2
 
     async def test_the_prompt_is_rendered_by_the_chat_template(self, engine: LanguageEngine) -> None:
-        """The ids are the tokenizer's own, ready for the assistant's turn."""
+        """The token ids are the tokenizer's own, up to where the assistant's answer starts."""
         _, tokenizer = reference("target")
         conversation = [{"role": "user", "content": PROMPT}]
         expected = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False)
@@ -297,7 +297,7 @@ class RewardEngineContract:
     )
 
     async def test_rewards_are_those_of_a_plain_forward_pass(self, engine: RewardEngine) -> None:
-        """Read at the last <extra_0>, each step before it closed by one, as Qwen2.5-Math-PRM is."""
+        """As for Qwen2.5-Math-PRM, each step ends with <extra_0>, and the reward is read at the last of them."""
         model, tokenizer = reference("prm")
         prompt = tokenizer.apply_chat_template(
             [{"role": "user", "content": PROMPT}], tokenize=False, add_generation_prompt=True
@@ -308,21 +308,21 @@ class RewardEngineContract:
             with torch.inference_mode():
                 logits = model(tokenizer(text, return_tensors="pt")["input_ids"]).logits[0, -1]
             expected.append(float(torch.softmax(logits, dim=-1)[1]))
-        assert await rewarded(engine, self.CANDIDATES) == pytest.approx(expected, abs=1e-5)
+        assert await rate_all(engine, self.CANDIDATES) == pytest.approx(expected, abs=1e-5)
 
     async def test_rewards_lie_between_0_and_1(self, engine: RewardEngine) -> None:
-        """They are probabilities that the step is good."""
-        assert all(0 <= reward <= 1 for reward in await rewarded(engine, self.CANDIDATES))
+        """A reward is the probability that the step is good."""
+        assert all(0 <= reward <= 1 for reward in await rate_all(engine, self.CANDIDATES))
 
     async def test_a_right_step_is_worth_more_than_a_wrong_one(self, engine: RewardEngine) -> None:
-        """The same step with another result."""
-        right, wrong, *_ = await rewarded(engine, self.CANDIDATES)
+        """The two steps differ in their result alone."""
+        right, wrong, *_ = await rate_all(engine, self.CANDIDATES)
         assert right > 0.5 > wrong
 
     async def test_only_the_last_step_is_judged(self, engine: RewardEngine) -> None:
-        """A mistake further back does not spoil a step that is right given what it says."""
+        """A mistake in an earlier step does not spoil a step that is right by what it says."""
         mistaken = ("Step 1: 27 + 11 = 9\n\n",)
-        (reward,) = await rewarded(engine, [ReceivedText(0, "Step 2: 9 - 28 = 12\n\n")], steps=mistaken)
+        (reward,) = await rate_all(engine, [ReceivedText(0, "Step 2: 9 - 28 = 12\n\n")], steps=mistaken)
         assert reward > 0.5
 
     async def test_the_model_describes_itself(self, engine: RewardEngine) -> None:
@@ -331,11 +331,11 @@ class RewardEngineContract:
         assert engine.info.num_parameters == sum(parameter.numel() for parameter in reference("prm")[0].parameters())
 
     async def test_rewards_do_not_depend_on_their_batch(self, engine: RewardEngine) -> None:
-        """Alone or together: the same number."""
-        alone = [(await rewarded(engine, [candidate]))[0] for candidate in self.CANDIDATES]
-        assert await rewarded(engine, self.CANDIDATES) == pytest.approx(alone, abs=1e-5)
+        """A candidate has the same reward alone and with others."""
+        alone = [(await rate_all(engine, [candidate]))[0] for candidate in self.CANDIDATES]
+        assert await rate_all(engine, self.CANDIDATES) == pytest.approx(alone, abs=1e-5)
 
     async def test_a_trajectory_that_does_not_fit_is_refused(self, engine: RewardEngine) -> None:
-        """The error says how long it is and what is allowed."""
+        """The error names the length of the trajectory and the length allowed."""
         with pytest.raises(InvalidRequestError, match=r"tokens.*allowed: .*51[12]"):
-            await rewarded(engine, [ReceivedText(0, "7\n\n" + "7" * 600)])
+            await rate_all(engine, [ReceivedText(0, "7\n\n" + "7" * 600)])

@@ -1,6 +1,6 @@
-"""Tiny random checkpoints of each family of reward models, with what a plain Hugging Face forward pass makes of them.
+"""Tiny random checkpoints of each family of reward models, with the reward by a plain Hugging Face forward pass.
 
-Names and shapes of the parameters are those of the public checkpoints.
+The parameters have the names and the shapes of the public checkpoints.
 """
 
 import json
@@ -30,7 +30,7 @@ def random_backbone() -> tuple[Qwen2Config, Qwen2Model]:
     return config, Qwen2Model(config).eval()
 
 
-def written(folder: Path, architecture: str, weights: dict[str, torch.Tensor], **config: Any) -> Path:
+def write_checkpoint(folder: Path, architecture: str, weights: dict[str, torch.Tensor], **config: Any) -> Path:
     """Write a checkpoint with the shipped PRM's tokenizer."""
     folder.mkdir()
     for file in (MODELS / "prm").iterdir():
@@ -43,7 +43,7 @@ def written(folder: Path, architecture: str, weights: dict[str, torch.Tensor], *
 
 
 def num_parameters_of_file(checkpoint: Path) -> int:
-    """Return how many numbers a checkpoint stores; it stores what layers share once."""
+    """Return how many numbers a checkpoint stores. It stores a parameter that layers share once."""
     return sum(tensor.numel() for tensor in load_file(checkpoint / "model.safetensors").values())
 
 
@@ -59,11 +59,11 @@ def value_head(folder: Path, architecture: str, names: tuple[str, ...], head: to
             outputs: torch.Tensor = head(hidden)
         return outputs
 
-    return written(folder, architecture, weights), last
+    return write_checkpoint(folder, architecture, weights), last
 
 
 def skywork(folder: Path) -> tuple[Path, Values]:
-    """A newline behind the problem and each step, one value through a sigmoid; no chat template."""
+    """Write a process model: newlines behind problem and steps, one value through a sigmoid, no template."""
     _, tokenizer = reference("prm")
     head = torch.nn.Linear(Qwen2Config.from_pretrained(MODELS / "prm").hidden_size, 1)
     path, last = value_head(folder, "Qwen2ForPrmModel", ("v_head.summary.weight", "v_head.summary.bias"), head)
@@ -78,7 +78,7 @@ def skywork(folder: Path) -> tuple[Path, Values]:
 
 
 def conversation(tokenizer: Any, text: str) -> list[int]:
-    """The finished conversation by the chat template, its last answer ending in the candidate."""
+    """Return the finished conversation by the chat template; its last answer ends with the candidate."""
     messages = [
         {"role": "user", "content": MESSAGES[0].content},
         {"role": "assistant", "content": (STEPS[0] + text).rstrip()},
@@ -87,7 +87,7 @@ def conversation(tokenizer: Any, text: str) -> list[int]:
     return token_ids
 
 
-def classified(folder: Path, num_labels: int) -> tuple[Path, Callable[[str], torch.Tensor]]:
+def write_classifier(folder: Path, num_labels: int) -> tuple[Path, Callable[[str], torch.Tensor]]:
     """Write a sequence classifier; return its outputs [labels] at the end of the conversation, by its own pooling."""
     config, backbone = random_backbone()
     _, tokenizer = reference("prm")
@@ -96,7 +96,9 @@ def classified(folder: Path, num_labels: int) -> tuple[Path, Callable[[str], tor
     model.model.load_state_dict(backbone.state_dict())
     torch.nn.init.normal_(model.score.weight)  # values well outside of [0, 1]
     labels = {str(label): f"LABEL_{label}" for label in range(num_labels)}
-    path = written(folder, "Qwen2ForSequenceClassification", model.state_dict(), id2label=labels, pad_token_id=0)
+    path = write_checkpoint(
+        folder, "Qwen2ForSequenceClassification", model.state_dict(), id2label=labels, pad_token_id=0
+    )
 
     def outputs(text: str) -> torch.Tensor:
         with torch.inference_mode():
@@ -107,19 +109,19 @@ def classified(folder: Path, num_labels: int) -> tuple[Path, Callable[[str], tor
 
 
 def classifier(folder: Path) -> tuple[Path, Values]:
-    """An outcome model such as Skywork-Reward: one value at the end of the conversation, as it is."""
-    path, outputs = classified(folder, 1)
+    """Write an outcome model such as Skywork-Reward: one value at the end of the conversation, as it is."""
+    path, outputs = write_classifier(folder, 1)
     return path, lambda text: float(outputs(text)[0])
 
 
 def classifier_of_two(folder: Path) -> tuple[Path, Values]:
-    """An outcome model with two labels, bad and good: the softmax's share of the second."""
-    path, outputs = classified(folder, 2)
+    """Write an outcome model with two labels, bad and good: the reward is the softmax of the second."""
+    path, outputs = write_classifier(folder, 2)
     return path, lambda text: float(torch.softmax(outputs(text), dim=-1)[1])
 
 
 def stock(folder: Path) -> tuple[Path, Values]:
-    """A reward model that we have no class for and vLLM has: Qwen2.5-Math-RM's, one value at every token."""
+    """Write a reward model that vLLM has a class for and we have not: Qwen2.5-Math-RM, one value at every token."""
     _, tokenizer = reference("prm")
     hidden = Qwen2Config.from_pretrained(MODELS / "prm").hidden_size
     head = torch.nn.Sequential(torch.nn.Linear(hidden, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, 1))

@@ -1,4 +1,4 @@
-"""Many requests at once: answered as they finish, none left running, and equal ones asked once."""
+"""Many requests at once: they are answered as they finish, none is left running, and equal requests are made once."""
 
 import asyncio
 from collections import defaultdict
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsi.engines.on_vllm.concurrency import as_finished, once_each, together
+from gsi.engines.on_vllm.concurrency import coalesce, memoize, stream_results
 
 NUM_ITEMS = 6
 
@@ -47,7 +47,7 @@ class Work:
 
 
 class Arrivals:
-    """Items that arrive one batch after the other, and behind them nothing for a long time."""
+    """Items that arrive batch by batch, and then none for a long time."""
 
     def __init__(self, *given: Sequence[int]) -> None:
         self._given = given
@@ -72,10 +72,10 @@ async def batches(*given: Sequence[int]) -> AsyncIterator[Sequence[int]]:
 
 @given(st.permutations(range(NUM_ITEMS)), st.integers(0, NUM_ITEMS))
 async def test_results_come_in_the_order_in_which_work_finishes(order: list[int], cut: int) -> None:
-    """Whatever the order of arrival and however the items were cut into batches, empty ones too."""
+    """Neither the order of arrival nor the batches matter, and a batch may be empty."""
     work = Work()
     arrivals = batches(range(cut), range(cut, NUM_ITEMS))
-    async with aclosing(as_finished(arrivals, work)) as results:
+    async with aclosing(stream_results(arrivals, work)) as results:
         for item in order:
             work.release(item)
             assert await anext(results) == [item]
@@ -86,7 +86,7 @@ async def test_results_come_in_the_order_in_which_work_finishes(order: list[int]
 async def test_what_finished_since_the_last_time_comes_together() -> None:
     """A reader that was busy catches up in one message."""
     work = Work()
-    async with aclosing(as_finished(batches([0, 1, 2, 3]), work)) as results:
+    async with aclosing(stream_results(batches([0, 1, 2, 3]), work)) as results:
         work.release(0)
         assert await anext(results) == [0]
         work.release(1, 2)
@@ -95,7 +95,7 @@ async def test_what_finished_since_the_last_time_comes_together() -> None:
 
 
 async def test_a_later_batch_is_begun_while_the_first_is_still_worked_on() -> None:
-    """The first item is released by the work on the second: one batch after the other would never end."""
+    """The work on the second item releases the first: batch after batch would never end."""
     released = asyncio.Event()
 
     async def work(item: int) -> int:
@@ -104,30 +104,30 @@ async def test_a_later_batch_is_begun_while_the_first_is_still_worked_on() -> No
         await released.wait()
         return item
 
-    results = [item async for batch in as_finished(batches([0], [1]), work) for item in batch]
+    results = [item async for batch in stream_results(batches([0], [1]), work) for item in batch]
     assert sorted(results) == [0, 1]
 
 
 async def test_a_batch_is_begun_before_the_next_one_arrives() -> None:
-    """A draft that writes for long keeps nobody from scoring what it has written."""
+    """Scoring begins while a slow draft still writes."""
     work, arrivals = Work(), Arrivals([0])
     work.release(0)
-    async with aclosing(as_finished(arrivals, work)) as results:
+    async with aclosing(stream_results(arrivals, work)) as results:
         assert await anext(results) == [0]
 
 
 async def test_no_items_give_no_results() -> None:
-    """An empty stream ends, and so does one whose batches are empty."""
+    """An empty stream ends, and so does a stream of empty batches."""
     work = Work()
-    assert [batch async for batch in as_finished(batches(), work)] == []
-    assert [batch async for batch in as_finished(batches([], []), work)] == []
+    assert [batch async for batch in stream_results(batches(), work)] == []
+    assert [batch async for batch in stream_results(batches([], []), work)] == []
 
 
 async def test_closing_cancels_what_runs_and_what_is_yet_to_arrive() -> None:
-    """A caller that went away costs no more work, and nothing is left behind when the closing returns."""
+    """A caller that has gone costs no more work, and nothing is left when the closing returns."""
     work, arrivals = Work(), Arrivals([0, 1, 2])
     work.release(0)
-    async with aclosing(as_finished(arrivals, work)) as results:
+    async with aclosing(stream_results(arrivals, work)) as results:
         assert await anext(results) == [0]
         await arrivals.is_waited_for.wait()
     assert sorted(work.cancelled) == [1, 2]
@@ -135,9 +135,9 @@ async def test_closing_cancels_what_runs_and_what_is_yet_to_arrive() -> None:
 
 
 async def test_cancelling_the_reader_cancels_what_runs() -> None:
-    """A deadline that passes while the reader waits for a result frees the engine as a closed stream does."""
+    """A deadline that passes while the reader waits frees the engine as a closed stream does."""
     work, arrivals = Work(), Arrivals([0, 1])
-    reader = asyncio.create_task(anext(as_finished(arrivals, work)))
+    reader = asyncio.create_task(anext(stream_results(arrivals, work)))
     await asyncio.gather(arrivals.is_waited_for.wait(), work.started[0].wait(), work.started[1].wait())
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -147,7 +147,7 @@ async def test_cancelling_the_reader_cancels_what_runs() -> None:
 
 
 async def test_the_first_failure_is_raised_and_cancels_the_rest() -> None:
-    """A step that cannot be scored is not scored any further."""
+    """A step that cannot be scored is not scored further."""
     work, arrivals = Work(), Arrivals([0, 1, 2])
 
     async def work_or_break(item: int) -> int:
@@ -157,13 +157,13 @@ async def test_the_first_failure_is_raised_and_cancels_the_rest() -> None:
         return await work(item)
 
     with pytest.raises(ModelBrokeError):
-        await anext(as_finished(arrivals, work_or_break))
+        await anext(stream_results(arrivals, work_or_break))
     assert sorted(work.cancelled) == [0, 2]
     assert arrivals.was_cancelled
 
 
 async def test_a_stream_that_breaks_raises_its_error_and_cancels_what_runs() -> None:
-    """Results of a broken stream are of no use."""
+    """The results of a broken stream are useless."""
     work = Work()
 
     async def broken() -> AsyncIterator[Sequence[int]]:
@@ -172,7 +172,7 @@ async def test_a_stream_that_breaks_raises_its_error_and_cancels_what_runs() -> 
         raise ModelBrokeError
 
     with pytest.raises(ModelBrokeError):
-        await anext(as_finished(broken(), work))
+        await anext(stream_results(broken(), work))
     assert sorted(work.cancelled) == [0, 1]
 
 
@@ -193,23 +193,23 @@ class Counted:
 async def test_equal_keys_are_worked_on_once() -> None:
     """Drafts that are equal have one likelihood and one reward."""
     work = Counted()
-    ask = once_each(work)
+    ask = memoize(work)
     assert [await ask("a"), await ask("b"), await ask("a")] == ["A", "B", "A"]
     assert work.keys == ["a", "b"]
 
 
 async def test_equal_keys_that_are_asked_for_at_once_are_worked_on_once() -> None:
-    """Whoever comes second waits for the first one's result; it is not there yet."""
+    """The second caller waits for the result of the first call."""
     work = Counted()
-    ask = once_each(work)
+    ask = memoize(work)
     assert list(await asyncio.gather(ask("a"), ask("a"), ask("b"), ask("a"))) == ["A", "A", "B", "A"]
     assert work.keys == ["a", "b"]
 
 
 async def test_a_failure_reaches_all_who_asked() -> None:
-    """Those who wait for it, and those who ask later; others are not touched."""
+    """It reaches callers that wait for the result and callers that come later, and nobody else."""
     work = Counted()
-    ask = once_each(work)
+    ask = memoize(work)
     answers = await asyncio.gather(ask("broken"), ask("a"), ask("broken"), return_exceptions=True)
     assert [type(answer) for answer in answers] == [ModelBrokeError, str, ModelBrokeError]
     with pytest.raises(ModelBrokeError):
@@ -220,13 +220,13 @@ async def test_a_failure_reaches_all_who_asked() -> None:
 async def test_nothing_is_remembered_from_one_request_to_the_next() -> None:
     """Another prefix gives the same candidate another likelihood."""
     work = Counted()
-    for ask in (once_each(work), once_each(work)):
+    for ask in (memoize(work), memoize(work)):
         assert await ask("a") == "A"
     assert work.keys == ["a", "a"]
 
 
 async def test_keys_that_are_asked_for_in_one_turn_become_one_call() -> None:
-    """One request to the engine instead of sixteen; those who ask later make another."""
+    """The engine gets one request instead of sixteen; a later key makes another call."""
     calls: list[Sequence[int]] = []
 
     async def doubled(keys: Sequence[int]) -> dict[int, int]:
@@ -234,7 +234,7 @@ async def test_keys_that_are_asked_for_in_one_turn_become_one_call() -> None:
         await asyncio.sleep(0)
         return {key: 2 * key for key in keys}
 
-    ask = together(doubled)
+    ask = coalesce(doubled)
     assert await asyncio.gather(*(ask(key) for key in (3, 1, 3))) == [6, 2, 6]
     assert await ask(5) == 10
     assert calls == [[1, 3, 3], [5]]
@@ -246,7 +246,7 @@ async def test_those_who_ask_after_a_call_was_cancelled_are_answered() -> None:
     async def same(keys: Sequence[int]) -> dict[int, int]:
         return {key: key for key in keys}
 
-    ask = together(same)
+    ask = coalesce(same)
     first = asyncio.create_task(ask(1))
     await asyncio.sleep(0)
     first.cancel()

@@ -1,10 +1,10 @@
-"""The connection by which the nodes of one engine notice each other's end, over real sockets."""
+"""The connections by which the nodes of one engine notice each other's end, over real sockets."""
 
 import asyncio
 
 import pytest
 
-from gsi.engines.on_vllm.nodes import NodeZero, OtherNodes, node_rank
+from gsi.engines.on_vllm.nodes import NodeZero, OtherNodes, read_node_rank
 from gsi.local.embedded_redis import free_port
 from tests.conftest import wait_until
 
@@ -29,12 +29,12 @@ async def until_missing(others: OtherNodes, ranks: list[int]) -> None:
     ],
 )
 def test_the_rank_is_read_off_the_arguments(engine_args: str, rank: int) -> None:
-    """However vLLM lets it be written; what vLLM's own parser will refuse is left to it."""
-    assert node_rank(engine_args) == rank
+    """vLLM allows several spellings. Arguments that vLLM's own parser will refuse give 0."""
+    assert read_node_rank(engine_args) == rank
 
 
 async def test_each_side_notices_that_the_other_has_gone() -> None:
-    """Node 0 knows which node it misses, and a node that node 0 is away."""
+    """Node 0 knows which node is missing, and another node knows when node 0 has gone."""
     port = free_port()
     others = OtherNodes(3)
     await others.listen(port)
@@ -54,7 +54,7 @@ async def test_each_side_notices_that_the_other_has_gone() -> None:
 
 
 async def test_a_node_waits_for_node_zero() -> None:
-    """They start in any order."""
+    """Nodes may start in any order."""
     port = free_port()
     joining = asyncio.create_task(NodeZero.join("127.0.0.1", port, 1))
     await asyncio.sleep(0.1)
@@ -77,7 +77,7 @@ async def test_a_node_waits_for_node_zero() -> None:
 
 @pytest.mark.parametrize("hello", [b"GET / HTTP/1.1\n", b"7\n", b"0\n", b""])
 async def test_a_stranger_is_no_node(hello: bytes) -> None:
-    """Who calls the port by mistake is sent away, and nobody is missed when it goes."""
+    """A caller with another greeting is disconnected, and is not missing afterwards."""
     port = free_port()
     others = OtherNodes(2)
     await others.listen(port)
@@ -102,4 +102,27 @@ async def test_one_node_misses_nobody_and_listens_nowhere() -> None:
     assert others.missing == []
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
+    others.close()
+
+
+async def test_a_watch_that_fails_does_not_count_as_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise each side would believe forever that the other side is there."""
+    port, may_fail = free_port(), asyncio.Event()
+
+    async def fail(reader: asyncio.StreamReader) -> None:
+        await may_fail.wait()
+        raise ValueError("the watch broke")
+
+    monkeypatch.setattr("gsi.engines.on_vllm.nodes._wait_for_end", fail)
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # asyncio logs it, and goes on
+    others = OtherNodes(2)
+    await others.listen(port)
+    node_zero = await NodeZero.join("127.0.0.1", port, 1)
+    await until_missing(others, [])
+    assert not node_zero.is_gone
+    may_fail.set()
+    await until_missing(others, [1])
+    with pytest.raises(ValueError, match="the watch broke"):
+        _ = node_zero.is_gone
+    node_zero.close()
     others.close()

@@ -10,16 +10,16 @@ from transformers import AutoTokenizer
 
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.weighting import logistic
-from gsi.engines.hugging_face.tokenizer import Tokenizer
-from gsi.engines.reward_families import (
+from gsi.engines.hugging_face.reward_families import (
     STEP_MARK,
     OutcomeReward,
     QwenProcessReward,
     RewardFamily,
     SkyworkProcessReward,
-    family_of,
-    sound_reward,
+    find_family,
+    read_reward,
 )
+from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.errors import InternalError, MisconfiguredError
 from tests.conftest import MODELS
 
@@ -65,8 +65,8 @@ def process_family(request: pytest.FixtureRequest) -> RewardFamily:
     return found
 
 
-def templated(*conversation: Message, add_generation_prompt: bool) -> str:
-    """Return what the checkpoint's chat template writes, by Hugging Face's own tokenizer."""
+def apply_template(*conversation: Message, add_generation_prompt: bool) -> str:
+    """Return the text of the checkpoint's chat template, by Hugging Face's own tokenizer."""
     turns = [{"role": message.role, "content": message.content} for message in conversation]
     tokenizer = AutoTokenizer.from_pretrained(PRM)
     text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=add_generation_prompt)
@@ -75,31 +75,31 @@ def templated(*conversation: Message, add_generation_prompt: bool) -> str:
 
 @given(steps=st.lists(TEXTS, max_size=3), text=TEXTS)
 def test_what_was_read_is_the_beginning_of_what_is_read_next(family: RewardFamily, steps: list[str], text: str) -> None:
-    """Or an engine could keep nothing of it, and would read the whole answer at every step."""
+    """Otherwise an engine could keep nothing and would read the whole answer at every step."""
     before = family.prefix(MESSAGES, steps)
     assert family.prefix(MESSAGES, [*steps, text])[: len(before)] == before
 
 
 @given(steps=st.lists(TEXTS, max_size=3), text=TEXTS)
 def test_a_kept_step_is_read_as_the_candidate_was(process_family: RewardFamily, steps: list[str], text: str) -> None:
-    """The engine has read it with its mark when it judged it, and need not read it again."""
+    """The engine has read the step and its mark when it judged the candidate."""
     judged = process_family.prefix(MESSAGES, steps) + process_family.candidate(text)
     assert process_family.prefix(MESSAGES, [*steps, text]) == judged
 
 
 def test_the_qwen_family_has_a_mark_behind_each_step(qwen: QwenProcessReward, tokenizer: Tokenizer) -> None:
-    """In place of the delimiter, as in the model card; the reward is read at the last one."""
+    """By the model card it stands in place of the delimiter; the reward is read at the last mark."""
     marked = "".join(f"{text.rstrip()}{STEP_MARK}" for text in (STEP, LAST))
-    expected = tokenizer.encode(templated(*MESSAGES, add_generation_prompt=True) + marked)
+    expected = tokenizer.encode(apply_template(*MESSAGES, add_generation_prompt=True) + marked)
     assert tuple(qwen.prefix(MESSAGES, [STEP]) + qwen.candidate(LAST)) == expected
     assert expected[-1] == tokenizer.token_id(STEP_MARK)
 
 
 def test_a_model_without_the_mark_is_refused() -> None:
-    """A reward read at another token would be a guess."""
+    """A reward that is read at another token would be a guess."""
 
     class WithoutMark:
-        """Stands for a vocabulary; each of those that ship here has the mark."""
+        """A vocabulary without the mark; each shipped vocabulary has it."""
 
         def token_id(self, token: str) -> int | None:
             return None
@@ -112,7 +112,7 @@ def test_a_model_without_the_mark_is_refused() -> None:
 def test_the_skywork_family_reads_problem_and_steps_as_lines(
     skywork: SkyworkProcessReward, tokenizer: Tokenizer
 ) -> None:
-    """No chat template and no system message; the reward is read at the newline behind the candidate."""
+    """There is no chat template and no system message; the reward is read at the candidate's newline."""
     token_ids = skywork.prefix(MESSAGES, [STEP]) + skywork.candidate(LAST)
     expected = [tokenizer.encode(f"{text.rstrip()}\n") for text in (MESSAGES[1].content, STEP, LAST)]
     assert tuple(token_ids) == sum(expected, ())
@@ -120,10 +120,10 @@ def test_the_skywork_family_reads_problem_and_steps_as_lines(
 
 
 def test_the_skywork_family_begins_with_the_token_that_begins_a_sequence() -> None:
-    """Vocabularies that have one are trained with it; those that ship here have none."""
+    """A vocabulary with such a token was trained with it; the shipped vocabularies have none."""
 
     class WithBeginning(Tokenizer):
-        """The shipped vocabulary, one of whose tokens is now called the first."""
+        """The shipped vocabulary, with one of its tokens as the first token of a sequence."""
 
         @property
         def bos_token(self) -> str:
@@ -137,13 +137,13 @@ def test_the_skywork_family_begins_with_the_token_that_begins_a_sequence() -> No
 def test_the_outcome_family_reads_a_finished_conversation(outcome: OutcomeReward, tokenizer: Tokenizer) -> None:
     """Steps and candidate are one answer, closed as the chat template closes it."""
     answer = Message("assistant", STEP + LAST)
-    expected = tokenizer.encode(templated(*MESSAGES, answer, add_generation_prompt=False))
+    expected = tokenizer.encode(apply_template(*MESSAGES, answer, add_generation_prompt=False))
     assert tuple(outcome.prefix(MESSAGES, [STEP]) + outcome.candidate(LAST)) == expected
 
 
 @given(bad=VALUES, good=VALUES)
 def test_two_labels_are_bad_and_good(qwen: QwenProcessReward, outcome: OutcomeReward, bad: float, good: float) -> None:
-    """The reward is the softmax's share of the second."""
+    """The reward is the softmax of the second label."""
     largest = max(bad, good)
     softmax = math.exp(good - largest) / (math.exp(bad - largest) + math.exp(good - largest))
     assert qwen.reward([bad, good]) == pytest.approx(softmax)
@@ -154,13 +154,13 @@ def test_two_labels_are_bad_and_good(qwen: QwenProcessReward, outcome: OutcomeRe
 def test_a_process_models_value_becomes_a_reward_by_the_logistic_function(
     skywork: SkyworkProcessReward, value: float
 ) -> None:
-    """As its authors read it."""
+    """Its authors read it so."""
     assert skywork.reward([value]) == pytest.approx(1 / (1 + math.exp(-value)))
 
 
 @given(VALUES)
 def test_an_outcome_models_value_is_the_reward(outcome: OutcomeReward, value: float) -> None:
-    """Whatever its size: the job that uses it says what becomes of it."""
+    """It may have any size: the job says how to map it."""
     assert outcome.reward([value]) == value
 
 
@@ -168,7 +168,7 @@ def test_an_outcome_models_value_is_the_reward(outcome: OutcomeReward, value: fl
 def test_outputs_of_another_family_are_no_reward(
     request: pytest.FixtureRequest, name: str, outputs: list[float]
 ) -> None:
-    """A model that is read as another family fails; it does not make numbers up."""
+    """A model that is read as another family fails instead of making up numbers."""
     family: RewardFamily = request.getfixturevalue(name)
     with pytest.raises(ValueError, match="values to unpack"):
         family.reward(outputs)
@@ -186,49 +186,49 @@ def test_outputs_of_another_family_are_no_reward(
 def test_an_architecture_has_a_family(
     tokenizer: Tokenizer, architecture: str, num_labels: int, kind: type[RewardFamily], is_bounded: bool
 ) -> None:
-    """Both engines choose by it; only one value without a scale is unbounded."""
-    family = family_of(architecture, num_labels, tokenizer, PRM)
+    """Both engines choose by architecture; only a single value without a scale is unbounded."""
+    family = find_family(architecture, num_labels, tokenizer, PRM)
     assert isinstance(family, kind)
     assert family.is_bounded == is_bounded
 
 
 def test_other_architectures_have_none(tokenizer: Tokenizer) -> None:
-    """What an engine makes of one is its own matter."""
-    assert family_of("Qwen2ForCausalLM", 1, tokenizer, PRM) is None
+    """Each engine decides what it does then."""
+    assert find_family("Qwen2ForCausalLM", 1, tokenizer, PRM) is None
 
 
 def test_a_classifier_of_many_labels_is_refused(tokenizer: Tokenizer) -> None:
-    """Nobody could say which of them is good."""
+    """It is unknown which of its labels is good."""
     with pytest.raises(MisconfiguredError, match="some/model has 5 labels; allowed for a reward: 1 value, or 2 labels"):
-        family_of("BertForSequenceClassification", 5, tokenizer, "some/model")
+        find_family("BertForSequenceClassification", 5, tokenizer, "some/model")
 
 
 @given(st.floats())
 def test_a_sound_reward_is_a_number_in_the_familys_range(outcome: OutcomeReward, value: float) -> None:
-    """Anything else is the model's fault, and is said to be."""
+    """Any other number is reported as the model's fault."""
     if math.isfinite(value):
-        assert sound_reward(outcome, [value]) == value
+        assert read_reward(outcome, [value]) == value
     else:
         with pytest.raises(InternalError, match="the reward model gave"):
-            sound_reward(outcome, [value])
+            read_reward(outcome, [value])
 
 
 def test_a_value_out_of_a_bounded_familys_range_is_the_models_fault(tokenizer: Tokenizer) -> None:
-    """A classifier that says that it has two labels, and gives one value."""
+    """This classifier is said to have two labels and gives one value."""
     family = OutcomeReward(tokenizer, is_bounded=True)
-    assert sound_reward(family, [0.0, 0.0]) == 0.5
+    assert read_reward(family, [0.0, 0.0]) == 0.5
     with pytest.raises(InternalError, match=r"the reward model gave \[1\.5\]"):
-        sound_reward(family, [1.5])
+        read_reward(family, [1.5])
 
 
 @given(EVERY_VALUE)
 def test_every_value_has_a_reward_from_0_to_1(value: float) -> None:
-    """Nothing overflows, and a value and its opposite share 1."""
+    """Nothing overflows, and the rewards of a value and its opposite add up to 1."""
     assert 0 <= logistic(value) <= 1
     assert logistic(-value) == pytest.approx(1 - logistic(value), abs=ROUNDING)
 
 
 @given(EVERY_VALUE, EVERY_VALUE)
 def test_a_larger_value_never_has_a_smaller_reward(one: float, other: float) -> None:
-    """Or it would turn the model's order around."""
+    """Otherwise the reward would reverse the model's order."""
     assert logistic(min(one, other)) <= logistic(max(one, other)) + ROUNDING

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gsi.algorithm.candidates import FinishReason
-from gsi.engines.step_end import ending
+from gsi.engines.step_end import find_finish_reason
 
 # What real vocabularies hold: 5 ends the sequence, 7 is a control token without text.
 PIECES = {0: "a", 1: "\n", 2: "b\n", 3: ".\n\n", 4: "\n\nc", 5: "", 6: "\nd", 7: ""}
@@ -20,15 +20,15 @@ def decode(token_ids: Sequence[int]) -> str:
 
 
 def first_ending(token_ids: Sequence[int], max_tokens: int) -> tuple[int, FinishReason] | None:
-    """Return how many tokens the step has and why it ends there, asked token by token as an engine does."""
+    """Return the number of tokens of the step and its finish reason, asking token by token as an engine does."""
     for length in range(1, len(token_ids) + 1):
-        if reason := ending(token_ids[:length], decode, {EOS}, max_tokens):
+        if reason := find_finish_reason(token_ids[:length], decode, {EOS}, max_tokens):
             return length, reason
     return None
 
 
 def defined_ending(token_ids: Sequence[int], max_tokens: int) -> tuple[int, FinishReason] | None:
-    """Return the same from the definition alone, without a look at single tokens."""
+    """Return the same by the definition alone, without looking at single tokens."""
     for length in range(1, len(token_ids) + 1):
         if token_ids[length - 1] == EOS:
             return length, FinishReason.EOS
@@ -51,40 +51,40 @@ def defined_ending(token_ids: Sequence[int], max_tokens: int) -> tuple[int, Fini
     ],
 )
 def test_the_token_that_completes_the_delimiter_ends_the_step(token_ids: list[int]) -> None:
-    """Comparing token ids would find the first of these only."""
+    """A comparison of token ids would find only the first of these delimiters."""
     assert first_ending(token_ids, MANY) == (len(token_ids), FinishReason.DELIMITER)
 
 
 @pytest.mark.parametrize("token_ids", [[0], [0, 1], [2, 2], [1, 0, 1], [6, 6], [0, 7]])
 def test_a_single_newline_ends_no_step(token_ids: list[int]) -> None:
-    """Neither do two of them with text in between."""
+    """Neither do two newlines with text between them."""
     assert first_ending(token_ids, MANY) is None
 
 
 @pytest.mark.parametrize("token_ids", [[EOS], [0, EOS], [0, 1, EOS]])
 def test_the_end_of_the_sequence_ends_the_step(token_ids: list[int]) -> None:
-    """It has no text, so only its id tells."""
+    """The token has no text, so its id decides."""
     assert first_ending(token_ids, MANY) == (len(token_ids), FinishReason.EOS)
 
 
 def test_a_model_may_have_several_tokens_that_end_the_sequence() -> None:
-    """Chat models have one for a turn and one for a document."""
-    assert [ending([0, last], decode, {5, 7}, MANY) for last in (5, 7)] == [FinishReason.EOS] * 2
+    """A chat model has one token for the end of a turn and one for the end of a document."""
+    assert [find_finish_reason([0, last], decode, {5, 7}, MANY) for last in (5, 7)] == [FinishReason.EOS] * 2
 
 
 def test_a_step_that_does_not_end_is_cut_at_its_longest() -> None:
-    """Not a token earlier, not a token later."""
+    """It is neither a token shorter nor a token longer."""
     assert first_ending([0] * 9, max_tokens=4) == (4, FinishReason.LENGTH)
 
 
 @pytest.mark.parametrize(("last", "reason"), [(EOS, FinishReason.EOS), (3, FinishReason.DELIMITER)])
 def test_a_step_that_ends_with_the_last_token_allowed_is_not_called_cut(last: int, reason: FinishReason) -> None:
-    """It is whole; a job must not take it for one that was too long."""
-    assert ending([0, last], decode, {EOS}, max_tokens=2) is reason
+    """The step is whole, and a job must not treat it as cut."""
+    assert find_finish_reason([0, last], decode, {EOS}, max_tokens=2) is reason
 
 
 @settings(max_examples=500)
 @given(st.lists(st.sampled_from(sorted(PIECES)), max_size=12), st.integers(1, 12))
 def test_a_step_ends_where_its_text_first_holds_the_delimiter(token_ids: list[int], max_tokens: int) -> None:
-    """Or with the end of the sequence, or at its longest; for every sequence of tokens."""
+    """Or at the end of the sequence, or at its longest, for every sequence of tokens."""
     assert first_ending(token_ids, max_tokens) == defined_ending(token_ids, max_tokens)

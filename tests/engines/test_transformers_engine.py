@@ -1,4 +1,4 @@
-"""The transformers engine keeps the contract, and stops when it is not read."""
+"""The transformers engine keeps the contract, and stops when nobody reads its candidates."""
 
 import asyncio
 import math
@@ -14,23 +14,23 @@ from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.engines.base import EngineSettings, LanguageEngine
 from gsi.engines.on_transformers.prefix import PrefixModel
 from gsi.engines.on_transformers.sampling import SamplingBatch
-from gsi.engines.registry import load_language_engine
+from gsi.engines.registry import LANGUAGE_ENGINES
 from gsi.rpc.convert import ReceivedTokens
 from tests.conftest import MODELS
 from tests.engines.contract import (
     MESSAGES,
     TOLERANCE,
     LanguageEngineContract,
-    proposed,
+    propose_all,
     reference_log_likelihood,
-    scored,
+    score_all,
 )
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[LanguageEngine]:
     settings = EngineSettings(str(MODELS / "target"), num_threads=1)
-    engine = asyncio.run(load_language_engine("transformers", settings))
+    engine = asyncio.run(LANGUAGE_ENGINES.load("transformers", settings))
     yield engine
     engine.close()
 
@@ -40,8 +40,8 @@ class TestTransformersEngine(LanguageEngineContract):
 
 
 async def test_the_same_seed_gives_the_same_candidates_to_the_last_bit(engine: LanguageEngine) -> None:
-    """A forward pass is made up of one proposal's candidates alone, whatever else the engine is asked."""
-    once, again, _ = await asyncio.gather(*(proposed(engine, 8, SamplingParams(), seed) for seed in (7, 7, 8)))
+    """A forward pass holds the candidates of one proposal, whatever else the engine is asked."""
+    once, again, _ = await asyncio.gather(*(propose_all(engine, 8, SamplingParams(), seed) for seed in (7, 7, 8)))
     assert once == again
 
 
@@ -49,20 +49,20 @@ async def test_the_same_seed_gives_the_same_candidates_to_the_last_bit(engine: L
 async def test_likelihoods_of_a_nucleus_are_those_of_a_plain_forward_pass(
     engine: LanguageEngine, likelihood: Likelihood
 ) -> None:
-    """With top_p below 1 a likelihood is that of the nucleus's own law; of the bare model, it is as ever."""
+    """With top_p below 1 a likelihood is taken under the nucleus's own law; the bare model's does not change."""
     sampling = SamplingParams(temperature=1.3, top_p=0.8, likelihood=likelihood)
-    candidates = await proposed(engine, 8, sampling)
+    candidates = await propose_all(engine, 8, sampling)
     prefix = engine.render(MESSAGES)
     expected = [reference_log_likelihood(prefix, candidate.token_ids, sampling) for candidate in candidates]
     assert [candidate.log_likelihood for candidate in candidates] == pytest.approx(expected, abs=TOLERANCE)
-    assert await scored(engine, candidates, sampling) == pytest.approx(expected, abs=TOLERANCE)
+    assert await score_all(engine, candidates, sampling) == pytest.approx(expected, abs=TOLERANCE)
 
 
 async def test_a_token_outside_the_nucleus_has_likelihood_zero(engine: LanguageEngine) -> None:
-    """What would never be sampled is -inf, not a small number."""
+    """A token that would never be sampled has -inf, not a small number."""
     tight = SamplingParams(temperature=0.5, top_p=0.5)
     unlikely = [ReceivedTokens(0, engine.render((Message("user", "Work"),))[-3:])]
-    assert await scored(engine, unlikely, tight) == [-math.inf]
+    assert await score_all(engine, unlikely, tight) == [-math.inf]
 
 
 async def test_a_proposal_that_is_closed_writes_no_further_token(
@@ -72,12 +72,12 @@ async def test_a_proposal_that_is_closed_writes_no_further_token(
     num_tokens = 0
     advance = SamplingBatch.advance
 
-    def counted(batch: SamplingBatch) -> list[Candidate]:
+    def advance_and_count(batch: SamplingBatch) -> list[Candidate]:
         nonlocal num_tokens
         num_tokens += 1
         return advance(batch)
 
-    monkeypatch.setattr(SamplingBatch, "advance", counted)
+    monkeypatch.setattr(SamplingBatch, "advance", advance_and_count)
     sampling = SamplingParams(temperature=5.0, max_step_tokens=200)
     async with aclosing(engine.propose(engine.render(MESSAGES), 64, sampling, 0)) as stream:
         await anext(stream)
@@ -87,7 +87,7 @@ async def test_a_proposal_that_is_closed_writes_no_further_token(
 
 
 def test_a_sliding_window_is_that_of_a_plain_pass() -> None:
-    """A prefix longer than the window: each token sees the window behind it, none less and none more."""
+    """The prefix is longer than the window, and each token sees exactly its window."""
     torch.manual_seed(0)
     config = MistralConfig(
         vocab_size=50,
@@ -118,7 +118,7 @@ def decode(token_ids: Sequence[int]) -> str:
 
 
 def test_a_boundary_is_found_whichever_tokens_write_it() -> None:
-    """One token, or two that each hold a newline: the token that completes the delimiter ends the step."""
+    """The token that completes the delimiter ends the step, whether one token writes it or two."""
     config = Qwen2Config(
         vocab_size=6,
         hidden_size=32,

@@ -1,16 +1,16 @@
-"""When a full engine says that it is worth coming back."""
+"""When a full engine wants a refused request again."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsi.engines.on_vllm.waiting_queue import MAX_RETRY_SECONDS, MIN_RETRY_SECONDS, WINDOW_SECONDS, Backlog
+from gsi.engines.on_vllm.waiting_queue import MAX_RETRY_SECONDS, MIN_RETRY_SECONDS, WINDOW_SECONDS, WaitingQueue
 
 START = 1000.0  # a monotonic clock begins anywhere
 
 
 class Clock:
-    """Stands for the module ``time``: it shows what the test says."""
+    """Stands for the module ``time``, and shows the time that the test sets."""
 
     def __init__(self) -> None:
         self.now = START
@@ -27,71 +27,71 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_the_time_to_come_back_is_that_in_which_those_who_wait_are_begun(clock: Clock) -> None:
-    """10 requests finished in 2 seconds, so the 30 that wait now take 6."""
-    backlog = Backlog()
-    backlog.record(num_waiting=99, num_finished=6)
+    """10 requests finished in 2 seconds, so the 30 requests that wait now take 6."""
+    queue = WaitingQueue()
+    queue.record(num_waiting=99, num_finished=6)
     clock.now += 2
-    backlog.record(num_waiting=30, num_finished=4)
-    assert backlog.retry_after_seconds() == pytest.approx(6)
+    queue.record(num_waiting=30, num_finished=4)
+    assert queue.retry_after_seconds() == pytest.approx(6)
 
 
 def test_an_engine_that_falls_silent_is_given_more_time(clock: Clock) -> None:
-    """The rate is taken up to now, not up to the last request that finished."""
-    backlog = Backlog()
-    backlog.record(num_waiting=20, num_finished=20)
+    """The rate is taken until now, not until the last request finished."""
+    queue = WaitingQueue()
+    queue.record(num_waiting=20, num_finished=20)
     clock.now += 1
-    assert backlog.retry_after_seconds() == pytest.approx(1)
+    assert queue.retry_after_seconds() == pytest.approx(1)
     clock.now += 3
-    assert backlog.retry_after_seconds() == pytest.approx(4)
+    assert queue.retry_after_seconds() == pytest.approx(4)
 
 
 def test_one_engine_step_is_enough_to_tell_a_rate(clock: Clock) -> None:
-    """It took some time, though the clock has not moved since: a tenth of a second is assumed."""
-    backlog = Backlog()
-    backlog.record(num_waiting=60, num_finished=3)
-    assert backlog.retry_after_seconds() == pytest.approx(2)
+    """The clock has not moved since, so the step is assumed to have taken a tenth of a second."""
+    queue = WaitingQueue()
+    queue.record(num_waiting=60, num_finished=3)
+    assert queue.retry_after_seconds() == pytest.approx(2)
 
 
 def test_only_the_last_seconds_count(clock: Clock) -> None:
     """A rush of short requests says nothing about the long ones that run now."""
-    backlog = Backlog()
-    backlog.record(num_waiting=0, num_finished=1000)
+    queue = WaitingQueue()
+    queue.record(num_waiting=0, num_finished=1000)
     clock.now += WINDOW_SECONDS + 1
-    backlog.record(num_waiting=0, num_finished=3)
+    queue.record(num_waiting=0, num_finished=3)
     clock.now += 1
-    backlog.record(num_waiting=9, num_finished=0)
-    assert backlog.retry_after_seconds() == pytest.approx(3)
+    queue.record(num_waiting=9, num_finished=0)
+    assert queue.retry_after_seconds() == pytest.approx(3)
 
 
 def test_an_engine_that_finishes_nothing_is_given_the_longest_time(clock: Clock) -> None:
-    """Before its first request has finished, and again when none has for a whole window."""
-    backlog = Backlog()
-    backlog.record(num_waiting=1, num_finished=0)
-    assert backlog.retry_after_seconds() == MAX_RETRY_SECONDS
-    backlog.record(num_waiting=1, num_finished=100)
-    assert backlog.retry_after_seconds() < MAX_RETRY_SECONDS
+    """This holds before its first request has finished, and after a window without a finished request."""
+    queue = WaitingQueue()
+    queue.record(num_waiting=1, num_finished=0)
+    assert queue.retry_after_seconds() == MAX_RETRY_SECONDS
+    queue.record(num_waiting=1, num_finished=100)
+    assert queue.retry_after_seconds() < MAX_RETRY_SECONDS
     clock.now += WINDOW_SECONDS + 0.1
-    backlog.record(num_waiting=1, num_finished=0)
-    assert backlog.retry_after_seconds() == MAX_RETRY_SECONDS
+    queue.record(num_waiting=1, num_finished=0)
+    assert queue.retry_after_seconds() == MAX_RETRY_SECONDS
 
 
 @pytest.mark.parametrize(("num_waiting", "expected"), [(0, MIN_RETRY_SECONDS), (10**6, MAX_RETRY_SECONDS)])
 def test_nobody_is_sent_away_for_no_time_or_for_hours(clock: Clock, num_waiting: int, expected: float) -> None:
-    """At once would be a busy loop; a rate that is hours old by then is not worth obeying."""
-    backlog = Backlog()
-    backlog.record(num_waiting, num_finished=5)
+    """Coming back at once would be a busy loop, and after hours the rate would be another one."""
+    queue = WaitingQueue()
+    queue.record(num_waiting, num_finished=5)
     clock.now += 1
-    assert backlog.retry_after_seconds() == expected
+    assert queue.retry_after_seconds() == expected
 
 
 @given(st.lists(st.tuples(st.floats(0, 20), st.integers(0, 10**6), st.integers(0, 100))), st.floats(0, 1e6))
 def test_the_time_to_come_back_keeps_within_its_bounds(steps: list[tuple[float, int, int]], silence: float) -> None:
-    """Whatever an engine reports, and however long it has reported nothing."""
-    backlog, clock = Backlog(), Clock()
+    """The bounds hold for all statistics, and however long the engine reports none."""
+    queue, clock = WaitingQueue(), Clock()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gsi.engines.on_vllm.waiting_queue.time", clock)
         for seconds, num_waiting, num_finished in steps:
             clock.now += seconds
-            backlog.record(num_waiting, num_finished)
+            queue.record(num_waiting, num_finished)
         clock.now += silence
-        assert MIN_RETRY_SECONDS <= backlog.retry_after_seconds() <= MAX_RETRY_SECONDS
+        assert MIN_RETRY_SECONDS <= queue.retry_after_seconds() <= MAX_RETRY_SECONDS

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from gsi.engines.base import Engine, EngineSettings
-from gsi.engines.registry import load_language_engine, load_reward_engine
+from gsi.engines.registry import LANGUAGE_ENGINES, REWARD_ENGINES
 from gsi.local.embedded_redis import free_port
 from gsi.rpc.clients import DraftClient, PrmClient, ServiceClient, TargetClient
 from gsi.rpc.server import Loadable, serve
@@ -52,8 +52,10 @@ async def serving(
 
 
 async def load_shipped(role: str) -> Engine:
-    load = load_reward_engine if role == "prm" else load_language_engine
-    return await load("transformers", EngineSettings(str(MODELS / role), num_threads=1))
+    settings = EngineSettings(str(MODELS / role), num_threads=1)
+    if role == "prm":
+        return await REWARD_ENGINES.load("transformers", settings)
+    return await LANGUAGE_ENGINES.load("transformers", settings)
 
 
 ROLES: dict[str, tuple[Any, Callable[[str, float], ServiceClient]]] = {

@@ -1,4 +1,4 @@
-"""What of a job goes along with a call: it arrives as it was, and a stranger's is no danger to a log."""
+"""The context of a job in a call's metadata: it arrives as it was, and a stranger's metadata cannot harm a log."""
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any
@@ -30,7 +30,7 @@ def _no_job() -> Iterator[None]:
     job=st.text(min_size=1, max_size=64).filter(str.isprintable), attempt=st.integers(1, 100), step=st.integers(0, 1000)
 )
 def test_a_job_s_fields_arrive_as_they_were(job: str, attempt: int, step: int) -> None:
-    """Whatever the id is made of, as metadata it is ASCII; an id of digits stays a text."""
+    """The metadata is ASCII for every id, and an id of digits stays a text."""
     with bound_contextvars(job=job, attempt=attempt, step=step, role="x"):
         metadata = call_context.outgoing("00-trace")
     assert all(value.isascii() and value.isprintable() for _, value in metadata)
@@ -39,20 +39,20 @@ def test_a_job_s_fields_arrive_as_they_were(job: str, attempt: int, step: int) -
 
 
 def test_a_call_for_no_job_carries_nothing() -> None:
-    """Such as the question which model a service has."""
+    """Such a call asks which model a service has."""
     assert call_context.outgoing("") == ()
     assert call_context.incoming(None) == ({}, "")
 
 
 def test_a_long_id_does_not_fill_a_call_s_headers() -> None:
-    """gRPC refuses calls with more than some kilobytes of them, and a bare XADD may name a job as it likes."""
+    """gRPC refuses calls with several kilobytes of headers, and a bare XADD may give a job any id."""
     with bound_contextvars(job="é" * 100_000):
         assert sum(len(value) for _, value in call_context.outgoing("")) < 1024
 
 
 @given(st.text(), st.text() | st.integers(0).map(str))
 def test_what_a_stranger_sends_stays_one_short_line(job: str, step: str) -> None:
-    """No line break and no control character gets into a log, and no long text."""
+    """No line break, control character or long text gets into a log."""
     fields, _ = call_context.incoming([("gsi-job", job), ("gsi-step", step), ("gsi-job-bin", b"\xff"), ("other", "x")])
     assert set(fields) == {"job", "step"}
     assert all(str(value).isprintable() for value in fields.values())
@@ -61,7 +61,7 @@ def test_what_a_stranger_sends_stays_one_short_line(job: str, step: str) -> None
 
 
 async def test_an_error_of_a_service_names_the_job_in_its_log() -> None:
-    """The caller learns only that there was one; the line says which job, attempt and step it was."""
+    """The caller learns only that there was an error; the log has job, attempt and step."""
 
     async def load() -> Any:
         engine: Any = await load_shipped("draft")

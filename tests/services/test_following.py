@@ -1,4 +1,4 @@
-"""The life of a process that works for another node's engine, with an engine that does nothing."""
+"""The life of the process of another node than node 0, with a follower that does nothing."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,13 +17,13 @@ from tests.conftest import wait_until
 
 
 class Node:
-    """Workers that live until they are told not to."""
+    """Workers that live until the test ends them."""
 
     def __init__(self) -> None:
         self.end = asyncio.Event()
         self.is_closed = False
 
-    async def died(self) -> str:
+    async def wait_until_dead(self) -> str:
         await self.end.wait()
         return "node 0 has gone"
 
@@ -60,7 +60,7 @@ class Process:
 
 
 async def test_it_lives_at_once_and_is_ready_when_it_has_loaded() -> None:
-    """A model of several nodes takes minutes; Kubernetes asks meanwhile. No gRPC of ours is served."""
+    """Loading takes minutes, and Kubernetes probes meanwhile. The process takes no calls."""
     node, is_loaded = Node(), asyncio.Event()
 
     async def load() -> Node:
@@ -83,7 +83,7 @@ async def test_it_lives_at_once_and_is_ready_when_it_has_loaded() -> None:
 
 
 async def test_told_to_stop_it_works_until_node_zero_has_drained() -> None:
-    """Not ready, and there as long as node 0 has calls to finish."""
+    """It is not ready any more, and works as long as node 0 has calls to finish."""
     node = Node()
 
     async def load() -> Node:

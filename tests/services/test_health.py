@@ -48,7 +48,7 @@ async def states(address: str) -> tuple[str, str]:
 
 
 async def test_a_service_tells_a_probe_without_tls_that_it_lives_and_when_it_is_ready(tmp_path: Path) -> None:
-    """Loading it lives and is not ready; the port has nothing but the health service."""
+    """A loading service is alive and not ready; the port has the health service alone."""
     probed, may_load = f"127.0.0.1:{free_port()}", asyncio.Event()
     own = Authority(tmp_path).issue("draft").settings()
     async with draft_service(EndlessEngine(), may_load, health_listen=probed, **own):
@@ -80,7 +80,7 @@ def _stub(channel: grpc.aio.Channel) -> Any:
 
 
 async def test_a_service_is_not_ready_before_it_refuses_calls() -> None:
-    """In the pause after SIGTERM they are still taken; then those in flight end; it lives all the time."""
+    """In the pause after SIGTERM it takes calls, then it finishes the calls in flight; it is alive all the time."""
     probed, engine = f"127.0.0.1:{free_port()}", EndlessEngine()
     times: dict[str, Any] = {"drain_pause_seconds": 1.0, "grace_seconds": 1.0}
     async with draft_service(engine, health_listen=probed, **times) as server:
@@ -112,8 +112,8 @@ def _request() -> candidates_pb2.ProposeRequest:
     return candidates_pb2.ProposeRequest(prefix_token_ids=[1], n=1, sampling=sampling)
 
 
-async def watched(address: str, name: str) -> list[str]:
-    """Return what is told of a name until nobody answers any more."""
+async def watch_status(address: str, name: str) -> list[str]:
+    """Return every status of a name until the server ends."""
     told: list[str] = []
     async with grpc.aio.insecure_channel(address) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
@@ -125,14 +125,14 @@ async def watched(address: str, name: str) -> list[str]:
 
 
 async def test_a_service_whose_engine_died_does_not_live() -> None:
-    """A probe that comes while the last answers leave is told so."""
+    """A probe learns it while the last answers leave."""
     probed, engine = f"127.0.0.1:{free_port()}", EndlessEngine()
     settings = ServiceSettings(listen=f"127.0.0.1:{free_port()}", health_listen=probed, model="shipped")
 
     load = partial(already, engine)
     service = asyncio.create_task(serve(SERVICE, settings, load, draft_servicer.add_to_server, asyncio.Event()))
     await wait_until(lambda: _is(probed, "", "SERVING"), "it is ready")
-    watching = asyncio.create_task(watched(probed, LIVENESS))
+    watching = asyncio.create_task(watch_status(probed, LIVENESS))
     await asyncio.sleep(0.2)
     engine.death.set()
     with pytest.raises(InternalError, match="it was killed"):
@@ -142,7 +142,7 @@ async def test_a_service_whose_engine_died_does_not_live() -> None:
 
 @asynccontextmanager
 async def coordinator(**settings: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a coordinator's process; kill it if it is still there at the end."""
+    """Run a coordinator's process; kill it if it is still running at the end."""
     given = {f"GSI_COORDINATOR_{name.upper()}": value for name, value in settings.items()}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "services.coordinator"), env=os.environ | given, stderr=asyncio.subprocess.DEVNULL
@@ -156,7 +156,7 @@ async def coordinator(**settings: str) -> AsyncIterator[asyncio.subprocess.Proce
 
 
 async def test_a_coordinator_lives_while_it_waits_and_is_ready_once_all_is_there(redis_url: str, queue: str) -> None:
-    """Redis and three models; on SIGTERM it says first that it is not ready."""
+    """It waits for Redis and three models; on SIGTERM it first says that it is not ready."""
     probed, ports = f"127.0.0.1:{free_port()}", {role: free_port() for role in ROLES}
     addresses = {role: f"127.0.0.1:{port}" for role, port in ports.items()}
     async with coordinator(redis_url=redis_url, queue=queue, health_listen=probed, **addresses) as process:
@@ -168,7 +168,7 @@ async def test_a_coordinator_lives_while_it_waits_and_is_ready_once_all_is_there
                 service = serving(servicer.SERVICE, servicer.add_to_server, partial(already, engine), addresses[role])
                 await stack.enter_async_context(service)
             await wait_until(lambda: _is(probed, "", "SERVING"), "it is connected")
-            watching = asyncio.create_task(watched(probed, ""))
+            watching = asyncio.create_task(watch_status(probed, ""))
             await asyncio.sleep(0.2)
             process.send_signal(signal.SIGTERM)
             assert await process.wait() == 0
@@ -176,7 +176,7 @@ async def test_a_coordinator_lives_while_it_waits_and_is_ready_once_all_is_there
 
 
 async def test_an_address_for_probes_that_cannot_be_had_ends_the_start() -> None:
-    """Named as the address of calls is."""
+    """The error names the address, as for the address of calls."""
     probed = f"127.0.0.1:{free_port()}"
     async with draft_service(EndlessEngine(), health_listen=probed):
         await wait_until(lambda: _is(probed, "", "SERVING"), "it is ready")
@@ -191,7 +191,7 @@ async def test_an_address_for_probes_that_cannot_be_had_ends_the_start() -> None
 
 
 def test_a_malformed_address_for_probes_is_named() -> None:
-    """With the exit code of a bad setting."""
+    """The process exits with the code of a bad setting."""
     refused = start("services.draft", GOOD | {"GSI_DRAFT_HEALTH_LISTEN": "50052"})
     assert refused.returncode == EXIT_BAD_SETTINGS
     assert "GSI_DRAFT_HEALTH_LISTEN" in refused.stderr

@@ -16,7 +16,7 @@ async def exit_code(*arguments: str) -> int:
 
 @pytest.mark.parametrize(("is_ready", "expected"), [(True, 0), (False, 1)])
 async def test_the_exit_code_says_whether_a_process_takes_calls(is_ready: bool, expected: int) -> None:
-    """The empty name is asked unless another is given; one that lives and takes no calls yet has two answers."""
+    """The empty name is the default; a process that is alive and not ready gives two answers."""
     health, address = Health(), f"127.0.0.1:{free_port()}"
     await health.start(address)
     await health.set_ready(is_ready=is_ready)
@@ -28,5 +28,5 @@ async def test_the_exit_code_says_whether_a_process_takes_calls(is_ready: bool, 
 
 
 async def test_nobody_there_is_not_healthy() -> None:
-    """A process that has not opened its port yet is not healthy, and that is no traceback."""
+    """A process that has not opened its port is not healthy, and the command prints no traceback."""
     assert await exit_code(f"127.0.0.1:{free_port()}") == 1

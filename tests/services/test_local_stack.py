@@ -1,4 +1,4 @@
-"""``gsi up`` and ``gsi demo`` as a person runs them, and what they say when the parts do not fit."""
+"""``gsi up`` and ``gsi demo`` as a person runs them, and their errors when the models do not fit together."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def children_of(pid: int) -> list[int]:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 async def test_gsi_up_says_what_is_ready_and_leaves_nothing_behind(how: signal.Signals) -> None:
-    """Ready line by line; Ctrl-C ends it cleanly, and even kill -9 leaves no orphan."""
+    """It reports each process that is ready; Ctrl-C ends it cleanly, and even kill -9 leaves no orphan."""
     lines: list[str] = []
     with subprocess.Popen([GSI, "up"], env=UNBUFFERED, stderr=subprocess.PIPE, text=True) as up:
         assert up.stderr is not None
@@ -92,7 +92,7 @@ async def test_a_child_does_not_outlive_a_parent_that_is_killed() -> None:
 
 
 async def test_models_with_different_tokenizers_are_refused(tmp_path: Path) -> None:
-    """The coordinator does not start, and says what differs."""
+    """The coordinator does not start, and names the differences."""
     other = tmp_path / "draft"
     shutil.copytree(MODELS / "draft", other)
     tokenizer = json.loads((other / "tokenizer.json").read_text())
@@ -111,7 +111,7 @@ async def test_models_with_different_tokenizers_are_refused(tmp_path: Path) -> N
 
 
 def test_the_demo_prints_one_json_object(tmp_path: Path) -> None:
-    """Parameters, jobs with their steps, totals; and every number follows from the others."""
+    """It has parameters, jobs with their steps, and totals; and the numbers agree with each other."""
     command = [GSI, "demo", "--json", "--problems", "6"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True, cwd=tmp_path)
     demo = json.loads(ran.stdout)

@@ -46,7 +46,7 @@ async def status(address: str, service: str = "") -> str:
 
 
 async def refusal(address: str, stub_kind: Any) -> str:
-    """Return why a client that does not watch health is told to try again."""
+    """Return why a client that does not watch health is told to retry."""
     async with grpc.aio.insecure_channel(address) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await stub_kind(channel).GetModelInfo(candidates_pb2.GetModelInfoRequest())
@@ -55,7 +55,7 @@ async def refusal(address: str, stub_kind: Any) -> str:
 
 
 class EndlessEngine:
-    """Proposes one candidate, then works for ever; says whether somebody still waits for it."""
+    """Proposes one candidate and then works forever; ``is_working`` says whether a caller still waits."""
 
     def __init__(self, error: Exception | None = None, info: ModelInfo = DRAFT) -> None:
         self.info = info
@@ -66,7 +66,7 @@ class EndlessEngine:
     def close(self) -> None:
         pass
 
-    async def died(self) -> str:
+    async def wait_until_dead(self) -> str:
         await self.death.wait()
         return "it was killed"
 
@@ -93,7 +93,7 @@ def serving_engine(engine: Any, **settings: Any) -> Any:
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_a_service_is_not_serving_until_its_model_is_loaded(role: str) -> None:
-    """Health says so, and a call that comes too early may be made again, also that of who does not watch health."""
+    """Health says so, and a call that comes too early may be retried, with or without a watch on health."""
     servicer, client_kind = ROLES[role]
     may_load = asyncio.Event()
 
@@ -115,7 +115,7 @@ async def test_a_service_is_not_serving_until_its_model_is_loaded(role: str) -> 
 
 
 async def test_a_draining_service_is_not_serving_and_finishes_its_calls() -> None:
-    """After SIGTERM no new call is sent, and one that comes all the same is refused; one in flight has its time."""
+    """After SIGTERM clients send no new calls, a call that still comes is refused, and a call in flight may finish."""
     engine = EndlessEngine()
     async with serving_engine(engine, grace_seconds=1.5) as server:
         await wait_until(lambda: _is(server.address, "SERVING"), "serving")
@@ -171,7 +171,7 @@ async def _keep(made: object) -> None:
 
 
 async def test_greedy_crosses_the_wire(draft: DraftClient, target: TargetClient) -> None:
-    """Temperature 0 is a temperature, not a field that was left out; what it cannot be asked for is refused by name."""
+    """Temperature 0 is a value, not a missing field, and scoring at temperature 0 is refused by name."""
     greedy = SamplingParams(temperature=0.0, max_step_tokens=32)
     prefix = await draft.render(MESSAGES)
     once, again = [[c async for batch in draft.propose(prefix, 1, greedy, seed) for c in batch] for seed in (1, 2)]
@@ -183,7 +183,7 @@ async def test_greedy_crosses_the_wire(draft: DraftClient, target: TargetClient)
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_a_model_s_description_loses_nothing_on_the_wire(role: str) -> None:
-    """What is unknown stays unknown, and what is not the default arrives."""
+    """Unknown fields stay unknown, and values other than the defaults arrive."""
     _, client_kind = ROLES[role]
     engine = EndlessEngine()
     shipped = await load_shipped(role)
@@ -211,7 +211,7 @@ async def test_candidates_are_streamed_as_they_finish(draft: DraftClient) -> Non
 
 
 async def test_scores_answer_while_candidates_still_come(target: TargetClient, draft: DraftClient) -> None:
-    """Score is a conversation: the first answer comes before the last question."""
+    """Score is a conversation: the first answer comes before the last candidate."""
     prefix = await draft.render(MESSAGES)
     candidates = [c async for batch in draft.propose(prefix, 2, SAMPLING, 1) for c in batch]
     may_go_on = asyncio.Event()
@@ -262,7 +262,7 @@ async def _has_stopped(engine: EndlessEngine) -> bool:
 
 
 async def test_a_full_service_says_when_to_come_back() -> None:
-    """RESOURCE_EXHAUSTED carries RetryInfo; the calls that it serves are not disturbed."""
+    """RESOURCE_EXHAUSTED carries RetryInfo; calls in flight are not disturbed."""
     engine = EndlessEngine()
     async with serving_engine(engine, max_concurrent_rpcs=1, grace_seconds=0) as server:
         await wait_until(lambda: _is(server.address, "SERVING"), "serving")
@@ -291,7 +291,7 @@ async def test_a_full_service_says_when_to_come_back() -> None:
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
 async def test_an_error_crosses_the_wire_as_itself(raised: Exception, received: type[Exception], message: str) -> None:
-    """Whose fault it is survives; the text of an unexpected exception does not leave the process."""
+    """The party at fault survives; the text of an unexpected exception does not leave the process."""
     async with serving_engine(EndlessEngine(raised)) as server:
         await wait_until(lambda: _is(server.address, "SERVING"), "serving")
         client = DraftClient(server.address, 10.0)
@@ -302,7 +302,7 @@ async def test_an_error_crosses_the_wire_as_itself(raised: Exception, received: 
 
 
 async def test_a_service_that_is_not_there_is_unavailable() -> None:
-    """The caller learns at once, not at the deadline."""
+    """The caller learns it at once, not at the deadline."""
     client = DraftClient("127.0.0.1:1", 60.0)
     with pytest.raises(RetryableError, match="draft: UNAVAILABLE"):
         await client.model_info()
@@ -356,13 +356,13 @@ async def test_a_score_stream_begins_with_its_header(target: TargetClient, prm: 
 
 
 async def test_a_message_over_4_megabytes_passes(prm: PrmClient, draft: DraftClient) -> None:
-    """gRPC's default limit is not ours; the engine's own limit answers."""
+    """gRPC's default limit does not apply; the engine's own limit answers."""
     with pytest.raises(InvalidRequestError, match="prefix has"):
         await anext(draft.propose([1] * 5_000_000, 1, SAMPLING, 0))
 
 
 async def test_a_port_that_is_taken_is_an_error(draft: DraftClient) -> None:
-    """Two services on one address is a mistake to be told."""
+    """Two services on one address are a mistake, and the second one says so."""
     servicer, _ = ROLES["draft"]
     settings = ServiceSettings(listen=draft.address, model="shipped")
     with pytest.raises(OSError, match=f"cannot listen on {draft.address}"):
@@ -370,7 +370,7 @@ async def test_a_port_that_is_taken_is_an_error(draft: DraftClient) -> None:
 
 
 async def test_a_service_whose_engine_dies_stops_serving_and_ends_with_an_error() -> None:
-    """Its process exits non-zero, so that whatever supervises it starts it again; callers try again meanwhile."""
+    """Its process exits non-zero, so that a supervisor starts it again; callers retry meanwhile."""
     engine = EndlessEngine()
     stop, address = asyncio.Event(), f"127.0.0.1:{free_port()}"
     settings = ServiceSettings(listen=address, model="shipped")

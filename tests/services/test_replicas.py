@@ -1,4 +1,4 @@
-"""Several replicas of a service behind one name of a real DNS server: who gets the calls, and when that changes."""
+"""Several replicas of a service behind one name of a real DNS server: which replica gets a call, and until when."""
 
 import asyncio
 import os
@@ -44,7 +44,7 @@ CALL_SECONDS = 0.02
 
 
 class Replica:
-    """Proposes one candidate after a while, whose text is who wrote it; counts its calls."""
+    """Proposes one candidate after a while, whose text is the replica's host; counts its calls."""
 
     def __init__(self, host: str, info: ModelInfo = DRAFT, seconds: float = CALL_SECONDS) -> None:
         self.host = host
@@ -61,7 +61,7 @@ class Replica:
         await asyncio.sleep(self.seconds)
         yield [Candidate(0, (1,), self.host, -1.0, FinishReason.EOS)]
 
-    async def died(self) -> str:
+    async def wait_until_dead(self) -> str:
         await asyncio.Event().wait()
         return "never"
 
@@ -96,7 +96,7 @@ async def answer(client: DraftClient) -> str:
 
 @asynccontextmanager
 async def many_calls(client: DraftClient, num_callers: int = 8) -> AsyncIterator[list[str]]:
-    """Call all the time, and yield who answered; a call that fails fails the test."""
+    """Make calls all the time, and yield the hosts that answered; a call that fails fails the test."""
     answers: list[str] = []
     is_over = asyncio.Event()
 
@@ -114,7 +114,7 @@ async def many_calls(client: DraftClient, num_callers: int = 8) -> AsyncIterator
 
 
 async def test_calls_take_turns_and_replicas_come_and_go_without_a_call_that_fails() -> None:
-    """One that is added to the name gets its share within a connection's age; one that drains gets no call more."""
+    """A new replica gets its share within a connection's age; a draining replica gets no more calls."""
     replicas, port = [Replica(host) for host in HOSTS], free_port(HOSTS[0])
     first, second, third = replicas
     async with AsyncExitStack() as stack:
@@ -152,7 +152,7 @@ async def _has(value: bool) -> bool:
 
 
 async def test_the_age_of_a_connection_ends_no_call() -> None:
-    """A stream that lasts for many ages ends as it would; the calls beside it never fail, with a single replica."""
+    """A stream over many ages ends as it would; no call beside it fails, with a single replica."""
     replica, port = Replica(HOSTS[0], seconds=3.0), free_port(HOSTS[0])
     async with (
         name_server(HOSTS[0]) as names,
@@ -171,7 +171,7 @@ async def test_the_age_of_a_connection_ends_no_call() -> None:
 
 
 async def test_a_name_may_have_a_replica_that_is_not_there_or_loads() -> None:
-    """Calls go to those that serve; that one serves is enough for the service to serve."""
+    """Calls go to the ready replicas; one ready replica is enough for the service to serve."""
     working, port = Replica(HOSTS[0]), free_port(HOSTS[0])
     never = asyncio.Event()
 
@@ -193,7 +193,7 @@ async def test_a_name_may_have_a_replica_that_is_not_there_or_loads() -> None:
 
 
 async def test_a_replica_that_is_lost_in_the_middle_of_a_call_is_made_up_for_by_another() -> None:
-    """The call may be made again, its error says; the next ones do not go where nobody is."""
+    """The error says that the call may be retried; later calls do not go to the lost replica."""
     lost, port = Replica(HOSTS[0], seconds=60.0), free_port(HOSTS[0])
     async with name_server(HOSTS[0]) as names, AsyncExitStack() as stack:
         server = await stack.enter_async_context(serving_replica(lost, port, grace_seconds=0))
@@ -214,8 +214,8 @@ async def test_a_replica_that_is_lost_in_the_middle_of_a_call_is_made_up_for_by_
 
 
 async def test_a_replica_with_a_new_address_is_found_after_a_while_without_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when a single replica is replaced and loads for minutes: its name has no address until it is ready."""
-    monkeypatch.setattr(connection, "LOOK_UP_SECONDS", 0.25)
+    """A single replica is replaced and loads for minutes; until then its name has no address."""
+    monkeypatch.setattr(connection, "RESOLVE_SECONDS", 0.25)
     port = free_port(HOSTS[0])
     async with (
         name_server(HOSTS[0]) as names,
@@ -236,7 +236,7 @@ async def test_a_replica_with_a_new_address_is_found_after_a_while_without_any(m
 
 
 async def test_a_certificate_names_the_host_that_coordinators_call(tmp_path: Path) -> None:
-    """Not the address behind it: TLS is verified by the name that was looked up."""
+    """TLS verifies the name that was looked up, not the address behind it."""
     authority, port = Authority(tmp_path), free_port(HOSTS[0])
     hosts = x509.SubjectAlternativeName([x509.DNSName(NAME)])
     own = authority.issue("draft", hosts=hosts).settings()
@@ -252,7 +252,7 @@ async def test_a_certificate_names_the_host_that_coordinators_call(tmp_path: Pat
 
 @asynccontextmanager
 async def connected_models(names: Names, port: int) -> AsyncIterator[Models]:
-    """Yield a coordinator's view of services whose draft has the name; target and PRM are one replica each."""
+    """Yield a coordinator's view of the services; the draft has the DNS name, target and PRM have one replica each."""
     async with AsyncExitStack() as stack:
         others = {"target": Replica("127.0.0.1", TARGET), "prm": Replica("127.0.0.1", PRM)}
         ports = {role: free_port() for role in others}
@@ -269,7 +269,7 @@ FOREIGN = replace(DRAFT, model="foreign", tokenizer_fingerprint="fedcba987654321
 
 
 async def test_a_replica_with_another_tokenizer_answers_nothing_that_is_used() -> None:
-    """Its token ids would mean other tokens. Its siblings are asked instead, and the log says it once."""
+    """Its token ids would mean other tokens. Other replicas are asked instead, and the log says it once."""
     port = free_port(HOSTS[0])
     good, stranger = Replica(HOSTS[0]), Replica(HOSTS[1], FOREIGN)
     async with (
@@ -296,7 +296,7 @@ async def _met(models: Models, stranger: Replica) -> bool:
 
 @pytest.mark.parametrize("new", [replace(DRAFT, revision="2"), replace(DRAFT, engine_version="6")])
 async def test_a_model_that_all_replicas_have_changed_to_is_worked_with_if_it_fits(new: ModelInfo) -> None:
-    """Whatever changed without the service having been away; a result says what the models are then."""
+    """The service was never unavailable meanwhile; a result names the models of its time."""
     port = free_port(HOSTS[0])
     async with name_server(HOSTS[0]) as names, AsyncExitStack() as stack:
         old = await stack.enter_async_context(serving_replica(Replica(HOSTS[0]), port, drain_pause_seconds=0.5))
@@ -311,7 +311,7 @@ async def test_a_model_that_all_replicas_have_changed_to_is_worked_with_if_it_fi
 
 
 async def test_a_model_that_does_not_fit_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All replicas came back with a foreign tokenizer: no call succeeds until one fits again."""
+    """All replicas came back with a foreign tokenizer, and no call succeeds until a model fits again."""
     monkeypatch.setattr(models_module, "MISFIT_SECONDS", 0.1)
     port = free_port(HOSTS[0])
     async with name_server(HOSTS[0]) as names, AsyncExitStack() as stack:
@@ -331,7 +331,7 @@ async def test_a_model_that_does_not_fit_is_waited_out(monkeypatch: pytest.Monke
 
 
 class SharedEngine(Replica):
-    """A replica of the shipped draft: all of them share one engine, and each counts its calls."""
+    """A replica of the shipped draft. All replicas share one engine, and each counts its calls."""
 
     def __init__(self, host: str, engine: Any) -> None:
         super().__init__(host, engine.info)
@@ -350,7 +350,7 @@ class SharedEngine(Replica):
 
 
 async def test_jobs_go_on_while_replicas_are_replaced(redis_url: str, queue: str) -> None:
-    """A coordinator that is not restarted finishes every job at the first attempt; the new replica did its share."""
+    """A coordinator that keeps running finishes every job at the first attempt, and the new replica does its share."""
     port, engine = free_port(HOSTS[0]), await load_shipped("draft")
     old, new = SharedEngine(HOSTS[0], engine), SharedEngine(HOSTS[1], engine)
     async with AsyncExitStack() as stack:
@@ -380,7 +380,7 @@ async def test_jobs_go_on_while_replicas_are_replaced(redis_url: str, queue: str
 
 @asynccontextmanager
 async def many_jobs(client: Client) -> AsyncIterator[list[JobRecord]]:
-    """Have four jobs run all the time, and yield the records of those that have finished."""
+    """Keep four jobs running, and yield the records of the finished jobs."""
     records: list[JobRecord] = []
     is_over = asyncio.Event()
     prompt = "Start with 27. Step 1: +11. Step 2: -28. Step 3: *3. Step 4: +16. Work mod 31."

@@ -1,4 +1,4 @@
-"""What a model service shows of itself: how much it has to do, whether it is ready, which model it serves."""
+"""The metrics of a model service: its calls in flight, whether it is ready, and its model."""
 
 from contextlib import aclosing
 from dataclasses import replace
@@ -24,7 +24,7 @@ async def shows(name: str, value: float) -> bool:
 
 
 async def test_a_service_shows_its_calls_its_limit_and_whether_it_takes_more() -> None:
-    """Ready once its model is loaded; a call counts from its first message to its last; not ready while it drains."""
+    """It is ready from loading to draining; a call counts from its first message to its last."""
     engine = EndlessEngine()
     async with serving_engine(engine, max_concurrent_rpcs=3, grace_seconds=0.5) as server:
         assert sample("gsi_ready") in {0, None}
@@ -47,7 +47,7 @@ async def test_a_service_shows_its_calls_its_limit_and_whether_it_takes_more() -
 
 
 async def test_a_service_names_the_model_that_it_has_loaded() -> None:
-    """By the words of GetModelInfo; one at a time."""
+    """The labels have the words of GetModelInfo, for one model at a time."""
     info = EndlessEngine().info
     for model in ("first", "second"):
         observe_model("gsi.v1.PrmService", replace(info, model=model, revision="r1", engine="vllm"))

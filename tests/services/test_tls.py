@@ -1,4 +1,4 @@
-"""Mutual TLS between coordinator and services, its renewal, and the refusal of plain text; gRPC's keepalive."""
+"""Mutual TLS between coordinator and services, renewal of certificates, refusal of plain text, and keepalive."""
 
 import asyncio
 import ssl
@@ -40,14 +40,14 @@ async def calling(address: str, paths: Paths | None) -> AsyncIterator[DraftClien
     await client.close()
 
 
-async def shown_certificate(address: str) -> str:
-    """Return what a new connection is shown, PEM."""
+async def fetch_certificate(address: str) -> str:
+    """Return the certificate that a server shows a new connection, as PEM."""
     host, _, port = address.rpartition(":")
     return (await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)))).strip()
 
 
 async def test_the_coordinators_clients_work_with_certificates_of_one_authority(authority: Authority) -> None:
-    """Draft, target and PRM are called over mutual TLS, with the settings that their processes read."""
+    """They call draft, target and PRM over mutual TLS, with the settings of real processes."""
     own = authority.issue("coordinator")
     addresses: dict[str, Any] = {}
     async with AsyncExitStack() as stack:
@@ -64,7 +64,7 @@ async def test_the_coordinators_clients_work_with_certificates_of_one_authority(
 
 
 async def test_whom_a_service_does_not_trust_is_refused(authority: Authority, tmp_path: Path) -> None:
-    """No TLS, no certificate, a foreign authority's and an expired one: UNAVAILABLE, with a sentence on why."""
+    """Without TLS or a certificate, or with a foreign or expired one, a call is UNAVAILABLE, with the reason."""
     stranger = Authority(tmp_path).issue("stranger")
     refused = {
         "plain": None,
@@ -90,7 +90,7 @@ async def test_whom_a_service_does_not_trust_is_refused(authority: Authority, tm
 
 @pytest.mark.parametrize("fault", ["expired", "foreign", "plain"])
 async def test_a_service_that_we_do_not_trust_is_not_called(authority: Authority, tmp_path: Path, fault: str) -> None:
-    """Its certificate has expired or comes from another authority, or it speaks plain text: the sentence says which."""
+    """Its certificate is expired or foreign, or it speaks plain text, and the error says which."""
     settings = {
         "expired": authority.issue("draft", ends_in=-DAY).settings(),
         "foreign": Authority(tmp_path).issue("draft").settings(),
@@ -116,7 +116,7 @@ async def test_a_service_that_we_do_not_trust_is_not_called(authority: Authority
 
 
 async def test_a_service_shows_its_new_certificate_without_a_restart(authority: Authority, tmp_path: Path) -> None:
-    """New connections get it as soon as chain and key fit together; a call on the old connection goes on."""
+    """New connections get it once chain and key fit together; a call on the old connection goes on."""
     used, new, engine = authority.issue("draft"), authority.issue("draft"), EndlessEngine()
     before = used.chain.read_text().strip()
     async with (
@@ -126,12 +126,12 @@ async def test_a_service_shows_its_new_certificate_without_a_restart(authority: 
         await wait_until(client.is_serving, "serving")
         stream = client.propose((1,), 1, SAMPLING, 0)
         await anext(stream)
-        assert await shown_certificate(server.address) == before
+        assert await fetch_certificate(server.address) == before
 
         used.chain.write_bytes(new.chain.read_bytes())  # and its key is still the old one
-        assert await shown_certificate(server.address) == before
+        assert await fetch_certificate(server.address) == before
         used.key.write_bytes(new.key.read_bytes())
-        assert await shown_certificate(server.address) == new.chain.read_text().strip()
+        assert await fetch_certificate(server.address) == new.chain.read_text().strip()
 
         assert engine.is_working
         async with calling(server.address, authority.issue("coordinator")) as another:
@@ -140,7 +140,7 @@ async def test_a_service_shows_its_new_certificate_without_a_restart(authority: 
 
 
 async def test_a_client_uses_its_new_certificate_without_a_restart(authority: Authority) -> None:
-    """One whose certificate has expired is served once the files are replaced; a call in flight then goes on."""
+    """A client with an expired certificate is served once the files are replaced; a call in flight goes on."""
     used, engine = authority.issue("coordinator", ends_in=-DAY), EndlessEngine()
     async with serving_engine(engine, grace_seconds=0, **authority.issue("draft").settings()) as server:
         async with calling(server.address, authority.issue("coordinator")) as probe:
@@ -159,7 +159,7 @@ async def test_a_client_uses_its_new_certificate_without_a_restart(authority: Au
 
 
 def test_files_that_cannot_be_used_are_refused_by_name(authority: Authority, tmp_path: Path) -> None:
-    """One that is missing, one that is no certificate, and a key of another certificate."""
+    """A file may be missing, be no certificate, or be the key of another certificate."""
     paths = authority.issue("draft")
     nonsense = tmp_path / "nonsense.pem"
     nonsense.write_text("nonsense")
@@ -174,7 +174,7 @@ def test_files_that_cannot_be_used_are_refused_by_name(authority: Authority, tmp
 
 
 def test_files_are_read_anew_only_when_they_change(authority: Authority) -> None:
-    """A pair that does not fit is passed over with a warning, once."""
+    """A certificate with another key is ignored, with one warning."""
     used, new = authority.issue("draft"), authority.issue("draft")
     files = used.files()
     first = files.current()
@@ -213,7 +213,7 @@ COORDINATOR = {f"GSI_COORDINATOR_{role.upper()}": "127.0.0.1:1" for role in ROLE
     ],
 )
 def test_a_process_refuses_plain_text_beyond_loopback(module: str, settings: dict[str, str], named: list[str]) -> None:
-    """It exits with the code of a bad setting, and one sentence names what would make it start."""
+    """It exits with the code of a bad setting, and one sentence names the settings that help."""
     refused = start(module, settings)
     assert refused.returncode == EXIT_BAD_SETTINGS
     assert len(refused.stderr.splitlines()) == 1
@@ -222,18 +222,18 @@ def test_a_process_refuses_plain_text_beyond_loopback(module: str, settings: dic
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"])
 def test_plain_text_on_loopback_needs_no_word(address: str) -> None:
-    """One machine, one trust: what the README shows."""
+    """Processes on one machine trust each other, as in the README."""
     assert CoordinatorSettings(draft=address, target=address, prm=address).certificate_files() is None
 
 
 def test_plain_text_beyond_loopback_can_be_asked_for() -> None:
-    """Where the network encrypts, such as in a service mesh."""
+    """The network may encrypt, as a service mesh does."""
     address = "10.0.0.7:50051"
     assert CoordinatorSettings(draft=address, target=address, prm=address, plaintext=True).plaintext
 
 
 async def test_the_whole_system_runs_over_mutual_tls(authority: Authority, tmp_path: Path) -> None:
-    """Four processes with certificates do a job; a service's log says why it refuses a stranger."""
+    """Four processes with certificates run a job, and a service logs why it refuses a stranger."""
     settings: dict[str, str] = {}
     for role in (*ROLES, "coordinator"):
         settings |= authority.issue(role).settings(f"GSI_{role.upper()}_")
@@ -255,13 +255,13 @@ SILENCE_SECONDS = 6.5  # gRPC sends at most a ping a second, and answers a handf
 
 
 async def test_a_server_lets_the_clients_keepalive_pings_pass() -> None:
-    """With our options, their times divided by 100, a silent call lives; gRPC's own tell the client to go away."""
+    """With our options, 100 times faster, a silent call lives; with gRPC's defaults the server ends it."""
     ours, grpcs_own = await asyncio.gather(_silent_call(_faster(SERVER_OPTIONS)), _silent_call([]))
     assert (ours, grpcs_own) == ("done", "Too many pings")
 
 
 async def _silent_call(server_options: list[tuple[str, int]]) -> str:
-    """Return the answer to a call without data, or why there is none."""
+    """Return the answer to a call without data, or the reason why there is none."""
 
     async def silent(request: bytes, context: Any) -> bytes:
         await asyncio.sleep(SILENCE_SECONDS)

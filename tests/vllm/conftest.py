@@ -1,4 +1,4 @@
-"""Tests of the vLLM engines: ``make test-vllm`` runs them, in an environment that has vLLM.
+"""Tests of the vLLM engines. ``make test-vllm`` runs them, in an environment that has vLLM.
 
 ``make test`` has no vLLM and does not collect them; ``.ci/run`` runs both.
 """

@@ -1,4 +1,4 @@
-"""vLLM's own parser takes the engine arguments that the chart's profiles give."""
+"""vLLM's own parser accepts the engine arguments of the chart's profiles."""
 
 import shlex
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from gsi.engines.base import EngineSettings
-from gsi.engines.on_vllm.core import engine_args
+from gsi.engines.on_vllm.core import parse_engine_args
 from gsi.errors import MisconfiguredError
 
 CHART = Path(__file__).parents[2] / "helm"
@@ -21,28 +21,28 @@ ON_VLLM: dict[str, dict[str, Any]] = {
 }
 
 
-def parsed(role: dict[str, Any], *more: str) -> Any:
+def parse(role: dict[str, Any], *more: str) -> Any:
     name = role["model"]["uri"].removeprefix("hf://")
     words = shlex.join([*role["engineArgs"], *more])
-    return engine_args(EngineSettings(name, dtype=role["dtype"], engine_args=words), {})
+    return parse_engine_args(EngineSettings(name, dtype=role["dtype"], engine_args=words), {})
 
 
 @pytest.mark.parametrize("name", ON_VLLM)
 def test_vllm_takes_the_arguments_of_a_profile(name: str) -> None:
-    """Each is known and has a value of its type; the model is cut over the GPUs that the pod asks for."""
+    """vLLM knows each argument, and the model is spread over the GPUs that the pod asks for."""
     role = ON_VLLM[name]
-    args = parsed(role)
+    args = parse(role)
     assert args.tensor_parallel_size * args.pipeline_parallel_size == role["gpu"]["count"]
     assert args.max_model_len == 4096
 
 
 def test_several_nodes_hold_as_many_parts_as_one() -> None:
-    """As the profile of the large target says: two nodes with half of the GPUs each."""
-    args = parsed(PROFILES["values-72b"]["target"], "--nnodes", "2", "--node-rank", "1", "--master-addr", "first")
+    """By the profile of the large target, two nodes have half of the GPUs each."""
+    args = parse(PROFILES["values-72b"]["target"], "--nnodes", "2", "--node-rank", "1", "--master-addr", "first")
     assert (args.nnodes, args.node_rank, args.tensor_parallel_size) == (2, 1, 4)
 
 
 def test_an_argument_that_vllm_does_not_know_is_refused() -> None:
-    """So that the test above can fail."""
+    """The test above can fail."""
     with pytest.raises(MisconfiguredError, match="--no-such-argument"):
-        parsed(ON_VLLM["values-72b target"], "--no-such-argument")
+        parse(ON_VLLM["values-72b target"], "--no-such-argument")

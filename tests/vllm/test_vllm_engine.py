@@ -1,4 +1,4 @@
-"""The vLLM engine keeps the contract of every engine, in both of its likelihoods, and what is vLLM's own besides."""
+"""The vLLM engine keeps the contract of every engine, in both of its likelihoods; and behaviour of vLLM's own."""
 
 import asyncio
 import math
@@ -13,12 +13,15 @@ from prometheus_client import REGISTRY
 from gsi.algorithm.candidates import FinishReason
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.engines.base import EngineSettings
-from gsi.engines.on_vllm.language import ScoringPath, VllmEngine, sound_sum
-from gsi.engines.registry import load_language_engine
+from gsi.engines.on_vllm.language import VllmEngine
+from gsi.engines.on_vllm.log_probabilities import sum_if_sound
+from gsi.engines.on_vllm.proposals import make_sampling_params
+from gsi.engines.on_vllm.suffix_scoring import ScoringPath
+from gsi.engines.registry import LANGUAGE_ENGINES
 from gsi.errors import InvalidRequestError, MisconfiguredError, RetryableError
 from gsi.rpc.convert import ReceivedTokens
 from tests.conftest import MODELS, wait_until
-from tests.engines.contract import MESSAGES, TOLERANCE, LanguageEngineContract, law, proposed, scored
+from tests.engines.contract import MESSAGES, TOLERANCE, LanguageEngineContract, law, propose_all, score_all
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnings("ignore")]
 
@@ -26,7 +29,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnin
 recomputed_before: dict[Likelihood, float] = {}  # by the engine's likelihood, when it had started
 
 
-def recomputed() -> float:
+def count_recomputed() -> float:
     return REGISTRY.get_sample_value("gsi_scores_recomputed_total") or 0.0
 
 
@@ -39,8 +42,8 @@ async def engine(request: pytest.FixtureRequest) -> AsyncIterator[VllmEngine]:
         likelihood=request.param,
         temperature=2.0,
     )
-    engine: Any = await load_language_engine("vllm", settings)
-    recomputed_before[request.param] = recomputed()
+    engine: Any = await LANGUAGE_ENGINES.load("vllm", settings)
+    recomputed_before[request.param] = count_recomputed()
     yield engine
     engine.close()
 
@@ -50,34 +53,34 @@ class TestVllmEngine(LanguageEngineContract):
 
 
 async def test_it_scores_suffixes_on_this_machine(engine: VllmEngine) -> None:
-    """The probe at start found the cached path sound: without a GPU that is ours, for vLLM's needs its runner V2."""
-    assert engine._path in {ScoringPath.SUFFIX, ScoringPath.NATIVE}
+    """The probe at the start found a cached path sound: without a GPU it is SUFFIX, because NATIVE needs runner V2."""
+    assert engine.scorer.path in {ScoringPath.SUFFIX, ScoringPath.NATIVE}
 
 
 async def test_no_score_was_computed_twice(engine: VllmEngine) -> None:
-    """What the prefix cache gave was sound every time, a hundred random requests of the contract included."""
-    await scored(engine, await proposed(engine, 8, law(engine)), law(engine))
-    assert recomputed() == recomputed_before[engine.info.likelihoods[0]]
+    """Every answer over the prefix cache was sound, also for the contract's hundred random requests."""
+    await score_all(engine, await propose_all(engine, 8, law(engine)), law(engine))
+    assert count_recomputed() == recomputed_before[engine.info.likelihoods[0]]
 
 
 async def test_an_unsound_score_is_computed_again_from_the_whole_prompt(
     engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counted in a metric; the caller gets the right number."""
-    candidates = await proposed(engine, 4, law(engine))
-    expected = await scored(engine, candidates, law(engine))
-    asked = engine.likelihood_by
+    """A metric counts it, and the caller gets the right number."""
+    candidates = await propose_all(engine, 4, law(engine))
+    expected = await score_all(engine, candidates, law(engine))
+    asked = engine.scorer.score_by
     paths = []
 
     async def garbage(path: ScoringPath, prefix: tuple[int, ...], token_ids: tuple[int, ...]) -> float | None:
         paths.append(path)
         return await asked(path, prefix, token_ids) if path is ScoringPath.WHOLE else None
 
-    monkeypatch.setattr(engine, "likelihood_by", garbage)
-    before = recomputed()
-    assert await scored(engine, candidates, law(engine)) == pytest.approx(expected, abs=TOLERANCE)
+    monkeypatch.setattr(engine.scorer, "score_by", garbage)
+    before = count_recomputed()
+    assert await score_all(engine, candidates, law(engine)) == pytest.approx(expected, abs=TOLERANCE)
     distinct = len({candidate.token_ids for candidate in candidates})
-    assert recomputed() - before == paths.count(ScoringPath.WHOLE) == distinct
+    assert count_recomputed() - before == paths.count(ScoringPath.WHOLE) == distinct
     monkeypatch.undo()
 
 
@@ -86,19 +89,19 @@ async def test_an_unsound_score_is_computed_again_from_the_whole_prompt(
     [([36.2, -1.0], [5, 6], "positive"), ([math.nan, -1.0], [5, 6], "no number"), ([-1.0, -1.0], [5, 7], "another")],
 )
 async def test_garbage_is_known_as_such(values: list[float], of: list[int], what: str) -> None:
-    """A positive log-probability, one that is not a number, one of another token, too few: none is a score."""
-    assert sound_sum(values, of, [5, 6]) is None
-    assert sound_sum(values[:1], of[:1], [5, 6]) is None
-    assert sound_sum([-0.5, -1.0], [5, 6], [5, 6]) == -1.5
+    """A positive number, NaN, a number of another token, or a missing number makes no score."""
+    assert sum_if_sound(values, of, [5, 6]) is None
+    assert sum_if_sound(values[:1], of[:1], [5, 6]) is None
+    assert sum_if_sound([-0.5, -1.0], [5, 6], [5, 6]) == -1.5
 
 
 async def test_a_delimiter_of_two_tokens_ends_a_step(engine: VllmEngine) -> None:
-    """Real tokenizers write it as one token or as two newlines: here vLLM may write newlines and one letter only."""
+    """A tokenizer may write it as two newlines; here vLLM may write newlines and one letter only."""
     newline, letter = engine._tokenizer.encode("\n")[-1], engine._tokenizer.encode("S")[-1]
-    params = engine._sampling_params(law(engine, temperature=2.0), max_tokens=200)
+    params = make_sampling_params(engine.info, law(engine, temperature=2.0), max_tokens=200)
     params.allowed_token_ids = [newline, letter]
     prefix = engine.render(MESSAGES)
-    candidates = [await engine._candidate(prefix, params, seed, 0) for seed in range(8)]
+    candidates = [await engine._sample(prefix, params, seed, 0) for seed in range(8)]
     assert {candidate.finish_reason for candidate in candidates} == {FinishReason.DELIMITER}
     for candidate in candidates:
         assert candidate.token_ids[-2:] == (newline, newline)
@@ -106,33 +109,33 @@ async def test_a_delimiter_of_two_tokens_ends_a_step(engine: VllmEngine) -> None
 
 
 async def test_scoring_costs_no_context_that_was_read_before(engine: VllmEngine) -> None:
-    """By vLLM's own count: of a context that is in its cache, less than a block and a half is computed again."""
+    """By vLLM's own count it computes less than a block and a half of a cached context."""
     prefix = (engine.render(MESSAGES) * 20)[:400]
     candidate = ReceivedTokens(0, tuple(range(5, 25)))
-    await scored(engine, [candidate], law(engine), prefix)
-    before = await counted("vllm:prompt_tokens_cached_total")
+    await score_all(engine, [candidate], law(engine), prefix)
+    before = await read_counter("vllm:prompt_tokens_cached_total")
     again = ReceivedTokens(0, tuple(range(25, 45)))
-    await scored(engine, [again], law(engine), prefix)
-    assert await counted("vllm:prompt_tokens_cached_total") - before >= 400 - 32
+    await score_all(engine, [again], law(engine), prefix)
+    assert await read_counter("vllm:prompt_tokens_cached_total") - before >= 400 - 32
 
 
-async def counted(name: str) -> float:
+async def read_counter(name: str) -> float:
     await asyncio.sleep(0.2)  # statistics come after the answer
     return sum(s.value for family in REGISTRY.collect() for s in family.samples if s.name == name)
 
 
 async def test_a_step_is_warm_from_the_step_before(engine: VllmEngine) -> None:
-    """The chosen candidate has been written or scored here: the next step's context is in the cache but for its end."""
-    (first,) = await proposed(engine, 1, law(engine), seed=1)
+    """The engine has written or scored the chosen candidate, so the next context is cached but for its end."""
+    (first,) = await propose_all(engine, 1, law(engine), seed=1)
     prefix = (*engine.render(MESSAGES), *first.token_ids)
-    before = await counted("vllm:prompt_tokens_cached_total")
+    before = await read_counter("vllm:prompt_tokens_cached_total")
     async for _ in engine.propose(prefix, 1, law(engine), 2):
         pass
-    assert await counted("vllm:prompt_tokens_cached_total") - before >= len(prefix) - 32
+    assert await read_counter("vllm:prompt_tokens_cached_total") - before >= len(prefix) - 32
 
 
 async def test_a_closed_proposal_is_aborted(engine: VllmEngine) -> None:
-    """vLLM has no unfinished request left, though these would have gone on to the end of the context."""
+    """vLLM has no unfinished request left, though each would have filled the context."""
     endless = law(engine, temperature=2.0)
     async with aclosing(engine.propose(engine.render(MESSAGES), 64, endless, 0)) as stream:
         await anext(stream)
@@ -144,23 +147,23 @@ async def test_a_closed_proposal_is_aborted(engine: VllmEngine) -> None:
 
 
 async def test_equal_candidates_are_scored_once(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small drafts repeat themselves; the target need not."""
+    """A small draft repeats itself; the target need not."""
     num_asked = 0
-    asked = engine.likelihood_by
+    asked = engine.scorer.score_by
 
     async def counting(path: ScoringPath, prefix: tuple[int, ...], token_ids: tuple[int, ...]) -> float | None:
         nonlocal num_asked
         num_asked += 1
         return await asked(path, prefix, token_ids)
 
-    monkeypatch.setattr(engine, "likelihood_by", counting)
-    values = await scored(engine, [ReceivedTokens(index, (5, 6, 7)) for index in range(8)], law(engine))
+    monkeypatch.setattr(engine.scorer, "score_by", counting)
+    values = await score_all(engine, [ReceivedTokens(index, (5, 6, 7)) for index in range(8)], law(engine))
     monkeypatch.undo()
     assert (num_asked, len(set(values))) == (1, 1)
 
 
 async def test_what_the_engine_is_not_set_to_is_refused(engine: VllmEngine) -> None:
-    """The error says what is asked and what is allowed."""
+    """The error names the value and the value allowed."""
     (own,) = engine.info.likelihoods
     (other,) = set(Likelihood) - {own}
     refused = [(SamplingParams(likelihood=other), f"likelihood is {other}; allowed: {own}")]
@@ -173,20 +176,20 @@ async def test_what_the_engine_is_not_set_to_is_refused(engine: VllmEngine) -> N
         with pytest.raises(InvalidRequestError, match=message):
             await anext(engine.propose([1, 2], 1, sampling, 0))
         with pytest.raises(InvalidRequestError, match=message):
-            await scored(engine, [ReceivedTokens(0, (5,))], sampling)
+            await score_all(engine, [ReceivedTokens(0, (5,))], sampling)
 
 
 async def test_an_engine_with_too_many_waiting_requests_says_when_to_come_back(engine: VllmEngine) -> None:
-    """The count is that of vLLM's own queue; nothing that it has taken is disturbed."""
+    """The count is that of vLLM's own queue, and requests that vLLM has taken go on."""
     engine.core._max_waiting = 0
-    proposals = asyncio.create_task(proposed(engine, 512, law(engine, temperature=2.0)))
+    proposals = asyncio.create_task(propose_all(engine, 512, law(engine, temperature=2.0)))
 
     async def is_full() -> bool:
-        return engine.core._backlog.num_waiting > 0
+        return engine.core._queue.num_waiting > 0
 
     await wait_until(is_full, "requests wait")
     with pytest.raises(RetryableError, match="requests wait in the engine; allowed: 0") as refused:
-        await scored(engine, [ReceivedTokens(0, (5,))], law(engine))
+        await score_all(engine, [ReceivedTokens(0, (5,))], law(engine))
     assert refused.value.retry_after_seconds
     assert len(await proposals) == 512
     engine.core._max_waiting = 1024
@@ -201,6 +204,6 @@ async def test_an_engine_with_too_many_waiting_requests_says_when_to_come_back(e
     ],
 )
 async def test_a_wrong_engine_argument_is_named(arguments: str, message: str) -> None:
-    """By vLLM's own argument parser, before anything is loaded."""
+    """vLLM's own parser finds it before anything is loaded."""
     with pytest.raises(MisconfiguredError, match=message):
-        await load_language_engine("vllm", EngineSettings(str(MODELS / "target"), engine_args=arguments))
+        await LANGUAGE_ENGINES.load("vllm", EngineSettings(str(MODELS / "target"), engine_args=arguments))

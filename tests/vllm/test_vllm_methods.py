@@ -31,7 +31,7 @@ async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clie
         yield connected
 
 
-async def ran(client: Client, method: str, seeds: int = 1) -> list[JobRecord]:
+async def run_jobs(client: Client, method: str, seeds: int = 1) -> list[JobRecord]:
     ids = [
         await client.submit(
             {"prompt": problem["prompt"], "params": {"method": method, "seed": seed, "keep_candidates": True}}
@@ -59,23 +59,23 @@ async def ran(client: Client, method: str, seeds: int = 1) -> list[JobRecord]:
     ],
 )
 async def test_every_method_ends_with_an_answer(client: Client, method: str) -> None:
-    """The engines are asked in the same way, whatever method asks."""
-    for record in await ran(client, method):
+    """All methods ask the engines in the same way."""
+    for record in await run_jobs(client, method):
         assert record.fields["text"].strip()
         assert record.fields["stop_reason"] in {"eos", "answer"}
 
 
 async def test_speculative_decoding_is_the_target_s_own_work(client: Client) -> None:
-    """Steps are the target's; what its engine drafts inside is not the job's, and the result says that it did."""
-    for record in await ran(client, "speculative-decoding"):
+    """All steps are the target's; its engine's drafts are no part of the job, and the result names their number."""
+    for record in await run_jobs(client, "speculative-decoding"):
         assert {step.source for step in record.steps} == {Source.TARGET}
         assert sum(step.draft_tokens for step in record.steps) == 0
         assert record.to_dict()["models"]["target"]["num_speculative_tokens"] == 4
 
 
 async def test_greedy_decoding_does_not_depend_on_the_seed(client: Client) -> None:
-    """Though the engine's own temperature is 0.7, and its target writes several tokens at once."""
+    """The engine's own temperature is 0.7, and its target writes several tokens at once."""
     for method in ("draft:temperature=0", "speculative-decoding:temperature=0"):
-        records = await ran(client, method, seeds=2)
+        records = await run_jobs(client, method, seeds=2)
         texts = [record.fields["text"] for record in records]
         assert texts[::2] == texts[1::2]

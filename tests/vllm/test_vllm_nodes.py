@@ -13,8 +13,8 @@ import pytest
 from gsi.algorithm.params import SamplingParams
 from gsi.engines.base import EngineSettings
 from gsi.engines.on_transformers.language import TransformersEngine
-from gsi.engines.on_vllm.core import engine_config
-from gsi.engines.on_vllm.language import FIXED
+from gsi.engines.on_vllm.core import make_engine_config
+from gsi.engines.on_vllm.language import LANGUAGE_MODEL_ARGS
 from gsi.errors import MisconfiguredError
 from gsi.local.embedded_redis import free_port
 from gsi.rpc.clients import TargetClient
@@ -42,7 +42,7 @@ def settings_of(engine_args: str) -> EngineSettings:
 
 
 def two_free_ports() -> int:
-    """Return a free port with a free one behind it."""
+    """Return a free port whose next port is free as well."""
     while True:
         port = free_port()
         with socket.socket() as behind, contextlib.suppress(OSError):
@@ -50,7 +50,7 @@ def two_free_ports() -> int:
             return port
 
 
-async def started(rank: int, master_port: int, listen: str) -> Process:
+async def start_node(rank: int, master_port: int, listen: str) -> Process:
     environment = {
         "GSI_TARGET_LISTEN": listen,
         "GSI_TARGET_MODEL": str(MODELS / "target"),
@@ -66,9 +66,9 @@ async def started(rank: int, master_port: int, listen: str) -> Process:
 
 @contextlib.asynccontextmanager
 async def two_nodes() -> AsyncIterator[tuple[Process, Process, TargetClient]]:
-    """Yield node 0, node 1, and a client of the service that they are together."""
+    """Yield node 0, node 1, and a client of the service that both form."""
     master_port, listen = two_free_ports(), f"127.0.0.1:{free_port()}"
-    nodes = [await started(rank, master_port, listen) for rank in (1, 0)]  # node 1 waits for node 0
+    nodes = [await start_node(rank, master_port, listen) for rank in (1, 0)]  # node 1 waits for node 0
     client = TargetClient(listen, 60.0)
     try:
         async with asyncio.timeout(START_SECONDS):
@@ -85,9 +85,9 @@ async def two_nodes() -> AsyncIterator[tuple[Process, Process, TargetClient]]:
 
 
 async def test_two_nodes_are_one_target_and_end_together() -> None:
-    """Half of the model each: the likelihoods are the whole model's. Node 1 has its address free: it serves nothing.
+    """Each holds half of the model; the likelihoods are the whole model's. Node 1 serves nothing.
 
-    vLLM alone would let node 1 wait for ever once node 0 has ended.
+    vLLM alone would let node 1 wait forever once node 0 has ended.
     """
     whole = await TransformersEngine.load(settings_of(""))
     prefix, sampling = whole.render(MESSAGES), SamplingParams()
@@ -106,13 +106,13 @@ async def test_two_nodes_are_one_target_and_end_together() -> None:
 
 
 def test_every_node_runs_the_same() -> None:
-    """But for its rank: the scheduler, the workers' extension and the likelihoods' settings are those of node 0."""
-    first, second = (engine_config(settings_of(args_of(rank, 29501)), FIXED) for rank in (0, 1))
+    """Scheduler, worker extension and likelihood settings are those of node 0; only the rank differs."""
+    first, second = (make_engine_config(settings_of(args_of(rank, 29501)), LANGUAGE_MODEL_ARGS) for rank in (0, 1))
     assert (first.parallel_config.node_rank, second.parallel_config.node_rank) == (0, 1)
     assert (
         first.parallel_config.worker_extension_cls
         == second.parallel_config.worker_extension_cls
-        == FIXED["worker_extension_cls"]
+        == LANGUAGE_MODEL_ARGS["worker_extension_cls"]
     )
     assert (first.parallel_config.local_world_size, first.parallel_config.world_size) == (1, 2)
     assert first.scheduler_config.scheduler_cls == second.scheduler_config.scheduler_cls
@@ -135,13 +135,13 @@ def test_every_node_runs_the_same() -> None:
     ],
 )
 def test_what_cannot_be_spread_over_nodes_is_refused(engine_args: str, sentence: str) -> None:
-    """By a sentence that names the argument, before anything is started."""
+    """A sentence names the argument before anything is started."""
     with pytest.raises(MisconfiguredError) as refused:
-        engine_config(settings_of(engine_args), FIXED)
+        make_engine_config(settings_of(engine_args), LANGUAGE_MODEL_ARGS)
     assert str(refused.value) == f"engine_args: {sentence}"
 
 
 def test_nodes_that_do_not_divide_the_model_are_refused() -> None:
-    """By vLLM itself."""
+    """vLLM itself refuses them."""
     with pytest.raises(ValueError, match="must evenly divide"):
-        engine_config(settings_of("--nnodes 2 --tensor-parallel-size 1"), FIXED)
+        make_engine_config(settings_of("--nnodes 2 --tensor-parallel-size 1"), LANGUAGE_MODEL_ARGS)

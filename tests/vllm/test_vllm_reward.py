@@ -1,4 +1,4 @@
-"""Reward models on vLLM: the contract with the PRM that ships, and every family against Hugging Face's forward pass."""
+"""Reward models on vLLM: the contract with the shipped PRM, and every family against a plain Hugging Face pass."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,9 +8,9 @@ import pytest_asyncio
 from prometheus_client import REGISTRY
 
 from gsi.engines.base import EngineSettings, RewardEngine
-from gsi.engines.registry import load_reward_engine
+from gsi.engines.registry import REWARD_ENGINES
 from tests.conftest import MODELS
-from tests.engines.contract import STEPS, RewardEngineContract, reference, rewarded
+from tests.engines.contract import STEPS, RewardEngineContract, rate_all, reference
 from tests.engines.reward_checkpoints import (
     CANDIDATES,
     TOLERANCE,
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnin
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine() -> AsyncIterator[RewardEngine]:
-    engine = await load_reward_engine("vllm", EngineSettings(str(MODELS / "prm"), num_threads=1))
+    engine = await REWARD_ENGINES.load("vllm", EngineSettings(str(MODELS / "prm"), num_threads=1))
     yield engine
     engine.close()
 
@@ -37,11 +37,11 @@ class TestVllmRewardEngine(RewardEngineContract):
 
 
 async def test_the_context_is_read_once(engine: RewardEngine) -> None:
-    """By vLLM's own count: all but the last block of what was read comes from its cache."""
+    """By vLLM's own count, all of the context but its last block comes from the cache."""
     steps = STEPS * 20
-    await rewarded(engine, CANDIDATES[:1], steps)
+    await rate_all(engine, CANDIDATES[:1], steps)
     before = cached_tokens()
-    await rewarded(engine, CANDIDATES[1:], steps)
+    await rate_all(engine, CANDIDATES[1:], steps)
     assert cached_tokens() - before >= 20 * len(reference("prm")[1](STEPS[0])["input_ids"]) - 32
 
 
@@ -62,13 +62,13 @@ def cached_tokens() -> float:
 async def test_a_family_is_read_as_its_authors_read_it(
     family: Checkpoint, is_bounded: bool, is_counted: bool, tmp_path: Path
 ) -> None:
-    """Cold and from the prefix cache: the reward of a plain forward pass over the whole trajectory."""
+    """Cold and cached, a reward equals that of a plain forward pass over the whole trajectory."""
     path, value = family(tmp_path / "model")
-    engine = await load_reward_engine("vllm", EngineSettings(str(path), num_threads=1))
+    engine = await REWARD_ENGINES.load("vllm", EngineSettings(str(path), num_threads=1))
     try:
         expected = [value(candidate.text) for candidate in CANDIDATES]
         for _ in range(2):
-            assert await rewarded(engine, CANDIDATES) == pytest.approx(expected, abs=TOLERANCE)
+            assert await rate_all(engine, CANDIDATES) == pytest.approx(expected, abs=TOLERANCE)
         assert engine.info.has_bounded_rewards == is_bounded
         assert engine.info.num_parameters == (num_parameters_of_file(path) if is_counted else None)
     finally:

@@ -1,4 +1,4 @@
-"""Token-level speculative decoding inside the target: the draft writes ahead, the target verifies, the law stays."""
+"""Speculative decoding inside the target: the draft writes tokens ahead, the target verifies them, the law stays."""
 
 import asyncio
 import math
@@ -16,9 +16,9 @@ from gsi.algorithm.candidates import Candidate, FinishReason
 from gsi.algorithm.params import SamplingParams
 from gsi.engines.base import EngineSettings
 from gsi.engines.on_vllm.language import VllmEngine
-from gsi.engines.registry import load_language_engine
+from gsi.engines.registry import LANGUAGE_ENGINES
 from tests.conftest import MODELS
-from tests.engines.contract import MESSAGES, TOLERANCE, law, proposed, reference, reference_log_likelihood, scored
+from tests.engines.contract import MESSAGES, TOLERANCE, law, propose_all, reference, reference_log_likelihood, score_all
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnings("ignore")]
 
@@ -28,7 +28,7 @@ async def engine() -> AsyncIterator[VllmEngine]:
     speculative = (
         f'{{"method": "draft_model", "model": "{MODELS / "draft"}", "num_speculative_tokens": 4, "max_model_len": 512}}'
     )
-    engine: Any = await load_language_engine(
+    engine: Any = await LANGUAGE_ENGINES.load(
         "vllm",
         EngineSettings(str(MODELS / "target"), num_threads=1, engine_args=f"--speculative-config '{speculative}'"),
     )
@@ -37,8 +37,8 @@ async def engine() -> AsyncIterator[VllmEngine]:
 
 
 async def test_steps_end_at_their_delimiter_though_several_tokens_come_at_once(engine: VllmEngine) -> None:
-    """What vLLM wrote behind the delimiter belongs to no step."""
-    for candidate in await proposed(engine, 32, law(engine)):
+    """Tokens that vLLM wrote behind the delimiter belong to no step."""
+    for candidate in await propose_all(engine, 32, law(engine)):
         if candidate.finish_reason is FinishReason.DELIMITER:
             assert candidate.text.endswith("\n\n")
             assert candidate.text.count("\n\n") == 1
@@ -47,17 +47,17 @@ async def test_steps_end_at_their_delimiter_though_several_tokens_come_at_once(e
 
 
 async def test_likelihoods_are_the_target_s_own(engine: VllmEngine) -> None:
-    """Of a plain forward pass of the target, for what it wrote so and for what it scores."""
-    candidates = await proposed(engine, 16, law(engine))
+    """Samples and scores have the likelihoods of a plain forward pass of the target."""
+    candidates = await propose_all(engine, 16, law(engine))
     prefix = engine.render(MESSAGES)
     expected = [reference_log_likelihood(prefix, candidate.token_ids, law(engine)) for candidate in candidates]
     assert [candidate.log_likelihood for candidate in candidates] == pytest.approx(expected, abs=TOLERANCE)
-    assert await scored(engine, candidates, law(engine)) == pytest.approx(expected, abs=TOLERANCE)
+    assert await score_all(engine, candidates, law(engine)) == pytest.approx(expected, abs=TOLERANCE)
 
 
 async def test_steps_are_drawn_from_the_target_s_law(engine: VllmEngine) -> None:
-    """A chi-square test of 1,024 whole steps, drafted tokens and those behind them, against their own probabilities."""
-    written = [c for seed in range(4) for c in await proposed(engine, 256, law(engine), seed)]
+    """A chi-square test of 1,024 whole steps against their own probabilities."""
+    written = [c for seed in range(4) for c in await propose_all(engine, 256, law(engine), seed)]
     drawn = Counter(candidate.token_ids for candidate in written)
     expected = {candidate.token_ids: len(written) * math.exp(candidate.log_likelihood) for candidate in written}
     common = [token_ids for token_ids, count in expected.items() if count >= 5]
@@ -68,24 +68,24 @@ async def test_steps_are_drawn_from_the_target_s_law(engine: VllmEngine) -> None
 
 
 async def test_the_model_says_how_many_tokens_are_written_ahead(engine: VllmEngine) -> None:
-    """As its own arguments set it; its parameters are the target's alone."""
+    """The number is that of the engine arguments; the parameters are the target's alone."""
     assert engine.info.num_speculative_tokens == 4
     assert engine.info.num_parameters == sum(parameter.numel() for parameter in reference("target")[0].parameters())
 
 
 async def test_greedy_is_the_target_s_argmax(engine: VllmEngine) -> None:
-    """What the draft wrote ahead is kept only where the target would have written it."""
+    """A drafted token is kept only where the target would have written it."""
     greedy = SamplingParams(temperature=0.0)
     prefix, (model, _) = engine.render(MESSAGES), reference("target")
-    (candidate,) = await proposed(engine, 1, greedy)
+    (candidate,) = await propose_all(engine, 1, greedy)
     logits = model(torch.tensor([[*prefix, *candidate.token_ids]])).logits[0, len(prefix) - 1 : -1]
     assert list(candidate.token_ids) == logits.argmax(dim=-1).tolist()
     assert candidate.log_likelihood == 0.0
 
 
 async def test_the_draft_s_tokens_were_used(engine: VllmEngine) -> None:
-    """By vLLM's own count: some were accepted, and some were not."""
-    await proposed(engine, 32, law(engine))
+    """By vLLM's own count, some were accepted and some were not."""
+    await propose_all(engine, 32, law(engine))
     drafted, accepted = (
         sum(s.value for family in REGISTRY.collect() for s in family.samples if s.name == name)
         for name in ("vllm:spec_decode_num_draft_tokens_total", "vllm:spec_decode_num_accepted_tokens_total")
@@ -94,19 +94,19 @@ async def test_the_draft_s_tokens_were_used(engine: VllmEngine) -> None:
 
 
 async def test_scoring_beside_writing_does_not_end_the_engine(engine: VllmEngine) -> None:
-    """Behind a full block, too, where an engine without speculation asks for all candidates' first tokens at once.
+    """This holds behind a full block, where an engine without speculation scores first tokens apart.
 
-    vLLM 0.32 ends where a request for given tokens' log-probabilities meets one that decodes speculatively.
+    vLLM 0.32 ends where a request for the log-probabilities of given tokens meets one that decodes speculatively.
     """
-    prefix = (*engine.render(MESSAGES), *range(1, 64))[: 2 * engine.core.config.cache_config.block_size]
-    candidates = await proposed(engine, 8, law(engine))
+    prefix = (*engine.render(MESSAGES), *range(1, 64))[: 2 * engine.core.block_size]
+    candidates = await propose_all(engine, 8, law(engine))
 
     async def write(seed: int) -> list[Candidate]:
         batches = engine.propose(prefix, 4, law(engine), seed)
         return [candidate async for batch in batches for candidate in batch]
 
     written = [asyncio.create_task(write(seed)) for seed in range(4)]
-    values = [await scored(engine, candidates, law(engine), prefix) for _ in range(4)]
+    values = [await score_all(engine, candidates, law(engine), prefix) for _ in range(4)]
     assert all(len(found) == 4 for found in await asyncio.gather(*written))
     expected = [reference_log_likelihood(prefix, candidate.token_ids, law(engine)) for candidate in candidates]
     for found in values:

@@ -1,4 +1,4 @@
-"""The whole system with all three roles on vLLM: against the same system on transformers, and with killed engines."""
+"""The whole system with all three roles on vLLM: compared with transformers, and with engines that are killed."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
         yield running, client, events
 
 
-async def ran(client: Client, problems: Sequence[Mapping[str, str]], **params: Any) -> list[JobRecord]:
+async def run_jobs(client: Client, problems: Sequence[Mapping[str, str]], **params: Any) -> list[JobRecord]:
     """Run each problem once, with its position as its seed."""
     ids = [
         await client.submit({"prompt": problem["prompt"], "params": {"n": 4, **params, "seed": seed}})
@@ -66,15 +66,15 @@ def overlap(ours: tuple[float, float], theirs: tuple[float, float]) -> bool:
 async def test_accuracy_and_acceptance_are_those_of_the_transformers_engine(
     system: tuple[Stack, Client, Events], tmp_path: Path
 ) -> None:
-    """Over 200 held-out problems, within the 95 % intervals: another engine, the same method."""
+    """Over 200 held-out problems the 95 % intervals overlap: another engine, the same method."""
     _, client, _ = system
     problems = held_out_problems(NUM_PROBLEMS, skip=DEMO_PROBLEMS)
-    on_vllm = await ran(client, problems)
+    on_vllm = await run_jobs(client, problems)
     async with (
         local_stack(tmp_path, lambda *_: None, engine="transformers") as stack,
         Client(stack.redis_url) as reference,
     ):
-        on_transformers = await ran(reference, problems)
+        on_transformers = await run_jobs(reference, problems)
     for records in (on_vllm, on_transformers):
         assert {record.state for record in records} == {JobState.SUCCEEDED}
 
@@ -89,19 +89,19 @@ async def test_accuracy_and_acceptance_are_those_of_the_transformers_engine(
 
 
 async def test_the_same_seeds_give_the_same_tokens(system: tuple[Stack, Client, Events]) -> None:
-    """In single precision on a CPU, where it can be promised, whatever else the engines do at the time."""
+    """This can be promised in single precision on a CPU, whatever else the engines do at the time."""
     _, client, _ = system
     problems = held_out_problems(12)
-    together = await ran(client, problems)
-    alone = [(await ran(client, [problem]))[0] for problem in problems[:1]]
+    together = await run_jobs(client, problems)
+    alone = [(await run_jobs(client, [problem]))[0] for problem in problems[:1]]
     assert tokens(together)[:1] == tokens(alone)
-    assert tokens(await ran(client, problems)) == tokens(together)
+    assert tokens(await run_jobs(client, problems)) == tokens(together)
 
 
 async def test_a_job_of_another_temperature_is_refused(system: tuple[Stack, Client, Events]) -> None:
-    """The engines report likelihoods of one temperature; another one's ratio would mean nothing."""
+    """The engines report likelihoods of one temperature; a ratio at another temperature would mean nothing."""
     _, client, _ = system
-    (record,) = await ran(client, held_out_problems(1), temperature=1.0)
+    (record,) = await run_jobs(client, held_out_problems(1), temperature=1.0)
     assert record.state is JobState.FAILED
     assert (
         "params.temperature: 1.0 is not the one that these engines report likelihoods of; allowed: 0.7"
@@ -110,7 +110,7 @@ async def test_a_job_of_another_temperature_is_refused(system: tuple[Stack, Clie
 
 
 async def test_vllm_s_own_metrics_are_served_beside_ours(system: tuple[Stack, Client, Events]) -> None:
-    """Waiting and running requests, the cache and its hits; and no likelihood had to be computed again."""
+    """They tell of waiting and running requests and of the cache; no likelihood was computed again."""
     stack, _, _ = system
     samples = metrics(stack, "target")
     for name in (
@@ -134,11 +134,11 @@ def metrics(stack: Stack, process: str) -> dict[str, float]:
 async def test_a_killed_engine_process_costs_a_restart_and_no_job(
     system: tuple[Stack, Client, Events], role: str
 ) -> None:
-    """The service ends with a code that is not 0 and is started again; the jobs end as they would have."""
+    """The service ends with a code other than 0 and is started again; the jobs end as they would have."""
     stack, client, events = system
     problems = held_out_problems(12)
-    undisturbed = tokens(await ran(client, problems))
-    running = asyncio.create_task(ran(client, problems))
+    undisturbed = tokens(await run_jobs(client, problems))
+    running = asyncio.create_task(run_jobs(client, problems))
     service = stack.processes[role].pid
     await asyncio.sleep(0.5)
     (engine,) = (pid for pid in children_of(service) if is_engine(pid))
@@ -160,7 +160,7 @@ def is_engine(pid: int) -> bool:
 
 
 async def test_no_engine_outlives_a_service_that_is_killed(system: tuple[Stack, Client, Events]) -> None:
-    """It would keep the GPU's memory, and the service's successor could not start."""
+    """It would keep the GPU's memory, and the restarted service could not load its model."""
     stack, client, _ = system
     engines = [pid for pid in children_of(stack.processes["draft"].pid) if is_engine(pid)]
     assert len(engines) == 1
@@ -170,5 +170,5 @@ async def test_no_engine_outlives_a_service_that_is_killed(system: tuple[Stack, 
         return not is_alive(engines[0])
 
     await wait_until(is_gone, "the engine has ended with its service")
-    (record,) = await ran(client, held_out_problems(1))
+    (record,) = await run_jobs(client, held_out_problems(1))
     assert record.state is JobState.SUCCEEDED

@@ -1,4 +1,4 @@
-"""How many parameters a model has: what an estimate of its floating-point operations needs."""
+"""How many parameters a model has: an estimate of its floating-point operations (FLOPs) needs the number."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,19 +6,19 @@ from typing import Any
 import torch
 
 
-def num_parameters(model: torch.nn.Module) -> int:
-    """Return the number of a model's parameters, those that layers share counted once."""
+def count_parameters(model: torch.nn.Module) -> int:
+    """Return the number of a model's parameters. A parameter that several layers share counts once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def num_parameters_if_made(make: Callable[[], Any]) -> int | None:
-    """Return ``num_parameters`` of the model that ``make`` makes, without its memory; None if it cannot be made.
+def count_parameters_without_weights(make: Callable[[], Any]) -> int | None:
+    """Return ``count_parameters`` of the model that ``make`` makes, without its memory; None if ``make`` cannot.
 
-    For a model that another process has loaded, perhaps in parts or quantised: transformers makes one from the same
-    configuration on the meta device, which knows shapes and holds no numbers. It refuses what it has no class for.
+    For a model that another process has loaded, perhaps in parts or quantised. On PyTorch's meta device a model has
+    shapes and no numbers. ``make`` fails with ValueError or ImportError for an architecture without a class.
     """
     try:
         with torch.device("meta"):
-            return num_parameters(make())
+            return count_parameters(make())
     except (ValueError, ImportError):
         return None

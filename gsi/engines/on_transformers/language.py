@@ -1,4 +1,4 @@
-"""A draft or target model on Hugging Face transformers: the embedded default, and the reference for other engines."""
+"""A draft or target model on Hugging Face transformers: the default, and the reference for other engines."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM
 from gsi.algorithm.candidates import Message, Score
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches, TokenSequence
-from gsi.engines.base import STEP_DELIMITER, EngineSettings, check_likelihood, never
-from gsi.engines.hugging_face.parameter_count import num_parameters
+from gsi.engines.base import STEP_DELIMITER, EngineSettings, check_likelihood, wait_forever
+from gsi.engines.hugging_face.parameter_count import count_parameters
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_transformers.prefix import Prefix, PrefixModel, load_checkpoint
 from gsi.engines.on_transformers.sampling import SamplingBatch, likelihood_law
@@ -20,21 +20,21 @@ from gsi.model_info import ModelInfo
 
 
 class TransformersEngine:
-    """Samples n candidates in one batch and scores given ones, reading the prefix once a request."""
+    """Samples n candidates in one batch and scores given candidates; reads the prefix once per request."""
 
     def __init__(self, settings: EngineSettings) -> None:
         refuse_engine_args(settings)
         self._tokenizer = Tokenizer(settings.model, settings.revision)
         model = load_checkpoint(AutoModelForCausalLM, settings)
-        self.info = model_info(settings, model, self._tokenizer, tuple(Likelihood))
+        self.info = describe_checkpoint(settings, model, self._tokenizer, tuple(Likelihood))
         self._model = PrefixModel(model, self.info.max_length, settings.device, settings.num_threads)
 
     @classmethod
     async def load(cls, settings: EngineSettings) -> "TransformersEngine":
         return await asyncio.to_thread(cls, settings)
 
-    async def died(self) -> str:
-        return await never()
+    async def wait_until_dead(self) -> str:
+        return await wait_forever()
 
     def close(self) -> None:
         self._model.close()
@@ -53,13 +53,13 @@ class TransformersEngine:
         check_likelihood(sampling)
         read = await self._model.run(self._model.read, prefix)
         async for batch in candidates:
-            values = await self._model.run(self._log_likelihoods, read, sampling, batch)
+            values = await self._model.run(self._sum_log_probabilities, read, sampling, batch)
             yield [Score(candidate.index, value) for candidate, value in zip(batch, values, strict=True)]
 
-    def _log_likelihoods(
+    def _sum_log_probabilities(
         self, prefix: Prefix, sampling: SamplingParams, candidates: Sequence[TokenSequence]
     ) -> list[float]:
-        """Return one sum of log-probabilities (nats) per candidate, from one forward pass over all of them."""
+        """Return the log-likelihood (nats) of each candidate, from one forward pass over all of them."""
         rows = [candidate.token_ids for candidate in candidates]
         logits = prefix.last_outputs.expand(len(rows), 1, -1)
         if max(map(len, rows)) > 1:  # the last token of a candidate is predicted, not read
@@ -67,19 +67,19 @@ class TransformersEngine:
             logits = torch.cat([logits, read], dim=1)
         return [
             float(likelihood_law(row_logits[: len(row)], sampling)[range(len(row)), list(row)].sum())
-            for row, row_logits in zip(rows, logits, strict=True)  # row by row: [tokens, vocabulary] doubles at once
+            for row, row_logits in zip(rows, logits, strict=True)  # row by row, or the doubles would fill the memory
         ]
 
 
 def refuse_engine_args(settings: EngineSettings) -> None:
-    """Raise MisconfiguredError if arguments are given that belong to another engine."""
+    """Raise MisconfiguredError if engine arguments are given: this engine has none."""
     if settings.engine_args:
         raise MisconfiguredError(
             f"engine_args: {settings.engine_args}; allowed: none, the transformers engine has none"
         )
 
 
-def model_info(
+def describe_checkpoint(
     settings: EngineSettings,
     model: transformers.PreTrainedModel,
     tokenizer: Tokenizer,
@@ -99,5 +99,5 @@ def model_info(
         likelihoods=likelihoods,
         engine="transformers",
         engine_version=transformers.__version__,
-        num_parameters=num_parameters(model),
+        num_parameters=count_parameters(model),
     )

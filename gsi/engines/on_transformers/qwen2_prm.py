@@ -1,6 +1,6 @@
 """The Hugging Face classes of Qwen2 process reward models (PRM): a language backbone, and a head on every token.
 
-Their parameters carry the names of the public checkpoints, so that these classes and vLLM load the same files:
+Their parameters have the names of the public checkpoints, so that these classes and vLLM load the same files:
 `score.0.*` and `score.2.*` for Qwen2.5-Math-PRM and the small PRM that ships here, `v_head.summary.*` for
 Skywork-o1-Open-PRM.
 """
@@ -20,14 +20,14 @@ NUM_LABELS = 2  # bad step, good step
 
 @dataclass
 class RewardOutput(ModelOutput):
-    """Hold the outputs [batch, length, outputs] of one pass and the cache that a later pass may continue from."""
+    """The outputs [batch, length, outputs] of a forward pass, and the cache for the pass behind it."""
 
     logits: torch.Tensor | None = None
     past_key_values: Cache | None = None
 
 
 class _Qwen2RewardModel(Qwen2PreTrainedModel):
-    """A backbone `model`, and a head that a subclass names."""
+    """A backbone `model`; a subclass makes the head."""
 
     def _head(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return outputs [batch, length, outputs] of hidden states [batch, length, hidden]."""
@@ -73,7 +73,7 @@ class Qwen2ForProcessRewardModel(_Qwen2RewardModel):
 class Qwen2ForPrmModel(_Qwen2RewardModel):
     """Judge reasoning steps, as Skywork-o1-Open-PRM: the sigmoid of the value at a step's newline is its reward."""
 
-    _keys_to_ignore_on_load_unexpected: ClassVar = [r"^lm_head\."]  # the language model that it was made of
+    _keys_to_ignore_on_load_unexpected: ClassVar = [r"^lm_head\."]  # left over from the language model before training
 
     def __init__(self, config: Qwen2Config) -> None:
         super().__init__(config)

@@ -1,28 +1,21 @@
-"""A reward model's checkpoint: what it says that it is, and the Hugging Face class that loads it."""
+"""The Hugging Face class of a reward model's architecture, made untrained or loaded from a checkpoint."""
 
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification, Cache, PretrainedConfig
+from transformers import AutoModelForSequenceClassification, Cache
 
 from gsi.engines.base import EngineSettings
+from gsi.engines.hugging_face.reward_families import CLASSIFIER, QWEN_PROCESS_REWARD, SKYWORK_PROCESS_REWARD
 from gsi.engines.on_transformers.prefix import load_checkpoint
 from gsi.engines.on_transformers.qwen2_prm import Qwen2ForPrmModel, Qwen2ForProcessRewardModel, RewardOutput
-from gsi.engines.reward_families import CLASSIFIER, QWEN_PROCESS_REWARD, SKYWORK_PROCESS_REWARD
 from gsi.errors import MisconfiguredError
 
 _CLASSES: dict[str, Any] = {
     QWEN_PROCESS_REWARD: Qwen2ForProcessRewardModel,
     SKYWORK_PROCESS_REWARD: Qwen2ForPrmModel,
 }
-
-
-def architecture_of(settings: EngineSettings) -> tuple[str, int]:
-    """Return the architecture that a checkpoint's config.json names first ("none" without one), and how many labels."""
-    described, _ = PretrainedConfig.get_config_dict(settings.model, revision=settings.revision)
-    config = PretrainedConfig.from_dict(described)  # transformers' rules for labels, whatever the architecture
-    return next(iter(config.architectures or ["none"])), config.num_labels
 
 
 def make_reward_model(architecture: str, config: Any) -> Any:
@@ -35,14 +28,14 @@ def make_reward_model(architecture: str, config: Any) -> Any:
 
 
 def load_reward_model(architecture: str, settings: EngineSettings) -> Any:
-    """Load a checkpoint as a model that gives outputs [batch, length, outputs] at every token.
+    """Load a checkpoint as a model with outputs [batch, length, outputs], at every token.
 
-    Raises MisconfiguredError if weights are missing from it, or if it cannot be read token by token.
+    Raises MisconfiguredError if the checkpoint lacks weights, or if its head cannot be put on every token.
     """
     if architecture in _CLASSES:
         return load_checkpoint(_CLASSES[architecture], settings)
     classifier = load_checkpoint(AutoModelForSequenceClassification, settings)
-    if not hasattr(classifier, "score"):  # the causal ones have it, the others another
+    if not hasattr(classifier, "score"):  # causal classifiers call their head so, others do not
         raise MisconfiguredError(
             f"{settings.model} is a {architecture} without a head named score; allowed: a causal model's classifier"
         )
@@ -52,7 +45,8 @@ def load_reward_model(architecture: str, settings: EngineSettings) -> Any:
 class EveryTokenClassifier(nn.Module):
     """A causal sequence classifier with its head on every token.
 
-    Its own ``forward`` finds each row's last token by the pad token, which a checkpoint may lack or use in its text.
+    The classifier's own ``forward`` finds the last token of a row by the pad token, which a checkpoint may lack, or use
+    in its text.
     """
 
     def __init__(self, classifier: Any) -> None:
@@ -63,7 +57,7 @@ class EveryTokenClassifier(nn.Module):
     def forward(
         self, input_ids: torch.Tensor, past_key_values: Cache | None = None, use_cache: bool | None = None
     ) -> RewardOutput:
-        """Return outputs [batch, length, labels] for token ids [batch, length] behind what the cache holds."""
+        """Return outputs [batch, length, labels] for token ids [batch, length] behind the tokens in the cache."""
         hidden = self.classifier.base_model(input_ids=input_ids, past_key_values=past_key_values, use_cache=use_cache)
         return RewardOutput(
             logits=self.classifier.score(hidden.last_hidden_state), past_key_values=hidden.past_key_values

@@ -1,4 +1,4 @@
-"""The distribution that candidates are sampled from, and the sampling of n candidates side by side."""
+"""The law that candidates are sampled from, and the sampling of n candidates in one batch."""
 
 import random
 from collections.abc import Collection, Sequence
@@ -9,18 +9,16 @@ import torch
 from gsi.algorithm.candidates import Candidate
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.seeds import derive_seed
-from gsi.engines.on_transformers.prefix import Prefix, PrefixModel
-from gsi.engines.step_end import Decode, ending
-
-Tensor = torch.Tensor
+from gsi.engines.on_transformers.prefix import Prefix, PrefixModel, Tensor
+from gsi.engines.step_end import Decode, find_finish_reason
 
 
 def sampling_law(logits: Tensor, temperature: float, top_p: float) -> Tensor:
     """Return log-probabilities [..., vocabulary] of softmax(logits / temperature) restricted to the top-p nucleus.
 
-    The nucleus is the smallest set of likeliest tokens whose probabilities reach top_p; outside it is -inf.
-    Temperature 0 is greedy: 0 for the likeliest token, the first of several, -inf for all others.
-    Double precision: a step's likelihood is a sum over hundreds of tokens.
+    The nucleus is the smallest set of likeliest tokens whose probabilities reach top_p; a token outside it has -inf.
+    Temperature 0 is greedy: the likeliest token (the first, if several are) has 0, every other token -inf.
+    The result is in double precision, because a step's likelihood is a sum over hundreds of tokens.
     """
     if temperature == 0:
         nothing = torch.full_like(logits, -torch.inf, dtype=torch.double)
@@ -42,7 +40,10 @@ def likelihood_law(logits: Tensor, sampling: SamplingParams) -> Tensor:
 
 
 def draw(law: Tensor, uniforms: Sequence[float]) -> list[int]:
-    """Return one token id per row of log-probabilities [rows, vocabulary], by inverting the cumulative law."""
+    """Return a token id for each row of log-probabilities [rows, vocabulary], by inverting the cumulative law.
+
+    ``uniforms`` has a number in [0, 1) for each row.
+    """
     cumulated = law.exp().cumsum(dim=-1)
     targets = torch.tensor(uniforms, dtype=cumulated.dtype, device=cumulated.device)[:, None] * cumulated[:, -1:]
     tokens: list[int] = torch.searchsorted(cumulated, targets, right=True).squeeze(1).tolist()
@@ -51,7 +52,7 @@ def draw(law: Tensor, uniforms: Sequence[float]) -> list[int]:
 
 @dataclass(slots=True)
 class _Row:
-    """A candidate being written."""
+    """A candidate that is not finished."""
 
     index: int
     random: random.Random
@@ -60,10 +61,10 @@ class _Row:
 
 
 class SamplingBatch:
-    """n candidates that are written side by side, one token a call of ``advance``.
+    """n candidates that are sampled side by side; each call of ``advance`` adds a token to each of them.
 
-    The composition of each forward pass follows from the candidates alone, never from other requests, so the same
-    (prefix, n, seed) gives the same candidates bit by bit.
+    A forward pass holds these candidates and no other request's, so the same (prefix, n, seed) gives the same
+    candidates bit by bit.
     """
 
     def __init__(
@@ -90,20 +91,22 @@ class SamplingBatch:
         return not self._rows
 
     def advance(self) -> list[Candidate]:
-        """Write one token of every unfinished candidate; return those that it finished."""
+        """Sample a token of every unfinished candidate; return the candidates that are finished now."""
         if self._rows[0].token_ids:
             self._logits = self._model.continue_rows(self._cache, [row.token_ids[-1:] for row in self._rows])[:, -1]
-        self._write_tokens()
-        endings = [ending(row.token_ids, self._decode, self._eos_token_ids, self._max_tokens) for row in self._rows]
+        self._sample_tokens()
+        reasons = [
+            find_finish_reason(row.token_ids, self._decode, self._eos_token_ids, self._max_tokens) for row in self._rows
+        ]
         finished = [
             Candidate(row.index, tuple(row.token_ids), self._decode(row.token_ids), row.log_likelihood, reason)
-            for row, reason in zip(self._rows, endings, strict=True)
+            for row, reason in zip(self._rows, reasons, strict=True)
             if reason is not None
         ]
-        self._keep([position for position, reason in enumerate(endings) if reason is None])
+        self._keep([position for position, reason in enumerate(reasons) if reason is None])
         return finished
 
-    def _write_tokens(self) -> None:
+    def _sample_tokens(self) -> None:
         sampling = self._sampling
         law = sampling_law(self._logits, sampling.temperature, sampling.top_p)
         tokens = draw(law, [row.random.random() for row in self._rows])

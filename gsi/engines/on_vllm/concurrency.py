@@ -1,4 +1,4 @@
-"""Many requests at once, answered in the order in which they finish: for engines that schedule by themselves."""
+"""Many requests at once, answered in the order in which they finish: for an engine with its own scheduler."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Hashable, Mapping, Sequence
@@ -9,12 +9,12 @@ Result = TypeVar("Result")
 Key = TypeVar("Key", bound=Hashable)
 
 
-async def as_finished(
+async def stream_results(
     batches: AsyncIterable[Sequence[Item]], work: Callable[[Item], Coroutine[Any, Any, Result]]
 ) -> AsyncGenerator[Sequence[Result], None]:
-    """Start ``work`` on each item as it arrives; yield the results that are there since the last time.
+    """Start ``work`` on each item as it arrives; yield the results that have come since the last yield.
 
-    Closing the generator cancels what still runs; so does the first failure, which is raised.
+    Closing the generator cancels the work that still runs. The first failure does the same, and is raised.
     """
     arrivals = aiter(batches)
     arrival: asyncio.Task[Sequence[Item] | None] | None = asyncio.create_task(_next(arrivals))
@@ -39,23 +39,23 @@ async def as_finished(
 
 
 async def _next(arrivals: Any) -> Any:
-    """Return the next batch, None behind the last."""
+    """Return the next batch; None after the last batch."""
     return await anext(arrivals, None)
 
 
-def together(
+def coalesce(
     work: Callable[[Sequence[Key]], Coroutine[Any, Any, Mapping[Key, Result]]],
 ) -> Callable[[Key], Coroutine[Any, Any, Result]]:
-    """Return ``work`` on several keys as a function of one: keys that are asked for in one turn become one call.
+    """Return ``work`` on several keys as a function of one key: keys of the same turn of the loop become one call.
 
-    Whoever asks belongs to one request: cancelling one cancels the call for all.
+    For the callers of one request: cancelling one caller cancels the call for all of them.
     """
     keys: list[Key] = []
     call: asyncio.Task[Mapping[Key, Result]] | None = None
 
-    async def after_this_turn(asked: Sequence[Key]) -> Mapping[Key, Result]:
+    async def call_after_this_turn(asked: Sequence[Key]) -> Mapping[Key, Result]:
         nonlocal call
-        await asyncio.sleep(0)  # others may be about to ask
+        await asyncio.sleep(0)  # more keys may come in this turn
         call = None
         return await work(tuple(asked))
 
@@ -63,17 +63,17 @@ def together(
         nonlocal call, keys
         if call is None or call.done():
             keys = []
-            call = asyncio.create_task(after_this_turn(keys))
+            call = asyncio.create_task(call_after_this_turn(keys))
         keys.append(key)
         return (await call)[key]
 
     return ask
 
 
-def once_each(work: Callable[[Key], Coroutine[Any, Any, Result]]) -> Callable[[Key], Coroutine[Any, Any, Result]]:
-    """Return ``work`` as a function that does it once for equal keys, for as long as the function lives.
+def memoize(work: Callable[[Key], Coroutine[Any, Any, Result]]) -> Callable[[Key], Coroutine[Any, Any, Result]]:
+    """Return a function that does ``work`` once for each key, and shares the result, also while the work runs.
 
-    Whoever asks belongs to one request: cancelling one cancels the work for all.
+    For the callers of one request: cancelling one caller cancels the work for all of them.
     """
     tasks: dict[Key, asyncio.Task[Result]] = {}
 

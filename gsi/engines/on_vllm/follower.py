@@ -1,7 +1,7 @@
-"""A node of a vLLM engine that does not serve: its workers do what node 0's scheduler tells them.
+"""A node of a vLLM engine that does not serve: its workers take their orders from the scheduler of node 0.
 
-It is what ``vllm serve --headless`` runs there (``run_headless`` in vLLM's ``entrypoints/cli/serve.py``).
-Ranks, addresses and what each node must be told: ``docs/decisions/0019-one-engine-over-several-nodes.md``.
+``vllm serve --headless`` runs the same on such a node (``run_headless`` in vLLM's ``entrypoints/cli/serve.py``).
+Ranks, addresses, and the settings of each node: ``docs/decisions/0019-one-engine-over-several-nodes.md``.
 """
 
 import asyncio
@@ -11,12 +11,12 @@ from typing import Any
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 
 from gsi.engines.base import EngineSettings
-from gsi.engines.on_vllm.core import POLL_SECONDS, engine_config, port_of_nodes
+from gsi.engines.on_vllm.core import POLL_SECONDS, make_engine_config, port_of_nodes
 from gsi.engines.on_vllm.nodes import NodeZero
 
 
 class VllmFollower:
-    """The workers of one node, loaded and at work."""
+    """The workers of one node, which have loaded their share of the model."""
 
     def __init__(self, executor: MultiprocExecutor, node_zero: NodeZero) -> None:
         self._executor = executor
@@ -24,11 +24,11 @@ class VllmFollower:
 
     @classmethod
     async def start(cls, settings: EngineSettings, fixed: Mapping[str, Any]) -> "VllmFollower":
-        """Wait for node 0, then load this node's share of the model together with all others.
+        """Wait for node 0, then load this node's share of the model while the other nodes load theirs.
 
-        ``settings`` are those of node 0 but for the rank, ``fixed`` as in ``VllmCore.start``.
+        ``settings`` are the settings of node 0 but for the rank; ``fixed`` as in ``VllmCore.start``.
         """
-        config = await asyncio.to_thread(engine_config, settings, fixed)
+        config = await asyncio.to_thread(make_engine_config, settings, fixed)
         nodes = config.parallel_config
         node_zero = await NodeZero.join(nodes.master_addr, port_of_nodes(config), nodes.node_rank)
         try:
@@ -37,8 +37,8 @@ class VllmFollower:
             node_zero.close()
             raise
 
-    async def died(self) -> str:
-        """Return once this node cannot work any more, with the reason."""
+    async def wait_until_dead(self) -> str:
+        """Return the reason once node 0 has gone or a worker of this node has ended."""
         while not (self._node_zero.is_gone or self._executor.is_failed):
             await asyncio.sleep(POLL_SECONDS)
         return "node 0 has gone" if self._node_zero.is_gone else "a worker of vLLM has ended"

@@ -1,20 +1,21 @@
-"""How long an engine's own waiting queue is, and when it is worth coming back."""
+"""vLLM's queue of waiting requests: its length, and when a refused request should come back."""
 
 import time
 from collections import deque
 
-WINDOW_SECONDS = 10.0  # over which the rate of finished requests is taken
+WINDOW_SECONDS = 10.0  # the rate of finished requests is that of the last seconds
 MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.1, 10.0
 
 
-class Backlog:
-    """Kept up to date by the engine's statistics, once an engine step."""
+class WaitingQueue:
+    """The state of the queue by the engine's statistics, which arrive once per engine step."""
 
     def __init__(self) -> None:
         self.num_waiting = 0  # requests that the engine has taken and not begun
-        self._finished: deque[tuple[float, int]] = deque()  # (monotonic time, requests finished) of each step
+        self._finished: deque[tuple[float, int]] = deque()  # (monotonic time, requests finished) of each engine step
 
     def record(self, num_waiting: int, num_finished: int) -> None:
+        """Take the statistics of an engine step."""
         self.num_waiting = num_waiting
         now = time.monotonic()
         self._finished.append((now, num_finished))
@@ -22,7 +23,7 @@ class Backlog:
             self._finished.popleft()
 
     def retry_after_seconds(self) -> float:
-        """Return when the requests that wait now will have been begun, at the rate of the last seconds."""
+        """Return how long the engine needs to begin the requests that wait now, at the rate of the last seconds."""
         num_finished = sum(count for _, count in self._finished)
         if not num_finished:
             return MAX_RETRY_SECONDS

@@ -1,7 +1,7 @@
-"""Process reward models in the form that lets vLLM use its prefix cache: only the last token's outputs.
+"""Process reward models that give outputs at the last token only, so that vLLM can use its prefix cache.
 
-A reward at the last step depends on what precedes it, never on what follows, so the last position is all that GSI
-needs. vLLM's own class for Qwen2.5-Math-PRM pools by step, which turns its prefix cache and chunked prefill off.
+The reward of the last step is read at the last token, and GSI needs no other reward. vLLM's own class for
+Qwen2.5-Math-PRM gives outputs at every step, which turns prefix cache and chunked prefill off.
 """
 
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ class _LastTokenReward(nn.Module, SupportsLoRA, SupportsPP):
         self.pooler = DispatchPooler.for_seq_cls(model_config.pooler_config, classifier=head)
 
     def _make_head(self, hidden_size: int) -> nn.Module:
-        """Make the head under the names that its checkpoints have."""
+        """Make the head; the names of its parameters are those in the checkpoints."""
         raise NotImplementedError
 
     def embed_input_ids(self, input_ids: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,9 @@
 """Likelihoods of the sampling distribution: vLLM's workers divide every logit by one temperature.
 
-vLLM reports prompt log-probabilities at temperature 1, whatever the request's: a ratio of a tempered likelihood and one
-of those would compare two different things, without an error. So the temperature belongs to the engine: its logits
-are divided once, behind the last layer, and all that vLLM derives from them (samples, and both kinds of
-log-probabilities) speaks of the same distribution. Requests then ask for temperature 1.
+vLLM reports log-probabilities of prompt tokens at temperature 1, whatever the request asks for. A ratio of such a
+number and a likelihood at the sampling temperature would compare two different laws, without an error. So the engine
+has one temperature: the workers divide the logits by it once, behind the last layer, and everything that vLLM derives
+from the logits (samples, and both kinds of log-probabilities) follows the same law. Requests ask for temperature 1.
 """
 
 from typing import Any
@@ -14,16 +14,16 @@ from gsi.engines.on_vllm.inside.cpu_sampling import mend_on_cpu
 
 
 class Tempering:
-    """Mixed into vLLM's worker by its ``worker_extension_cls``."""
+    """Methods that vLLM adds to its workers (``worker_extension_cls``)."""
 
     model_runner: Any
 
     def mend_sampling(self) -> bool:
-        """Let speculative decoding sample at the temperature that was asked for: ``cpu_sampling.py``."""
+        """Let speculative decoding on a CPU sample at the right temperature: ``cpu_sampling.py``."""
         return mend_on_cpu()
 
     def temper(self, temperature: float) -> int:
-        """Divide the model's logits by ``temperature`` from now on; return in how many places (0: not possible)."""
+        """Divide the model's logits by ``temperature`` from now on; return how many layers do so (0: not possible)."""
         layers = [layer for layer in self.model_runner.model.modules() if isinstance(layer, LogitsProcessor)]
         for layer in layers:
             layer.scale /= temperature

@@ -1,33 +1,37 @@
-"""Families of reward models: how each reads a trajectory, and how its outputs become a reward.
+"""Families of reward models: how a family reads a trajectory, and how its outputs become a reward.
 
-A trajectory is read as a prefix (the conversation and the kept steps) and, behind it, a candidate; the outputs are
-those at the candidate's last token. A prefix is the beginning of the next step's: an engine can keep what it has read.
+A trajectory is read as a prefix, which is the conversation and the kept steps, and a candidate behind the prefix. The
+reward comes from the outputs at the candidate's last token. The prefix of a step begins with the prefix of the step
+before, so an engine may keep what it has read.
 """
 
 import math
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
+from transformers import PretrainedConfig
+
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.weighting import logistic
+from gsi.engines.base import EngineSettings
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.errors import InternalError, MisconfiguredError
 
-# Architectures, as a checkpoint's config.json names them.
+# Architectures, as the config.json of a checkpoint names them.
 QWEN_PROCESS_REWARD = "Qwen2ForProcessRewardModel"
 SKYWORK_PROCESS_REWARD = "Qwen2ForPrmModel"
-CLASSIFIER = "ForSequenceClassification"  # the end of its name: LlamaForSequenceClassification, ...
+CLASSIFIER = "ForSequenceClassification"  # the end of the name: LlamaForSequenceClassification, ...
 FAMILIES = f"{QWEN_PROCESS_REWARD}, {SKYWORK_PROCESS_REWARD}, *{CLASSIFIER}"
 
-STEP_MARK = "<extra_0>"  # Qwen2.5-Math-PRM's: stands behind each step, in place of the delimiter
+STEP_MARK = "<extra_0>"  # of Qwen2.5-Math-PRM: it stands behind each step, in place of the step delimiter
 
 
 class RewardFamily(Protocol):
-    """One way to read a trajectory."""
+    """How the models of one family read a trajectory."""
 
     @property
     def is_bounded(self) -> bool:
-        """Whether every reward lies in [0, 1]; if not, it may be any real number."""
+        """Whether every reward lies in [0, 1]; otherwise a reward may be any real number."""
         ...
 
     def prefix(self, messages: Sequence[Message], steps: Sequence[str]) -> list[int]:
@@ -35,7 +39,7 @@ class RewardFamily(Protocol):
         ...
 
     def candidate(self, text: str) -> list[int]:
-        """Return the token ids of a candidate behind its prefix; the last is where its reward is read."""
+        """Return the token ids of a candidate behind its prefix; the reward is read at the last of them."""
         ...
 
     def reward(self, outputs: Sequence[float]) -> float:
@@ -43,10 +47,17 @@ class RewardFamily(Protocol):
         ...
 
 
-def family_of(architecture: str, num_labels: int, tokenizer: Tokenizer, model: str) -> RewardFamily | None:
-    """Return how a checkpoint of this architecture is read; None if it is of no family that is known here.
+def read_architecture(settings: EngineSettings) -> tuple[str, int]:
+    """Return the first architecture in a checkpoint's config.json ("none" without any), and its number of labels."""
+    described, _ = PretrainedConfig.get_config_dict(settings.model, revision=settings.revision)
+    config = PretrainedConfig.from_dict(described)  # applies the rules of transformers for labels
+    return next(iter(config.architectures or ["none"])), config.num_labels
 
-    ``num_labels``: outputs of a sequence classifier, as its config.json has them; ``model``: its name, for errors.
+
+def find_family(architecture: str, num_labels: int, tokenizer: Tokenizer, model: str) -> RewardFamily | None:
+    """Return the family of an architecture; None if no family here has it.
+
+    ``num_labels``: the outputs of a sequence classifier, by its config; ``model``: the checkpoint's name, for errors.
     """
     if architecture == QWEN_PROCESS_REWARD:
         return QwenProcessReward(tokenizer, model)
@@ -59,8 +70,8 @@ def family_of(architecture: str, num_labels: int, tokenizer: Tokenizer, model: s
     return OutcomeReward(tokenizer, is_bounded=num_labels == 2)
 
 
-def sound_reward(family: RewardFamily, outputs: Sequence[float]) -> float:
-    """Return the family's reward. Raises InternalError if the model gave no number, or one out of its range."""
+def read_reward(family: RewardFamily, outputs: Sequence[float]) -> float:
+    """Return the family's reward. Raises InternalError if it is not finite, or outside the range of the family."""
     reward = family.reward(outputs)
     if not math.isfinite(reward) or (family.is_bounded and not 0 <= reward <= 1):
         raise InternalError(f"the reward model gave {outputs}")
@@ -68,7 +79,7 @@ def sound_reward(family: RewardFamily, outputs: Sequence[float]) -> float:
 
 
 class QwenProcessReward:
-    """Qwen2.5-Math-PRM and the PRM that ships here: a mark behind each step, two labels, bad and good.
+    """Qwen2.5-Math-PRM and the PRM that ships here: a mark behind each step, and two labels, bad and good.
 
     Source: the model card of Qwen/Qwen2.5-Math-PRM-7B.
     """
@@ -97,9 +108,9 @@ class QwenProcessReward:
 
 
 class SkyworkProcessReward:
-    """Skywork-o1-Open-PRM: no chat template, a newline behind the problem and behind each step, one value.
+    """Skywork-o1-Open-PRM: no chat template, a newline behind the problem and behind each step, and one value.
 
-    Source: the repository SkyworkAI/skywork-o1-prm-inference, as its model cards use it.
+    Source: the repository SkyworkAI/skywork-o1-prm-inference, which the model cards refer to.
     """
 
     is_bounded: ClassVar = True
@@ -126,14 +137,14 @@ class SkyworkProcessReward:
 class OutcomeReward:
     """A sequence classifier over a finished conversation, such as Skywork-Reward.
 
-    The candidate is read as the end of the assistant's answer. One output is the reward as it is, any real number: a
-    job chooses what becomes of it. With two labels, bad and good, the reward is the softmax's share of the second.
+    The candidate is read as the end of the assistant's answer. With one output the reward is that output, any real
+    number, and the job says how to map it. With two labels, bad and good, the reward is the softmax of the second.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, is_bounded: bool) -> None:
         self.is_bounded = is_bounded
         self._tokenizer = tokenizer
-        self._closing = tokenizer.closing_of_answer()
+        self._closing = tokenizer.close_answer()
 
     def prefix(self, messages: Sequence[Message], steps: Sequence[str]) -> list[int]:
         token_ids = list(self._tokenizer.render(messages))
