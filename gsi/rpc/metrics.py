@@ -9,34 +9,35 @@ PACKAGE = "gsi.v1."
 series = Series()
 RPCS_IN_FLIGHT = series.gauge(
     "gsi_rpcs_in_flight",
-    "Calls that the service has now; those that it is about to refuse, too.",
+    "Calls in flight, also the calls that the service is about to refuse.",
     "calls",
     {"service": SERVICES},
     is_sparse=True,
 )
 RPC_LIMIT = series.gauge(
     "gsi_rpc_limit",
-    "How many calls it serves at once, its `…_MAX_CONCURRENT_RPCS`; more are told when to come back.",
+    "How many calls the service serves at once (`GSI_<ROLE>_MAX_CONCURRENT_RPCS`). It refuses further calls and says "
+    "when to call again.",
     "calls",
     {"service": SERVICES},
     is_sparse=True,
 )
 READY = series.gauge(
     "gsi_ready",
-    "1 while the health service says SERVING; 0 while the model loads, while calls drain, and after the engine died.",
+    "1 while the health service says SERVING. 0 while the model loads, while calls drain, and after the engine died.",
     "0 or 1",
     {"service": SERVICES},
     is_sparse=True,
 )
 MODEL_INFO = series.info(
     "gsi_model_info",
-    "Always 1, once the model is loaded: which one it is.",
+    "Always 1, once the model is loaded. The labels describe the model.",
     {
         "role": ROLES,
-        "model": "its name, one a process",
-        "revision": "its own, one a process",
+        "model": "the model's name, one per process",
+        "revision": "the model's revision, one per process",
         "engine": "transformers or vllm",
-        "engine_version": "its own, one a process",
+        "engine_version": "the engine's version, one per process",
     },
 )
 

@@ -14,7 +14,7 @@ from gsi.runtime.series import Series
 
 log = structlog.get_logger()
 
-# From a small model on a CPU (1 ms) to a step of 512 tokens on a loaded GPU (a minute); a factor of about 2.
+# From a small model on a CPU (1 ms) to a step of 512 tokens on a loaded GPU (a minute), in factors of about 2.
 SECONDS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
 ROLES = ("draft", "target", "prm")
 SERVICES = ("DraftService", "TargetService", "PrmService")
@@ -23,14 +23,14 @@ METHODS = ("GetModelInfo", "RenderPrompt", "Propose", "Score")
 of_rpcs = Series()
 RPC_SECONDS = of_rpcs.histogram(
     "gsi_rpc_seconds",
-    "Time of a call, a stream from its first to its last message. Health checks are not in it.",
+    "Time of a call; of a stream, from its first to its last message. Health checks are not counted.",
     "seconds",
     {"service": SERVICES, "method": METHODS, "code": "the gRPC status code's name"},
     buckets=SECONDS_BUCKETS,
 )
 
 of_gpus = Series()
-_GPU = {"gpu": "its index", "uuid": "its UUID, which tells GPUs of many machines apart"}
+_GPU = {"gpu": "the GPU's index on its machine", "uuid": "the GPU's UUID, which no other machine has"}
 GPU_UTILIZATION = of_gpus.declare(
     "gsi_gpu_utilization_ratio",
     "gauge",
@@ -39,13 +39,15 @@ GPU_UTILIZATION = of_gpus.declare(
     _GPU,
 )
 GPU_MEMORY = of_gpus.declare(
-    "gsi_gpu_memory_bytes", "gauge", "Memory of the GPU in use, by whichever process.", "bytes", _GPU
+    "gsi_gpu_memory_bytes", "gauge", "Memory of the GPU that is in use by any process.", "bytes", _GPU
 )
-GPU_MEMORY_TOTAL = of_gpus.declare("gsi_gpu_memory_total_bytes", "gauge", "Memory that the GPU has.", "bytes", _GPU)
+GPU_MEMORY_TOTAL = of_gpus.declare(
+    "gsi_gpu_memory_total_bytes", "gauge", "Memory of the GPU, in use or free.", "bytes", _GPU
+)
 
 
 class GpuCollector(Collector):
-    """Asks NVML at each scrape: how busy is each GPU of this machine, and how much of its memory is used?"""
+    """Asks NVML at each scrape how busy each GPU of this machine is, and how much of its memory is in use."""
 
     def __init__(self) -> None:
         pynvml.nvmlInit()
@@ -61,7 +63,7 @@ class GpuCollector(Collector):
             memory = pynvml.nvmlDeviceGetMemoryInfo(gpu)
             used.add_metric(labels, memory.used)
             total.add_metric(labels, memory.total)
-            with suppress(pynvml.NVMLError_NotSupported):  # a GPU that is cut into parts (MIG) does not say
+            with suppress(pynvml.NVMLError_NotSupported):  # a GPU that is divided by MIG has no utilization
                 utilization.add_metric(labels, pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100)
         yield from (utilization, used, total)
 

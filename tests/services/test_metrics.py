@@ -24,12 +24,12 @@ BOUNDED_BY = {
     "gpu": "the GPUs of a machine",
     "uuid": "the GPUs of a machine",
     "draft": "the models that a deployment has had since the process began",
-    "target": "as above",
-    "prm": "as above",
-    "model": "one a process",
-    "revision": "one a process",
-    "engine": "one a process",
-    "engine_version": "one a process",
+    "target": "the models that a deployment has had since the process began",
+    "prm": "the models that a deployment has had since the process began",
+    "model": "one per process",
+    "revision": "one per process",
+    "engine": "one per process",
+    "engine_version": "one per process",
 }
 
 

@@ -1,11 +1,11 @@
-"""The series of the engines that are ours; vLLM adds its own."""
+"""The engine's own series; vLLM adds others."""
 
 from gsi.runtime.series import Series
 
 series = Series()
 SCORES_RECOMPUTED = series.counter(
     "gsi_scores_recomputed_total",
-    "Likelihoods that the prefix cache gave as a positive number, no number, or of another token, and that were "
-    "computed again from the whole prompt. It stays 0.",
+    "Candidates whose likelihood by the prefix cache was wrong (a positive number, NaN, or another token's) and was "
+    "computed again from the whole prompt. It should stay 0.",
     "candidates",
 )
