@@ -1,4 +1,4 @@
-"""The ``/metrics`` endpoint, and the series that every process has: RPC times, GPU utilisation and memory."""
+"""The ``/metrics`` endpoint, and the series of every process: RPC times, GPU utilization and memory."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -20,8 +20,8 @@ ROLES = ("draft", "target", "prm")
 SERVICES = ("DraftService", "TargetService", "PrmService")
 METHODS = ("GetModelInfo", "RenderPrompt", "Propose", "Score")
 
-of_rpcs = Series()
-RPC_SECONDS = of_rpcs.histogram(
+rpc_series = Series()
+RPC_SECONDS = rpc_series.histogram(
     "gsi_rpc_seconds",
     "Time of a call; of a stream, from its first to its last message. Health checks are not counted.",
     "seconds",
@@ -29,19 +29,19 @@ RPC_SECONDS = of_rpcs.histogram(
     buckets=SECONDS_BUCKETS,
 )
 
-of_gpus = Series()
+gpu_series = Series()
 _GPU = {"gpu": "the GPU's index on its machine", "uuid": "the GPU's UUID, which no other machine has"}
-GPU_UTILIZATION = of_gpus.declare(
+GPU_UTILIZATION = gpu_series.declare(
     "gsi_gpu_utilization_ratio",
     "gauge",
     "Share of NVML's last sample period in which the GPU was busy.",
     "0 to 1",
     _GPU,
 )
-GPU_MEMORY = of_gpus.declare(
+GPU_MEMORY = gpu_series.declare(
     "gsi_gpu_memory_bytes", "gauge", "Memory of the GPU that is in use by any process.", "bytes", _GPU
 )
-GPU_MEMORY_TOTAL = of_gpus.declare(
+GPU_MEMORY_TOTAL = gpu_series.declare(
     "gsi_gpu_memory_total_bytes", "gauge", "Memory of the GPU, in use or free.", "bytes", _GPU
 )
 
@@ -69,24 +69,24 @@ class GpuCollector(Collector):
 
 
 def serve_metrics(listen: str, registry: CollectorRegistry = REGISTRY) -> int:
-    """Serve ``/metrics`` on host:port in a thread, with the GPU's series where there is a GPU; return the port."""
+    """Serve ``/metrics`` on host:port in a thread, with the series of GPUs if there are any; return the port."""
     try:
         registry.register(GpuCollector())
     except pynvml.NVMLError as error:
         log.info("no GPU metrics: gsi_gpu_* are absent", reason=str(error))
     host, _, port = listen.rpartition(":")
     server, _thread = start_http_server(int(port), host, registry)
-    server.set_app(_as_text(make_wsgi_app(registry)))
+    server.set_app(_answer_as_text(make_wsgi_app(registry)))
     bound: int = server.server_port
     log.info("metrics", address=f"{host}:{bound}")
     return bound
 
 
-def _as_text(application: WSGIApplication) -> WSGIApplication:
-    """Answer every scraper in Prometheus's own text format, whatever it asks for.
+def _answer_as_text(application: WSGIApplication) -> WSGIApplication:
+    """Answer every scraper in Prometheus's text format, also a scraper that asks for OpenMetrics.
 
-    Asked for OpenMetrics, as Prometheus 2 does, the client library writes vLLM's series with an underscore instead of
-    the colon, ``vllm_…``, which no query finds (github.com/prometheus/client_python, issue 1177).
+    In OpenMetrics, which Prometheus 2 asks for, the client library writes vLLM's series as ``vllm_…`` instead of
+    ``vllm:…``, and no query finds them (github.com/prometheus/client_python, issue 1177).
     """
 
     def answer(environment: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gsi.runtime.settings import EXIT_BAD_SETTINGS, unknown_variables
+from gsi.runtime.settings import EXIT_BAD_SETTINGS, find_unknown_variables
 from services.coordinator.settings import CoordinatorSettings
 from services.draft.settings import DraftSettings
 
@@ -63,5 +63,5 @@ def test_variables_of_kubernetes_are_not_mistaken_for_settings() -> None:
         "GSI_DRAFT_PORT": "tcp://10.0.0.7:50051",
         "GSI_DRAFT_PORT_50051_TCP_ADDR": "10.0.0.7",
     }
-    assert unknown_variables(DraftSettings, links) == []
-    assert unknown_variables(CoordinatorSettings, links) == []
+    assert find_unknown_variables(DraftSettings, links) == []
+    assert find_unknown_variables(CoordinatorSettings, links) == []

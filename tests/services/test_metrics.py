@@ -45,7 +45,7 @@ def test_every_label_has_values_that_are_listed_or_bounded() -> None:
     told = {(name, isinstance(values, str)) for declared in declarations() for name, values in declared.labels.items()}
     assert {name for name, is_in_words in told if is_in_words} == set(BOUNDED_BY)
     assert len(told) > len(BOUNDED_BY)
-    assert max(len(list(declared.listed)) for declared in declarations()) < 50
+    assert max(len(list(declared.combinations)) for declared in declarations()) < 50
 
 
 def test_a_label_of_an_info_is_not_one_that_grows() -> None:
@@ -64,7 +64,7 @@ def test_what_may_happen_is_served_as_0_before_it_does() -> None:
         if declared.name == "gsi_tokens_total":
             continue
         suffix = "_count" if declared.kind == "histogram" else ""
-        for labels in declared.listed:
+        for labels in declared.combinations:
             assert REGISTRY.get_sample_value(f"{declared.name}{suffix}", labels) is not None
 
 
