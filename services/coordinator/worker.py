@@ -12,7 +12,7 @@ from gsi.jobs.connection import RedisError
 from gsi.jobs.store import JobStore, LeaseLostError
 from gsi.jobs.stream import Delivery, JobStream
 from services.coordinator import metrics
-from services.coordinator.background import BackgroundTasks, background_tasks
+from services.coordinator.background import BackgroundTasks, background_tasks, is_cancelled
 from services.coordinator.leases import LeaseKeeper
 from services.coordinator.runner import JobRunner
 
@@ -126,6 +126,10 @@ class Worker:
             log.warning("run ended without a result", reason=str(error))
         except RedisError as error:
             log.warning("run ended without a result; it is delivered again", reason=str(error))
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            log.exception("run ended without a result; it is delivered again", entry=delivery.entry_id)
         except Exception:  # a fault of ours with one job, which must not end the runs of the others
             log.exception("run ended without a result; it is delivered again", entry=delivery.entry_id)
 
