@@ -16,14 +16,15 @@ RPCS_IN_FLIGHT = series.gauge(
 )
 RPC_LIMIT = series.gauge(
     "gsi_rpc_limit",
-    "The most calls that the service serves at once (`…_MAX_CONCURRENT_RPCS`). A refused call is told when to retry.",
+    "How many calls the service serves at once (`GSI_<ROLE>_MAX_CONCURRENT_RPCS`). It refuses further calls and says "
+    "when to call again.",
     "calls",
     {"service": SERVICES},
     is_sparse=True,
 )
 READY = series.gauge(
     "gsi_ready",
-    "1 while the health service says SERVING; 0 while the model loads, while calls drain, and after the engine died.",
+    "1 while the health service says SERVING. 0 while the model loads, while calls drain, and after the engine died.",
     "0 or 1",
     {"service": SERVICES},
     is_sparse=True,

@@ -1,4 +1,4 @@
-"""What every process needs to live: settings, logging, metrics endpoint, signals; and the embedded Redis server.
+"""What every process has: settings, log, traces, metrics endpoint, TLS files and signals.
 
-No algorithm and no contracts here. Read next: ``settings.py``.
+It contains no algorithm and no contracts. Read next: ``settings.py``.
 """

@@ -1,7 +1,8 @@
 """Run a command that does not outlive its parent: ``python -m gsi.runtime.child COMMAND ARGUMENT…``
 
-A parent that is killed cannot stop its children; without this they would run on as orphans. A process of its own sets
-the request and becomes the command, because code between fork and exec is unsafe where the parent has threads.
+A killed parent cannot stop its children, which would run on as orphans. So this process asks the kernel for a signal at
+its parent's end, and then becomes the command. The parent cannot ask between fork and exec: code there is unsafe in a
+process with threads.
 """
 
 import ctypes
@@ -10,16 +11,16 @@ import signal
 import sys
 from collections.abc import Sequence
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h; the request survives exec
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h; the kernel keeps the request across exec
 
 
 def child_command(command: Sequence[str]) -> list[str]:
-    """Return the command line that runs ``command`` as a child that ends with this process."""
+    """Return the command line of a child that runs ``command`` and ends with this process."""
     return [sys.executable, "-m", "gsi.runtime.child", *command]
 
 
 def end_with_parent(signum: signal.Signals) -> None:
-    """Ask the kernel to send this process a signal when the one that started it ends."""
+    """Ask the kernel to send this process a signal when its parent ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum)
 
@@ -27,7 +28,7 @@ def end_with_parent(signum: signal.Signals) -> None:
 def main() -> None:
     parent = os.getppid()
     end_with_parent(signal.SIGTERM)
-    if os.getppid() != parent:  # it died before the request was made
+    if os.getppid() != parent:  # the parent ended before the request
         sys.exit(1)
     os.execvp(sys.argv[1], sys.argv[1:])
 

@@ -1,4 +1,4 @@
-"""On what a measurement was made, and when: for reports."""
+"""The machine and the date of a measurement, for reports."""
 
 import datetime
 import os
@@ -15,5 +15,5 @@ def describe_machine() -> str:
 
 
 def today() -> str:
-    """Return the date by UTC, as YYYY-MM-DD."""
+    """Return the date in UTC, as YYYY-MM-DD."""
     return datetime.datetime.now(datetime.UTC).date().isoformat()

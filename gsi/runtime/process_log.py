@@ -1,4 +1,4 @@
-"""Logging: structured events on standard error; JSON for machines, colours on a terminal."""
+"""The process's log: structured events on standard error, as JSON for machines and in colours on a terminal."""
 
 import logging
 import sys
@@ -7,9 +7,9 @@ import structlog
 
 
 def configure_logging(role: str, log_format: str = "auto", level: str = "info") -> None:
-    """Send every event of this process to standard error, with its role, time (UTC) and level.
+    """Send every event of this process to standard error, with role, time (UTC) and level.
 
-    An event also says which job and step it belongs to, where ``structlog.contextvars`` knows it: see
+    An event also names its job and step, if ``structlog.contextvars`` knows them: see
     ``services/coordinator/run_watch.py`` and ``gsi/rpc/call_context.py``.
     """
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
@@ -21,7 +21,7 @@ def configure_logging(role: str, log_format: str = "auto", level: str = "info") 
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
-            _naming(role),
+            _add_role(role),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([structlog.processors.format_exc_info] if as_json else []),
@@ -33,10 +33,10 @@ def configure_logging(role: str, log_format: str = "auto", level: str = "info") 
     )
 
 
-def _naming(role: str) -> structlog.typing.Processor:
-    """Return what adds the role; a context variable would be missing in other threads."""
+def _add_role(role: str) -> structlog.typing.Processor:
+    """Return a processor that adds the role; other threads would not have it as a context variable."""
 
-    def name(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    def add(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         return {"role": role, **event}
 
-    return name
+    return add

@@ -1,7 +1,7 @@
-"""Metrics as they are declared: what Prometheus is served, and what ``docs/metrics.md`` says of it.
+"""Declarations of metrics: one source for ``/metrics`` and for ``docs/metrics.md``.
 
-A module makes a ``Series`` and its metrics with it. ``scripts/generate.py`` writes the tables of the document from
-these declarations; the help text of a metric is its meaning there.
+A module makes a ``Series`` and declares its metrics with it. ``scripts/generate.py`` writes the document's tables from
+these declarations; a metric's help text is its meaning in the table.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,13 +10,13 @@ from itertools import product
 
 from prometheus_client import Counter, Gauge, Histogram
 
-Values = Sequence[str] | str  # of a label: all that it can have; or in words what bounds them
+Values = Sequence[str] | str  # all values that a label can have, or words that say what bounds their number
 Labels = Mapping[str, Values]
 
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """A series. ``kind``: counter, gauge, histogram, or info (a gauge that is always 1 and tells by its labels)."""
+    """A series. ``kind``: counter, gauge, histogram, or info (a gauge that is always 1 and informs by its labels)."""
 
     name: str
     kind: str
@@ -25,8 +25,8 @@ class Declaration:
     labels: Labels
 
     @property
-    def listed(self) -> Iterator[dict[str, str]]:
-        """Yield every combination of the labels' values; none where those of a label cannot be listed."""
+    def combinations(self) -> Iterator[dict[str, str]]:
+        """Yield every combination of the labels' values; none if the values of a label cannot be listed."""
         if all(not isinstance(values, str) for values in self.labels.values()):
             for combination in product(*self.labels.values()):
                 yield dict(zip(self.labels, combination, strict=True))
@@ -35,8 +35,9 @@ class Declaration:
 class Series:
     """The series that a module declares, in order.
 
-    Where the values of all labels can be listed, every combination is served from the start, as 0: a dashboard then
-    shows no accepted steps as 0 and not as "no data". ``is_sparse`` leaves that out: many of them never occur.
+    If the values of all labels can be listed, every combination is served from the start, as 0. A dashboard then shows
+    0 accepted steps instead of "no data". ``is_sparse`` turns that off for series with many combinations that never
+    occur.
     """
 
     def __init__(self) -> None:
@@ -47,7 +48,7 @@ class Series:
     ) -> Counter:
         declared = self.declare(name, "counter", meaning, unit, labels)
         counter = Counter(name, meaning, list(declared.labels))
-        _start([] if is_sparse else declared.listed, counter)
+        _start([] if is_sparse else declared.combinations, counter)
         return counter
 
     def gauge(
@@ -55,7 +56,7 @@ class Series:
     ) -> Gauge:
         declared = self.declare(name, "gauge", meaning, unit, labels)
         gauge = Gauge(name, meaning, list(declared.labels))
-        _start([] if is_sparse else declared.listed, gauge)
+        _start([] if is_sparse else declared.combinations, gauge)
         return gauge
 
     def histogram(
@@ -70,7 +71,7 @@ class Series:
     ) -> Histogram:
         declared = self.declare(name, "histogram", meaning, unit, labels)
         histogram = Histogram(name, meaning, list(declared.labels), buckets=buckets)
-        _start([] if is_sparse else declared.listed, histogram)
+        _start([] if is_sparse else declared.combinations, histogram)
         return histogram
 
     def info(self, name: str, meaning: str, labels: Labels) -> "Info":
@@ -78,7 +79,7 @@ class Series:
         return Info(Gauge(name, meaning, list(declared.labels)))
 
     def declare(self, name: str, kind: str, meaning: str, unit: str, labels: Labels | None = None) -> Declaration:
-        """Declare a series that a collector of ours makes at each scrape."""
+        """Declare a series whose values one of our collectors makes at each scrape."""
         declared = Declaration(name, kind, meaning, unit, labels or {})
         self.declarations.append(declared)
         return declared
@@ -86,18 +87,21 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What is told by labels. The client library's own class serves a series without labels before it is told any."""
+    """A gauge that informs by its labels.
+
+    The client library's own class serves a series without labels until the first labels are set.
+    """
 
     gauge: Gauge
 
     def tell(self, **labels: str) -> None:
-        """Serve these labels, and no more those that were told before."""
+        """Serve these labels in place of the previous labels."""
         self.gauge.clear()
         self.gauge.labels(**labels).set(1)
 
 
 def _start(combinations: Iterable[Mapping[str, str]], metric: Counter | Gauge | Histogram) -> None:
-    """Make the children of a metric with labels, so that they are served."""
+    """Make a metric's children, so that they are served before the first event."""
     for combination in combinations:
         if combination:
             metric.labels(**combination)

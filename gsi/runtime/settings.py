@@ -1,6 +1,7 @@
-"""Settings: one frozen object per process, read once from its prefixed environment variables and validated.
+"""Settings: one frozen object per process, read once from the environment variables with its prefix.
 
-A malformed or misspelt variable stops the process with a sentence that names it. What belongs to a job is never here.
+A malformed or misspelt variable stops the process with a sentence that names the variable. A job's parameters are not
+settings.
 """
 
 import difflib
@@ -24,14 +25,14 @@ S = TypeVar("S", bound=BaseSettings)
 Address = Annotated[str, StringConstraints(pattern=r"^[^\s/]+:\d{1,5}$")]  # host:port
 CollectorUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@]+:\d{1,5}$")]  # http://host:4317
 
-# Kubernetes writes such variables for every Service that it finds: gsi-draft makes GSI_DRAFT_PORT=tcp://…
+# Kubernetes writes such variables for every Service: for gsi-draft, GSI_DRAFT_PORT=tcp://…
 _SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT.*|PORT(_.*)?)$")
 
 EXIT_BAD_SETTINGS = 78  # EX_CONFIG of sysexits.h
 
 
 class ProcessSettings(BaseSettings):
-    """What every process can be told."""
+    """Settings of every process."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
@@ -59,7 +60,7 @@ class ProcessSettings(BaseSettings):
 
     @classmethod
     def variable(cls, name: str) -> str:
-        """Return the environment variable of a setting."""
+        """Return the name of a setting's environment variable."""
         return f"{cls.model_config.get('env_prefix', '')}{name}".upper()
 
     @model_validator(mode="after")
@@ -79,7 +80,7 @@ class ProcessSettings(BaseSettings):
         return self
 
     def certificate_files(self) -> CertificateFiles | None:
-        """Return the files of mutual TLS, or None for plain text. Raises MisconfiguredError if they cannot be used."""
+        """Return the files of mutual TLS, None for plain text. Raises MisconfiguredError if they cannot be used."""
         chain, key, authority = self._tls_paths
         return CertificateFiles(chain, key, authority) if chain and key and authority else None
 
@@ -88,7 +89,7 @@ class ProcessSettings(BaseSettings):
         return (self.tls_cert, self.tls_key, self.tls_ca)
 
     def _refuse_plaintext(self, *names: str) -> None:
-        """Raise ValueError if one of these addresses is not loopback and would be plain text without anyone's wish."""
+        """Raise ValueError if one of these addresses is not loopback and plain text there is not allowed."""
         if all(self._tls_paths) or self.plaintext:
             return
         for name in names:
@@ -101,7 +102,7 @@ class ProcessSettings(BaseSettings):
 
 
 class ServiceSettings(ProcessSettings):
-    """What a model service can be told."""
+    """Settings of every model service."""
 
     listen: Address = Field(description="host:port of gRPC; port 0 takes a free one")
     engine: str = Field(
@@ -159,8 +160,8 @@ class LanguageServiceSettings(ServiceSettings):
 
 
 def load_settings(kind: type[S], environment: Mapping[str, str] = os.environ) -> S:
-    """Read the settings of this process, or explain on standard error what is wrong with them and exit."""
-    unknown = unknown_variables(kind, environment)
+    """Read the settings of this process, or print what is wrong with them on standard error and exit."""
+    unknown = find_unknown_variables(kind, environment)
     if unknown:
         _refuse(unknown)
     try:
@@ -170,8 +171,8 @@ def load_settings(kind: type[S], environment: Mapping[str, str] = os.environ) ->
         _refuse([_sentence(prefix, details) for details in error.errors()])
 
 
-def unknown_variables(kind: type[BaseSettings], environment: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each variable with the process's prefix that is none of its settings."""
+def find_unknown_variables(kind: type[BaseSettings], environment: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each variable that has the process's prefix and is not one of its settings."""
     prefix = str(kind.model_config.get("env_prefix", "")).upper()
     known = {f"{prefix}{name}".upper() for name in kind.model_fields}
     strangers = [
@@ -183,7 +184,7 @@ def unknown_variables(kind: type[BaseSettings], environment: Mapping[str, str]) 
 
 
 def _sentence(prefix: str, error: ErrorDetails) -> str:
-    """Return what is wrong with a setting, never its value; what is wrong with several names them itself."""
+    """Return what is wrong with a setting, never its value. An error about several settings names them itself."""
     reason = error["msg"].removeprefix("Value error, ")
     return f"{prefix}{'_'.join(map(str, error['loc']))}".upper() + f": {reason}" if error["loc"] else reason
 

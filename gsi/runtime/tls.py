@@ -1,6 +1,6 @@
-"""Mutual TLS: the certificate of this process and the authority of the others, in files that may be replaced.
+"""Mutual TLS: this process's certificate, and the authority that signs the other processes' certificates.
 
-Files are read again when they have changed, so that a certificate is renewed without a restart.
+Both are files. A changed file is read again, so a certificate can be renewed without a restart.
 """
 
 import ipaddress
@@ -14,12 +14,12 @@ from gsi.errors import MisconfiguredError
 
 log = structlog.get_logger()
 
-Stamp = tuple[tuple[int, int, int], ...]  # of each file: when it was written, its inode, its size
+Stamp = tuple[tuple[int, int, int], ...]  # for each file: its time of writing, its inode, its size
 
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """PEM: the chain that this process shows, its private key, and the authority that signs those of the others."""
+    """PEM: this process's certificate chain and private key, and the authority that signs the other certificates."""
 
     chain: bytes
     key: bytes = field(repr=False)
@@ -27,7 +27,7 @@ class Certificates:
 
 
 class CertificateFiles:
-    """The three files of one process. Raises MisconfiguredError at the start if they cannot be used."""
+    """The three files of one process. The constructor raises MisconfiguredError if they cannot be used."""
 
     def __init__(self, chain: Path, key: Path, authority: Path) -> None:
         self._chain, self._key, self._authority = chain, key, authority
@@ -35,17 +35,17 @@ class CertificateFiles:
         self._certificates = self._read()
 
     def current(self) -> Certificates:
-        """Return the certificates of now: the same object as before while no file has changed.
+        """Return the certificates in the files: the same object as before while no file has changed.
 
-        New files that cannot be used, such as a chain whose key has not been written yet, are logged and passed over.
+        While new files cannot be used, such as a chain whose key is not written yet, log it and return the old object.
         """
         try:
             stamp = self._stamp_now()
             if stamp == self._stamp:
                 return self._certificates
-            self._stamp = stamp  # taken before reading: what is written meanwhile is noticed the next time
+            self._stamp = stamp  # from before reading: the next call notices a change during it
             self._certificates = self._read()
-            log.info("certificates read anew", certificate=str(self._chain))
+            log.info("certificates read again", certificate=str(self._chain))
         except MisconfiguredError as error:
             log.warning("new certificates cannot be used; going on with the old ones", reason=str(error))
         return self._certificates
@@ -66,7 +66,7 @@ class CertificateFiles:
 
 
 def client_context(authority: Path | None, chain: Path | None, key: Path | None) -> ssl.SSLContext:
-    """Return a client's context: it trusts one authority (None: those of the system) and shows its certificate, if any.
+    """Return a client's context, which trusts one authority (None: the system's) and shows a certificate if given one.
 
     Raises MisconfiguredError for a file that cannot be read or is not PEM, and for a key of another certificate.
     """
@@ -78,14 +78,14 @@ def client_context(authority: Path | None, chain: Path | None, key: Path | None)
         raise MisconfiguredError(f"key {key} is given without its certificate")
     if chain is not None:
         try:
-            context.load_cert_chain(chain, key, password="")  # else OpenSSL asks for it on the terminal
-        except OSError as error:  # ssl.SSLError too
+            context.load_cert_chain(chain, key, password="")  # without it OpenSSL asks on the terminal
+        except OSError as error:  # ssl.SSLError is one
             raise MisconfiguredError(f"certificate {chain} with key {key}: {error.strerror or error}") from None
     return context
 
 
 def is_loopback(address: str) -> bool:
-    """Return whether host:port can be reached from this machine only. A name other than localhost cannot be known."""
+    """Return whether only this machine can reach host:port. A host name other than localhost counts as reachable."""
     host = address.rpartition(":")[0]
     if host == "localhost":
         return True

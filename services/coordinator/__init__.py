@@ -1,4 +1,5 @@
-"""The coordinator: takes jobs from Redis and runs the step protocol over the three services.
+"""The coordinator: it takes jobs from Redis and makes their steps with the three services.
 
-It holds no model, no torch and no tokenizer. Read next: ``worker.py`` (many jobs), then ``runner.py`` (one job).
+It has no model and no tokenizer, and does not import torch. Read next: ``worker.py`` (many jobs), then ``runner.py``
+(one job).
 """

@@ -56,14 +56,19 @@ async def background_tasks() -> AsyncIterator[BackgroundTasks]:
     raise first  # outside of the handler, which would add the group to the error's context
 
 
+def is_cancelled() -> bool:
+    """Return whether this task is to end. Otherwise a CancelledError comes from a library that leaked its own."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def _supervise(name: str, work: Work, *, may_return: bool) -> None:
     """Do the work. Raises BackgroundTaskError if it fails, or if it returns and may not."""
-    task = asyncio.current_task()
     try:
         await work()
     except (Exception, asyncio.CancelledError) as error:
-        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-            raise  # the block has ended; without that request the work lost a cancellation of its own
+        if isinstance(error, asyncio.CancelledError) and is_cancelled():
+            raise
         raise BackgroundTaskError(f"{name}: {type(error).__name__}: {error}") from error
     if not may_return:
         raise BackgroundTaskError(f"{name}: returned, though it must run as long as the process")

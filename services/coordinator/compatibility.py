@@ -1,5 +1,7 @@
-"""Do the models fit together, and a job to the models? The log ratio compares likelihoods of the same token ids, under
-the same law: ids must name the same tokens, and both likelihoods must be of one kind and one temperature.
+"""Whether the models fit together, and whether a job fits the models.
+
+The log ratio compares two likelihoods of the same token ids. So an id must name the same token in both models, and both
+likelihoods must be of one kind and one temperature.
 """
 
 from dataclasses import dataclass
@@ -10,21 +12,24 @@ from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.jobs.payload import JobParams
 from gsi.model_info import ModelInfo
 
-SHOWN_DIGITS = 12  # of a fingerprint, in an error
+SHOWN_DIGITS = 12  # of a fingerprint in an error
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a job may ask of three models. ``temperature``: the one that likelihood "sampling" has; None: any."""
+    """What a job may ask of the three models.
+
+    ``temperature``: the only temperature for which the engines report the likelihood "sampling"; None: every one.
+    """
 
     max_length: int
     likelihoods: frozenset[Likelihood]
     temperature: float | None
-    has_bounded_rewards: bool = True  # a PRM's are probabilities, an outcome model's any number
-    num_speculative_tokens: int = 0  # that the target's engine drafts by itself; 0: it does not
+    has_bounded_rewards: bool = True  # a PRM's rewards are probabilities, an outcome model's are any numbers
+    num_speculative_tokens: int = 0  # that the target's engine drafts itself; 0: it does not decode speculatively
 
     def check(self, params: JobParams) -> None:
-        """Raise InvalidRequestError that names the parameter which these engines cannot serve."""
+        """Raise InvalidRequestError that names a parameter which these engines cannot serve."""
         method = METHODS[params.method]
         if method.needs_speculation(params.to_params()) and not self.num_speculative_tokens:
             name = "method" if method.is_speculative else "resample"
@@ -39,7 +44,7 @@ class Limits:
             )
         if self.temperature is None or params.likelihood is not Likelihood.SAMPLING:
             return
-        if params.temperature == 0:  # greedy, which every engine can
+        if params.temperature == 0:  # greedy, which every engine supports
             return
         if params.temperature != self.temperature:
             raise InvalidRequestError(
@@ -54,12 +59,12 @@ class Limits:
 
 
 def common_limits(draft: ModelInfo, target: ModelInfo, prm: ModelInfo) -> Limits:
-    """Return what all three allow. Raises MisconfiguredError that says why draft and target do not fit together."""
+    """Return what all three models allow. Raises MisconfiguredError if draft and target do not fit together."""
     check_tokenizers(draft, target)
     check_likelihoods(draft, target)
     shortest = min(draft.max_length, target.max_length, prm.max_length)
     return Limits(
-        max_length=shortest - 1,  # the PRM reads a mark behind a last step that has no delimiter to replace
+        max_length=shortest - 1,  # the PRM reads a step mark after a last step without a delimiter
         likelihoods=frozenset(draft.likelihoods) & frozenset(target.likelihoods),
         temperature=draft.temperature if draft.temperature is not None else target.temperature,
         has_bounded_rewards=prm.has_bounded_rewards,
@@ -69,7 +74,7 @@ def common_limits(draft: ModelInfo, target: ModelInfo, prm: ModelInfo) -> Limits
 
 def check_tokenizers(draft: ModelInfo, target: ModelInfo) -> None:
     """Raise MisconfiguredError that says what differs between the tokenizers of draft and target."""
-    differences = tokenizer_differences(draft, target)
+    differences = compare_tokenizers(draft, target)
     if differences:
         raise MisconfiguredError(
             f"draft {draft.model} and target {target.model} have different tokenizers: {'; '.join(differences)}. "
@@ -77,22 +82,24 @@ def check_tokenizers(draft: ModelInfo, target: ModelInfo) -> None:
         )
 
 
-def tokenizer_differences(draft: ModelInfo, target: ModelInfo) -> list[str]:
-    """Return a phrase for each difference that would make the log ratio meaningless; empty if there is none."""
+def compare_tokenizers(draft: ModelInfo, target: ModelInfo) -> list[str]:
+    """Return a phrase for each difference that would make the log ratio meaningless."""
     pairs = {
         "vocabulary size": (draft.vocabulary_size, target.vocabulary_size),
         "vocabulary fingerprint": (draft.tokenizer_fingerprint, target.tokenizer_fingerprint),
         "token ids of the step delimiter": (draft.step_delimiter_token_ids, target.step_delimiter_token_ids),
     }
-    return [f"{name} {_shown(ours)} and {_shown(theirs)}" for name, (ours, theirs) in pairs.items() if ours != theirs]
+    return [
+        f"{name} {_shorten(ours)} and {_shorten(theirs)}" for name, (ours, theirs) in pairs.items() if ours != theirs
+    ]
 
 
-def _shown(value: object) -> object:
+def _shorten(value: object) -> object:
     return value[:SHOWN_DIGITS] if isinstance(value, str) else value
 
 
 def check_likelihoods(draft: ModelInfo, target: ModelInfo) -> None:
-    """Raise MisconfiguredError if no log ratio can be taken: the engines are set to different laws."""
+    """Raise MisconfiguredError if the engines are set to likelihoods that cannot be compared."""
     if not set(draft.likelihoods) & set(target.likelihoods):
         raise MisconfiguredError(
             f"the draft reports likelihood {', '.join(draft.likelihoods)}, the target {', '.join(target.likelihoods)}: "

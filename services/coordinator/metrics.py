@@ -1,4 +1,4 @@
-"""The coordinator's series, and what of a step goes into which."""
+"""The coordinator's series, and the functions that feed them."""
 
 import math
 from collections.abc import Mapping
@@ -22,147 +22,160 @@ JOB_SECONDS_BUCKETS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 20
 
 MAX_INDEX = 16  # steps from this place on share a label value
 INDICES = (*map(str, range(MAX_INDEX)), f"{MAX_INDEX}+")
-ENDS = [state for state in JobState if state is not JobState.RUNNING]  # of a run
+END_STATES = [state for state in JobState if state is not JobState.RUNNING]  # in which a run leaves its job
 PHASES = ("draft", "score", "resample", "target", "checkpoint", "wait", "overhead")
 
 series = Series()
 STEPS = series.counter(
     "gsi_steps_total",
-    "Steps kept. Methods without a test count all of theirs as accepted. Where several trajectories are kept, each new "
-    "step of a round counts, also of those that are dropped later.",
+    "Steps kept. A method without an acceptance test counts every step as accepted. A method that keeps several "
+    "trajectories counts each trajectory's new step, also if the trajectory is dropped later.",
     "steps",
     {"outcome": list(Outcome)},
 )
 STEPS_BY_INDEX = series.counter(
     "gsi_steps_by_index_total",
-    "The same by the step's place in its answer, from 0.",
+    "Steps kept, by the step's place in its answer, counted from 0. Places from 16 on share one value.",
     "steps",
     {"index": INDICES, "outcome": list(Outcome)},
 )
 STEP_SECONDS = series.histogram(
     "gsi_step_seconds",
-    "What the models took for a kept step: drafting and scoring, and resampling if there was any. Retries and Redis "
-    "are not in it. Of a method that keeps several trajectories: for a round, the longest of them.",
+    "Time that the models took for a kept step: drafting, scoring, and resampling if the step was resampled. It leaves "
+    "out retries and Redis. A method that keeps several trajectories observes each round once, with its slowest "
+    "trajectory.",
     "seconds",
     buckets=SECONDS_BUCKETS,
 )
 PHASE_SECONDS = series.histogram(
     "gsi_phase_seconds",
-    "Where the time of a kept step goes, from the end of the step before, or the start of the answer, to its "
-    "checkpoint: the phases add up to it. draft: until the last candidate. score: what scoring took beyond that. "
-    "resample: the target's proposal with its rewards, behind a draft's. target: the same where the target writes by "
-    "itself, as in `soft-best-of-n:target`. checkpoint: writing the step to Redis. wait: until the step was let run, "
-    "and until a service that was away or full answered; calls that failed are in it. overhead: all else, which is our "
-    "own. Of a method that keeps several trajectories: for a round, the longest of them.",
+    "Time of a kept step by phase. The phases add up to the time from the previous step's end (or the answer's start) "
+    "to the end of this step's checkpoint. draft: until the draft's last candidate. score: what scoring took beyond "
+    "drafting. resample: the target's proposal and its rewards, after a draft's proposal was rejected. target: the "
+    "target's proposal and its rewards in a method where the target writes alone, such as `soft-best-of-n:target`. "
+    "checkpoint: writing the step to Redis. wait: until the step got a slot, and until an unavailable or full service "
+    "answered, failed calls included. overhead: the coordinator's own work. A method that keeps several trajectories "
+    "observes each round once, with its slowest trajectory.",
     "seconds",
     {"phase": PHASES},
     buckets=SECONDS_BUCKETS,
 )
 SCORING_SECONDS = series.histogram(
     "gsi_scoring_seconds",
-    "From the first candidate that this model was given to its last score, of each proposal that it scored. Drafting "
-    "goes on meanwhile, so this does not add up with the phases.",
+    "Time from the first candidate that the model was given to its last score, for each proposal that it scored. "
+    "Drafting continues during that time, so scoring seconds and phase seconds overlap.",
     "seconds",
     {"role": ("target", "prm")},
     buckets=SECONDS_BUCKETS,
 )
 JOBS = series.counter(
     "gsi_jobs_total",
-    "Runs of this coordinator, by the state that they left the job in. QUEUED: it was put off after a failure. Jobs "
-    "that were cancelled while they waited are not in it.",
+    "Runs of this coordinator, by the state in which a run left its job. QUEUED: the job was put off after a failure. "
+    "Jobs that were cancelled while they waited had no run and are not counted.",
     "jobs",
-    {"state": ENDS},
+    {"state": END_STATES},
 )
-JOBS_IN_FLIGHT = series.gauge("gsi_jobs_in_flight", "Jobs that this coordinator runs now.", "jobs")
+JOBS_IN_FLIGHT = series.gauge("gsi_jobs_in_flight", "Jobs that this coordinator is running.", "jobs")
 JOB_SECONDS = series.histogram(
     "gsi_job_seconds",
-    "From taking a job to the end of that run, in one delivery; runs that were handed back count too. Waiting in the "
-    "queue is not in it.",
+    "Time from taking a job to the end of the run, whatever its end. Runs that were handed back or lost are not "
+    "counted, nor is the time in the queue.",
     "seconds",
     buckets=JOB_SECONDS_BUCKETS,
 )
 REDIS_REACHABLE = series.gauge(
     "gsi_redis_reachable",
-    "1 while Redis answers this coordinator and lets it work, jobs or none; 0 before the first connection, and while "
-    "Redis is away or refuses to work, such as with a full disk or memory. It is asked at least every two seconds.",
+    "1 while Redis answers this coordinator and accepts its commands, with or without jobs. 0 before the first "
+    "connection, and while Redis is unavailable or refuses commands because its disk or memory is full. The "
+    "coordinator asks at least every two seconds.",
     "0 or 1",
 )
 STREAM_LAG = series.gauge(
     "gsi_stream_lag",
-    "Entries that no coordinator has taken. Of the queue: every coordinator reports the same.",
+    "Entries that no coordinator has taken. Every coordinator of the queue reports the same number.",
     "jobs",
 )
 STREAM_PENDING = series.gauge(
-    "gsi_stream_pending", "Entries taken and not yet acknowledged. Of the queue, as above.", "jobs"
+    "gsi_stream_pending",
+    "Entries that a coordinator has taken and not yet acknowledged. Every coordinator of the queue reports the same "
+    "number.",
+    "jobs",
 )
 OLDEST_WAITING = series.gauge(
     "gsi_oldest_waiting_seconds",
-    "Age of the oldest entry that no coordinator has taken; 0 if there is none. Of the queue, as above.",
+    "Age of the oldest entry that no coordinator has taken; 0 without such an entry. Every coordinator of the queue "
+    "reports the same number.",
     "seconds",
 )
 LEASE_AGE = series.gauge(
     "gsi_lease_age_seconds",
-    "The longest time since a lease was renewed, over the entries taken (the oldest 1000 of each lane); 0 if there is "
-    "none. Leases are renewed at a quarter of `GSI_COORDINATOR_LEASE_SECONDS` and end at the whole. Of the queue, as "
-    "above.",
+    "Longest time since a lease was renewed, over all entries taken (the oldest 1000 of each lane); 0 without such an"
+    " entry. A coordinator renews a lease after a quarter of `GSI_COORDINATOR_LEASE_SECONDS`; a lease ends after the "
+    "whole. Every coordinator of the queue reports the same number.",
     "seconds",
 )
 DEAD_JOBS = series.gauge(
     "gsi_dead_jobs",
-    "Entries of the dead letters, those that were retried or purged not. Of the queue, as above.",
+    "Dead letters: jobs that are DEAD and were neither retried nor purged. Every coordinator of the queue reports the"
+    " same number.",
     "jobs",
 )
 DELAYED_JOBS = series.gauge(
-    "gsi_delayed_jobs", "Jobs that were put off and wait for their next attempt. Of the queue, as above.", "jobs"
+    "gsi_delayed_jobs",
+    "Jobs that failed and wait for their next attempt. Every coordinator of the queue reports the same number.",
+    "jobs",
 )
 PARKED_JOBS = series.gauge(
     "gsi_parked_jobs",
-    "Jobs that wait because their tenant has enough in flight (`GSI_COORDINATOR_MAX_JOBS_PER_TENANT`). Of the queue, "
-    "as above.",
+    "Jobs that wait because their tenant has `GSI_COORDINATOR_MAX_JOBS_PER_TENANT` jobs in flight. Every coordinator "
+    "of the queue reports the same number.",
     "jobs",
 )
 QUEUE_PAUSED = series.gauge(
     "gsi_queue_paused",
-    "1 while the queue is paused (`gsi queue pause`), so that no new job is taken; else 0. Of the queue, as above.",
+    "1 while the queue is paused (`gsi queue pause`) and no coordinator takes new jobs; else 0. Every coordinator of "
+    "the queue reports the same number.",
     "0 or 1",
 )
-REDELIVERIES = series.counter("gsi_redeliveries_total", "Entries that this coordinator took over.", "jobs")
+REDELIVERIES = series.counter(
+    "gsi_redeliveries_total", "Entries that this coordinator took over from another coordinator.", "jobs"
+)
 LEASES_LOST = series.counter(
     "gsi_leases_lost_total",
-    "Runs that were cancelled because another coordinator had the job. It grows when a coordinator is paused or cut "
-    "off from Redis for longer than a lease.",
+    "Runs that were cancelled because another coordinator had taken the job. It grows when this coordinator is paused, "
+    "or cut off from Redis, for longer than a lease.",
     "runs",
 )
 RETRIES = series.counter(
-    "gsi_retries_total", "Jobs that this coordinator put off after a failure, to be tried again.", "jobs"
+    "gsi_retries_total", "Runs of this coordinator that failed and whose job is to be tried again.", "jobs"
 )
 DEAD_LETTERS = series.counter(
     "gsi_dead_letters_total",
-    "Jobs that this coordinator gave up because their last attempt failed. Those that are DEAD because their "
-    "coordinators were lost each time are in `gsi_dead_jobs` only.",
+    "Jobs that are DEAD because their last attempt failed on this coordinator. Jobs that are DEAD because each of "
+    "their coordinators was lost are in `gsi_dead_jobs` only.",
     "jobs",
 )
 SUBMISSIONS_REFUSED = series.gauge(
     "gsi_submissions_refused",
-    "How many submissions a full queue (`gsi queue limit`) has refused, by all clients; every coordinator shows the "
-    "same number.",
+    "Submissions of all clients that the queue has refused because it was full (`gsi queue limit`). Every coordinator"
+    " of the queue reports the same number.",
     "submissions",
 )
 STEP_LIMIT = series.gauge(
     "gsi_step_limit",
-    "How many steps this coordinator lets run at once: its `…_MAX_JOBS`, halved when a service says that it is full, "
-    "and growing again as steps succeed.",
+    "How many steps this coordinator runs at once: at most `GSI_COORDINATOR_MAX_JOBS`. It is halved when a service is "
+    "full, and grows again as steps succeed.",
     "steps",
 )
 SERVICE_SERVING = series.gauge(
     "gsi_service_serving",
-    "1 if the service said SERVING when this coordinator last asked it, else 0. It asks every few seconds.",
+    "1 if the service's last health check said SERVING, else 0. This coordinator checks every few seconds.",
     "0 or 1",
     {"role": ROLES},
 )
 MODELS_INFO = series.info(
     "gsi_models_info",
-    "Always 1, once the services are known: which models work together.",
+    "Always 1, once this coordinator is connected. The labels name the models that work together.",
     {role: f"name of the {role}'s model, one at a time" for role in ROLES},
 )
 CANDIDATES = series.counter(
@@ -170,36 +183,36 @@ CANDIDATES = series.counter(
 )
 REWARD = series.histogram(
     "gsi_reward",
-    "Rewards of all those candidates, after the job's reward map; none where no reward was asked. The buckets are "
-    "those of [0, 1].",
+    "Rewards of all candidates proposed for kept steps, after the job's reward map. A method that asks for no rewards "
+    "has none. The buckets cover [0, 1].",
     "reward",
     buckets=REWARD_BUCKETS,
 )
 TILTED_REWARD = series.histogram(
     "gsi_tilted_reward",
-    "Tilted rewards of the draft's candidates, of the methods `gsi` and `gsi-no-rejection`, those that are finite. No "
-    "`_sum`.",
+    "Finite tilted rewards of the draft's candidates, of the methods `gsi` and `gsi-no-rejection`. There is no `_sum`.",
     "reward",
     buckets=TILTED_REWARD_BUCKETS,
 )
 ACCEPTANCE_MARGIN = series.histogram(
     "gsi_acceptance_margin",
-    "The selected draft candidate's tilted reward minus the job's threshold u, of the method `gsi`, if it is finite: "
-    'below 0 the candidate was rejected. The bucket `le="0.0"` has the rejected ones, and ties, which are accepted. No '
-    "`_sum`.",
+    "Tilted reward of the selected draft candidate minus the job's threshold u, of the method `gsi`, if it is finite. "
+    'Below 0 the candidate was rejected. The bucket `le="0.0"` holds the rejected candidates, and accepted candidates '
+    "exactly at the threshold. There is no `_sum`.",
     "reward",
     buckets=MARGIN_BUCKETS,
 )
 LOG_RATIO = series.histogram(
     "gsi_log_ratio",
-    "log pi_B - log pi_S of the draft's candidates, where the target scored them, those that are finite. No `_sum`.",
+    "log pi_B - log pi_S of the draft's candidates that the target scored, if it is finite. There is no `_sum`.",
     "nats",
     buckets=LOG_RATIO_BUCKETS,
 )
 TOKENS = series.counter(
     "gsi_tokens_total",
-    "proposed: written by that model, discarded candidates too. scored: read by that model as candidates, counted in "
-    "the language models' tokens. kept: written by that model and now part of a step.",
+    "Tokens of kept steps, by model. proposed: the model wrote them, also in discarded candidates. scored: the model "
+    "read them in candidates, counted in the language models' tokens. kept: the model wrote them and they are part of"
+    " a step.",
     "tokens",
     {"role": ROLES, "kind": ("proposed", "scored", "kept")},
     is_sparse=True,
@@ -207,7 +220,7 @@ TOKENS = series.counter(
 
 
 def observe_step(made: Round, params: Params, phases: Mapping[str, float]) -> None:
-    """Count one kept step, everything that it was made from, and where its time went (seconds)."""
+    """Count one kept step, everything that it was made from, and its seconds by phase."""
     for step in made.steps:
         STEPS.labels(step.outcome).inc()
         STEPS_BY_INDEX.labels(INDICES[min(step.index, MAX_INDEX)], step.outcome).inc()
@@ -221,7 +234,7 @@ def observe_step(made: Round, params: Params, phases: Mapping[str, float]) -> No
         for role in proposal.scores:
             TOKENS.labels(role, "scored").inc(proposal.num_tokens)
             SCORING_SECONDS.labels(role).observe(proposal.scoring_seconds(role))
-        for reward in filter(math.isfinite, proposal.scores.get("prm", [])):  # one NaN would spoil the sum for ever
+        for reward in filter(math.isfinite, proposal.scores.get("prm", [])):  # one NaN would make every later sum NaN
             REWARD.observe(reward)
         for ratio in filter(math.isfinite, proposal.log_ratios):
             LOG_RATIO.observe(ratio)
@@ -231,7 +244,7 @@ def observe_step(made: Round, params: Params, phases: Mapping[str, float]) -> No
 
 
 def _observe_margin(made: Round, params: Params) -> None:
-    """Observe by how much the selected draft candidate passed the test of its tilted reward, or failed it."""
+    """Observe how far the selected draft candidate's tilted reward was above or below the threshold."""
     if "acceptance_threshold" in METHODS[params.method].parameters:
         tested = made.step.rejected or made.step
         if tested.tilted_reward is not None and math.isfinite(tested.tilted_reward):
@@ -239,7 +252,7 @@ def _observe_margin(made: Round, params: Params) -> None:
 
 
 def observe_job(state: JobState, seconds: float) -> None:
-    """Count a job that this coordinator finished."""
+    """Count a run of this coordinator, by the state in which it left its job."""
     JOBS.labels(state).inc()
     JOB_SECONDS.observe(seconds)
 

@@ -1,4 +1,4 @@
-"""What the coordinator can be told: ``GSI_COORDINATOR_…``. What belongs to a job is in the job."""
+"""The coordinator's settings, ``GSI_COORDINATOR_…``. A job's parameters are not settings: they are in the job."""
 
 from pathlib import Path
 from typing import Self

@@ -1,7 +1,7 @@
-"""How many steps run at once: fewer when a service says that it is full, more again as steps succeed.
+"""How many steps run at once: fewer when a service is full, more again as steps succeed.
 
-Additive increase, multiplicative decrease (Chiu and Jain, 1989), as TCP does it. It counts steps, not calls: a step
-holds calls to several services at once, and limits on each of them could wait for each other for ever.
+Additive increase, multiplicative decrease (Chiu and Jain, 1989), as in TCP. The limit counts steps, not calls: a step
+makes calls to several services at once, and with a limit on each service two steps could wait for each other for ever.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from services.coordinator import metrics
 
 DECREASE = 0.5
-COOL_DOWN_SECONDS = 1.0  # refusals that come together are one sign, not many
+COOL_DOWN_SECONDS = 1.0  # refusals within this time count as one
 
 
 class StepLimit:
@@ -21,18 +21,18 @@ class StepLimit:
         self._most = most
         self._limit = float(most)
         self._in_use = 0
-        self._room = asyncio.Event()  # set whenever there may be room: who waits looks again
+        self._room = asyncio.Event()  # set whenever a slot may be free: waiting steps look again
         self._slowed_at = float("-inf")
         metrics.STEP_LIMIT.set(most)
 
     @property
     def limit(self) -> int:
-        """Return how many steps may run at once now."""
+        """Return how many steps may run at once at this moment."""
         return int(self._limit)
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Wait for a slot, and hold it in this block; a block that ends well makes room for more."""
+        """Wait for a slot, and hold it in this block; a block that succeeds raises the limit."""
         while self._in_use >= self.limit:
             self._room.clear()
             await self._room.wait()
@@ -45,7 +45,7 @@ class StepLimit:
             self._room.set()
 
     def slow_down(self) -> None:
-        """Halve the limit: a service is full."""
+        """Halve the limit because a service is full."""
         now = asyncio.get_running_loop().time()
         if now - self._slowed_at >= COOL_DOWN_SECONDS:
             self._slowed_at = now

@@ -13,7 +13,7 @@ from gsi.jobs.reader import JobReader
 from gsi.jobs.stream import Delivery, JobStream
 from gsi.jobs.writer import JobWriter, LeaseLostError
 from services.coordinator import metrics
-from services.coordinator.background import BackgroundTasks, background_tasks
+from services.coordinator.background import BackgroundTasks, background_tasks, is_cancelled
 from services.coordinator.leases import LeaseKeeper
 from services.coordinator.runner import JobRunner
 
@@ -129,6 +129,10 @@ class Worker:
             log.warning("run ended without a result", reason=str(error))
         except RedisError as error:
             log.warning("run ended without a result; it is delivered again", reason=str(error))
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            log.exception("run ended without a result; it is delivered again", entry=delivery.entry_id)
         except Exception:  # a fault of ours with one job, which must not end the runs of the others
             log.exception("run ended without a result; it is delivered again", entry=delivery.entry_id)
 

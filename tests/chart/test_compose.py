@@ -15,7 +15,7 @@ import yaml
 from compose_spec import PyCompose
 from pydantic_settings import BaseSettings
 
-from gsi.runtime.settings import unknown_variables
+from gsi.runtime.settings import find_unknown_variables
 from services.coordinator.settings import CoordinatorSettings
 from services.draft.settings import DraftSettings
 from services.prm.settings import PrmSettings
@@ -90,7 +90,7 @@ def test_settings_are_accepted(name: str, process: str, monkeypatch: pytest.Monk
     laid_over: Service = services_of(name).get(process, {})
     environment = SERVICES[process]["environment"] | laid_over.get("environment", {})
     kind = SETTINGS[process]
-    assert unknown_variables(kind, environment) == []
+    assert find_unknown_variables(kind, environment) == []
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
     settings: dict[str, Any] = kind().model_dump()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 from pydantic_settings import BaseSettings
 
-from gsi.runtime.settings import unknown_variables
+from gsi.runtime.settings import find_unknown_variables
 from services.coordinator.settings import CoordinatorSettings
 from services.draft.settings import DraftSettings
 from services.prm.settings import PrmSettings
@@ -38,7 +38,7 @@ def test_a_process_takes_its_settings(profile: str, monkeypatch: pytest.MonkeyPa
     """Every variable is one of its settings, and its value one that it allows."""
     for pod in processes(profile):
         kind, variables = SETTINGS[pod.component], environment(pod.container())
-        assert unknown_variables(kind, variables) == []
+        assert find_unknown_variables(kind, variables) == []
         with monkeypatch.context() as patched:
             for name, value in variables.items():
                 patched.setenv(name, value)

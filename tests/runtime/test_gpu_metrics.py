@@ -14,14 +14,14 @@ GIB = 2**30
 
 
 def utilization(gpu: int) -> Any:
-    """Answer for the first GPU; the second one is cut into parts, and then does not say how busy it is."""
+    """Answer for the first GPU; the second is divided by MIG, and then has no utilization."""
     if gpu == 1:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
     return SimpleNamespace(gpu=75)
 
 
 def test_each_gpu_is_told_apart_by_its_uuid_and_read_at_each_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several processes see the same GPU; one that cannot tell its utilisation still tells its memory."""
+    """Several processes see the same GPU; a GPU without utilization still has its memory."""
     memory = SimpleNamespace(used=2 * GIB, total=80 * GIB)
     answers: dict[str, Callable[..., Any]] = {
         "nvmlInit": lambda: None,

@@ -19,7 +19,7 @@ PROMETHEUS_3 = (
 
 @pytest.mark.parametrize("accept", [PROMETHEUS_2, PROMETHEUS_3, "*/*"])
 def test_a_series_keeps_its_name_whichever_format_is_asked_for(accept: str) -> None:
-    """The colon of vLLM's series stays, in the one format that we serve."""
+    """The colon of vLLM's series stays, in the only format that we serve."""
     registry = CollectorRegistry()
     Gauge("vllm:num_requests_running", "-", registry=registry).set(3)
     port = serve_metrics("127.0.0.1:0", registry)

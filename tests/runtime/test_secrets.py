@@ -67,7 +67,7 @@ def test_a_coordinator_with_a_wrong_url_does_not_tell_its_password(tmp_path: Pat
 
 
 def test_a_coordinator_with_a_wrong_password_does_not_tell_it(tmp_path: Path) -> None:
-    """It ends, since waiting would not mend that, and says what the server said."""
+    """The process ends, since waiting would not correct the password, and logs the server's words."""
     log = tmp_path / "log"
     with embedded_redis() as url:
         with redis.Redis.from_url(url) as owner:
@@ -81,7 +81,7 @@ def test_a_coordinator_with_a_wrong_password_does_not_tell_it(tmp_path: Path) ->
 
 
 def test_a_coordinator_whose_redis_is_away_does_not_tell_its_password(tmp_path: Path) -> None:
-    """Neither in its log at the most talkative level nor in its metrics."""
+    """Neither the log at level debug nor the metrics have it."""
     log, metrics = tmp_path / "log", f"127.0.0.1:{free_port()}"
     settings = {
         "GSI_COORDINATOR_REDIS_URL": f"redis://user:{SECRET}@127.0.0.1:{free_port()}/0",
@@ -98,7 +98,7 @@ def test_a_coordinator_whose_redis_is_away_does_not_tell_its_password(tmp_path: 
 
 @pytest.mark.parametrize("url", [f"redis://user:{SECRET}/x@127.0.0.1", f"redis://user:{SECRET}@127.0.0.1:1"])
 def test_the_command_line_does_not_tell_a_password(url: str) -> None:
-    """Of a URL that cannot be read, and of a server that is away."""
+    """For a URL that cannot be read, and for an unavailable server."""
     command = [sys.executable, "-c", "from gsi.cli.main import main; main()", "result", "some-id"]
     settings = environment({"GSI_REDIS_URL": url})
     ran = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=60, check=False)
@@ -108,7 +108,7 @@ def test_the_command_line_does_not_tell_a_password(url: str) -> None:
 
 
 def test_settings_are_shown_without_the_url() -> None:
-    """Whoever logs them logs no password."""
+    """A log line with the settings has no password."""
     address = "127.0.0.1:1"
     url = f"redis://:{SECRET}@127.0.0.1"
     assert SECRET not in repr(CoordinatorSettings(redis_url=url, draft=address, target=address, prm=address))
@@ -164,6 +164,6 @@ def test_no_module_runs_what_it_has_read(path: Path) -> None:
     ],
 )
 def test_a_module_that_would_is_found(source: str, fault: str) -> None:
-    """The search above does find what it looks for, and not the methods of the same name."""
+    """The search above finds what it looks for, and no methods of the same name."""
     assert faults(source) == [fault]
     assert faults("model.eval(); load(name, trust_remote_code=False)") == []

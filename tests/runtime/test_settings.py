@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gsi.runtime.settings import EXIT_BAD_SETTINGS, unknown_variables
+from gsi.runtime.settings import EXIT_BAD_SETTINGS, find_unknown_variables
 from services.coordinator.settings import CoordinatorSettings
 from services.draft.settings import DraftSettings
 
@@ -31,7 +31,7 @@ def start(module: str, settings: dict[str, str]) -> "subprocess.CompletedProcess
     ],
 )
 def test_a_process_refuses_a_bad_setting(changed: dict[str, str], sentence: str) -> None:
-    """It does not start with a value that it did not understand."""
+    """The process does not start with a value that it does not understand."""
     refused = start("services.draft", GOOD | changed)
     assert (refused.returncode, refused.stdout) == (EXIT_BAD_SETTINGS, "")
     assert refused.stderr.startswith(sentence)
@@ -56,12 +56,12 @@ def test_a_checkpoint_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
 
 
 def test_variables_of_kubernetes_are_not_mistaken_for_settings() -> None:
-    """A Service named gsi-draft puts these into every pod beside it."""
+    """A Service named gsi-draft puts these variables into every pod of its namespace."""
     links = {
         "GSI_DRAFT_SERVICE_HOST": "10.0.0.7",
         "GSI_DRAFT_SERVICE_PORT_GRPC": "50051",
         "GSI_DRAFT_PORT": "tcp://10.0.0.7:50051",
         "GSI_DRAFT_PORT_50051_TCP_ADDR": "10.0.0.7",
     }
-    assert unknown_variables(DraftSettings, links) == []
-    assert unknown_variables(CoordinatorSettings, links) == []
+    assert find_unknown_variables(DraftSettings, links) == []
+    assert find_unknown_variables(CoordinatorSettings, links) == []

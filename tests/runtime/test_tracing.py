@@ -1,4 +1,4 @@
-"""Spans: nothing without an endpoint, OpenTelemetry's with one; a job's ids; a collector that is away."""
+"""Spans: nothing without an endpoint, OpenTelemetry's with one; a job's ids; an unavailable collector."""
 
 import asyncio
 import os
@@ -89,7 +89,7 @@ def test_a_span_that_is_not_collected_costs_no_time() -> None:
 
 
 async def test_a_job_is_one_tree() -> None:
-    """Job, run, steps, phases and the span of whoever is called; attributes are named; times enclose each other."""
+    """Job, run, steps, phases and the called service's span; attributes have names; times enclose each other."""
     received = await traced(JOB)
     (job,) = received.named("job")
     (run,) = received.children(job)
@@ -108,7 +108,7 @@ async def test_a_job_is_one_tree() -> None:
 
 
 async def test_a_job_that_goes_on_elsewhere_stays_in_its_trace() -> None:
-    """Two attempts in two processes, one trace, one job; submitted anew, it is another one."""
+    """Two attempts in two processes have one trace and one job span; a new submission has another trace."""
     received = await traced(JOB, attempts=2)
     assert len({span.trace_id for span in received.spans}) == 1
     (job,) = received.named("job")
@@ -118,7 +118,7 @@ async def test_a_job_that_goes_on_elsewhere_stays_in_its_trace() -> None:
 
 
 async def test_a_job_is_in_the_trace_of_who_submitted_it() -> None:
-    """Its span is a child of theirs; if they are not traced, neither is the job, whatever our own ratio."""
+    """Its span is a child of the submitter's; if the submitter is not traced, the job is not, whatever our ratio."""
     received = await traced(JobTrace("a", 0, GIVEN), ratio=0.0)
     (job,) = received.named("job")
     assert (job.trace_id, job.parent_id) == (GIVEN[3:35], GIVEN[36:52])
@@ -147,7 +147,7 @@ def fail_within_a_step(tracing: Tracing) -> None:
 
 
 async def test_what_is_open_when_a_run_fails_is_closed_and_marked() -> None:
-    """The error's kind is told, never its text: it may quote a prompt."""
+    """The span has the error's kind, never its text: the text may quote a prompt."""
     async with collector() as received:
         tracing = Tracing()
         tracing.start("coordinator", received.endpoint, 1.0)
@@ -160,7 +160,7 @@ async def test_what_is_open_when_a_run_fails_is_closed_and_marked() -> None:
 
 
 def test_a_malformed_context_of_a_caller_begins_no_trace_of_its_own() -> None:
-    """What strangers send as metadata is no reason to collect anything."""
+    """A stranger's metadata must not make a service collect anything."""
     tracing = Tracing()
     tracing.start("draft", f"http://127.0.0.1:{free_port()}", 1.0)
     assert [tracing.begin_serving("Propose", text) for text in ("", "00-x", "\x00", "9" * 10_000)] == [NOTHING] * 4
@@ -213,7 +213,7 @@ def test_a_process_that_cannot_trace_does_not_start() -> None:
 
 
 def test_who_submits_inside_a_span_of_his_own_passes_it_on() -> None:
-    """The W3C context of the span that is active, and none outside of it."""
+    """The SDK passes on the W3C context of the active span, and nothing outside of a span."""
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("theirs")
     with tracer.start_as_current_span("request") as span:
         found = current_traceparent()

@@ -146,8 +146,11 @@ async def test_a_worker_whose_task_ends_hands_its_jobs_back(
     assert claim(delivery.payload).id == "mine"
 
 
-async def test_a_worker_survives_a_run_that_fails_and_others_go_on(redis: Redis, queue: str) -> None:
-    """A job that breaks our code must not break one coordinator after the other."""
+@pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError])
+async def test_a_worker_survives_a_run_that_fails_and_runs_the_next(
+    redis: Redis, queue: str, error: type[BaseException]
+) -> None:
+    """A job that breaks our code, or a library's stray cancellation, must not end one coordinator after the other."""
     writer, stream = JobWriter(redis, Keys(queue)), JobStream(redis, Keys(queue), "worker")
     leases = LeaseKeeper(writer, LEASE_SECONDS)
     seen, stop = [], asyncio.Event()
@@ -157,7 +160,7 @@ async def test_a_worker_survives_a_run_that_fails_and_others_go_on(redis: Redis,
             seen.append(claim(delivery.payload).id)
             if len(seen) == 2:
                 stop.set()
-            raise ValueError("boom")
+            raise error
 
     runner: Any = Breaking()
     await stream.create_group()

@@ -41,7 +41,7 @@ def refusal(draft: ModelInfo, target: ModelInfo) -> str:
 
 @pytest.mark.parametrize("lengths", [(300, 400, 500), (500, 300, 400), (400, 500, 300)])
 def test_an_answer_is_as_long_as_the_shortest_context_less_one(lengths: tuple[int, int, int]) -> None:
-    """Whichever of the three has it; the PRM needs a token for its mark."""
+    """The smallest of the three lengths counts; the PRM needs one token for its mark."""
     models = [replace(info, max_length=length) for info, length in zip((DRAFT, TARGET, PRM), lengths, strict=True)]
     assert common_limits(*models).max_length == 299
 
@@ -57,7 +57,7 @@ def test_an_answer_is_as_long_as_the_shortest_context_less_one(lengths: tuple[in
 def test_a_job_may_have_the_likelihoods_that_both_models_report(
     ours: tuple[Likelihood, ...], theirs: tuple[Likelihood, ...], expected: set[Likelihood]
 ) -> None:
-    """The log ratio compares two of one kind; the PRM reports none and is not asked."""
+    """The log ratio compares two likelihoods of one kind; the PRM reports no likelihood."""
     limits = common_limits(replace(DRAFT, likelihoods=ours), replace(TARGET, likelihoods=theirs), PRM)
     assert limits.likelihoods == expected
 
@@ -94,13 +94,13 @@ def test_models_with_different_tokenizers_are_refused_with_what_differs(changes:
 
 
 def test_the_prm_may_have_another_tokenizer() -> None:
-    """It is sent text; that the models have other names and engines does not matter either."""
+    """The PRM reads text. Different names and engines of the models do not matter either."""
     prm = replace(PRM, tokenizer_fingerprint="f" * 64, vocabulary_size=9, step_delimiter_token_ids=(1, 1))
     assert common_limits(DRAFT, replace(TARGET, engine="vllm", engine_version="0.32"), prm) == Limits(511, BOTH, None)
 
 
 def test_models_without_a_common_likelihood_are_refused_with_the_settings_to_change() -> None:
-    """Each reports one of two kinds, and they are not the same."""
+    """Each model reports one kind of likelihood, and the kinds differ."""
     assert refusal(replace(DRAFT, likelihoods=(SAMPLING,)), replace(TARGET, likelihoods=(MODEL,))) == (
         "the draft reports likelihood sampling, the target model: "
         "set GSI_DRAFT_LIKELIHOOD and GSI_TARGET_LIKELIHOOD to the same"
@@ -144,7 +144,7 @@ def test_models_that_are_set_to_two_temperatures_are_refused_with_both() -> None
 def test_a_job_that_does_not_fit_is_refused_with_the_field_and_what_is_allowed(
     limits: Limits, params: JobParams, sentence: str
 ) -> None:
-    """Before a model has worked on it."""
+    """The refusal comes before a model works on the job."""
     with pytest.raises(InvalidRequestError) as refused:
         limits.check(params)
     assert str(refused.value) == sentence
@@ -152,13 +152,13 @@ def test_a_job_that_does_not_fit_is_refused_with_the_field_and_what_is_allowed(
 
 @pytest.mark.parametrize("top_p", [1.0, 0.8])
 def test_greedy_fits_engines_of_every_temperature(top_p: float) -> None:
-    """The likeliest token is the same at each, and in each nucleus."""
+    """The likeliest token is the same at each temperature, and in each nucleus."""
     greedy = JobParams().model_copy(update={"temperature": 0.0, "top_p": top_p})
     Limits(511, frozenset({SAMPLING}), 0.9).check(greedy)
 
 
 def test_a_job_that_fits_passes() -> None:
-    """The temperature that the engines are set to, and no nucleus."""
+    """A job with the engines' temperature and without a nucleus passes."""
     Limits(511, frozenset({SAMPLING}), 0.9).check(JobParams(temperature=0.9))
 
 
@@ -166,11 +166,11 @@ def test_a_job_that_fits_passes() -> None:
 def test_engines_that_are_set_to_no_temperature_take_every_one(
     temperature: float, top_p: float, likelihood: Likelihood
 ) -> None:
-    """They compute the likelihood of what is asked, a nucleus too."""
+    """Such engines compute the likelihood for the job's temperature and nucleus."""
     Limits(511, BOTH, None).check(JobParams(temperature=temperature, top_p=top_p, likelihood=likelihood))
 
 
 @given(st.floats(0.01, 10), st.floats(0.01, 1))
 def test_the_bare_models_likelihood_fits_every_temperature_and_nucleus(temperature: float, top_p: float) -> None:
-    """It does not depend on how the tokens were sampled."""
+    """That likelihood does not depend on how the tokens were sampled."""
     Limits(511, BOTH, 0.7).check(JobParams(temperature=temperature, top_p=top_p, likelihood=MODEL))

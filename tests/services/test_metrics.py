@@ -1,4 +1,4 @@
-"""The coordinator's series: what a step adds to them, which labels they have, and that none grows without bound."""
+"""The coordinator's series: what a step adds to them, and which labels they have. No series grows without bound."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -18,38 +18,38 @@ from tests.test_docs import DOCS, text_of
 
 DECLARING = re.findall(r"<!-- series: (\S+) -->", text_of(DOCS / "metrics.md"))
 
-# What bounds a label whose values cannot be listed. Who adds one here has thought about it.
+# What bounds a label whose values cannot be listed. An entry here needs thought.
 BOUNDED_BY = {
     "code": "gRPC has 17",
     "gpu": "the GPUs of a machine",
     "uuid": "the GPUs of a machine",
     "draft": "the models that a deployment has had since the process began",
-    "target": "as above",
-    "prm": "as above",
-    "model": "one a process",
-    "revision": "one a process",
-    "engine": "one a process",
-    "engine_version": "one a process",
+    "target": "the models that a deployment has had since the process began",
+    "prm": "the models that a deployment has had since the process began",
+    "model": "one per process",
+    "revision": "one per process",
+    "engine": "one per process",
+    "engine_version": "one per process",
 }
 
 
 def declarations() -> Iterator[Declaration]:
-    """Yield the declaration of every series that docs/metrics.md has a row of, which are all of the code's."""
+    """Yield the declaration of every series in the code; docs/metrics.md has a row for each."""
     for where in DECLARING:
         series: Series = resolve_name(where)
         yield from series.declarations
 
 
 def test_every_label_has_values_that_are_listed_or_bounded() -> None:
-    """No label holds a job, a tenant, a queue or a text: each value is a series for ever."""
+    """No label holds a job, a tenant, a queue or a text: each label value is a series that stays."""
     told = {(name, isinstance(values, str)) for declared in declarations() for name, values in declared.labels.items()}
     assert {name for name, is_in_words in told if is_in_words} == set(BOUNDED_BY)
     assert len(told) > len(BOUNDED_BY)
-    assert max(len(list(declared.listed)) for declared in declarations()) < 50
+    assert max(len(list(declared.combinations)) for declared in declarations()) < 50
 
 
 def test_a_label_of_an_info_is_not_one_that_grows() -> None:
-    """Another model at the same address takes the place of the one before it; before the first there is none."""
+    """Another model at the same address replaces the previous labels; before the first model there is no sample."""
     metrics.MODELS_INFO.gauge.clear()
     assert [family.samples for family in metrics.MODELS_INFO.gauge.collect()] == [[]]
     for names in (("a", "b", "c"), ("d", "b", "c")):
@@ -59,12 +59,12 @@ def test_a_label_of_an_info_is_not_one_that_grows() -> None:
 
 
 def test_what_may_happen_is_served_as_0_before_it_does() -> None:
-    """So that the first failure is an increase, and a dashboard says 0 and not that it has no data."""
+    """So the first failure is an increase, and a dashboard shows 0 instead of "no data"."""
     for declared in metrics.series.declarations:
         if declared.name == "gsi_tokens_total":
             continue
         suffix = "_count" if declared.kind == "histogram" else ""
-        for labels in declared.listed:
+        for labels in declared.combinations:
             assert REGISTRY.get_sample_value(f"{declared.name}{suffix}", labels) is not None
 
 
@@ -102,7 +102,7 @@ def below(edge: str, step: Step) -> float:
 
 
 def test_the_margin_is_the_tested_candidate_s_tilted_reward_minus_u() -> None:
-    """The accepted one's, 0.25 above; or the one that was rejected, 0.25 below, whatever was kept in its place."""
+    """Of an accepted candidate 0.25 above u; of a rejected candidate 0.25 below, whatever replaced it."""
     resampled = replace(STEP, outcome=Outcome.RESAMPLED, tilted_reward=None, rejected=REJECTED)
     assert [below(edge, STEP) for edge in ("0.0", "0.2", "0.3")] == [0, 0, 1]
     assert [below(edge, resampled) for edge in ("-0.3", "-0.2", "0.0")] == [0, 1, 1]
@@ -110,24 +110,24 @@ def test_the_margin_is_the_tested_candidate_s_tilted_reward_minus_u() -> None:
 
 @pytest.mark.parametrize("method", ["gsi-no-rejection", "rsd", "soft-best-of-n"])
 def test_a_method_that_tests_no_tilted_reward_has_no_margin(method: str) -> None:
-    """There is no u for it to be above."""
+    """Such a method compares nothing with u."""
     assert added(observed(STEP, method), "gsi_acceptance_margin_count") == 0
 
 
 def test_a_margin_without_end_is_left_out() -> None:
-    """A candidate that the target excludes has a tilted reward of -inf, which is no place in a histogram."""
+    """A candidate that the target excludes has a tilted reward of -inf, which has no place in a histogram."""
     excluded = replace(STEP, outcome=Outcome.RESAMPLED, rejected=replace(REJECTED, tilted_reward=float("-inf")))
     assert added(observed(excluded), "gsi_acceptance_margin_count") == 0
 
 
 @pytest.mark.parametrize(("index", "shown"), [(0, "0"), (15, "15"), (16, "16+"), (44, "16+")])
 def test_steps_are_counted_by_their_place(index: int, shown: str) -> None:
-    """Late ones together: an answer may have any number of steps."""
+    """Late places share a label value: an answer may have any number of steps."""
     labels = {"index": shown, "outcome": "accepted"}
     assert added(observed(replace(STEP, index=index)), "gsi_steps_by_index_total", labels) == 1
 
 
 def test_scoring_is_timed_from_the_first_candidate_on() -> None:
-    """Of each model by itself: what came before the first candidate was drafting."""
+    """For each model: the time before the first candidate was drafting."""
     for role, seconds in (("prm", 0.5), ("target", 0.75)):
         assert added(observed(STEP), "gsi_scoring_seconds_sum", {"role": role}) == pytest.approx(seconds)

@@ -1,4 +1,4 @@
-"""Where a step's time goes: the phases add up to the time between two checkpoints, whatever holds the step up."""
+"""Where a step's time goes: the phases add up to the time between two checkpoints, whatever delays the step."""
 
 import asyncio
 import time
@@ -40,7 +40,7 @@ SLACK = 0.25  # seconds that a busy machine may add to the sleeps of an answer
 
 @dataclass
 class Slow:
-    """A language model or PRM that takes its time over each of two batches, and fails first as often as it is told."""
+    """A language model or PRM that sleeps before each of two batches, and first raises its ``failures`` one by one."""
 
     seconds: float
     value: float = 0.0
@@ -90,7 +90,7 @@ class TimedWriter(JobWriter):
 
 
 class HeldLeases:
-    """Leases that nobody contests."""
+    """Leases that no other coordinator takes."""
 
     @asynccontextmanager
     async def hold(self, lease: Lease) -> AsyncIterator[object]:
@@ -175,7 +175,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
 async def test_the_phases_add_up_to_the_time_of_the_steps(
     coordinator: Coordinator, params: dict[str, Any], phases: set[str]
 ) -> None:
-    """By another clock beside them, whichever models write and however many trajectories grow side by side."""
+    """Measured by another clock, for all writers and for any number of trajectories side by side."""
     spent = await measured(coordinator.run(**params))
     assert sum(spent.phases.values()) == pytest.approx(spent.wall, abs=0.01)
     assert min(spent.phases.values()) >= 0
@@ -187,7 +187,7 @@ async def test_the_phases_add_up_to_the_time_of_the_steps(
 
 
 async def test_a_slow_prm_shows_in_the_time_of_scoring(coordinator: Coordinator) -> None:
-    """In its own, not in the target's; and in what scoring takes beyond drafting, not in drafting."""
+    """In the PRM's scoring time and in the phase score, and neither in the target's nor in the phase draft."""
     fast = await measured(coordinator.run())
     coordinator.models.prm.seconds += SLOWER
     slow = await measured(coordinator.run())
@@ -206,7 +206,7 @@ AWAY = RetryableError("prm: UNAVAILABLE", service="prm")
 
 @pytest.mark.parametrize("failure", [FULL, AWAY], ids=["full", "away"])
 async def test_a_service_that_is_full_or_away_shows_as_waiting(coordinator: Coordinator, failure: Exception) -> None:
-    """With the call that failed; the step's own work counts once, and overhead stays overhead."""
+    """The failed call counts as waiting; the step's own work counts once, and the overhead does not grow."""
     fast = await measured(coordinator.run())
     coordinator.models.prm.failures = [failure]
     held_up = await measured(coordinator.run())
@@ -217,7 +217,7 @@ async def test_a_service_that_is_full_or_away_shows_as_waiting(coordinator: Coor
 
 
 async def test_a_step_that_is_not_let_run_yet_waits(redis: Redis, queue: str) -> None:
-    """With a slot for one of them, each of two answers waits for the steps of the other."""
+    """With a single slot, each of two answers waits for the steps of the other."""
     one, other = Coordinator(redis, f"{queue}-one"), Coordinator(redis, f"{queue}-other")
     one.models.step_limit = other.models.step_limit = StepLimit(1)
     spent = await measured(one.run(), other.run())
@@ -233,7 +233,7 @@ seconds = st.floats(0, 100)
 def test_what_the_models_took_is_the_longest_trajectory_s_time(
     times: list[tuple[float, float, float, float, bool]],
 ) -> None:
-    """Never more than the step took, never less than nothing, whatever the others beside it took."""
+    """The phases are never negative and add up to the step's time, whatever the other trajectories took."""
     proposals = []
     for parent, (drafting, prm, target, anew, is_resampled) in enumerate(times):
         drafted = {"propose": drafting, "prm": prm, "target": target}

@@ -1,4 +1,4 @@
-"""Redis is away: a coordinator's gauge says so with no job under way, and before its services are there."""
+"""Redis is unavailable: a coordinator's gauge says so, also without jobs and before its services serve."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ async def shown(value: float) -> None:
 
 
 async def test_redis_is_seen_to_go_and_come_while_the_services_are_awaited(tmp_path: Path) -> None:
-    """0 until the first connection; then what is true, though no service ever serves."""
+    """The gauge is 0 until the first connection, and then correct although no service ever serves."""
     REDIS_REACHABLE.set(0)  # as in a process that has just begun
     port, nobody = free_port(), f"127.0.0.1:{free_port()}"
     settings = CoordinatorSettings(redis_url=f"redis://127.0.0.1:{port}/0", draft=nobody, target=nobody, prm=nobody)

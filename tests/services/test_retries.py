@@ -1,4 +1,4 @@
-"""Jobs that are cancelled, that run out of time, that fail again and again, and that are forgotten: real processes.
+"""Jobs that are cancelled, expire, fail repeatedly, or are forgotten, in real processes.
 
 One stack serves all tests. Between its coordinator and its PRM stands a service of ours that passes everything on, and
 fails for one prompt as long as it is told to: the job that nobody can finish.

@@ -1,4 +1,4 @@
-"""How many steps run at once: fewer when a service is full, more again as they succeed, and none is dropped."""
+"""How many steps run at once: fewer when a service is full, more again as steps succeed, and no step is dropped."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from services.coordinator.step_limit import COOL_DOWN_SECONDS, StepLimit
 
 
 async def most_at_once(step_limit: StepLimit, num_steps: int) -> int:
-    """Run steps side by side; return how many were at work at once."""
+    """Run steps side by side; return the largest number that ran at once."""
     at_work, most = 0, 0
 
     async def step() -> None:
@@ -25,7 +25,7 @@ async def most_at_once(step_limit: StepLimit, num_steps: int) -> int:
 
 
 async def test_no_more_steps_run_than_there_are_slots() -> None:
-    """And all of them run."""
+    """All of them run in the end."""
     assert await most_at_once(StepLimit(5), 40) == 5
 
 
@@ -51,7 +51,7 @@ async def test_refusals_that_come_together_count_once() -> None:
 
 
 async def test_one_step_always_runs() -> None:
-    """However full a service is, somebody asks it again."""
+    """However full a service is, one step asks it again."""
     step_limit = StepLimit(1)
     step_limit.slow_down()
     assert step_limit.limit == 1
@@ -59,7 +59,7 @@ async def test_one_step_always_runs() -> None:
 
 
 async def test_a_step_that_fails_or_is_cancelled_gives_its_slot_back() -> None:
-    """And a failure does not count as a success."""
+    """A failure does not raise the limit."""
     step_limit = StepLimit(2)
     step_limit.slow_down()
 

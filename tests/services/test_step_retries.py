@@ -16,7 +16,7 @@ FULL = RetryableError("target: RESOURCE_EXHAUSTED", service="target", retry_afte
 
 
 class WaitedFor:
-    """Stands for the coordinator's view of its services; records what was waited for."""
+    """Stands for the coordinator's view of its services; records the roles that a call waited for."""
 
     def __init__(self) -> None:
         self.roles: list[str] = []
@@ -44,63 +44,63 @@ async def tried(*failures: Exception) -> tuple[str, list[str]]:
 
 
 async def test_a_service_that_is_away_is_waited_for() -> None:
-    """Each time, by its name, and then the call is made again."""
+    """Each failure waits for the service by name, and then the call is made again."""
     assert await tried(AWAY, AWAY) == ("done", ["target", "target"])
 
 
 async def test_a_full_service_is_given_the_time_that_it_asks_for() -> None:
-    """It serves, so nobody waits for it to serve; the call waits as long as RetryInfo says."""
+    """The service serves, so the call waits only as long as RetryInfo says."""
     started = time.monotonic()
     assert await tried(FULL) == ("done", [])
     assert time.monotonic() - started >= 0.3
 
 
 async def test_a_run_that_is_always_too_slow_is_given_up_with_what_it_could_ask_less_of() -> None:
-    """It would otherwise hold its slot for ever."""
+    """Otherwise the run would hold its slot for ever."""
     with pytest.raises(GivenUpError, match=r"params\.n, params\.max_step_tokens: a step did not finish in time"):
         await tried(*[SLOW] * MAX_DEADLINES)
 
 
 async def test_deadlines_count_in_a_row() -> None:
-    """A service that went away in between was slow for another reason."""
+    """A loss in between starts the count again: the service was slow for another reason."""
     failures = [SLOW] * (MAX_DEADLINES - 1) + [AWAY] + [SLOW]
     assert (await tried(*failures))[0] == "done"
 
 
 async def test_a_run_during_which_its_service_is_lost_again_and_again_is_given_up() -> None:
-    """It serves each time, so perhaps it is this job that ends it. The last error is told."""
+    """The service serves each time, so perhaps this job ends it. The message has the last error."""
     with pytest.raises(GivenUpError, match=rf"a service was lost {MAX_LOSSES} times .*target: UNAVAILABLE"):
         await tried(*[AWAY] * MAX_LOSSES)
 
 
 async def test_losses_count_in_a_row() -> None:
-    """Before the last of them the service is waited for; one that answers in between begins the count anew."""
+    """The job waits for the service after each loss; a failure of another kind starts the count again."""
     failures = [AWAY] * (MAX_LOSSES - 1) + [FULL] + [AWAY]
     assert await tried(*failures) == ("done", ["target"] * MAX_LOSSES)
 
 
 async def test_a_full_service_is_never_given_up() -> None:
-    """It will have room again, and the next job would fare no better."""
+    """It will have room again, and another job would fail in the same way."""
     full = RetryableError("target: RESOURCE_EXHAUSTED", service="target", retry_after_seconds=0.001)
     assert (await tried(*[full] * (MAX_LOSSES + 1)))[0] == "done"
 
 
 async def test_a_failure_that_would_only_repeat_is_not_waited_out() -> None:
-    """The caller's mistake comes back as it is, at once."""
+    """The caller gets the error of its mistake at once and unchanged."""
     mistake = InvalidRequestError("n is 0; allowed: 1 to 9")
     with pytest.raises(InvalidRequestError, match="n is 0"):
         await tried(mistake)
 
 
 async def test_a_full_service_slows_down_the_steps() -> None:
-    """It is not asked as often by so many at once; the call is made all the same."""
+    """Fewer steps call the service at once; this call is still made."""
     models: Any = WaitedFor()
     assert await call_with_retries(models, failing(FULL)) == "done"
     assert models.step_limit.limit < 4
 
 
 async def test_a_service_that_was_never_reached_is_not_held_against_the_job() -> None:
-    """It is waited for, however often: another job may have ended it, and this one's call did it no harm."""
+    """The job waits as often as needed: its calls never arrived, so another job may have ended the service."""
     refused = RetryableError("target: UNAVAILABLE: failed to connect", service="target", has_reached=False)
     models: Any = WaitedFor()
     assert await call_with_retries(models, failing(*[refused] * (MAX_LOSSES + 2))) == "done"
@@ -108,5 +108,5 @@ async def test_a_service_that_was_never_reached_is_not_held_against_the_job() ->
 
 
 async def test_after_a_deadline_the_service_is_asked_whether_it_serves() -> None:
-    """Where nothing gets through, the job waits instead of passing one deadline after the other."""
+    """If no call gets through, the job waits instead of missing one deadline after the other."""
     assert await tried(SLOW, SLOW) == ("done", ["target", "target"])

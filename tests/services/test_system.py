@@ -114,7 +114,7 @@ async def test_a_run_with_fixed_seeds_is_the_same_when_run_twice(
 async def test_a_run_is_the_same_when_its_coordinator_is_killed_in_the_middle(
     system: System, recorded: list[list[dict[str, Any]]]
 ) -> None:
-    """Another coordinator goes on after the last kept step, and writes what would have been written."""
+    """Another coordinator resumes after the last kept step, and writes what the first would have written."""
     ids = await system.submit_recorded_run()
     victim = await killed_in_the_middle(system, ids)
     records = [await system.finished(job_id) for job_id in ids]
@@ -137,7 +137,7 @@ async def killed_in_the_middle(system: System, ids: list[str]) -> str:
 
 
 async def test_a_service_that_is_down_is_waited_for(system: System, recorded: list[list[dict[str, Any]]]) -> None:
-    """Jobs in flight go on when it is back, nothing is lost, and each coordinator says once which service it was."""
+    """Jobs in flight resume when the service serves again, none is lost, and each coordinator logs the service once."""
     before = {name: len(waits(system, name)) for name in coordinators(system)}
     ids = await system.submit_recorded_run()
     await first_step_of_one(system, ids)
@@ -198,7 +198,7 @@ GOOD = json.dumps({"prompt": held_out_problems(1)[0]["prompt"], "params": {"n": 
 async def test_a_bad_job_fails_with_a_sentence_and_the_next_one_succeeds(
     system: System, payload: str | bytes, error: str
 ) -> None:
-    """It names the field and what is allowed; the coordinators go on."""
+    """The error names the field and what is allowed; the coordinators keep running."""
     bad, good = await system.push(payload), await system.push(GOOD)
     record = await system.finished(bad)
     assert record.state is JobState.FAILED

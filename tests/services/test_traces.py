@@ -91,7 +91,7 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Syst
 
 
 async def test_a_job_is_one_tree_over_four_processes(system: System) -> None:
-    """Job, run, its steps; in a step its phases; in a call the span of the service that answers it."""
+    """Job, run and steps; in a step its phases; in a call the span of the service that answers the call."""
     job_id = await system.client.submit({"prompt": PROMPT, "params": {"n": 4, "seed": 2}})
     record = await system.finished(job_id)
     spans = await system.trace(job_id)
@@ -153,7 +153,7 @@ async def test_spans_say_what_the_record_says_and_quote_nobody(system: System) -
 
 
 async def test_a_job_that_is_resumed_elsewhere_stays_in_its_trace(system: System) -> None:
-    """Its coordinator is killed after a kept step: the other one's run is in the same trace, and goes on after it."""
+    """Its coordinator is killed after a kept step: the next run is in the same trace, and resumes after that step."""
     redis: Any = connect(system.stack.redis_url)
     params = {"n": 32, "seed": 2, "max_steps": 12, "answer_pattern": None}
     job_id = await system.client.submit({"prompt": PROMPT, "params": params})
@@ -173,7 +173,7 @@ async def test_a_job_that_is_resumed_elsewhere_stays_in_its_trace(system: System
     logged = {(event["attempt"], event["trace_id"]) for _, event in system.lines(job_id)}
     (trace_id,) = {span.trace_id for span in spans}
     assert logged == {(1, trace_id), (2, trace_id)}
-    (run,) = [span for span in spans if span.name == "run"]  # the other one was killed with its coordinator
+    (run,) = [span for span in spans if span.name == "run"]  # the first run was killed with its coordinator
     kept_before = run.attributes["gsi.kept_steps"]
     resumed = [step.attributes["gsi.step"] for step in system.collector.children(run) if step.name == "step"]
     assert (run.attributes["gsi.attempt"], kept_before > 0) == (2, True)
@@ -201,7 +201,7 @@ async def test_a_job_is_in_the_trace_of_the_program_that_submitted_it(system: Sy
 
 
 async def test_a_job_s_lines_are_found_by_its_id_in_every_process(system: System) -> None:
-    """With attempt, step, role and trace; a line that is of no job names none."""
+    """Each line has attempt, step, role and trace; a line about no job names no job."""
     job_id = await system.client.submit({"prompt": PROMPT, "params": {"n": 4, "seed": 3}})
     record = await system.finished(job_id)
     (trace_id,) = {span.trace_id for span in await system.trace(job_id)}
@@ -221,7 +221,7 @@ async def test_a_job_s_lines_are_found_by_its_id_in_every_process(system: System
 
 
 async def test_jobs_go_on_without_the_receiver_and_the_log_says_so_once(system: System) -> None:
-    """From now on nobody listens at the endpoint."""
+    """From here on no process listens at the endpoint."""
     await system.collecting.aclose()
     ids = [await system.client.submit({"prompt": PROMPT, "params": {"n": 4, "seed": seed}}) for seed in range(4)]
     for job_id in ids:
