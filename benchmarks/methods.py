@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.report import RESULTS, write_section
 from gsi.cli.evaluate import run_with_progress
-from gsi.evaluation.figures import Row, find, paired
+from gsi.evaluation.figures import Row, compare_accuracies, find_row
 from gsi.evaluation.folder import Folder
 from gsi.evaluation.plan import Plan
 from gsi.evaluation.session import System
@@ -50,10 +50,10 @@ SWEEPS = Plan(
 def order_at(rows: Sequence[Row], n: int) -> list[dict[str, Any]]:
     """Compare neighbours in the order of the GSI paper's Table 1 at one n, problem by problem."""
     labels = ("soft-best-of-n:draft", "rsd", "gsi", "soft-best-of-n:target")
-    found = [row for row in (find(rows, label, n) for label in labels) if row is not None]
+    found = [row for row in (find_row(rows, label, n) for label in labels) if row is not None]
     pairs = []
     for low, high in pairwise(found):
-        difference = paired(high, low)
+        difference = compare_accuracies(high, low)
         half_width = difference.half_width or 0.0
         if difference.value < -half_width:
             verdict = "reversed"

@@ -32,9 +32,9 @@ def calibrate(
     with explained():
         modules = _installed()
         source = modules.Folder(folder)
-        run = source.run()
-        jobs = modules.recommendation.records_of_gsi(source, n)
-        told = modules.recommendation.tell(
+        run = source.read_run()
+        jobs = modules.recommendation.read_gsi_records(source, n)
+        findings = modules.recommendation.analyse_records(
             jobs,
             betas=_numbers("betas", betas),
             thresholds=_numbers("thresholds", thresholds),
@@ -46,10 +46,10 @@ def calibrate(
         rows: list[Any] = []
         if num_runs:
             system = modules.session.System(redis_url, queue, engine, models, concurrency)
-            plan = modules.recommendation.plan_of(run, told)
+            plan = modules.recommendation.plan_runs(run, findings)
             rows = run_with_progress(plan, modules.Folder(folder / "calibration" / plan.name), system).rows
-        markdown = modules.recommendation.to_markdown(run, told, rows)
-        plain = modules.recommendation.to_plain(run, told, rows)
+        markdown = modules.recommendation.write_calibration(run, findings, rows)
+        plain = modules.recommendation.build_calibration_json(run, findings, rows)
         (folder / "calibration.md").write_text(markdown)
         (folder / "calibration.json").write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
         if as_json:
@@ -57,7 +57,7 @@ def calibrate(
         else:
             shown, _, rest = markdown.partition("## Worth running")
             out.print(Markdown(shown if rows else rest.partition("## Theory")[0]))
-            for warning in told.theory.warnings:
+            for warning in findings.theory.warnings:
                 err.print(f"[yellow]theory[/]  {warning}", highlight=False, soft_wrap=True)
             err.print(f"calibration  {folder / 'calibration.md'}", highlight=False, soft_wrap=True)
 
@@ -74,7 +74,7 @@ def theory(
 ) -> None:
     """Calculate n of Theorem 1, its KL at a given n, and the bound of Theorem 2 (GSI paper)."""
     with explained():
-        calculator = _installed().theory
+        calculator = _installed().theorems
         log10_n = calculator.theorem_1_log10_n(chi_square, beta, reward_bound, epsilon)
         promised = calculator.theorem_1_epsilon(n, chi_square, beta, reward_bound)
         bound = calculator.theorem_2_bound(n, acceptance, beta, reward_bound, chi_square, cv_squared)
@@ -91,12 +91,12 @@ class _Modules:
     """What only evaluations need."""
 
     def __init__(self) -> None:
-        from gsi.evaluation import recommendation, session, theory
+        from gsi.evaluation import recommendation, session, theorems
         from gsi.evaluation.folder import Folder
 
         self.recommendation: Any = recommendation
         self.session: Any = session
-        self.theory: Any = theory
+        self.theorems: Any = theorems
         self.Folder: Any = Folder
 
 

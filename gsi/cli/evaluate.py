@@ -14,9 +14,10 @@ from gsi.cli.terminal import Engine, Param, Queue, err, explained, given_params,
 from gsi.errors import InvalidRequestError, MisconfiguredError
 
 if TYPE_CHECKING:
-    from gsi.evaluation.figures import Estimate, Row
+    from gsi.evaluation.estimates import Estimate
+    from gsi.evaluation.figures import Row
     from gsi.evaluation.records import RecordedJob
-    from gsi.evaluation.session import Outcome
+    from gsi.evaluation.session import FinishedEvaluation
 
 EXIT_INTERRUPTED = 130  # as shells say of SIGINT
 EVALUATIONS = Path("gsi-eval")  # where results go unless a folder is named
@@ -85,11 +86,11 @@ def evaluate(
             err.print(f"report  {outcome.folder / 'report.md'}", highlight=False, soft_wrap=True)
 
 
-def run_with_progress(plan: Any, folder: Any, system: Any) -> "Outcome":
+def run_with_progress(plan: Any, folder: Any, system: Any) -> "FinishedEvaluation":
     """Run an evaluation with a bar on standard error; the time left is judged by the jobs of this run."""
     session, *_ = _installed()
     begun, problems = session.begin(plan, folder, system)
-    total, done = session.num_jobs(begun, problems), len(folder.records())
+    total, done = session.count_jobs(begun, problems), len(folder.read_records())
     if 0 < done < total:
         err.print(f"going on: {done} of {total} jobs are in {folder.path}", highlight=False, soft_wrap=True)
     columns = (
@@ -107,7 +108,7 @@ def run_with_progress(plan: Any, folder: Any, system: Any) -> "Outcome":
             progress.update(task, advance=1, description=row)
 
         try:
-            outcome: Outcome = run(session.evaluate(begun, problems, folder, system, report, on_job))
+            outcome: FinishedEvaluation = run(session.evaluate(begun, problems, folder, system, report, on_job))
         except KeyboardInterrupt:
             err.print(f"stopped; the same command goes on with what is in {folder.path}", highlight=False)
             raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -136,7 +137,7 @@ def results_table(rows: "list[Row]") -> Table:
     for name in ("n", "accuracy, %", "accepted, %", "s/step", "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        seconds = row.timings.seconds_per_step if row.timings else None
+        seconds = row.timings.seconds_per_step
         table.add_row(
             row.label,
             str(row.n),
