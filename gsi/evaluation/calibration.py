@@ -176,7 +176,7 @@ def calibrate(
     rows: list[CalibrationRow] = []
     for beta, n in sorted({(setting.beta, setting.n) for setting in settings}):
         weighed = _weigh_proposals(recorded, beta, n)
-        rows += [_compute_row(s, weighed, recorded) for s in settings if (s.beta, s.n) == (beta, n)]
+        rows += [_compute_calibration_row(s, weighed, recorded) for s in settings if (s.beta, s.n) == (beta, n)]
     return Calibration(
         rows=tuple(sorted(rows, key=lambda row: row.setting)),
         num_problems=len({proposal.problem for proposal in recorded.proposals}),
@@ -294,7 +294,9 @@ def _average_selected(rewards: Sequence[float], beta: float) -> float | None:
     return math.fsum(p * r for p, r in zip(probabilities(ranked, beta), ranked, strict=True) if p > 0)
 
 
-def _compute_row(setting: Setting, weighed: Sequence[_WeighedProposal], recorded: _Recorded) -> CalibrationRow:
+def _compute_calibration_row(
+    setting: Setting, weighed: Sequence[_WeighedProposal], recorded: _Recorded
+) -> CalibrationRow:
     u, n = setting.acceptance_threshold, setting.n
     acceptance = [one.compute_acceptance(u) for one in weighed]
     problems = [one.proposal.problem for one in weighed]

@@ -20,6 +20,10 @@ class Tokens:
     target_scored: float  # of draft candidates that have the target's likelihood
     prm_rated: float  # of candidates that have a reward
 
+    @property
+    def total(self) -> float:
+        return self.draft_written + self.target_written + self.target_scored + self.prm_rated
+
 
 def count_tokens(job: RecordedJob) -> Tokens:
     """Count the tokens of one job.

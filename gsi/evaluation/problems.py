@@ -17,7 +17,7 @@ from typing import Any
 
 from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.grading.graders import AnswerKind
-from gsi.grading.notation import last_boxed
+from gsi.grading.notation import find_last_boxed
 from gsi.local.demo import held_out_problems
 
 DEMO_PROBLEMS = 24  # of the shipped problems: the demo shows them, so they are not evaluated
@@ -287,7 +287,7 @@ def _read_answer(where: str, row: Fields, field: str) -> str:
 
 
 def _extract_final(answer: str) -> str:
-    boxed = last_boxed(answer)
+    boxed = find_last_boxed(answer)
     return re.sub(r"\\?\$", "", answer.rpartition("####")[2] if boxed is None else boxed).strip().rstrip(".")
 
 

@@ -97,7 +97,7 @@ def collect_measured(findings: Findings, rows: Sequence[Row]) -> list[MeasuredSe
         MeasuredSetting(
             setting,
             row.accuracy_by_problem,
-            cost=(row.flops_per_problem or 0.0) if has_flops else _sum_tokens(row),
+            cost=(row.flops_per_problem or 0.0) if has_flops else row.tokens_per_problem.total,
             acceptance=row.acceptance_rate.value if row.acceptance_rate else 0.0,
         )
         for setting, row in found
@@ -215,8 +215,3 @@ def _write_recommendation(findings: Findings, rows: Sequence[Row]) -> list[str]:
 
 def _format_lost(lost: Estimate) -> str:
     return f"{100 * lost.value:.1f} [{100 * lost.low:.1f}, {100 * lost.high:.1f}]"
-
-
-def _sum_tokens(row: Row) -> float:
-    tokens = row.tokens_per_problem
-    return tokens.draft_written + tokens.target_written + tokens.target_scored + tokens.prm_rated

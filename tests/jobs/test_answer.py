@@ -16,7 +16,7 @@ def test_the_last_boxed_answer_counts() -> None:
 def test_the_rules_and_the_jobs_agree_on_what_an_answer_is() -> None:
     """One pattern, two engines: the standard library's and RE2."""
     for text in (r"\boxed{3}", r"\boxed{", r"boxed{3}", r"\boxed{a{b}c}", ""):
-        assert AnswerFinder(DEFAULT_ANSWER_PATTERN).has_answer(text) == has_boxed_answer(text)
+        assert (AnswerFinder(DEFAULT_ANSWER_PATTERN).find(text) is not None) == has_boxed_answer(text)
 
 
 def test_a_pattern_without_a_group_gives_the_whole_match() -> None:
@@ -27,7 +27,6 @@ def test_a_pattern_without_a_group_gives_the_whole_match() -> None:
 def test_without_a_pattern_there_is_no_answer() -> None:
     """null turns the stop off."""
     assert AnswerFinder(None).find(r"\boxed{3}") is None
-    assert not AnswerFinder(None).has_answer(r"\boxed{3}")
 
 
 def test_a_pattern_that_is_exponential_elsewhere_is_harmless() -> None:
