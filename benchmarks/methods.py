@@ -11,10 +11,11 @@ from typing import Any
 
 from benchmarks.report import RESULTS, write_section
 from gsi.cli.evaluate import run_with_progress
-from gsi.evaluation.figures import Row, find, paired
+from gsi.evaluation.figures import Row, compare_accuracies, find_row
 from gsi.evaluation.folder import Folder
 from gsi.evaluation.plan import Plan
 from gsi.evaluation.session import System
+from gsi.evaluation.tables import Column, write_table
 
 OUT = RESULTS.with_name("out")  # records, which git ignores
 PLOTS = RESULTS.with_name("plots")
@@ -50,10 +51,10 @@ SWEEPS = Plan(
 def order_at(rows: Sequence[Row], n: int) -> list[dict[str, Any]]:
     """Compare neighbours in the order of the GSI paper's Table 1 at one n, problem by problem."""
     labels = ("soft-best-of-n:draft", "rsd", "gsi", "soft-best-of-n:target")
-    found = [row for row in (find(rows, label, n) for label in labels) if row is not None]
+    found = [row for row in (find_row(rows, label, n) for label in labels) if row is not None]
     pairs = []
     for low, high in pairwise(found):
-        difference = paired(high, low)
+        difference = compare_accuracies(high, low)
         half_width = difference.half_width or 0.0
         if difference.value < -half_width:
             verdict = "reversed"
@@ -79,16 +80,19 @@ def as_markdown(report: str, rows: Sequence[Row], ns: Sequence[int]) -> str:
     title, *sections = report.split("\n## ")
     conditions = [line for line in title.splitlines()[1:] if "parameters" not in line]
     shown = [f"### {section.rstrip()}" for section in sections if section.startswith(SHOWN)]
+    parts = ["\n".join(conditions).strip(), *shown]
     order = [pair for n in ns for pair in order_at(rows, n)]
-    lines = [
-        f"| {pair['n']} | {pair['lower']} | {pair['higher']} | {100 * pair['difference']:+.1f} ± "
-        f"{100 * pair['half_width_95']:.1f} | {pair['verdict']} |"
-        for pair in order
-    ]
-    table = ["### The paper's order (GSI, Table 1), paired", "", "| n | lower | higher | difference, % | |"]
-    return "\n\n".join(["\n".join(conditions).strip(), *shown]) + (
-        "\n\n" + "\n".join([*table, "|--:|---|---|--:|---|", *lines]) + "\n" if lines else "\n"
-    )
+    if order:
+        points = [f"{100 * pair['difference']:+.1f} ± {100 * pair['half_width_95']:.1f}" for pair in order]
+        columns = [
+            Column("n", [str(pair["n"]) for pair in order]),
+            Column("lower", [pair["lower"] for pair in order], is_number=False),
+            Column("higher", [pair["higher"] for pair in order], is_number=False),
+            Column("difference, %", points),
+            Column("", [pair["verdict"] for pair in order], is_number=False),
+        ]
+        parts += ["### The paper's order (GSI, Table 1), paired", write_table(columns)]
+    return "\n\n".join(parts) + "\n"
 
 
 def run(name: str, plan: Plan) -> tuple[str, Sequence[Row], dict[str, Any]]:

@@ -33,9 +33,9 @@ def calibrate(
         recommendation, session = import_evaluation("recommendation"), import_evaluation("session")
         folder_of = import_evaluation("folder").Folder
         source = folder_of(folder)
-        run = source.run()
-        jobs = recommendation.records_of_gsi(source, n)
-        told = recommendation.tell(
+        run = source.read_run()
+        jobs = recommendation.read_gsi_records(source, n)
+        findings = recommendation.analyse_records(
             jobs,
             betas=_read_numbers("betas", betas),
             thresholds=_read_numbers("thresholds", thresholds),
@@ -47,10 +47,10 @@ def calibrate(
         rows: list[Any] = []
         if num_runs:
             system = session.System(redis_url, queue, engine, models, concurrency)
-            plan = recommendation.plan_of(run, told)
+            plan = recommendation.plan_runs(run, findings)
             rows = run_with_progress(plan, folder_of(folder / "calibration" / plan.name), system).rows
-        markdown = recommendation.to_markdown(run, told, rows)
-        plain = recommendation.to_plain(run, told, rows)
+        markdown = recommendation.write_calibration(run, findings, rows)
+        plain = recommendation.build_calibration_json(run, findings, rows)
         (folder / "calibration.md").write_text(markdown)
         (folder / "calibration.json").write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
         if as_json:
@@ -58,7 +58,7 @@ def calibrate(
         else:
             shown, _, rest = markdown.partition("## Worth running")
             out.print(Markdown(shown if rows else rest.partition("## Theory")[0]))
-            for warning in told.theory.warnings:
+            for warning in findings.theory.warnings:
                 err.print(f"[yellow]theory[/]  {warning}", highlight=False, soft_wrap=True)
             err.print(f"calibration  {folder / 'calibration.md'}", highlight=False, soft_wrap=True)
 
@@ -75,7 +75,7 @@ def theory(
 ) -> None:
     """Calculate n of Theorem 1, its KL at a given n, and the bound of Theorem 2 (GSI paper)."""
     with explain_errors():
-        calculator = import_evaluation("theory")
+        calculator = import_evaluation("theorems")
         log10_n = calculator.theorem_1_log10_n(chi_square, beta, reward_bound, epsilon)
         promised = calculator.theorem_1_epsilon(n, chi_square, beta, reward_bound)
         bound = calculator.theorem_2_bound(n, acceptance, beta, reward_bound, chi_square, cv_squared)

@@ -25,9 +25,10 @@ from gsi.cli.terminal import (
 from gsi.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from gsi.evaluation.figures import Estimate, Row
+    from gsi.evaluation.estimates import Estimate
+    from gsi.evaluation.figures import Row
     from gsi.evaluation.records import RecordedJob
-    from gsi.evaluation.session import Outcome
+    from gsi.evaluation.session import FinishedEvaluation
 
 EXIT_INTERRUPTED = 130  # the exit status of a shell after SIGINT
 EVALUATIONS = Path("gsi-eval")  # where results go unless a folder is named
@@ -107,11 +108,11 @@ def evaluate(
             err.print(f"report  {outcome.folder / 'report.md'}", highlight=False, soft_wrap=True)
 
 
-def run_with_progress(plan: Any, folder: Any, system: Any) -> "Outcome":
+def run_with_progress(plan: Any, folder: Any, system: Any) -> "FinishedEvaluation":
     """Run an evaluation with a progress bar on standard error. The bar judges the time left by the jobs of this run."""
     session = import_evaluation("session")
     begun, problems = session.begin(plan, folder, system)
-    total, done = session.num_jobs(begun, problems), len(folder.records())
+    total, done = session.count_jobs(begun, problems), len(folder.read_records())
     if 0 < done < total:
         err.print(f"resuming: {done} of {total} jobs are in {folder.path}", highlight=False, soft_wrap=True)
     columns = (
@@ -129,7 +130,7 @@ def run_with_progress(plan: Any, folder: Any, system: Any) -> "Outcome":
             progress.update(task, advance=1, description=row)
 
         try:
-            outcome: Outcome = run(session.evaluate(begun, problems, folder, system, show_event, on_job))
+            outcome: FinishedEvaluation = run(session.evaluate(begun, problems, folder, system, show_event, on_job))
         except KeyboardInterrupt:
             err.print(f"stopped; the same command resumes with the records in {folder.path}", highlight=False)
             raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -158,7 +159,7 @@ def build_table(rows: "list[Row]") -> Table:
     for name in ("n", "accuracy, %", "accepted, %", "s/step", "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        seconds = row.timings.seconds_per_step if row.timings else None
+        seconds = row.timings.seconds_per_step
         table.add_row(
             row.label,
             str(row.n),

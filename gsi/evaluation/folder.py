@@ -1,10 +1,10 @@
-"""An evaluation on disk: what was asked for, and a line for each finished job. What a later run goes on from.
+"""An evaluation on disk: what was asked for, and a line for each finished job. A later run resumes from it.
 
 | file            | holds |
 |-----------------|-------|
 | run.json        | the plan, the id of the run, and its conditions |
-| records.jsonl   | a job a line, in the order in which they finished |
-| report.md, report.json, *.png | written at the end, from the records alone |
+| records.jsonl   | a job per line, in the order in which the jobs finished |
+| report.md, report.json, *.png | the report, computed from the records alone |
 """
 
 import os
@@ -18,8 +18,8 @@ from gsi.evaluation.plan import Plan
 from gsi.evaluation.records import Evaluation, RecordedJob
 
 
-class Run(BaseModel):
-    """The first thing that is written."""
+class EvaluationRun(BaseModel):
+    """What was asked for, and under which id: the first file that is written."""
 
     id: str  # part of the ids of its jobs: two runs never share a job
     plan: Plan
@@ -37,57 +37,62 @@ class Folder:
     def records_path(self) -> Path:
         return self.path / "records.jsonl"
 
-    def begin(self, plan: Plan, evaluation: Evaluation) -> Run:
-        """Return the run to go on with: the one that is here, or a new one.
+    def begin(self, plan: Plan, evaluation: Evaluation) -> EvaluationRun:
+        """Return the run to resume, or a new run if the folder has none.
 
-        Raises InvalidRequestError if another plan's is here.
+        Raises InvalidRequestError if the folder holds the run of another plan.
         """
         path = self.path / "run.json"
         if path.exists():
-            run = self.run()
+            run = self.read_run()
             if run.plan != plan:
                 raise InvalidRequestError(
-                    f"out: {self.path} holds another evaluation ({_difference(run.plan, plan)}); "
+                    f"out: {self.path} holds another evaluation ({_describe_difference(run.plan, plan)}); "
                     "allowed: the options it was started with, or another folder"
                 )
             return run
         self.path.mkdir(parents=True, exist_ok=True)
-        run = Run(id=secrets.token_hex(6), plan=plan, evaluation=evaluation)
-        _write_at_once(path, run.model_dump_json(indent=2) + "\n")
+        run = EvaluationRun(id=secrets.token_hex(6), plan=plan, evaluation=evaluation)
+        draft = path.with_suffix(".part")  # so that a crash leaves the whole file or none
+        draft.write_text(run.model_dump_json(indent=2) + "\n")
+        draft.replace(path)
         return run
 
-    def run(self) -> Run:
-        """Return what was asked for. Raises InvalidRequestError if no evaluation is here."""
+    def read_run(self) -> EvaluationRun:
+        """Return what was asked for. Raises InvalidRequestError if the folder holds no evaluation."""
         try:
-            return Run.model_validate_json((self.path / "run.json").read_bytes())
+            return EvaluationRun.model_validate_json((self.path / "run.json").read_bytes())
         except (OSError, ValidationError) as error:
             raise InvalidRequestError(
-                f"{self.path / 'run.json'}: cannot be read ({_reason(error)}); allowed: a folder that gsi eval wrote"
+                f"{self.path / 'run.json'}: cannot be read ({_first_line(error)}); "
+                "allowed: a folder that gsi eval wrote"
             ) from None
 
-    def records(self) -> list[RecordedJob]:
-        """Return the finished jobs. A last line that was cut by a crash is dropped: its job runs again.
+    def read_records(self) -> list[RecordedJob]:
+        """Return the finished jobs. A last line that a crash has cut is dropped: its job runs again.
 
-        Raises InvalidRequestError that names a line which is no record.
+        Raises InvalidRequestError that names a line that is not a record.
         """
         if self._records is None:
-            self._records = self._read()
+            self._records = self._read_file()
         return list(self._records)
 
-    def _read(self) -> list[RecordedJob]:
+    def _read_file(self) -> list[RecordedJob]:
         if not self.records_path.exists():
             return []
         whole, _, cut = self.records_path.read_bytes().rpartition(b"\n")
         if cut:
             with self.records_path.open("r+b") as file:
                 file.truncate(len(whole) + 1 if whole else 0)
-        return [self._record(number, line) for number, line in enumerate(whole.splitlines(), start=1)]
+        return [self._read_record(number, line) for number, line in enumerate(whole.splitlines(), start=1)]
 
-    def _record(self, number: int, line: bytes) -> RecordedJob:
+    def _read_record(self, number: int, line: bytes) -> RecordedJob:
         try:
-            return RecordedJob.model_validate_json(line)
+            return RecordedJob.from_json(line)
         except ValidationError as error:
-            raise InvalidRequestError(f"{self.records_path} line {number}: not a record ({_reason(error)})") from None
+            raise InvalidRequestError(
+                f"{self.records_path} line {number}: not a record ({_first_line(error)})"
+            ) from None
 
     def append(self, record: RecordedJob) -> None:
         """Write a finished job, and return when it is on the disk."""
@@ -99,17 +104,10 @@ class Folder:
             self._records.append(record)
 
 
-def _write_at_once(path: Path, text: str) -> None:
-    """Write a file that a crash leaves whole or not at all."""
-    draft = path.with_suffix(".part")
-    draft.write_text(text)
-    draft.replace(path)
+def _describe_difference(there: Plan, here: Plan) -> str:
+    names = [name for name in Plan.model_fields if getattr(there, name) != getattr(here, name)]
+    return "; ".join(f"{name}: {getattr(there, name)} there, {getattr(here, name)} here" for name in names)
 
 
-def _difference(one: Plan, other: Plan) -> str:
-    names = [name for name in Plan.model_fields if getattr(one, name) != getattr(other, name)]
-    return "; ".join(f"{name}: {getattr(one, name)} there, {getattr(other, name)} here" for name in names)
-
-
-def _reason(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]

@@ -1,4 +1,4 @@
-"""What an evaluation is to run: every problem with every seed by every method at every n."""
+"""What an evaluation runs: every problem with every seed by every method at every n."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,12 +25,12 @@ class Plan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str
-    fields: dict[str, str] = {}  # of a JSONL file: where it has what
+    fields: dict[str, str] = {}  # of a JSONL file: which of its fields is the problem, the answer, …
     limit: int | None = None
     methods: tuple[str, ...]  # as written: name, or name:option
     ns: tuple[int, ...]
     seeds: int
-    params: dict[str, Any] = {}  # of every job; a method's own options win
+    params: dict[str, Any] = {}  # of every job; the options of a method take precedence
 
     @property
     def name(self) -> str:
@@ -40,8 +40,8 @@ class Plan(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A method at one n, and the parameters that say so."""
+class PlannedRow:
+    """A method at one n, with the parameters of its jobs."""
 
     label: str
     n: int
@@ -52,19 +52,19 @@ class Row:
 class Task:
     """One job of an evaluation."""
 
-    row: Row
+    row: PlannedRow
     seed: int
     problem: Problem
 
     @property
     def key(self) -> tuple[str, int, int, str]:
-        """Return what tells it from all others of its evaluation."""
+        """Return what identifies the task in its evaluation."""
         return (self.row.label, self.row.n, self.seed, self.problem.id)
 
     def payload(self, run_id: str) -> JobPayload:
-        """Return the job to push. Its id is the task's own, so pushing it twice runs it once.
+        """Return the job to push. Its id is derived from the task, so pushing it twice runs it once.
 
-        A problem has the same job seed in every method: methods are compared on the same luck, as far as they share it.
+        A problem has the same job seed in every method, so that methods are compared on the same random numbers.
         """
         params = {**self.row.params, "seed": derive_seed("evaluation", self.problem.id, self.seed)}
         return parse_payload(
@@ -77,7 +77,7 @@ class Task:
         )
 
 
-def rows(plan: Plan) -> list[Row]:
+def plan_rows(plan: Plan) -> list[PlannedRow]:
     """Return the rows in the order asked for. Raises InvalidRequestError that names the option at fault."""
     if not plan.methods:
         raise InvalidRequestError(f"methods: none; allowed: {', '.join(METHODS)}, each with options behind colons")
@@ -85,24 +85,23 @@ def rows(plan: Plan) -> list[Row]:
         raise InvalidRequestError(f"seeds: {plan.seeds} is not allowed; allowed: 1 to {MAX_SEEDS}")
     if not plan.ns:
         raise InvalidRequestError("n: none; allowed: whole numbers from 1 to 256")
-    found: dict[tuple[str, int], Row] = {}
+    found: dict[tuple[str, int], PlannedRow] = {}
     for label, n in product(plan.methods, plan.ns):
-        row = _row(label, n, plan.params)
+        row = _plan_row(label, n, plan.params)
         found.setdefault((label, row.n), row)
     return list(found.values())
 
 
-def tasks(plan: Plan, problems: Sequence[Problem]) -> Iterator[list[Task]]:
-    """Yield the jobs that run beside each other: all problems of one row and one seed.
+def list_tasks(plan: Plan, problems: Sequence[Problem]) -> Iterator[list[Task]]:
+    """Yield the jobs that run at the same time: all problems of one row and one seed.
 
-    Rows take turns, seed by seed, so that a busy moment of the machine falls on all of them alike.
+    Rows take turns, seed by seed, so that a busy moment of the machine affects all rows alike.
     """
-    asked = rows(plan)
-    for seed, row in product(range(plan.seeds), asked):
+    for seed, row in product(range(plan.seeds), plan_rows(plan)):
         yield [Task(row, seed, problem) for problem in problems]
 
 
-def _row(label: str, n: int, shared: Mapping[str, Any]) -> Row:
+def _plan_row(label: str, n: int, shared: Mapping[str, Any]) -> PlannedRow:
     own = parse_method(label, list(JobParams.model_fields))
     if "seed" in {*own, *shared}:
         raise InvalidRequestError("params.seed: an evaluation gives every job its own; allowed: --seeds N")
@@ -110,7 +109,7 @@ def _row(label: str, n: int, shared: Mapping[str, Any]) -> Row:
         n = 1
     params = {**shared, **({} if "n" in shared else {"n": n}), **own}
     checked = parse_payload({"prompt": "-", "params": params}).params
-    return Row(label, checked.n, params)
+    return PlannedRow(label, checked.n, params)
 
 
 def _digest(text: str) -> str:

@@ -1,6 +1,6 @@
 r"""The problems of an evaluation: the papers' data sets by name, the shipped arithmetic, or a JSONL file.
 
-Every data set has a shape: which field is the problem and which the answer. From there on all are read alike.
+Every data set has a shape: which field is the problem and which the answer. All data sets are then read alike.
 Prompts are those of the papers' evaluations: github.com/QwenLM/Qwen2.5-Math (evaluation, prompt type qwen25-math-cot),
 which RSD uses too, zero-shot here for choices as well; and github.com/j-geuter/GSI (main.py) for Minerva Math.
 """
@@ -17,10 +17,10 @@ from typing import Any
 
 from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.grading.graders import AnswerKind
-from gsi.grading.notation import last_boxed
+from gsi.grading.notation import find_last_boxed
 from gsi.local.demo import held_out_problems
 
-DEMO_PROBLEMS = 24  # of the shipped problems: shown to everybody, so not measured on
+DEMO_PROBLEMS = 24  # of the shipped problems: the demo shows them, so they are not evaluated
 ARITHMETIC = "arithmetic"
 
 STEP_BY_STEP = r"Please reason step by step, and put your final answer within \boxed{}."
@@ -67,17 +67,17 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    r"""Where a data set keeps what a problem is made of: names of fields.
+    r"""The names of the fields in which a data set keeps a problem.
 
-    The answer is a text, a number or a list of them. Of a text, what follows ``####`` or is in the last ``\boxed{}``
-    counts, where it has one. With choices, the answer is a number from 0 on, or a letter.
+    The answer is a text, a number, or a list of texts and numbers. If a text has ``####`` or a ``\boxed{}``, the answer
+    is what follows ``####`` or is in the last ``\boxed{}``. With choices, it is a number from 0 on, or a letter.
     """
 
     problem: str
     answer: str
     choices: str | None = None
-    context: str | None = None  # goes before the problem; may be null
-    id: str | None = None  # without one, a problem's id is its number, from 0 on
+    context: str | None = None  # is put before the problem; may be null
+    id: str | None = None  # None: a problem's id is its number, from 0 on
     system: str | None = STEP_BY_STEP
     kind: AnswerKind = AnswerKind.MATH
 
@@ -94,7 +94,7 @@ MAPPED = ("problem", "answer", "choices", "context", "id")  # the fields of a sh
 
 @dataclass(frozen=True, slots=True)
 class HubDataset:
-    """A data set on the Hugging Face hub: what ``datasets.load_dataset`` needs, and how to read its rows."""
+    """A data set on the Hugging Face hub: the arguments of ``datasets.load_dataset``, and the shape of its rows."""
 
     path: str
     config: str | None
@@ -126,13 +126,13 @@ HUB_DATASETS = {
     ),
 }
 
-Row = Mapping[str, Any]
+Fields = Mapping[str, Any]
 
 
 def load_problems(dataset: str, limit: int | None = None, mapping: Mapping[str, str] | None = None) -> list[Problem]:
     """Load the first ``limit`` problems (None: all) of a data set by name, or of a JSONL file.
 
-    ``mapping`` says where a file has what (``{"problem": "question", "answer": "final_answer"}``; also choices,
+    ``mapping`` names the fields of a file (``{"problem": "question", "answer": "final_answer"}``; also choices,
     context, id); without it, the first line must have the fields of a known shape. Raises InvalidRequestError that
     names file, line and field, and MisconfiguredError if the hub cannot be reached.
     """
@@ -142,11 +142,11 @@ def load_problems(dataset: str, limit: int | None = None, mapping: Mapping[str, 
     if mapping and not path.is_file():
         raise InvalidRequestError(f"field: {dataset} is no file; allowed: field mappings of a JSONL file")
     if path.is_file():
-        problems = _read(_rows_of_file(path), None if not mapping else _mapped_shape(mapping))
+        problems = _read_problems(_read_file(path), None if not mapping else _build_shape(mapping))
     elif dataset == ARITHMETIC:
-        problems = _read(_rows_of_arithmetic(), replace(PLAIN, kind=AnswerKind.EXACT))
+        problems = _read_problems(_read_arithmetic(), replace(PLAIN, kind=AnswerKind.EXACT))
     elif dataset in HUB_DATASETS:
-        problems = _read(_rows_of_hub(dataset, HUB_DATASETS[dataset]), HUB_DATASETS[dataset].shape)
+        problems = _read_problems(_read_hub(dataset, HUB_DATASETS[dataset]), HUB_DATASETS[dataset].shape)
     else:
         known = ", ".join([ARITHMETIC, *HUB_DATASETS])
         raise InvalidRequestError(f"dataset: {dataset} is not known; allowed: {known}, or the path of a JSONL file")
@@ -156,23 +156,23 @@ def load_problems(dataset: str, limit: int | None = None, mapping: Mapping[str, 
     return loaded
 
 
-def _rows_of_arithmetic() -> Iterator[tuple[str, Row]]:
+def _read_arithmetic() -> Iterator[tuple[str, Fields]]:
     for index, row in enumerate(held_out_problems(sys.maxsize, skip=DEMO_PROBLEMS)):
         yield f"{ARITHMETIC}, problem {index}", row
 
 
-def _rows_of_file(path: Path) -> Iterator[tuple[str, Row]]:
-    """Yield each line that is not empty, with where it stands. Lines end with a newline and nothing else."""
+def _read_file(path: Path) -> Iterator[tuple[str, Fields]]:
+    """Yield each line that is not empty, with its place. Only a newline ends a line."""
     with path.open(encoding="utf-8-sig") as lines:
         try:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield f"{path}, line {number}", _object(f"{path}, line {number}", line)
+                    yield f"{path}, line {number}", _parse_object(f"{path}, line {number}", line)
         except UnicodeDecodeError:
             raise InvalidRequestError(f"{path}: not a text in UTF-8; allowed: a JSONL file") from None
 
 
-def _object(where: str, line: str) -> Row:
+def _parse_object(where: str, line: str) -> Fields:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -182,8 +182,8 @@ def _object(where: str, line: str) -> Row:
     return row
 
 
-def _rows_of_hub(name: str, hub: HubDataset) -> Iterator[tuple[str, Row]]:
-    """Yield the rows of a data set, from the hub or from the local cache of an earlier time."""
+def _read_hub(name: str, hub: HubDataset) -> Iterator[tuple[str, Fields]]:
+    """Yield the rows of a data set, from the hub or from the local cache."""
     try:
         import datasets  # an optional part of the installation
     except ImportError:
@@ -193,14 +193,14 @@ def _rows_of_hub(name: str, hub: HubDataset) -> Iterator[tuple[str, Row]]:
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise MisconfiguredError(
             f"dataset {name}: {hub.path} could not be loaded from the Hugging Face hub ({error}); "
-            f"give the path of a JSONL file instead, with fields {_fields(hub.shape)}"
+            f"give the path of a JSONL file instead, with fields {_list_fields(hub.shape)}"
         ) from error
     for index, row in enumerate(rows):
         if hub.subjects is None or row.get("subject") in hub.subjects:
             yield f"{name} ({hub.path}), row {index}", row
 
 
-def _mapped_shape(mapping: Mapping[str, str]) -> Shape:
+def _build_shape(mapping: Mapping[str, str]) -> Shape:
     unknown = [name for name in mapping if name not in MAPPED]
     missing = [name for name in ("problem", "answer") if name not in mapping]
     if unknown or missing:
@@ -212,20 +212,22 @@ def _mapped_shape(mapping: Mapping[str, str]) -> Shape:
     return Shape(**mapping, kind=kind)
 
 
-def _recognised_shape(where: str, row: Row) -> Shape:
+def _recognise_shape(where: str, row: Fields) -> Shape:
     for shape in KNOWN_SHAPES:
         if {shape.problem, shape.answer, shape.choices or shape.answer} <= row.keys():
             return shape
-    known = "; ".join(_fields(shape) for shape in KNOWN_SHAPES)
-    raise InvalidRequestError(f"{where}: has {_names(row)}; allowed: {known}; or name the fields: problem=… answer=…")
+    known = "; ".join(_list_fields(shape) for shape in KNOWN_SHAPES)
+    raise InvalidRequestError(
+        f"{where}: has {_list_field_names(row)}; allowed: {known}; or name the fields: problem=… answer=…"
+    )
 
 
-def _read(rows: Iterable[tuple[str, Row]], shape: Shape | None) -> Iterator[Problem]:
-    """Yield the problems of rows. Without a shape, the first row decides which it is."""
+def _read_problems(rows: Iterable[tuple[str, Fields]], shape: Shape | None) -> Iterator[Problem]:
+    """Yield the problems of rows. Without a shape, the first row decides the shape."""
     seen = set()
     for index, (where, row) in enumerate(rows):
-        shape = shape or _recognised_shape(where, row)
-        problem = _problem(where, row, shape, index)
+        shape = shape or _recognise_shape(where, row)
+        problem = _read_problem(where, row, shape, index)
         if problem.id in seen:
             raise InvalidRequestError(
                 f"{where}: field {shape.id}: {problem.id} is another problem's; allowed: one each"
@@ -234,69 +236,71 @@ def _read(rows: Iterable[tuple[str, Row]], shape: Shape | None) -> Iterator[Prob
         yield problem
 
 
-def _problem(where: str, row: Row, shape: Shape, index: int) -> Problem:
-    prompt = _text(where, row, shape.problem)
+def _read_problem(where: str, row: Fields, shape: Shape, index: int) -> Problem:
+    prompt = _read_text(where, row, shape.problem)
     if shape.context is not None and row.get(shape.context) is not None:
-        prompt = f"{_text(where, row, shape.context)}\n{prompt}"
+        prompt = f"{_read_text(where, row, shape.context)}\n{prompt}"
     if shape.choices is not None:
-        choices = _choices(where, row, shape.choices)
+        choices = _read_choices(where, row, shape.choices)
         lettered = " ".join(f"({letter}) {choice}" for letter, choice in zip(ascii_uppercase, choices, strict=False))
         prompt = f"{prompt}\nAnswer Choices: {lettered}"
-        expected = _letter(where, row, shape.answer, len(choices))
+        expected = _read_letter(where, row, shape.answer, len(choices))
     else:
-        expected = _answer(where, row, shape.answer)
+        expected = _read_answer(where, row, shape.answer)
     problem_id = index if shape.id is None else row.get(shape.id, index)
     return Problem(str(problem_id), prompt, expected, shape.system, shape.kind)
 
 
-def _text(where: str, row: Row, field: str) -> str:
+def _read_text(where: str, row: Fields, field: str) -> str:
     value = row.get(field)
     if not isinstance(value, str) or not value.strip():
-        raise _refusal(where, row, field, "a text")
+        raise _make_error(where, row, field, "a text")
     return value.strip()
 
 
-def _choices(where: str, row: Row, field: str) -> list[str]:
+def _read_choices(where: str, row: Fields, field: str) -> list[str]:
     value = row.get(field)
     if not isinstance(value, list) or not 2 <= len(value) <= len(ascii_uppercase):
-        raise _refusal(where, row, field, "a list of 2 to 26 choices")
+        raise _make_error(where, row, field, "a list of 2 to 26 choices")
     return [str(choice).strip() for choice in value]
 
 
-def _letter(where: str, row: Row, field: str, num_choices: int) -> str:
+def _read_letter(where: str, row: Fields, field: str, num_choices: int) -> str:
     value, letters = row.get(field), ascii_uppercase[:num_choices]
     if isinstance(value, int) and 0 <= value < num_choices:
         return letters[value]
     if isinstance(value, str) and len(value.strip()) == 1 and value.strip().upper() in letters:
         return value.strip().upper()
-    raise _refusal(where, row, field, f"0 to {num_choices - 1}, or {letters[0]} to {letters[-1]}")
+    raise _make_error(where, row, field, f"0 to {num_choices - 1}, or {letters[0]} to {letters[-1]}")
 
 
-def _answer(where: str, row: Row, field: str) -> str:
-    """Return the expected answer; several are one, separated by commas, as a set is written."""
+def _read_answer(where: str, row: Fields, field: str) -> str:
+    """Return the expected answer; several answers are joined by commas, as a set is written."""
     value = row.get(field)
     parts = value if isinstance(value, list) else [value]
     if not all(isinstance(part, str | int | float) and not isinstance(part, bool) for part in parts):
-        raise _refusal(where, row, field, "a text, a number, or a list of them")
-    expected = ", ".join(_final(str(part)) for part in parts)
+        raise _make_error(where, row, field, "a text, a number, or a list of them")
+    expected = ", ".join(_extract_final(str(part)) for part in parts)
     if not expected.strip(" ,"):
-        raise _refusal(where, row, field, "an answer that is not empty")
+        raise _make_error(where, row, field, "an answer that is not empty")
     return expected
 
 
-def _final(answer: str) -> str:
-    boxed = last_boxed(answer)
+def _extract_final(answer: str) -> str:
+    boxed = find_last_boxed(answer)
     return re.sub(r"\\?\$", "", answer.rpartition("####")[2] if boxed is None else boxed).strip().rstrip(".")
 
 
-def _refusal(where: str, row: Row, field: str, allowed: str) -> InvalidRequestError:
+def _make_error(where: str, row: Fields, field: str, allowed: str) -> InvalidRequestError:
     wrong = "not allowed" if row.get(field) is not None else "missing"
-    return InvalidRequestError(f"{where}: field {field}: {wrong}; allowed: {allowed}; the line has {_names(row)}")
+    return InvalidRequestError(
+        f"{where}: field {field}: {wrong}; allowed: {allowed}; the line has {_list_field_names(row)}"
+    )
 
 
-def _fields(shape: Shape) -> str:
+def _list_fields(shape: Shape) -> str:
     return " and ".join(name for name in (shape.problem, shape.choices, shape.answer) if name)
 
 
-def _names(row: Row) -> str:
+def _list_field_names(row: Fields) -> str:
     return ", ".join(map(str, row)) or "no fields"

@@ -1,44 +1,44 @@
-"""Runs what is missing of an evaluation through the queue, and keeps each job on disk as it finishes."""
+"""Runs the missing jobs of an evaluation through the queue, and writes each job to disk as it finishes."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 
 from gsi.algorithm.parts import run_all
 from gsi.client.sdk import Client
-from gsi.evaluation.folder import Folder, Run
-from gsi.evaluation.plan import Task, tasks
+from gsi.evaluation.folder import EvaluationRun, Folder
+from gsi.evaluation.plan import Task, list_tasks
 from gsi.evaluation.problems import Problem
 from gsi.evaluation.records import RecordedJob
 from gsi.grading.equality import EqualityChecker
 from gsi.grading.graders import grade_with
 
-OnJob = Callable[[str, RecordedJob], None]  # (the row, a job of it that has just been kept)
+OnJob = Callable[[str, RecordedJob], None]  # (the row, a job of the row that has just been written)
 
 
 async def run_missing(
-    client: Client, run: Run, problems: Sequence[Problem], folder: Folder, *, concurrency: int, on_job: OnJob
+    client: Client, run: EvaluationRun, problems: Sequence[Problem], folder: Folder, *, concurrency: int, on_job: OnJob
 ) -> None:
     """Run every job of the plan that has no record, at most ``concurrency`` in the queue at once.
 
-    A job that ends without an answer is kept as such: it counts as wrong, and the report names it.
+    A job that ends without an answer is recorded: it counts as wrong, and the report lists it.
     """
-    done = {_key(record) for record in folder.records()}
+    done = {(record.label, record.n, record.seed, record.problem) for record in folder.read_records()}
     async with EqualityChecker() as checker:
-        for group in tasks(run.plan, problems):
+        for group in list_tasks(run.plan, problems):
             missing = [task for task in group if task.key not in done]
             slots = asyncio.Semaphore(concurrency)
 
             async def finish(task: Task, slots: asyncio.Semaphore = slots) -> None:
                 async with slots:
-                    record = await _run(client, run, task, checker)
+                    record = await _run_task(client, run, task, checker)
                 folder.append(record)
-                await client.forget(record.id)  # it is on disk: the server's memory is for jobs to come
+                await client.forget(record.id)  # it is on disk; the server's memory is for the next jobs
                 on_job(f"{task.row.label}, n = {task.row.n}, seed {task.seed}", record)
 
             await run_all([finish(task) for task in missing])
 
 
-async def _run(client: Client, run: Run, task: Task, checker: EqualityChecker) -> RecordedJob:
+async def _run_task(client: Client, run: EvaluationRun, task: Task, checker: EqualityChecker) -> RecordedJob:
     payload = task.payload(run.id)
     record = await client.wait(await client.submit(payload))
     problem, fields = task.problem, record.to_dict()
@@ -58,7 +58,3 @@ async def _run(client: Client, run: Run, task: Task, checker: EqualityChecker) -
             "models": fields["models"] or {},
         }
     )
-
-
-def _key(record: RecordedJob) -> tuple[str, int, int, str]:
-    return (record.label, record.n, record.seed, record.problem)

@@ -1,4 +1,4 @@
-"""An evaluation from its options to its report: find or start a system, run what is missing, compute, write."""
+"""An evaluation from its options to its report: find or start a system, run the missing jobs, compute, write."""
 
 import json
 import tempfile
@@ -10,14 +10,13 @@ from typing import Any
 
 from gsi.client.sdk import DEFAULT_REDIS_URL, Client
 from gsi.errors import MisconfiguredError
-from gsi.evaluation.figures import Row, rows
-from gsi.evaluation.folder import Folder, Run
-from gsi.evaluation.plan import Plan, tasks
-from gsi.evaluation.plan import rows as planned_rows
-from gsi.evaluation.plots import draw
+from gsi.evaluation.figures import Row, compute_rows
+from gsi.evaluation.folder import EvaluationRun, Folder
+from gsi.evaluation.plan import Plan, list_tasks, plan_rows
+from gsi.evaluation.plots import write_plots
 from gsi.evaluation.problems import Problem, load_problems
 from gsi.evaluation.records import Evaluation, RecordedJob
-from gsi.evaluation.report import to_json, to_markdown
+from gsi.evaluation.report import build_report_json, write_report
 from gsi.evaluation.runner import OnJob, run_missing
 from gsi.jobs.connection import RedisAccess
 from gsi.local.child_process import Report
@@ -32,21 +31,22 @@ DEFAULT_PORT = 6379  # of DEFAULT_REDIS_URL
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """Where jobs are pushed. ``redis_url`` None: whatever runs here, or else an embedded system of our own."""
+    """Where jobs are pushed. ``redis_url`` None: the system on this machine, or an embedded system if there is none."""
 
     redis_url: str | None = None
     queue: str = "default"
     engine: str | None = None  # of the embedded system
-    models: Path | None = None  # as above: a folder of draft, target and prm
-    concurrency: int | None = None  # jobs in the queue at once
+    models: Path | None = None  # of the embedded system: a folder with draft, target and prm
+    concurrency: int | None = None  # jobs in the queue at once; None: the default
 
     @property
     def is_embedded(self) -> bool:
-        """Whether nothing runs here, so that a system is started for the time being."""
+        """Whether no system runs on this machine, so that an embedded one is started for the evaluation."""
         return self.redis_url is None and is_free(DEFAULT_PORT)
 
     @property
     def num_jobs(self) -> int:
+        """How many jobs are in the queue at once."""
         return self.concurrency or (EMBEDDED_CONCURRENCY if self.is_embedded else CONCURRENCY)
 
     @asynccontextmanager
@@ -71,19 +71,19 @@ class System:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class FinishedEvaluation:
     """A finished evaluation and its report."""
 
-    run: Run
+    run: EvaluationRun
     jobs: list[RecordedJob]
     rows: list[Row]
     report: dict[str, Any]
     folder: Path
 
 
-def begin(plan: Plan, folder: Folder, system: System) -> tuple[Run, list[Problem]]:
-    """Check everything that can be checked before a job is pushed; return the run to go on with, and its problems."""
-    asked = planned_rows(plan)
+def begin(plan: Plan, folder: Folder, system: System) -> tuple[EvaluationRun, list[Problem]]:
+    """Check everything that can be checked before a job is pushed; return the run, new or resumed, and its problems."""
+    asked = plan_rows(plan)
     problems = load_problems(plan.dataset, plan.limit, plan.fields or None)
     evaluation = Evaluation(
         dataset=Path(plan.dataset).name,
@@ -98,27 +98,28 @@ def begin(plan: Plan, folder: Folder, system: System) -> tuple[Run, list[Problem
     return folder.begin(plan, evaluation), problems
 
 
-def num_jobs(run: Run, problems: Sequence[Problem]) -> int:
-    return sum(len(group) for group in tasks(run.plan, problems))
+def count_jobs(run: EvaluationRun, problems: Sequence[Problem]) -> int:
+    """Return how many jobs an evaluation has, finished ones included."""
+    return sum(len(group) for group in list_tasks(run.plan, problems))
 
 
 async def evaluate(
-    run: Run, problems: Sequence[Problem], folder: Folder, system: System, report: Report, on_job: OnJob
-) -> Outcome:
-    """Run what is missing, then write the report. Where nothing is missing no system is needed."""
-    if len(folder.records()) < num_jobs(run, problems):
+    run: EvaluationRun, problems: Sequence[Problem], folder: Folder, system: System, report: Report, on_job: OnJob
+) -> FinishedEvaluation:
+    """Run the missing jobs, then write the report. If no job is missing, no system is needed."""
+    if len(folder.read_records()) < count_jobs(run, problems):
         async with system.client(report) as client:
             await run_missing(client, run, problems, folder, concurrency=run.evaluation.concurrency, on_job=on_job)
-    return write_report(run, folder)
+    return finish(run, folder)
 
 
-def write_report(run: Run, folder: Folder) -> Outcome:
-    """Compute every figure from the records alone and write report and plots beside them."""
-    jobs = folder.records()
-    found = rows(run.evaluation, jobs)
-    plots = draw(run.evaluation, jobs, found, folder.path)
-    report = to_json(run.evaluation, jobs, found)
-    markdown = to_markdown(run.evaluation, jobs, found, [Path(plot.name) for plot in plots])
+def finish(run: EvaluationRun, folder: Folder) -> FinishedEvaluation:
+    """Compute every figure from the records alone, and write report and plots into the folder."""
+    jobs = folder.read_records()
+    found = compute_rows(run.evaluation, jobs)
+    plots = write_plots(run.evaluation, jobs, found, folder.path)
+    report = build_report_json(run.evaluation, jobs, found)
+    markdown = write_report(run.evaluation, jobs, found, [Path(plot.name) for plot in plots])
     (folder.path / "report.md").write_text(markdown)
     (folder.path / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    return Outcome(run, jobs, found, report, folder.path)
+    return FinishedEvaluation(run, jobs, found, report, folder.path)

@@ -1,8 +1,8 @@
 """What the GSI paper's theorems say about recorded jobs, and how far the numbers that they need can be trusted.
 
-Pure functions of numbers and of records. Divergences have no unit; log ratios and epsilon are in nats. Both theorems
-speak of one prefix x. Records have few candidates behind each prefix, so what is estimated is the mean over the
-recorded prefixes, which is at most the worst prefix's.
+Pure functions of records. Divergences have no unit; log ratios and epsilon are in nats. Both theorems speak of one
+prefix. Records have few candidates after each prefix, so the estimates are means over the recorded prefixes; the worst
+prefix is at least as bad.
 """
 
 import math
@@ -14,25 +14,24 @@ from numpy.typing import NDArray
 
 from gsi.algorithm.params import Likelihood
 from gsi.errors import InvalidRequestError
-from gsi.evaluation.draft_proposals import DraftedStep, Interval, drafted_steps, estimate_mean
+from gsi.evaluation.draft_proposals import DraftProposal, read_draft_proposals
+from gsi.evaluation.estimates import Estimate, bootstrap_mean
 from gsi.evaluation.records import RecordedJob
+from gsi.evaluation.tables import Column, write_table
+from gsi.evaluation.theorems import CAUTION, exp_or_inf, theorem_1_epsilon, theorem_1_log10_n, theorem_2_bound
 
-INFINITE_MOMENT_SHAPE = 0.5  # of the ratio's tail: from here on E[ratio^2] is infinite
-INFINITE_VARIANCE_SHAPE = 0.25  # from here on ratio^2 has no variance, and its mean no honest interval
+INFINITE_MOMENT_SHAPE = 0.5  # shape of the ratio's tail from which on E[ratio^2] is infinite
+INFINITE_VARIANCE_SHAPE = 0.25  # from which on ratio^2 has no variance, and its mean no honest interval
 MIN_TAIL_SAMPLES = 25  # the shape's standard error is about (1 + shape) / sqrt(samples): 0.2 and more with fewer
 MIN_EXCEEDANCE = 1e-300  # relative to the largest value: 1 / exceedance must not overflow
-LARGEST_SHARE = 0.1  # of the sum of ratio^2: where one sample carries more, the estimate is that sample
-CAUTION = (
-    "Theorem 2 does not hold in general: `tests/algorithm/test_paper.py` has a world in which the gap is more than "
-    "twice the bound, because both branches are taken. Read the bound only where nearly every step goes one way."
-)
+LARGEST_SHARE = 0.1  # of the sum of ratio^2: where one sample has more, the estimate rests on that sample
 
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """The generalised Pareto shape of the largest ratios; -inf where they are equal, nan where there are none."""
+    """The generalised Pareto shape of the largest ratios; -inf if they are equal, nan if there are none."""
 
     shape: float
     num_samples: int  # that the shape rests on
@@ -40,19 +39,19 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class TheoryReport:
-    """What is estimated of pi_B / pi_S, what the theorems make of it, and why not to believe it (``warnings``)."""
+    """Estimates of pi_B / pi_S, what the theorems promise with them, and why not to believe it (``warnings``)."""
 
     num_problems: int
     num_prefixes: int
     num_samples: int
-    mean_ratio: Interval  # E_S[pi_B / pi_S]: 1 where the draft covers the target
-    second_moment: Interval  # chi^2(pi_B || pi_S) + 1, mean over prefixes
-    second_moment_first: Interval  # the same behind the prompts alone
+    mean_ratio: Estimate  # E_S[pi_B / pi_S]: 1 where the draft covers the target
+    second_moment: Estimate  # chi^2(pi_B || pi_S) + 1, mean over prefixes
+    second_moment_first: Estimate  # the same after the prompts alone
     max_ratio: float  # the coverage constant of equation 3 is at least this
-    largest_share: float  # of the sum of ratio^2 that one sample carries
+    largest_share: float  # share of the sum of ratio^2 that one sample has
     tail: Tail
-    cv_squared: Interval  # CV^2(e^{beta r}) under the target; nan where it wrote too little
-    acceptance: Interval  # share of recorded steps that were accepted
+    cv_squared: Estimate  # CV^2(e^{beta r}) under the target; nan where the target wrote too little
+    acceptance: Estimate  # share of recorded steps that were accepted
     beta: float
     reward_bound: float
     n: int
@@ -63,78 +62,26 @@ class TheoryReport:
     warnings: tuple[str, ...]
 
 
-def theorem_1_log10_n(chi_square: float, beta: float, reward_bound: float, epsilon: float) -> float:
-    """Return log10 of ``theorem_1_n``, which stays a number where n itself overflows; -inf for n = 0."""
-    _check_theorem_1(chi_square, beta, reward_bound)
-    if not epsilon > 0:
-        raise InvalidRequestError(f"epsilon: {epsilon} is not allowed; allowed: numbers above 0")
-    log_n = _log_expm1(math.log1p(chi_square) + 2 * beta * reward_bound) - _log_expm1(epsilon)
-    return log_n / math.log(10)
-
-
-def theorem_1_n(chi_square: float, beta: float, reward_bound: float, epsilon: float) -> float:
-    """Return the n from which on Theorem 1 promises KL(pi_{beta,B} || tilted soft best-of-n) <= epsilon nats.
-
-        n >= ((chi^2(pi_B || pi_S) + 1) e^{2 beta ||r||} - 1) / (e^epsilon - 1)
-
-    Not rounded up; inf where it overflows (see ``theorem_1_log10_n``). With the paper's beta of 20 and rewards up to 1
-    it is above e^40 / (e^epsilon - 1), more than 10^17 candidates for epsilon = 1: nobody will ever draw as many. The
-    theorem shows that the method converges; it is no guide to n. It bounds the candidate that line 5 of Algorithm 1
-    selects, not what the test of line 6 makes of it. Raises InvalidRequestError.
-    """
-    return _exp(theorem_1_log10_n(chi_square, beta, reward_bound, epsilon) * math.log(10))
-
-
-def theorem_1_epsilon(n: float, chi_square: float, beta: float, reward_bound: float) -> float:
-    """Return the KL divergence, in nats, that Theorem 1 promises with n candidates: ``theorem_1_n`` turned round.
-
-    Raises InvalidRequestError.
-    """
-    _check_theorem_1(chi_square, beta, reward_bound)
-    if not n > 0:
-        raise InvalidRequestError(f"n: {n} is not allowed; allowed: numbers above 0")
-    return float(np.logaddexp(0, _log_expm1(math.log1p(chi_square) + 2 * beta * reward_bound) - math.log(n)))
-
-
-def theorem_2_bound(
-    n: float, p_accept: float, beta: float, reward_bound: float, chi_square: float, cv_squared: float
-) -> float:
-    """Return the bound of Theorem 2 on E_{pi_{beta,B}}[r] - E_{pi_GSI}[r], on the reward's scale, with r* = r.
-
-        ||r|| / sqrt(n) * (sqrt(p) e^{beta ||r||} sqrt(chi^2 + 1) + (1 - p) sqrt(CV^2(e^{beta r}) + 1))
-
-    Do not rely on it where both branches are taken (p near neither 0 nor 1): there the theorem as stated is false, and
-    ``tests/algorithm/test_paper.py`` has the counterexample. inf where it overflows. Raises InvalidRequestError.
-    """
-    _check_theorem_1(chi_square, beta, reward_bound)
-    if not (n > 0 and 0 <= p_accept <= 1 and cv_squared >= 0):
-        raise InvalidRequestError(
-            f"n, p_accept, cv_squared: {n}, {p_accept}, {cv_squared} are not allowed; "
-            "allowed: n above 0, p_accept from 0 to 1, cv_squared from 0"
-        )
-    accepted = math.sqrt(p_accept) * _exp(beta * reward_bound + math.log1p(chi_square) / 2) if p_accept > 0 else 0.0
-    return reward_bound / math.sqrt(n) * (accepted + (1 - p_accept) * math.sqrt(cv_squared + 1))
-
-
-def mean_power(steps: Sequence[DraftedStep], power: int) -> Interval:
+def estimate_moment(proposals: Sequence[DraftProposal], power: int) -> Estimate:
     """Return E_S[(pi_B / pi_S)^power], the mean over prefixes of the mean over candidates, with its 95 % interval.
 
     Power 1 is 1 by definition where the draft covers the target; power 2 is chi^2(pi_B || pi_S) + 1 (section 2). Each
-    is unbiased, but where the tail is heavy nearly all estimates are too low. Computed relative to the largest ratio,
-    so that nothing overflows before the result does (then inf). The interval is ``estimate_mean``'s, over problems.
+    estimate is unbiased, but where the tail is heavy nearly all estimates are too low. Computed relative to the largest
+    ratio, so that nothing overflows before the result does (then inf). The interval is ``bootstrap_mean``'s.
     """
-    logs = [power * np.array(step.log_ratios) for step in steps]
+    problems = [proposal.problem for proposal in proposals]
+    logs = [power * np.array(proposal.log_ratios) for proposal in proposals]
     scale = max((float(values.max()) for values in logs), default=-math.inf)
     if scale == -math.inf:
-        return estimate_mean([0.0] * len(steps), [step.problem for step in steps])
-    scaled = estimate_mean([float(np.exp(v - scale).mean()) for v in logs], [step.problem for step in steps])
-    return Interval(*(_scaled(value, scale) for value in (scaled.value, scaled.low, scaled.high)))
+        return bootstrap_mean([0.0] * len(proposals), problems)
+    scaled = bootstrap_mean([float(np.exp(values - scale).mean()) for values in logs], problems)
+    return Estimate(*(_multiply_by_exp(value, scale) for value in (scaled.value, scaled.low, scaled.high)))
 
 
-def relative_variance(rewards: Sequence[float], beta: float) -> float:
+def estimate_relative_variance(rewards: Sequence[float], beta: float) -> float:
     """Return CV^2(e^{beta r}) = Var / mean^2 of target candidates' rewards (Theorem 2); NaN rewards weigh 0.
 
-    Of m candidates it is at most m - 1, so few of them make it too small. nan where no reward is a number.
+    Of m candidates it is at most m - 1, so few candidates make it too small. nan if no reward is a number.
     """
     numbers = np.array([beta * reward for reward in rewards if not math.isnan(reward)])
     if not len(numbers):
@@ -144,14 +91,14 @@ def relative_variance(rewards: Sequence[float], beta: float) -> float:
     return float(weights.var() / weights.mean() ** 2)
 
 
-def tail_shape(log_values: Sequence[float]) -> Tail:
+def fit_tail(log_values: Sequence[float]) -> Tail:
     """Fit a generalised Pareto law to the largest of S values, given by their logarithms; return its shape k.
 
-    The min(S / 5, 3 sqrt(S)) largest are fitted, over the next smaller one as threshold, by the estimator of Zhang and
-    Stephens (*Technometrics* 51, 2009): Vehtari, Simpson, Gelman, Yao and Gabry, *Pareto Smoothed Importance Sampling*
-    (JMLR 25, 2024), without that paper's prior on k. Moments of order below 1 / k are finite. In samples of 25 drawn
-    from known laws it was nearer to k than the maximum likelihood of ``scipy.stats.genpareto.fit``, which was too low
-    by up to 0.3, the dangerous side; from 100 on the two agree.
+    The min(S / 5, 3 sqrt(S)) largest are fitted, over the next smaller value as threshold, by the estimator of Zhang
+    and Stephens (*Technometrics* 51, 2009): Vehtari, Simpson, Gelman, Yao and Gabry, *Pareto Smoothed Importance
+    Sampling* (JMLR 25, 2024), without that paper's prior on k. Moments of order below 1 / k are finite. In samples of
+    25 drawn from known laws the estimate was nearer to k than the maximum likelihood of ``scipy.stats.genpareto.fit``,
+    which was too low by up to 0.3, the dangerous side; from 100 samples on the two agree.
     """
     logs = np.sort(np.asarray(log_values, dtype=np.float64))
     num_tail = math.ceil(min(len(logs) / 5, 3 * math.sqrt(len(logs))))
@@ -161,44 +108,34 @@ def tail_shape(log_values: Sequence[float]) -> Tail:
     exceedances = np.exp(logs[-num_tail:] - logs[-1]) - np.exp(threshold - logs[-1])  # a scale does not change k
     exceedances = exceedances[exceedances > MIN_EXCEEDANCE]
     if not len(exceedances):
-        return Tail(-math.inf, num_tail)  # the tail is one value: there is nothing beyond it
-    return Tail(_generalised_pareto_shape(exceedances), num_tail)
+        return Tail(-math.inf, num_tail)  # all values of the tail are equal
+    return Tail(_estimate_pareto_shape(exceedances), num_tail)
 
 
-def describe(records: Sequence[RecordedJob], reward_bound: float = 1.0, epsilon: float = 0.1) -> TheoryReport:
+def apply_theorems(records: Sequence[RecordedJob], reward_bound: float = 1.0, epsilon: float = 0.1) -> TheoryReport:
     """Estimate what the theorems need from records of one setting, apply them, and say what cannot be trusted.
 
     ``reward_bound`` is ||r||, 1 for a PRM that answers in [0, 1]; ``epsilon`` is in nats. The theorems are applied to
-    the mean over prefixes. Raises InvalidRequestError where no draft proposal has every reward and both likelihoods,
-    and where a reward is beyond its bound.
+    the mean over prefixes. Raises InvalidRequestError if no draft proposal has every reward and both likelihoods, and
+    if a reward is beyond its bound.
     """
-    steps = drafted_steps(records)
-    if not steps:
-        raise InvalidRequestError(
-            "records: no draft proposal has every reward and both likelihoods; allowed: records of method gsi"
-        )
-    if len({(record.n, record.params["beta"], record.params.get("likelihood")) for record in records}) > 1:
-        raise InvalidRequestError("records: of several settings; allowed: records of one (n, beta, likelihood)")
-    largest = max((abs(reward) for step in steps for reward in step.rewards if not math.isnan(reward)), default=0.0)
-    if not largest <= reward_bound < math.inf:
-        raise InvalidRequestError(
-            f"reward_bound: {reward_bound} is not allowed; allowed: finite numbers from {largest}, the largest recorded"
-        )
+    proposals = read_draft_proposals(records)
+    _check_records(records, proposals, reward_bound)
     beta, n = float(records[0].params["beta"]), records[0].n
-    logs = np.array([ratio for step in steps for ratio in step.log_ratios])
-    mean_ratio, second_moment = mean_power(steps, 1), mean_power(steps, 2)
-    tail, largest_share = tail_shape(list(logs)), _largest_share(logs)
-    cv_squared, acceptance = _cv_squared(steps, beta), _acceptance(steps)
+    logs = np.array([ratio for proposal in proposals for ratio in proposal.log_ratios])
+    mean_ratio, second_moment = estimate_moment(proposals, 1), estimate_moment(proposals, 2)
+    tail, largest_share = fit_tail(list(logs)), _compute_largest_share(logs)
+    cv_squared, acceptance = _estimate_cv_squared(proposals, beta), _estimate_acceptance_share(proposals)
     chi_square = max(0.0, second_moment.value - 1)  # an estimate may fall below what a divergence can be
     bound = theorem_2_bound(n, acceptance.value, beta, reward_bound, chi_square, max(0.0, cv_squared.value))
     return TheoryReport(
-        num_problems=len({step.problem for step in steps}),
-        num_prefixes=len(steps),
+        num_problems=len({proposal.problem for proposal in proposals}),
+        num_prefixes=len(proposals),
         num_samples=len(logs),
         mean_ratio=mean_ratio,
         second_moment=second_moment,
-        second_moment_first=mean_power([step for step in steps if step.is_first], 2),
-        max_ratio=_exp(float(logs.max())),
+        second_moment_first=estimate_moment([proposal for proposal in proposals if proposal.is_first], 2),
+        max_ratio=exp_or_inf(float(logs.max())),
         largest_share=largest_share,
         tail=tail,
         cv_squared=cv_squared,
@@ -210,64 +147,58 @@ def describe(records: Sequence[RecordedJob], reward_bound: float = 1.0, epsilon:
         theorem_1_log10_n=theorem_1_log10_n(chi_square, beta, reward_bound, epsilon),
         theorem_1_epsilon=theorem_1_epsilon(n, chi_square, beta, reward_bound),
         theorem_2_bound=math.nan if math.isnan(cv_squared.value) else bound,
-        warnings=_warnings(tail, mean_ratio, largest_share, records[0].params.get("likelihood")),
+        warnings=_list_warnings(tail, mean_ratio, largest_share, records[0].params.get("likelihood")),
     )
 
 
-def to_markdown(report: TheoryReport) -> str:
-    """Return the report as a table and its warnings as sentences."""
-    rows = [
-        ("problems, prefixes, candidates", f"{report.num_problems}, {report.num_prefixes}, {report.num_samples}"),
-        ("E[pi_B / pi_S] (should be 1)", str(report.mean_ratio)),
-        ("chi^2(pi_B \\|\\| pi_S) + 1", str(report.second_moment)),
-        ("the same, first steps", str(report.second_moment_first)),
-        ("C_inf, at least", f"{report.max_ratio:.3g}"),
-        ("largest sample's share of it all", f"{report.largest_share:.1%}"),
-        ("shape of the tail", f"{report.tail.shape:.2f} (from {report.tail.num_samples} samples)"),
-        ("CV^2(e^(beta r)) under the target", str(report.cv_squared)),
-        ("share of steps accepted", str(report.acceptance)),
-        (f"Theorem 1: n for KL <= {report.epsilon:g}", f"10^{report.theorem_1_log10_n:.1f}"),
-        (f"Theorem 1: KL at n = {report.n}", f"{report.theorem_1_epsilon:.3g}"),
-        (f"Theorem 2: loss of reward at n = {report.n}", f"{report.theorem_2_bound:.3g}"),
+def write_theory(report: TheoryReport) -> str:
+    """Return the report in Markdown: a table, and the warnings as sentences."""
+    figures = {
+        "problems, prefixes, candidates": f"{report.num_problems}, {report.num_prefixes}, {report.num_samples}",
+        "E[pi_B / pi_S] (should be 1)": str(report.mean_ratio),
+        "chi^2(pi_B \\|\\| pi_S) + 1": str(report.second_moment),
+        "the same, first steps": str(report.second_moment_first),
+        "C_inf, at least": f"{report.max_ratio:.3g}",
+        "largest sample's share of it all": f"{report.largest_share:.1%}",
+        "shape of the tail": f"{report.tail.shape:.2f} (from {report.tail.num_samples} samples)",
+        "CV^2(e^(beta r)) under the target": str(report.cv_squared),
+        "share of steps accepted": str(report.acceptance),
+        f"Theorem 1: n for KL <= {report.epsilon:g}": f"10^{report.theorem_1_log10_n:.1f}",
+        f"Theorem 1: KL at n = {report.n}": f"{report.theorem_1_epsilon:.3g}",
+        f"Theorem 2: loss of reward at n = {report.n}": f"{report.theorem_2_bound:.3g}",
+    }
+    columns = [
+        Column("figure", list(figures), is_number=False),
+        Column("estimate", list(figures.values()), is_number=False),
     ]
-    table = ["| figure | estimate |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
     setting = (
         f"beta = {report.beta:g}, rewards up to {report.reward_bound:g}; in brackets 95 % intervals over problems."
     )
     sentences = [f"- {sentence}" for sentence in (*report.warnings, CAUTION)]
-    return "\n".join([*table, "", setting, "", *sentences]) + "\n"
+    return "\n".join([write_table(columns), "", setting, "", *sentences]) + "\n"
 
 
-def _check_theorem_1(chi_square: float, beta: float, reward_bound: float) -> None:
-    if not (chi_square >= 0 and beta > 0 and reward_bound >= 0):
+def _check_records(records: Sequence[RecordedJob], proposals: Sequence[DraftProposal], reward_bound: float) -> None:
+    if len({(record.n, record.params["beta"], record.params.get("likelihood")) for record in records}) > 1:
+        raise InvalidRequestError("records: of several settings; allowed: records of one (n, beta, likelihood)")
+    rewards = [abs(reward) for proposal in proposals for reward in proposal.rewards if not math.isnan(reward)]
+    largest = max(rewards, default=0.0)
+    if not largest <= reward_bound < math.inf:
         raise InvalidRequestError(
-            f"chi_square, beta, reward_bound: {chi_square}, {beta}, {reward_bound} are not allowed; "
-            "allowed: chi_square and reward_bound from 0, beta above 0"
+            f"reward_bound: {reward_bound} is not allowed; allowed: finite numbers from {largest}, the largest recorded"
         )
 
 
-def _log_expm1(x: float) -> float:
-    """Return log(e^x - 1) for x >= 0, without overflow."""
-    return x + math.log(-math.expm1(-x)) if x > 0 else -math.inf
-
-
-def _exp(x: float) -> float:
-    try:
-        return math.exp(x)
-    except OverflowError:
-        return math.inf
-
-
-def _scaled(value: float, log_scale: float) -> float:
+def _multiply_by_exp(value: float, log_scale: float) -> float:
     """Return value * e^log_scale, inf where that overflows."""
-    return _exp(math.log(value) + log_scale) if 0 < value < math.inf else value
+    return exp_or_inf(math.log(value) + log_scale) if 0 < value < math.inf else value
 
 
-def _generalised_pareto_shape(exceedances: Values) -> float:
+def _estimate_pareto_shape(exceedances: Values) -> float:
     """Estimate k from ascending exceedances above 0 (Zhang and Stephens, 2009, with k's sign as is usual today).
 
     theta = -k / sigma is averaged over a grid, each place weighed by its profile likelihood; k follows from theta.
-    The grid has 30 + sqrt(size) places, as the authors of PSIS have it.
+    The grid has 30 + sqrt(size) places, as in PSIS.
     """
     size = len(exceedances)
     num_places = 30 + math.isqrt(size)
@@ -281,26 +212,30 @@ def _generalised_pareto_shape(exceedances: Values) -> float:
     return float(np.log1p(-(theta @ weights) / weights.sum() * exceedances).mean())
 
 
-def _largest_share(log_ratios: Values) -> float:
+def _compute_largest_share(log_ratios: Values) -> float:
+    """Return the share of the sum of ratio^2 that the largest ratio has."""
     largest = float(log_ratios.max())
     return 1 / float(np.exp(2 * (log_ratios - largest)).sum()) if largest > -math.inf else math.nan
 
 
-def _cv_squared(steps: Sequence[DraftedStep], beta: float) -> Interval:
-    """Return the mean over prefixes behind which the target proposed at least two candidates."""
+def _estimate_cv_squared(proposals: Sequence[DraftProposal], beta: float) -> Estimate:
+    """Return the mean over the prefixes after which the target proposed at least two candidates."""
     found = [
-        (relative_variance(step.target_rewards, beta), step.problem) for step in steps if len(step.target_rewards) > 1
+        (estimate_relative_variance(proposal.target_rewards, beta), proposal.problem)
+        for proposal in proposals
+        if len(proposal.target_rewards) > 1
     ]
     known = [(value, problem) for value, problem in found if not math.isnan(value)]
-    return estimate_mean([value for value, _ in known], [problem for _, problem in known])
+    return bootstrap_mean([value for value, _ in known], [problem for _, problem in known])
 
 
-def _acceptance(steps: Sequence[DraftedStep]) -> Interval:
-    return estimate_mean([float(step.is_accepted) for step in steps], [step.problem for step in steps])
+def _estimate_acceptance_share(proposals: Sequence[DraftProposal]) -> Estimate:
+    is_accepted = [float(proposal.is_accepted) for proposal in proposals]
+    return bootstrap_mean(is_accepted, [proposal.problem for proposal in proposals])
 
 
-def _warnings(tail: Tail, mean_ratio: Interval, largest_share: float, likelihood: str | None) -> tuple[str, ...]:
-    """Return a plain sentence for each reason not to trust the second moment."""
+def _list_warnings(tail: Tail, mean_ratio: Estimate, largest_share: float, likelihood: str | None) -> tuple[str, ...]:
+    """Return a sentence for each reason not to trust the second moment."""
     found = []
     if mean_ratio.low == -math.inf:
         found.append("All records are of one problem: how far the estimates may be off is not known.")

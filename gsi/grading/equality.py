@@ -1,7 +1,6 @@
-"""Asking whether two answers are the same, where mathematics runs in a process of its own.
+"""Whether two answers are equal; mathematics runs in a child process, which may hang or crash.
 
-A pool of ``concurrent.futures`` would do, but it offers no way to end a worker that hangs (before Python 3.14), and it
-runs the parent's main module in its worker.
+Why not a process pool: ``docs/decisions/0012-two-graders-and-a-child-for-mathematics.md``.
 """
 
 import asyncio
@@ -13,20 +12,20 @@ from typing import Self
 
 import structlog
 
-from gsi.grading.notation import equal_as_text
+from gsi.grading.notation import compare_as_text
 from gsi.runtime.child import child_command
 
-START_SECONDS = 60.0  # imports sympy, perhaps on a busy machine
+START_SECONDS = 60.0  # the child imports sympy, perhaps on a busy machine
 QUESTION_SECONDS = 10.0  # two answers to parse and one comparison, at most 3 s each: see ``mathematics.py``
 
 log = structlog.get_logger()
 
 
 class EqualityChecker:
-    """Says whether two answers are the same; what text does not decide, a child process asks math-verify.
+    """Compares two answers by their text, and asks math-verify in a child process if the text does not decide.
 
-    The child starts with the first such question and answers one at a time. One that takes longer than
-    ``question_seconds``, or crashes, is replaced, and its question is answered by text alone: not the same.
+    The child starts with the first such question and answers one question at a time. A child that takes longer than
+    ``question_seconds``, or crashes, is replaced, and its question is answered by text alone: not equal.
     """
 
     def __init__(self, question_seconds: float = QUESTION_SECONDS) -> None:
@@ -41,49 +40,49 @@ class EqualityChecker:
         await self.close()
 
     async def are_equal(self, expected: str, given: str) -> bool:
-        """Return whether two answers are the same. Never raises for what they say."""
-        decided = equal_as_text(expected, given)
+        """Return whether two answers are equal. Never raises, whatever the answers say."""
+        decided = compare_as_text(expected, given)
         if decided is not None:
             return decided
         async with self._one_at_a_time:
             return await self._ask(expected, given)
 
     async def close(self) -> None:
-        """End the child. A later question would start another."""
+        """End the child. A later question starts another child."""
         async with self._one_at_a_time:
             await self._end_child()
 
     async def _ask(self, expected: str, given: str) -> bool:
         answer = b""
         try:
-            child = await self._running_child()
+            child = await self._start_child_if_none()
             assert child.stdin is not None
             child.stdin.write(json.dumps([expected, given]).encode() + b"\n")
-            answer = await _line(child, self._question_seconds)
+            answer = await _read_line(child, self._question_seconds)
         except TimeoutError:
             pass
         finally:
-            if not answer:  # it hangs, has crashed, or nobody waits for the answer any more
+            if not answer:  # the child hangs, has crashed, or this call was cancelled
                 log.warning("answers_compared_as_text", expected=expected, given=given)
                 await self._end_child()
         return answer == b"true\n"
 
-    async def _running_child(self) -> Process:
+    async def _start_child_if_none(self) -> Process:
         if self._child is None or self._child.returncode is not None:
             command = child_command([sys.executable, "-m", "gsi.grading.mathematics"])
             self._child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
-            await _line(self._child, START_SECONDS)  # "ready"
+            await _read_line(self._child, START_SECONDS)  # "ready"
         return self._child
 
     async def _end_child(self) -> None:
         child, self._child = self._child, None
         if child is not None:
-            with suppress(ProcessLookupError):  # it has ended by itself
+            with suppress(ProcessLookupError):  # the child has ended by itself
                 child.kill()
             await child.communicate()
 
 
-async def _line(child: Process, seconds: float) -> bytes:
+async def _read_line(child: Process, seconds: float) -> bytes:
     """Read a line; empty when the child has ended. Raises TimeoutError."""
     assert child.stdout is not None
     return await asyncio.wait_for(child.stdout.readline(), seconds)

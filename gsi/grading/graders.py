@@ -1,7 +1,6 @@
-r"""Whether an answer is right: the main grader by mathematics, the strict one by notation alone.
+r"""Whether an answer is right: the main grader compares by mathematics, the strict grader by notation alone.
 
-Both look at the last ``\boxed{…}`` of a text, else at what the job's answer pattern found. A text without either is
-wrong, whatever it says on the way.
+Both read the last ``\boxed{…}`` of a text, or else what the job's answer pattern found. A text without either is wrong.
 """
 
 import re
@@ -10,7 +9,7 @@ from enum import StrEnum
 
 from gsi.grading import mathematics
 from gsi.grading.equality import EqualityChecker
-from gsi.grading.notation import last_boxed, normalised
+from gsi.grading.notation import find_last_boxed, normalise
 
 # "B", "(B)", "B.", "b", "\text{B}", "(B) Inositol", but neither "A = 5" nor "A cat".
 _LETTER = re.compile(
@@ -19,46 +18,46 @@ _LETTER = re.compile(
 
 
 class AnswerKind(StrEnum):
-    """What the answers of a data set are, and so how they are graded."""
+    """The kind of answers in a data set, which decides how they are graded."""
 
     MATH = "math"  # LaTeX, compared by math-verify
     CHOICE = "choice"  # a letter
-    EXACT = "exact"  # an integer, always written in one way
+    EXACT = "exact"  # an integer, always written in the same way
 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """What the two graders say. What the strict one accepts, the main one accepts too."""
+    """The results of both graders. The main grader accepts every answer that the strict grader accepts."""
 
     is_correct: bool
     is_correct_strict: bool
 
 
 def grade(text: str, answer: str | None, expected: str, kind: AnswerKind) -> Grade:
-    """Grade in this process, whose main thread it must be: see ``mathematics.are_equal``. Never raises there."""
-    grade, given = _by_text(text, answer, expected, kind)
+    """Grade in this process. Call it in the main thread, where it never raises: see ``mathematics.are_equal``."""
+    grade, given = _grade_by_text(text, answer, expected, kind)
     return grade if given is None else Grade(mathematics.are_equal(expected, given), False)
 
 
 async def grade_with(checker: EqualityChecker, text: str, answer: str | None, expected: str, kind: AnswerKind) -> Grade:
-    """Grade as ``grade`` does, with the checker's child for mathematics: for what a model wrote. Never raises."""
-    grade, given = _by_text(text, answer, expected, kind)
+    """Grade as ``grade`` does, with mathematics in the checker's child process: for texts of a model. Never raises."""
+    grade, given = _grade_by_text(text, answer, expected, kind)
     return grade if given is None else Grade(await checker.are_equal(expected, given), False)
 
 
-def _by_text(text: str, answer: str | None, expected: str, kind: AnswerKind) -> tuple[Grade, str | None]:
-    """Return the grade as far as text tells, and the answer that mathematics must compare, or None if it need not."""
-    boxed = last_boxed(text)
+def _grade_by_text(text: str, answer: str | None, expected: str, kind: AnswerKind) -> tuple[Grade, str | None]:
+    """Return the grade by text, and the answer that mathematics must compare; None if the text decides."""
+    boxed = find_last_boxed(text)
     given = answer if boxed is None else boxed
     if given is None:
         return Grade(False, False), None
-    if normalised(given) == normalised(expected):
+    if normalise(given) == normalise(expected):
         return Grade(True, True), None
     if kind is AnswerKind.CHOICE:
-        return Grade(_letter(given) == expected, False), None
+        return Grade(_read_letter(given) == expected, False), None
     return Grade(False, False), given if kind is AnswerKind.MATH else None
 
 
-def _letter(given: str) -> str | None:
+def _read_letter(given: str) -> str | None:
     found = _LETTER.match(given)
     return found[1].upper() if found else None

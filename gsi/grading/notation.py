@@ -1,4 +1,4 @@
-r"""Answers as text: where a text has its answer, and one way of writing for what can be written in several."""
+r"""Answers as text: where a text has its answer, and one notation for what can be written in several ways."""
 
 import re
 
@@ -29,9 +29,9 @@ _NOTATION = (
 )
 
 
-def last_boxed(text: str) -> str | None:
-    r"""Return what is in the ``\boxed{…}`` that ends last, whatever braces it has inside, or None without one."""
-    opened: list[int | None] = []  # where the contents of each open brace begin; None for those that are no box's
+def find_last_boxed(text: str) -> str | None:
+    r"""Return the contents of the ``\boxed{…}`` that ends last, with any braces inside; None if there is no box."""
+    opened: list[int | None] = []  # where the contents of each open brace begin; None if the brace is not a box's
     found = None
     for token in _BRACES.finditer(text):
         if token[0] == "}":
@@ -42,20 +42,20 @@ def last_boxed(text: str) -> str | None:
     return found
 
 
-def normalised(answer: str) -> str:
-    r"""Return the answer in one notation: no algebra, only another way of writing.
+def normalise(answer: str) -> str:
+    r"""Return the answer in one notation, without algebra.
 
-    Goes: white space, dollar and percent signs, degrees, ``\left``, ``\right``, a last period, a unit in ``\text{}``
-    behind something else, the commas of one long number. Becomes another: ``\dfrac`` and ``\tfrac``, ``\leq``,
-    ``\frac12``, ``\sqrt2``, ``\text{even}``, ``.5``.
+    Removed: white space, dollar and percent signs, degrees, ``\left``, ``\right``, a last period, a unit in ``\text{}``
+    behind a value, the commas of one long number. Rewritten: ``\dfrac`` and ``\tfrac``, ``\leq``, ``\frac12``,
+    ``\sqrt2``, ``\text{even}``, ``.5``.
     """
     for pattern, replacement in _NOTATION:
         answer = pattern.sub(replacement, answer)
     return answer
 
 
-def equal_as_text(expected: str, given: str) -> bool | None:
-    """Return whether two answers are the same where their text decides it: one notation, or too long to calculate."""
-    if normalised(expected) == normalised(given):
+def compare_as_text(expected: str, given: str) -> bool | None:
+    """Return whether two answers are equal, if their text decides: equal notation, or too long for sympy; else None."""
+    if normalise(expected) == normalise(given):
         return True
     return False if max(len(expected), len(given)) > MAX_CHARACTERS else None

@@ -22,9 +22,6 @@ class AnswerFinder:
         answer: str = matches[-1].group(1 if matches[-1].re.groups else 0)
         return answer
 
-    def has_answer(self, text: str) -> bool:
-        return self._pattern is not None and self._pattern.search(text) is not None
-
 
 def compile_pattern(pattern: str) -> Any:
     """Compile an expression. Raises re2.error."""

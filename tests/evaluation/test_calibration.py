@@ -19,16 +19,15 @@ from gsi.errors import InvalidRequestError
 from gsi.evaluation.calibration import (
     Calibration,
     CalibrationRow,
-    Measured,
     Setting,
-    accuracy_lost,
     calibrate,
-    effective_sample_size,
-    recommend,
-    to_markdown,
-    worth_running,
+    choose_worth_running,
+    compute_effective_sample_size,
+    write_grid,
 )
-from gsi.evaluation.draft_proposals import Interval, drafted_steps, estimate_mean
+from gsi.evaluation.draft_proposals import read_draft_proposals
+from gsi.evaluation.estimates import Estimate, bootstrap_mean
+from gsi.evaluation.recommendation import MeasuredSetting, estimate_lost_accuracy, recommend
 from gsi.evaluation.records import RecordedJob
 from tests.algorithm import exact
 from tests.algorithm.worlds import World
@@ -121,7 +120,7 @@ def test_the_intervals_hold_the_exact_acceptance(setting: Setting) -> None:
 async def test_the_interval_is_narrower_than_that_of_counted_acceptances() -> None:
     """The selection is averaged out: what the draw adds to the variance is gone."""
     records = await recorded_jobs(WORLD, PARAMS, num_problems=200)
-    counted = estimate_mean(
+    counted = bootstrap_mean(
         [float(record.steps[0].outcome is Outcome.ACCEPTED) for record in records],
         [record.problem for record in records],
     )
@@ -140,7 +139,7 @@ async def test_records_say_the_same_when_they_are_read_from_a_file() -> None:
     """Written as JSON and read again, log ratios of -inf included, the records give the same figures."""
     records = await recorded_jobs(WORLD, PARAMS, num_problems=20, num_steps=2)
     read = [RecordedJob.model_validate_json(record.model_dump_json()) for record in records]
-    assert any(-math.inf in step.log_ratios for step in drafted_steps(read))
+    assert any(-math.inf in step.log_ratios for step in read_draft_proposals(read))
     assert calibrate(read) == calibrate(records)
 
 
@@ -161,7 +160,7 @@ def test_the_effective_sample_size_is_the_exact_mean() -> None:
     """The mean over steps is near the mean over all draws of two candidates."""
     tilted = exact.tilted_rewards(WORLD, 3.0)
     mean = sum(
-        WORLD.draft[a] * WORLD.draft[b] * effective_sample_size([tilted[a], tilted[b]], 3.0)
+        WORLD.draft[a] * WORLD.draft[b] * compute_effective_sample_size([tilted[a], tilted[b]], 3.0)
         for a, b in product(WORLD.steps, repeat=2)
     )
     row = at(Setting(3.0, 0.5, 2), many_jobs())
@@ -171,15 +170,15 @@ def test_the_effective_sample_size_is_the_exact_mean() -> None:
 
 def test_the_effective_sample_size_runs_from_one_to_n() -> None:
     """Equal weights count fully, one that dominates counts alone, and weights of nothing count nothing."""
-    assert effective_sample_size([0.3] * 7, beta=20) == pytest.approx(7)
-    assert effective_sample_size([1.0, -50.0, -math.inf], beta=20) == pytest.approx(1)
-    assert effective_sample_size([-math.inf, -math.inf], beta=20) == 0
+    assert compute_effective_sample_size([0.3] * 7, beta=20) == pytest.approx(7)
+    assert compute_effective_sample_size([1.0, -50.0, -math.inf], beta=20) == pytest.approx(1)
+    assert compute_effective_sample_size([-math.inf, -math.inf], beta=20) == 0
 
 
 @given(st.lists(st.floats(-3, 3), min_size=1, max_size=12), st.floats(0.1, 50))
 def test_the_effective_sample_size_has_bounds(tilted: list[float], beta: float) -> None:
     """It is at least the inverse of the largest weight, and at most n."""
-    size = effective_sample_size(tilted, beta)
+    size = compute_effective_sample_size(tilted, beta)
     assert 1 / max(probabilities(tilted, beta)) - 1e-9 <= size <= len(tilted) + 1e-9
 
 
@@ -310,7 +309,7 @@ async def test_records_of_another_method_have_no_recorded_setting() -> None:
 
 def row_of(setting: Setting, flops: float, reward: float, is_recorded: bool = False) -> CalibrationRow:
     """Return a row of which only the cost and the reward matter."""
-    rate = Interval(0.5, 0.4, 0.6)
+    rate = Estimate(0.5, 0.4, 0.6)
     return CalibrationRow(setting, is_recorded, 10, rate, rate, 2.0, 0.5, 0.0, 4.0, 2.0, flops, reward)
 
 
@@ -327,29 +326,29 @@ GRID = [
 
 def test_worth_running_is_what_nothing_beats_and_the_two_references() -> None:
     """A setting that costs more and promises less is not worth it, unless it is the recorded or the paper's."""
-    assert [row.setting for row in worth_running(GRID)] == [CHEAP, MIDDLE, PAPER, RECORDED, DEAR]
-    assert [row.setting for row in worth_running(GRID, k=4)] == [CHEAP, PAPER, RECORDED, DEAR]
-    assert [row.setting for row in worth_running(GRID, k=2)] == [PAPER, RECORDED]
+    assert [row.setting for row in choose_worth_running(GRID)] == [CHEAP, MIDDLE, PAPER, RECORDED, DEAR]
+    assert [row.setting for row in choose_worth_running(GRID, k=4)] == [CHEAP, PAPER, RECORDED, DEAR]
+    assert [row.setting for row in choose_worth_running(GRID, k=2)] == [PAPER, RECORDED]
 
 
 async def test_worth_running_does_not_depend_on_the_order_of_the_grid() -> None:
     """The same grid gives the same few settings, at most k of them."""
     grid = list(calibrate(await recorded_jobs(WORLD, PARAMS, num_problems=20), ns=[1, 2, 4]).rows)
     shuffled = random.Random(0).sample(grid, len(grid))
-    assert worth_running(grid) == worth_running(shuffled)
-    assert len(worth_running(grid)) == 6
-    assert {RECORDED, PAPER} <= {row.setting for row in worth_running(grid, k=3)}
+    assert choose_worth_running(grid) == choose_worth_running(shuffled)
+    assert len(choose_worth_running(grid)) == 6
+    assert {RECORDED, PAPER} <= {row.setting for row in choose_worth_running(grid, k=3)}
 
 
 @pytest.mark.parametrize("k", [1, 7])
 def test_worth_running_is_few(k: int) -> None:
     """Each setting is hours of a GPU, so no more than six are named, and the references are two."""
     with pytest.raises(InvalidRequestError, match=f"k: {k} is not allowed; allowed: a whole number from 2 to 6"):
-        worth_running(GRID, k)
+        choose_worth_running(GRID, k)
 
 
-def measured(setting: Setting, accuracies: Sequence[float], cost: float) -> Measured:
-    return Measured(setting, {f"problem-{i}": value for i, value in enumerate(accuracies)}, cost, acceptance=0.8)
+def measured(setting: Setting, accuracies: Sequence[float], cost: float) -> MeasuredSetting:
+    return MeasuredSetting(setting, {f"problem-{i}": value for i, value in enumerate(accuracies)}, cost, acceptance=0.8)
 
 
 def test_the_cheapest_setting_that_is_not_shown_to_be_worse_is_recommended() -> None:
@@ -359,7 +358,7 @@ def test_the_cheapest_setting_that_is_not_shown_to_be_worse_is_recommended() -> 
     cheap = measured(CHEAP, [0.5] * 20, cost=1)
     assert recommend([cheap, middle, best]) == middle
     assert recommend([best, cheap]) == best
-    assert accuracy_lost(cheap, best) == Interval(0.5, 0.5, 0.5)
+    assert estimate_lost_accuracy(cheap, best) == Estimate(0.5, 0.5, 0.5)
 
 
 def test_accuracies_are_compared_problem_by_problem() -> None:
@@ -394,7 +393,7 @@ def test_only_the_same_problems_can_be_compared() -> None:
 async def test_the_table_has_a_line_for_each_setting() -> None:
     """Every row is in the table once, the recorded one with a mark, and all lines have the same cells."""
     grid = calibrate(await recorded_jobs(WORLD, PARAMS, num_problems=5), [3.0], [0.5, 0.7])
-    lines = to_markdown(grid.rows).splitlines()
+    lines = [" ".join(line.split()) for line in write_grid(grid.rows).splitlines()]
     assert len(lines) == 2 + len(grid.rows)
     assert len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith("| 3* | 0.5 | 4 | ")
@@ -404,8 +403,8 @@ async def test_the_table_has_a_line_for_each_setting() -> None:
 def test_the_interval_takes_the_problem_as_the_unit() -> None:
     """Repeating a problem's value narrows nothing: ten steps of one problem are one observation."""
     values = [0.1, 0.5, 0.6, 0.9]
-    once = estimate_mean(values, ["a", "b", "c", "d"])
-    tenfold = estimate_mean([v for v in values for _ in range(10)], [p for p in "abcd" for _ in range(10)])
+    once = bootstrap_mean(values, ["a", "b", "c", "d"])
+    tenfold = bootstrap_mean([v for v in values for _ in range(10)], [p for p in "abcd" for _ in range(10)])
     assert (tenfold.low, tenfold.high) == pytest.approx((once.low, once.high))
-    assert estimate_mean([0.1, 0.9], ["a", "a"]) == Interval(0.5, -math.inf, math.inf)
-    assert math.isnan(estimate_mean([], []).value)
+    assert bootstrap_mean([0.1, 0.9], ["a", "a"]) == Estimate(0.5)
+    assert math.isnan(bootstrap_mean([], []).value)

@@ -77,7 +77,7 @@ def test_the_report_is_one_json_object_and_three_kinds_of_file(uninterrupted: tu
 def test_a_record_holds_every_candidate_of_every_step(uninterrupted: tuple[dict[str, Any], Path]) -> None:
     """With both likelihoods where the method compares them, so that figures can be computed without a model."""
     _, folder = uninterrupted
-    records = Folder(folder).records()
+    records = Folder(folder).read_records()
     assert len(records) == NUM_JOBS
     for record in records:
         assert record.state is JobState.SUCCEEDED
@@ -147,7 +147,7 @@ async def test_a_running_system_is_used_and_left_empty(tmp_path: Path) -> None:
         keys = [key async for key in redis.scan_iter("*:job:*")]
         await redis.aclose()
     assert keys == []
-    assert len(folder.records()) == len(seen) == 6
+    assert len(folder.read_records()) == len(seen) == 6
     assert seen[:3] == ["draft, n = 1, seed 0"] * 3  # alone, a model writes one candidate whatever n is
 
 

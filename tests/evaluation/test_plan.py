@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gsi.errors import InvalidRequestError
 from gsi.evaluation.folder import Folder
-from gsi.evaluation.plan import Plan, rows, tasks
+from gsi.evaluation.plan import Plan, list_tasks, plan_rows
 from gsi.evaluation.problems import load_problems
 from gsi.evaluation.records import Evaluation
 from tests.evaluation.made_records import job
@@ -21,12 +21,12 @@ EVALUATION = Evaluation(
 
 def test_a_model_alone_runs_once_whatever_n_is() -> None:
     """And a method that says its own n runs at that."""
-    assert [(row.label, row.n) for row in rows(PLAN)] == [("gsi", 1), ("gsi", 4), ("draft", 1), ("rsd:n=2", 2)]
+    assert [(row.label, row.n) for row in plan_rows(PLAN)] == [("gsi", 1), ("gsi", 4), ("draft", 1), ("rsd:n=2", 2)]
 
 
 def test_rows_take_turns_seed_by_seed() -> None:
     """A busy moment of the machine falls on all of them alike."""
-    groups = list(tasks(PLAN, load_problems("arithmetic", 3)))
+    groups = list(list_tasks(PLAN, load_problems("arithmetic", 3)))
     assert [(group[0].row.label, group[0].row.n, group[0].seed) for group in groups[:5]] == [
         ("gsi", 1, 0),
         ("gsi", 4, 0),
@@ -39,7 +39,7 @@ def test_rows_take_turns_seed_by_seed() -> None:
 
 def test_a_problem_has_the_same_seed_in_every_method_and_another_in_every_run() -> None:
     """Methods are compared on the same luck; runs of a problem are independent."""
-    every = [task for group in tasks(PLAN, load_problems("arithmetic", 3)) for task in group]
+    every = [task for group in list_tasks(PLAN, load_problems("arithmetic", 3)) for task in group]
     seeds = {(task.problem.id, task.seed): task.payload("x").params.seed for task in every}
     assert all(task.payload("x").params.seed == seeds[task.problem.id, task.seed] for task in every)
     assert len(set(seeds.values())) == 6
@@ -47,7 +47,7 @@ def test_a_problem_has_the_same_seed_in_every_method_and_another_in_every_run() 
 
 def test_a_task_has_one_job_id_in_one_run_and_another_elsewhere() -> None:
     """Pushing a task again after a crash does not run it twice; another evaluation does not find its result."""
-    every = [task for group in tasks(PLAN, load_problems("arithmetic", 3)) for task in group]
+    every = [task for group in list_tasks(PLAN, load_problems("arithmetic", 3)) for task in group]
     ids = [task.payload("run-a").id for task in every]
     assert len(set(ids)) == len(every)
     assert ids == [task.payload("run-a").id for task in every]
@@ -57,7 +57,10 @@ def test_a_task_has_one_job_id_in_one_run_and_another_elsewhere() -> None:
 def test_a_method_s_own_options_win_over_those_of_all() -> None:
     """``-p beta=5`` is for every method, ``gsi:beta=8`` for one."""
     plan = PLAN.model_copy(update={"methods": ("gsi:beta=8", "gsi"), "params": {"beta": 5.0, "n": 2}})
-    assert [(row.label, row.n, row.params["beta"]) for row in rows(plan)] == [("gsi:beta=8", 2, 8), ("gsi", 2, 5.0)]
+    assert [(row.label, row.n, row.params["beta"]) for row in plan_rows(plan)] == [
+        ("gsi:beta=8", 2, 8),
+        ("gsi", 2, 5.0),
+    ]
 
 
 def test_equal_plans_share_a_folder_and_others_do_not() -> None:
@@ -87,9 +90,9 @@ def test_a_line_that_a_crash_has_cut_is_dropped(tmp_path_factory: pytest.TempPat
     end = max(len(whole), len(folder.records_path.read_bytes()) - cut)
     with folder.records_path.open("r+b") as file:
         file.truncate(end)
-    assert folder.records() == [first]
+    assert folder.read_records() == [first]
     folder.append(second)
-    assert folder.records() == [first, second]
+    assert folder.read_records() == [first, second]
 
 
 def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
@@ -97,6 +100,6 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.records_path.write_text("{}\n")
     with pytest.raises(InvalidRequestError, match="line 1: not a record"):
-        folder.records()
+        folder.read_records()
     with pytest.raises(InvalidRequestError, match=r"run\.json: cannot be read"):
-        folder.run()
+        folder.read_run()

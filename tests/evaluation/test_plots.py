@@ -70,8 +70,8 @@ def names_in_legend(figure: Figure | None) -> list[str]:
 
 def test_accuracy_over_n() -> None:
     """A line for each method in the order of the labels, a tick at each n, a band around each line."""
-    rows = figures.rows(CONDITIONS, at_several_n())
-    figure = plots.accuracy_over_n(CONDITIONS, rows)
+    rows = figures.compute_rows(CONDITIONS, at_several_n())
+    figure = plots.plot_accuracy_over_n(CONDITIONS, rows)
     axes = only_axes(figure)
     assert axes.get_title(loc="left") == "Accuracy over n: arithmetic"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("n (candidates)", "accuracy (95 % interval)")
@@ -84,8 +84,8 @@ def test_accuracy_over_n() -> None:
 def test_a_band_is_the_interval() -> None:
     """From value - half width to value + half width, and never beyond what a share can be."""
     jobs = [job(f"p{i}", n=n, is_correct=i > 0 or n > 1) for i in range(10) for n in (1, 4)]
-    rows = figures.rows(CONDITIONS, jobs)
-    (band,) = only_axes(plots.accuracy_over_n(CONDITIONS, rows)).collections
+    rows = figures.compute_rows(CONDITIONS, jobs)
+    (band,) = only_axes(plots.plot_accuracy_over_n(CONDITIONS, rows)).collections
     heights = numpy.asarray(band.get_paths()[0].vertices)[:, 1]
     half_width = rows[0].accuracy.half_width
     assert half_width is not None
@@ -96,7 +96,7 @@ def test_a_band_is_the_interval() -> None:
 def test_acceptance_over_n() -> None:
     """Only methods that can reject."""
     jobs = [*jobs_of("gsi", 1, 0), *jobs_of("gsi", 4, 1), *jobs_of(LABELS[0], 1), *jobs_of(LABELS[0], 4)]
-    axes = only_axes(plots.acceptance_over_n(CONDITIONS, figures.rows(CONDITIONS, jobs)))
+    axes = only_axes(plots.plot_acceptance_over_n(CONDITIONS, figures.compute_rows(CONDITIONS, jobs)))
     assert points(axes) == {"gsi": [(1, 0), (4, 0.5)]}
     assert axes.get_ylabel() == "accepted steps (95 % interval)"
 
@@ -112,7 +112,7 @@ def test_acceptance_over_beta() -> None:
         *jobs_of("gsi:beta=2:u=0.9", 4, 0, params={"beta": 2.0, "acceptance_threshold": 0.9}),
         *jobs_of("soft-best-of-n:target", 4),
     ]
-    axes = only_axes(plots.acceptance_over_beta(CONDITIONS, figures.rows(CONDITIONS, jobs)))
+    axes = only_axes(plots.plot_acceptance_over_beta(CONDITIONS, figures.compute_rows(CONDITIONS, jobs)))
     assert points(axes) == {"gsi, n = 4": [(4, 0), (8, 0.5), (20, 1)], "gsi, n = 16": [(4, 0), (8, 0.5)]}
     assert [line.get_linestyle() for line in axes.get_lines()] == ["-", "--"]
     assert axes.get_xlabel() == "beta"
@@ -121,8 +121,8 @@ def test_acceptance_over_beta() -> None:
 def test_accuracy_over_flops() -> None:
     """A point a row on a logarithmic axis, larger for larger n; a method with one n says it."""
     jobs = [*jobs_of("gsi", 1), *jobs_of("gsi", 4, 0), *jobs_of("rsd:binary=0.7", 4)]
-    rows = figures.rows(CONDITIONS, jobs)
-    figure = plots.accuracy_over_flops(CONDITIONS, rows)
+    rows = figures.compute_rows(CONDITIONS, jobs)
+    figure = plots.plot_accuracy_over_flops(CONDITIONS, rows)
     axes = only_axes(figure)
     flops = {(row.label, row.n): row.flops_per_problem for row in rows}
     assert axes.get_xscale() == "log"
@@ -136,7 +136,7 @@ def test_accuracy_over_flops() -> None:
 
 def test_accuracy_over_the_threshold() -> None:
     """Accuracy above, what the draft wrote alone below; RSD by delta, GSI by u."""
-    figure = plots.accuracy_over_threshold(CONDITIONS, figures.rows(CONDITIONS, at_several_thresholds()))
+    figure = plots.plot_accuracy_over_threshold(CONDITIONS, figures.compute_rows(CONDITIONS, at_several_thresholds()))
     assert figure is not None
     above, below = figure.axes
     assert points(above) == {
@@ -158,14 +158,14 @@ def test_only_a_binary_weighting_has_a_threshold() -> None:
         *jobs_of("rsd:logistic", 4, params={"weighting": {"name": "logistic", "delta": 0.7}}),
         *jobs_of("soft-best-of-n:target", 4, params={"acceptance_threshold": 0.5}),
     ]
-    thresholds = {row.label: plots.threshold(row) for row in figures.rows(CONDITIONS, jobs)}
+    thresholds = {row.label: plots.read_threshold(row) for row in figures.compute_rows(CONDITIONS, jobs)}
     assert thresholds == {"gsi": 0.5, "rsd:binary=0.7": 0.7, "rsd:logistic": None, "soft-best-of-n:target": None}
 
 
 def test_rewards_of_steps() -> None:
     """A panel for each method with accepted and rejected steps; every histogram adds up to all of its steps."""
     jobs = [*jobs_of("gsi", 1), *jobs_of("gsi", 4), *jobs_of("rsd:binary=0.7", 4), *jobs_of("soft-best-of-n:target", 4)]
-    figure = plots.rewards_of_steps(CONDITIONS, jobs)
+    figure = plots.plot_rewards_of_steps(CONDITIONS, jobs)
     assert figure is not None
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["rsd:binary=0.7", "gsi"]
     assert names_in_legend(figure) == ["accepted", "rejected", "written by the target instead"]
@@ -178,7 +178,7 @@ def test_rewards_of_steps() -> None:
 def test_rewards_beyond_one_are_drawn() -> None:
     """A reward model that is not bounded has a wider axis."""
     steps = [accepted_step(reward=7.5), resampled_step(rejected_reward=-3.0)]
-    figure = plots.rewards_of_steps(CONDITIONS, [job(steps=steps)])
+    figure = plots.plot_rewards_of_steps(CONDITIONS, [job(steps=steps)])
     low, high = only_axes(figure).get_xlim()
     assert low <= -3
     assert high >= 7.5
@@ -187,16 +187,16 @@ def test_rewards_beyond_one_are_drawn() -> None:
 def test_panels_that_are_not_needed_are_not_there() -> None:
     """Four methods take two lines of panels, two panels of which are away."""
     labels = ["gsi", "gsi:beta=4", "gsi:beta=8", "rsd"]
-    figure = plots.rewards_of_steps(CONDITIONS, [made for label in labels for made in jobs_of(label, 4)])
+    figure = plots.plot_rewards_of_steps(CONDITIONS, [made for label in labels for made in jobs_of(label, 4)])
     assert figure is not None
     assert len(figure.axes) == 4
 
 
 def test_a_method_looks_the_same_in_every_plot() -> None:
     """Colour and marker belong to the label, whichever other methods a plot shows."""
-    rows = figures.rows(CONDITIONS, at_several_n())
+    rows = figures.compute_rows(CONDITIONS, at_several_n())
     looks = []
-    for figure in (plots.accuracy_over_n(CONDITIONS, rows), plots.acceptance_over_n(CONDITIONS, rows)):
+    for figure in (plots.plot_accuracy_over_n(CONDITIONS, rows), plots.plot_acceptance_over_n(CONDITIONS, rows)):
         lines = {line.get_label(): (line.get_color(), line.get_marker()) for line in only_axes(figure).get_lines()}
         looks.append(lines["gsi"])
     assert looks[0] == looks[1]
@@ -207,7 +207,7 @@ def test_as_many_methods_as_colours_and_markers() -> None:
     labels = [f"gsi:beta={beta}" for beta in range(1, 57)]
     jobs = [job(label=label, n=n) for label in labels for n in (1, 4)]
     conditions = evaluation(labels)
-    axes = only_axes(plots.accuracy_over_n(conditions, figures.rows(conditions, jobs)))
+    axes = only_axes(plots.plot_accuracy_over_n(conditions, figures.compute_rows(conditions, jobs)))
     assert len({(line.get_color(), line.get_marker()) for line in axes.get_lines()}) == 56
 
 
@@ -215,8 +215,8 @@ def test_a_long_legend_is_not_cut() -> None:
     """The figure is as high as its legend needs."""
     labels = [f"gsi:beta={beta}" for beta in range(1, 57)]
     conditions = evaluation(labels)
-    rows = figures.rows(conditions, [job(label=label, n=n) for label in labels for n in (1, 4)])
-    figure = plots.accuracy_over_n(conditions, rows)
+    rows = figures.compute_rows(conditions, [job(label=label, n=n) for label in labels for n in (1, 4)])
+    figure = plots.plot_accuracy_over_n(conditions, rows)
     assert figure is not None
     figure.draw_without_rendering()
     (legend,) = figure.legends
@@ -232,7 +232,7 @@ def test_a_long_legend_is_not_cut() -> None:
 )
 def test_what_the_records_do_not_have_is_not_drawn(jobs: list[RecordedJob], tmp_path: Path) -> None:
     """A line needs two points, a comparison two kinds of steps."""
-    assert plots.draw(CONDITIONS, jobs, figures.rows(CONDITIONS, jobs), tmp_path / "plots") == []
+    assert plots.write_plots(CONDITIONS, jobs, figures.compute_rows(CONDITIONS, jobs), tmp_path / "plots") == []
 
 
 def test_files_are_written(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_files_are_written(tmp_path: Path) -> None:
     jobs = [*at_several_n(), *at_several_thresholds()]
     jobs += [*jobs_of("gsi:beta=8", 4, params={"beta": 8.0}), *jobs_of("gsi:beta=4", 4, params={"beta": 4.0})]
     folder = tmp_path / "new" / "plots"
-    paths = plots.draw(CONDITIONS, jobs, figures.rows(CONDITIONS, jobs), folder)
+    paths = plots.write_plots(CONDITIONS, jobs, figures.compute_rows(CONDITIONS, jobs), folder)
     assert [path.name for path in paths] == [
         "accuracy-over-n.png",
         "accuracy-over-flops.png",

@@ -2,14 +2,16 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import PurePath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsi.evaluation import figures, report
-from gsi.evaluation.figures import Estimate
+from gsi.evaluation import figures, report, tables
+from gsi.evaluation.estimates import Estimate
+from gsi.evaluation.figures import Timings
 from gsi.evaluation.records import Evaluation, RecordedJob, RecordedModel
 from gsi.jobs.state import JobState
 from tests.evaluation.made_records import MODELS, accepted_step, evaluation, job, resampled_step
@@ -34,7 +36,7 @@ def a_small_evaluation() -> tuple[Evaluation, list[RecordedJob]]:
 
 
 def markdown(conditions: Evaluation, jobs: list[RecordedJob], plots: list[PurePath] | None = None) -> str:
-    return report.to_markdown(conditions, jobs, figures.rows(conditions, jobs), plots or [])
+    return report.write_report(conditions, jobs, figures.compute_rows(conditions, jobs), plots or [])
 
 
 def table_under(heading: str, text: str) -> list[dict[str, str]]:
@@ -68,7 +70,7 @@ def test_the_main_table() -> None:
     """Percentages with one digit, in the order of the labels; half widths behind them."""
     conditions, jobs = a_small_evaluation()
     target, gsi = table_under("Accuracy and speed", markdown(conditions, jobs))
-    row = figures.find(figures.rows(conditions, jobs), "gsi", 4)
+    row = figures.find_row(figures.compute_rows(conditions, jobs), "gsi", 4)
     assert row is not None
     assert row.accuracy.half_width is not None
     assert (target["method"], target["n"], target["accepted, %"]) == (REFERENCE, "4", "-")
@@ -81,7 +83,8 @@ def test_the_main_table() -> None:
 def test_without_timings_there_are_no_seconds() -> None:
     """A column without any figure is left out."""
     conditions, jobs = a_small_evaluation()
-    text = report.to_markdown(conditions, jobs, [row.without_timings() for row in figures.rows(conditions, jobs)])
+    rows = [replace(row, timings=Timings(None, None)) for row in figures.compute_rows(conditions, jobs)]
+    text = report.write_report(conditions, jobs, rows)
     assert "s / step" not in text
     assert "75.0 ±" in text
 
@@ -178,15 +181,15 @@ def test_before_the_first_job() -> None:
     text = markdown(evaluation(), [])
     assert "No job has finished yet." in text
     assert "|" not in text
-    assert report.to_json(evaluation(), [], [])["rows"] == []
+    assert report.build_report_json(evaluation(), [], [])["rows"] == []
 
 
 def test_json_is_plain_and_finite() -> None:
     """The whole report, by the names of the figures; also where a record has values that JSON has no numbers for."""
     conditions, jobs = a_small_evaluation()
     jobs.append(job("p0", label="odd", params={"reward_floor": -math.inf}))
-    rows = figures.rows(conditions, jobs)
-    made = report.to_json(conditions, jobs, rows)
+    rows = figures.compute_rows(conditions, jobs)
+    made = report.build_report_json(conditions, jobs, rows)
     assert json.loads(json.dumps(made, allow_nan=False)) == made
     _, gsi, odd = made["rows"]
     assert gsi["accuracy"] == {"value": 0.75, "half_width": rows[1].accuracy.half_width}
@@ -217,21 +220,21 @@ def test_no_answer_breaks_a_table(expected: str, answer: str) -> None:
 )
 def test_significant_digits(value: float | None, printed: str) -> None:
     """As many digits as can be meant."""
-    assert report.significant(value) == printed
+    assert tables.format_significant(value) == printed
 
 
 @pytest.mark.parametrize(
     ("share", "sign", "printed"),
     [
         (None, "", "-"),
-        (Estimate(0.5, None), "", "50.0"),
-        (Estimate(0.5, 0.1234), "+", "+50.0 ± 12.3"),
-        (Estimate(-0.05, 0.0), "+", "-5.0 ± 0.0"),
+        (Estimate(0.5), "", "50.0"),
+        (Estimate(0.5, 0.5 - 0.1234, 0.5 + 0.1234), "+", "+50.0 ± 12.3"),
+        (Estimate(-0.05, -0.05, -0.05), "+", "-5.0 ± 0.0"),
     ],
 )
 def test_percentages(share: Estimate | None, sign: str, printed: str) -> None:
     """In percent, with the half width where there is one."""
-    assert report.percent_with_interval(share, sign) == printed
+    assert tables.format_percent_with_interval(share, sign) == printed
 
 
 @pytest.mark.parametrize(

@@ -14,20 +14,16 @@ from scipy.stats import genpareto
 
 from gsi.algorithm.params import Params
 from gsi.errors import InvalidRequestError
-from gsi.evaluation.draft_proposals import drafted_steps
+from gsi.evaluation.draft_proposals import read_draft_proposals
 from gsi.evaluation.records import RecordedJob
+from gsi.evaluation.theorems import CAUTION, theorem_1_epsilon, theorem_1_log10_n, theorem_2_bound
 from gsi.evaluation.theory import (
-    CAUTION,
     TheoryReport,
-    describe,
-    mean_power,
-    relative_variance,
-    tail_shape,
-    theorem_1_epsilon,
-    theorem_1_log10_n,
-    theorem_1_n,
-    theorem_2_bound,
-    to_markdown,
+    apply_theorems,
+    estimate_moment,
+    estimate_relative_variance,
+    fit_tail,
+    write_theory,
 )
 from tests.algorithm import exact
 from tests.algorithm.worlds import World
@@ -49,30 +45,29 @@ def jobs() -> list[RecordedJob]:
 
 
 def report_on(log_ratios: Sequence[Sequence[float]]) -> TheoryReport:
-    return describe(jobs_with_log_ratios(log_ratios))
+    return apply_theorems(jobs_with_log_ratios(log_ratios))
 
 
 def test_theorem_1_by_hand() -> None:
     """(chi^2 + 1) e^{2 beta ||r||} = 1.5 e^2 = 11.0836; less 1, over e^0.5 - 1 = 0.648721: 15.544."""
-    assert theorem_1_n(0.5, beta=1.0, reward_bound=1.0, epsilon=0.5) == pytest.approx(10.0836 / 0.648721, rel=1e-5)
+    assert 10 ** theorem_1_log10_n(0.5, 1.0, 1.0, 0.5) == pytest.approx(10.0836 / 0.648721, rel=1e-5)
     assert theorem_1_log10_n(0.5, 1.0, 1.0, 0.5) == pytest.approx(math.log10(15.544), abs=1e-5)
     assert theorem_1_epsilon(15.544, 0.5, 1.0, 1.0) == pytest.approx(0.5, abs=1e-4)
 
 
 def test_theorem_1_needs_nothing_where_draft_and_target_are_one_and_rewards_are_none() -> None:
     """Both laws are the same and nothing tilts them: the distance is 0 at every n."""
-    assert theorem_1_n(0.0, beta=1.0, reward_bound=0.0, epsilon=0.1) == 0
+    assert 10 ** theorem_1_log10_n(0.0, beta=1.0, reward_bound=0.0, epsilon=0.1) == 0
     assert theorem_1_epsilon(1, 0.0, 1.0, 0.0) == 0
 
 
 def test_theorem_1_asks_for_more_than_anybody_has_at_the_papers_beta() -> None:
     """e^40 is 2.4e17, so even with draft = target and a distance of 1 nat n is above 10^17."""
-    assert 1e17 < theorem_1_n(0.0, beta=20.0, reward_bound=1.0, epsilon=1.0) < 2e17
+    assert 1e17 < 10 ** theorem_1_log10_n(0.0, beta=20.0, reward_bound=1.0, epsilon=1.0) < 2e17
 
 
 def test_theorem_1_stays_a_number_in_logarithms() -> None:
     """e^2000 is no float; its logarithm is."""
-    assert theorem_1_n(1.0, beta=1000.0, reward_bound=1.0, epsilon=1.0) == math.inf
     expected = (math.log(2) + 2000 - math.log(math.e - 1)) / math.log(10)
     assert theorem_1_log10_n(1.0, 1000.0, 1.0, 1.0) == pytest.approx(expected)
     assert theorem_1_epsilon(1000, 1.0, 1000.0, 1.0) == pytest.approx(math.log(2) + 2000 - math.log(1000))
@@ -81,7 +76,7 @@ def test_theorem_1_stays_a_number_in_logarithms() -> None:
 @given(st.floats(0, 1e4), st.floats(0.1, 30), st.floats(0.1, 2), st.floats(1e-3, 20))
 def test_theorem_1_turned_round_is_theorem_1(chi_square: float, beta: float, bound: float, epsilon: float) -> None:
     """The epsilon that is promised at the n of an epsilon is that epsilon."""
-    n = theorem_1_n(chi_square, beta, bound, epsilon)
+    n = 10 ** theorem_1_log10_n(chi_square, beta, bound, epsilon)
     assert theorem_1_epsilon(n, chi_square, beta, bound) == pytest.approx(epsilon, rel=1e-6)
 
 
@@ -110,7 +105,7 @@ def test_theorem_2_leaves_out_the_branch_that_is_never_taken() -> None:
 def test_theorem_1_refuses_what_means_nothing(values: tuple[float, float, float, float], sentence: str) -> None:
     """Each argument is named with what it may be."""
     with pytest.raises(InvalidRequestError, match=sentence):
-        theorem_1_n(*values)
+        theorem_1_log10_n(*values)
 
 
 def test_the_other_arguments_are_checked_too() -> None:
@@ -123,7 +118,7 @@ def test_the_other_arguments_are_checked_too() -> None:
 
 def test_the_estimates_hold_the_exact_values() -> None:
     """chi^2 + 1 and the mean ratio are in their intervals, and the largest ratio is that of the fourth step."""
-    report = describe(jobs())
+    report = apply_theorems(jobs())
     assert report.second_moment.low < SECOND_MOMENT < report.second_moment.high
     assert report.second_moment_first.low < SECOND_MOMENT < report.second_moment_first.high
     assert report.second_moment.high - report.second_moment.low < 0.5
@@ -134,8 +129,8 @@ def test_the_estimates_hold_the_exact_values() -> None:
 
 def test_the_estimate_is_unbiased() -> None:
     """Over 40 evaluations of 5 problems, the mean of the estimates is near the exact value."""
-    steps = drafted_steps(jobs())
-    estimates = [mean_power(steps[i : i + 10], 2).value for i in range(0, 400, 10)]
+    steps = read_draft_proposals(jobs())
+    estimates = [estimate_moment(steps[i : i + 10], 2).value for i in range(0, 400, 10)]
     assert np.std(estimates) > 0.1
     assert np.mean(estimates) == pytest.approx(SECOND_MOMENT, abs=0.15)
 
@@ -145,12 +140,12 @@ def test_the_variance_of_the_targets_weights_is_near_the_exact_one() -> None:
     weights = [math.exp(PARAMS.beta * r) for r in WORLD.reward]
     mean = exact.expectation(WORLD.target, weights)
     cv_squared = exact.expectation(WORLD.target, [w * w for w in weights]) / mean**2 - 1
-    assert describe(jobs()).cv_squared.value == pytest.approx(cv_squared, abs=0.05)
+    assert apply_theorems(jobs()).cv_squared.value == pytest.approx(cv_squared, abs=0.05)
 
 
 def test_the_report_applies_the_theorems_to_the_estimates() -> None:
     """Theorem values in the report are those of its own figures."""
-    report = describe(jobs(), reward_bound=0.95, epsilon=0.2)
+    report = apply_theorems(jobs(), reward_bound=0.95, epsilon=0.2)
     chi_square, accepted = report.second_moment.value - 1, report.acceptance.value
     assert 0 < accepted < 1
     assert report.theorem_1_log10_n == theorem_1_log10_n(chi_square, 3.0, 0.95, 0.2)
@@ -160,16 +155,16 @@ def test_the_report_applies_the_theorems_to_the_estimates() -> None:
 
 def test_a_covered_world_gives_no_warning() -> None:
     """Bounded ratios and enough of them: nothing to be careful about but Theorem 2 itself."""
-    report = describe(jobs())
+    report = apply_theorems(jobs())
     assert report.warnings == ()
-    assert to_markdown(report).count("\n- ") == 1
-    assert CAUTION in to_markdown(report)
+    assert write_theory(report).count("\n- ") == 1
+    assert CAUTION in write_theory(report)
 
 
 async def test_a_step_that_the_draft_never_writes_shows_in_the_mean_ratio() -> None:
     """The target's mass of 0.3 outside the draft's support is missing from E_S[ratio]."""
     world = replace(WORLD, draft=(0.40, 0.35, 0.00, 0.15, 0.10))
-    report = describe(await recorded_jobs(world, PARAMS, num_problems=100))
+    report = apply_theorems(await recorded_jobs(world, PARAMS, num_problems=100))
     assert report.mean_ratio.value == pytest.approx(0.7, abs=0.1)
     assert any(warning.startswith("E[pi_B / pi_S] is estimated as") for warning in report.warnings)
     assert len(report.warnings) == 1
@@ -230,7 +225,7 @@ def test_likelihoods_of_another_law_are_pointed_out() -> None:
         record.model_copy(update={"params": {**record.params, "likelihood": "model"}})
         for record in jobs_with_log_ratios([[0.0] * 200] * 2)
     ]
-    assert describe(records).warnings == (
+    assert apply_theorems(records).warnings == (
         "Likelihoods are the models', not of the law that was sampled from: E[pi_B / pi_S] need not be 1.",
     )
 
@@ -245,9 +240,9 @@ def test_equal_laws_have_ratio_one_everywhere() -> None:
 
 def test_steps_that_the_target_would_never_write_have_ratio_zero() -> None:
     """-inf is an ordinary log ratio; where all are so, nothing is covered and every figure stays a number."""
-    mixed = drafted_steps(jobs_with_log_ratios([[math.log(2), -math.inf]] * 3))
-    assert mean_power(mixed, 1).value == pytest.approx(1)
-    assert mean_power(mixed, 2).value == pytest.approx(2)
+    mixed = read_draft_proposals(jobs_with_log_ratios([[math.log(2), -math.inf]] * 3))
+    assert estimate_moment(mixed, 1).value == pytest.approx(1)
+    assert estimate_moment(mixed, 2).value == pytest.approx(2)
     nothing = report_on([[-math.inf] * 4] * 3)
     assert (nothing.mean_ratio.value, nothing.second_moment.value, nothing.max_ratio) == (0, 0, 0)
     assert any(warning.startswith("E[pi_B / pi_S]") for warning in nothing.warnings)
@@ -255,23 +250,23 @@ def test_steps_that_the_target_would_never_write_have_ratio_zero() -> None:
 
 def test_large_ratios_overflow_only_where_the_result_does() -> None:
     """e^400 squared is no float, and its mean is inf rather than an error; the mean itself is a number."""
-    steps = drafted_steps(jobs_with_log_ratios([[400.0, 0.0], [0.0, 0.0]]))
-    assert mean_power(steps, 2).value == math.inf
-    assert mean_power(steps, 1).value == pytest.approx(math.exp(400) / 4)
+    steps = read_draft_proposals(jobs_with_log_ratios([[400.0, 0.0], [0.0, 0.0]]))
+    assert estimate_moment(steps, 2).value == math.inf
+    assert estimate_moment(steps, 1).value == pytest.approx(math.exp(400) / 4)
 
 
 @given(st.lists(st.floats(-20, 20), min_size=1, max_size=20))
 def test_the_second_moment_is_at_least_the_square_of_the_mean(log_ratios: list[float]) -> None:
     """Jensen: E[ratio^2] >= E[ratio]^2, for any sample behind one prefix."""
-    steps = drafted_steps(jobs_with_log_ratios([log_ratios]))
-    assert mean_power(steps, 2).value >= mean_power(steps, 1).value ** 2 * (1 - 1e-9)
+    steps = read_draft_proposals(jobs_with_log_ratios([log_ratios]))
+    assert estimate_moment(steps, 2).value >= estimate_moment(steps, 1).value ** 2 * (1 - 1e-9)
 
 
 @pytest.mark.parametrize("shape", [-0.5, 0.0, 0.3, 0.7, 1.0])
 def test_the_shape_of_a_known_tail_is_found(shape: float) -> None:
     """Excesses of a generalised Pareto law over a threshold have its shape: estimates of 20 samples surround it."""
     rng = np.random.default_rng(0)
-    found = [tail_shape(list(np.log(genpareto.rvs(shape, size=5_000, random_state=rng)))).shape for _ in range(20)]
+    found = [fit_tail(list(np.log(genpareto.rvs(shape, size=5_000, random_state=rng)))).shape for _ in range(20)]
     assert np.mean(found) == pytest.approx(shape, abs=0.06)
     assert np.std(found) < 0.2
 
@@ -279,7 +274,7 @@ def test_the_shape_of_a_known_tail_is_found(shape: float) -> None:
 def test_the_shape_does_not_depend_on_the_scale() -> None:
     """Multiplying every ratio by e^500 changes nothing, although the ratios are no floats any more."""
     logs = np.random.default_rng(0).normal(0, 2, size=1_000)
-    assert tail_shape(list(logs + 500)).shape == pytest.approx(tail_shape(list(logs)).shape)
+    assert fit_tail(list(logs + 500)).shape == pytest.approx(fit_tail(list(logs)).shape)
 
 
 def test_in_small_samples_the_shape_is_nearer_than_that_of_maximum_likelihood() -> None:
@@ -287,7 +282,7 @@ def test_in_small_samples_the_shape_is_nearer_than_that_of_maximum_likelihood() 
     rng, ours, scipys = np.random.default_rng(0), [], []
     for _ in range(100):
         logs = np.log(genpareto.rvs(0.3, size=125, random_state=rng))
-        ours.append(tail_shape(list(logs)).shape)
+        ours.append(fit_tail(list(logs)).shape)
         tail = np.exp(np.sort(logs)[-26:])
         scipys.append(genpareto.fit(tail[1:] - tail[0], floc=0)[0])
     assert abs(np.mean(ours) - 0.3) < abs(np.mean(scipys) - 0.3)
@@ -298,22 +293,22 @@ def test_in_small_samples_the_shape_is_nearer_than_that_of_maximum_likelihood() 
 @pytest.mark.parametrize("logs", [[], [0.0], [-math.inf] * 50])
 def test_without_ratios_there_is_no_tail(logs: list[float]) -> None:
     """Too few values, or none above 0, have no shape."""
-    tail = tail_shape(logs)
+    tail = fit_tail(logs)
     assert math.isnan(tail.shape)
     assert tail.num_samples == 0
 
 
 def test_the_relative_variance_by_hand() -> None:
     """Weights e^0 = 1 and e^{ln 3} = 3: mean 2, variance 1, CV^2 = 1/4. A NaN reward weighs nothing: 1 and 0."""
-    assert relative_variance([0.0, 1.0], beta=math.log(3)) == pytest.approx(0.25)
-    assert relative_variance([1.0, math.nan], beta=20.0) == pytest.approx(1)
-    assert relative_variance([0.7] * 5, beta=20.0) == pytest.approx(0)
-    assert math.isnan(relative_variance([math.nan], beta=20.0))
+    assert estimate_relative_variance([0.0, 1.0], beta=math.log(3)) == pytest.approx(0.25)
+    assert estimate_relative_variance([1.0, math.nan], beta=20.0) == pytest.approx(1)
+    assert estimate_relative_variance([0.7] * 5, beta=20.0) == pytest.approx(0)
+    assert math.isnan(estimate_relative_variance([math.nan], beta=20.0))
 
 
 async def test_without_a_resampling_theorem_2_has_no_value() -> None:
     """The target's variance is unknown where it wrote nothing; the other figures are there."""
-    report = describe(await recorded_jobs(WORLD, replace(PARAMS, acceptance_threshold=-1e6), num_problems=5))
+    report = apply_theorems(await recorded_jobs(WORLD, replace(PARAMS, acceptance_threshold=-1e6), num_problems=5))
     assert math.isnan(report.cv_squared.value)
     assert math.isnan(report.theorem_2_bound)
     assert report.theorem_1_epsilon > 0
@@ -323,11 +318,11 @@ async def test_records_that_cannot_be_described_are_refused() -> None:
     """No scored draft proposal, several settings, and rewards beyond their bound are refused by name."""
     records = await recorded_jobs(WORLD, PARAMS, num_problems=2)
     with pytest.raises(InvalidRequestError, match="records: no draft proposal has every reward and both likelihoods"):
-        describe([])
+        apply_theorems([])
     other = records[0].model_copy(update={"params": {**records[0].params, "beta": 4.0}})
     with pytest.raises(InvalidRequestError, match="records: of several settings"):
-        describe([*records, other])
+        apply_theorems([*records, other])
     with pytest.raises(
         InvalidRequestError, match=r"reward_bound: 0.5 is not allowed; allowed: finite numbers from 0.9"
     ):
-        describe(records, reward_bound=0.5)
+        apply_theorems(records, reward_bound=0.5)

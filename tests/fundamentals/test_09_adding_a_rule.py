@@ -17,7 +17,7 @@ from gsi.algorithm import weighting
 from gsi.algorithm.candidates import Outcome
 from gsi.algorithm.params import Params
 from gsi.errors import InvalidRequestError
-from gsi.evaluation.plan import Plan, rows
+from gsi.evaluation.plan import Plan, plan_rows
 from tests.algorithm.worlds import make_first_round
 from tests.fundamentals.tiny import BAD, GOOD, START, TINY
 
@@ -102,7 +102,7 @@ def test_an_evaluation_may_compare_it(jobs: ModuleType, monkeypatch: pytest.Monk
     """A row's label is the rule's name."""
     monkeypatch.setattr("gsi.evaluation.plan.parse_payload", jobs.parse_payload)
     asked = Plan(dataset="arithmetic", methods=("rsd:square=3", "rsd"), ns=(4,), seeds=1)
-    assert [row.label for row in rows(asked)] == ["rsd:square=3", "rsd"]
+    assert [row.label for row in plan_rows(asked)] == ["rsd:square=3", "rsd"]
 
 
 async def test_it_decides_who_writes_the_step(jobs: ModuleType) -> None:

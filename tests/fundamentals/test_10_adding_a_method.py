@@ -19,7 +19,7 @@ from gsi.algorithm.params import Params
 from gsi.algorithm.round import Round
 from gsi.cli.main import app
 from gsi.errors import InvalidRequestError
-from gsi.evaluation.plan import Plan, rows
+from gsi.evaluation.plan import Plan, plan_rows
 from gsi.jobs.job import parse_payload
 from gsi.jobs.payload import JobPayload
 from gsi.jobs.step_record import StepRecord
@@ -91,7 +91,7 @@ def test_the_document_lists_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_an_evaluation_may_compare_it() -> None:
     """At every n that is asked for, since n is one of its parameters."""
     asked = Plan(dataset="arithmetic", methods=(NAME, "draft"), ns=(1, 4), seeds=1)
-    assert [(row.label, row.n) for row in rows(asked)] == [(NAME, 1), (NAME, 4), ("draft", 1)]
+    assert [(row.label, row.n) for row in plan_rows(asked)] == [(NAME, 1), (NAME, 4), ("draft", 1)]
 
 
 async def test_it_writes_answers_that_are_kept_like_any_other() -> None:

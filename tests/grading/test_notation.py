@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsi.grading.notation import MAX_CHARACTERS, equal_as_text, last_boxed, normalised
+from gsi.grading.notation import MAX_CHARACTERS, compare_as_text, find_last_boxed, normalise
 
 
 @pytest.mark.parametrize(
@@ -25,13 +25,13 @@ from gsi.grading.notation import MAX_CHARACTERS, equal_as_text, last_boxed, norm
 )
 def test_the_answer_of_a_text_is_what_its_last_whole_box_holds(text: str, boxed: str | None) -> None:
     """Braces inside count, escaped ones do not, and a box that was cut off is none."""
-    assert last_boxed(text) == boxed
+    assert find_last_boxed(text) == boxed
 
 
 @given(st.text(st.characters(exclude_characters="{}\\")), st.text())
 def test_a_box_gives_back_what_was_put_into_it(answer: str, before: str) -> None:
     """Whatever was written before the last box."""
-    assert last_boxed(before.replace("\\", "") + r"\boxed{" + answer + "}") == answer
+    assert find_last_boxed(before.replace("\\", "") + r"\boxed{" + answer + "}") == answer
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_box_gives_back_what_was_put_into_it(answer: str, before: str) -> None
 )
 def test_notation_makes_no_difference(one: str, other: str) -> None:
     """One answer, written in two ways."""
-    assert equal_as_text(one, other) is True
+    assert compare_as_text(one, other) is True
 
 
 @pytest.mark.parametrize(
@@ -74,19 +74,19 @@ def test_notation_makes_no_difference(one: str, other: str) -> None:
 )
 def test_notation_is_no_algebra(one: str, other: str) -> None:
     """What must be calculated, or is another answer, is not decided by text."""
-    assert equal_as_text(one, other) is None
+    assert compare_as_text(one, other) is None
 
 
 def test_a_long_answer_is_compared_as_text_alone() -> None:
     """Nobody calculates with it."""
     long = "1+" * MAX_CHARACTERS
-    assert equal_as_text(long, "2") is False
-    assert equal_as_text(long, f" {long}") is True
+    assert compare_as_text(long, "2") is False
+    assert compare_as_text(long, f" {long}") is True
 
 
 @pytest.mark.parametrize("part", [" ", "\\text{", "1,", "^ ", "\\boxed", "\\boxed{", "1,\\! ", "\\frac ", "$", "{"])
 def test_an_endless_answer_holds_nobody_up(part: str) -> None:
     """Time grows with the length, not with its square: this would take minutes."""
     text = part * 200_000
-    assert len(normalised(text)) <= len(text)
-    assert last_boxed(text) is None
+    assert len(normalise(text)) <= len(text)
+    assert find_last_boxed(text) is None

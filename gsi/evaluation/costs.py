@@ -1,0 +1,100 @@
+"""What a job cost: tokens by role, and the FLOPs that they stand for."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gsi.algorithm.candidates import Source
+from gsi.evaluation.records import RecordedJob
+from gsi.jobs.step_record import CandidateRecord
+
+ROLES = ("draft", "target", "prm")
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens that each model wrote or read as candidates, discarded drafts included. Prompts are not counted."""
+
+    draft_written: float
+    target_written: float
+    target_scored: float  # of draft candidates that have the target's likelihood
+    prm_rated: float  # of candidates that have a reward
+
+    @property
+    def total(self) -> float:
+        return self.draft_written + self.target_written + self.target_scored + self.prm_rated
+
+
+def count_tokens(job: RecordedJob) -> Tokens:
+    """Count the tokens of one job.
+
+    A step counts the tokens that were written, over all proposals of its round; the candidates tell which tokens were
+    scored and rated. A score counts even if it is -inf or NaN: the model has done the work.
+    """
+    proposals = [proposal for step in job.steps for proposal in step.proposals]
+    drafted = [c for proposal in proposals if proposal.source is Source.DRAFT for c in proposal.candidates]
+    candidates = [c for proposal in proposals for c in proposal.candidates]
+    return Tokens(
+        draft_written=sum(step.draft_tokens for step in job.steps),
+        target_written=sum(step.target_tokens for step in job.steps),
+        target_scored=_sum_tokens(c for c in drafted if c.log_likelihood_target is not None),
+        prm_rated=_sum_tokens(c for c in candidates if c.reward is not None),
+    )
+
+
+def average_tokens(jobs: Sequence[RecordedJob]) -> Tokens:
+    """Return the mean tokens of a job."""
+    counted = [count_tokens(job) for job in jobs]
+    return Tokens(
+        draft_written=statistics.fmean(tokens.draft_written for tokens in counted),
+        target_written=statistics.fmean(tokens.target_written for tokens in counted),
+        target_scored=statistics.fmean(tokens.target_scored for tokens in counted),
+        prm_rated=statistics.fmean(tokens.prm_rated for tokens in counted),
+    )
+
+
+def list_parameter_counts(job: RecordedJob) -> dict[str, int | None]:
+    """Return each role's number of parameters; None where it is not known."""
+    return {role: job.models[role].num_parameters if role in job.models else None for role in ROLES}
+
+
+def estimate_flops(tokens: Mapping[str, float], num_parameters: Mapping[str, int | None]) -> float | None:
+    """Return 2 N for each token that a model of N parameters writes, scores or rates; both arguments are by role.
+
+    As in RSD, section 3.3, and Kaplan et al., *Scaling Laws for Neural Language Models*, 2020, section 2.1. Reading
+    prompts and prefixes is not counted. None if a model worked whose number of parameters is not known.
+    """
+    total = 0.0
+    for role, count in tokens.items():
+        size = num_parameters[role]
+        if count > 0 and size is None:
+            return None
+        total += 2 * (size or 0) * count
+    return total
+
+
+def estimate_job_flops(job: RecordedJob) -> float | None:
+    """Return the FLOPs of a job (see ``estimate_flops``).
+
+    None also if the target decoded speculatively: what its engine drafted by itself is not on record.
+    """
+    counted = count_tokens(job)
+    if counted.target_written and any(model.num_speculative_tokens for model in job.models.values()):
+        return None
+    tokens = {
+        "draft": counted.draft_written,
+        "target": counted.target_written + counted.target_scored,
+        "prm": counted.prm_rated,
+    }
+    return estimate_flops(tokens, list_parameter_counts(job))
+
+
+def average_flops(jobs: Sequence[RecordedJob]) -> float | None:
+    """Return the mean FLOPs of a job; None if those of any job are not known."""
+    of_jobs = [estimate_job_flops(job) for job in jobs]
+    known = [flops for flops in of_jobs if flops is not None]
+    return statistics.fmean(known) if len(known) == len(of_jobs) else None
+
+
+def _sum_tokens(candidates: Iterable[CandidateRecord]) -> int:
+    return sum(len(candidate.token_ids) for candidate in candidates)

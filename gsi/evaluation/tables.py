@@ -1,0 +1,76 @@
+"""Tables in Markdown, and how their cells are printed, for every report of this package."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tabulate import tabulate
+
+from gsi.evaluation.estimates import Estimate
+
+NONE = "-"  # there is no such figure
+SHOWN_CHARACTERS = 60  # of an answer or an error
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table, its cells as they are printed."""
+
+    title: str
+    cells: Sequence[str]
+    is_number: bool = True
+
+
+def write_table(columns: Sequence[Column]) -> str:
+    """Return a Markdown table, aligned in its source too; a column without any figure is left out."""
+    shown = [column for column in columns if any(cell != NONE for cell in column.cells)]
+    return tabulate(
+        list(zip(*(column.cells for column in shown), strict=True)),
+        headers=[column.title for column in shown],
+        tablefmt="pipe",
+        colalign=["right" if column.is_number else "left" for column in shown],
+        disable_numparse=True,
+    )
+
+
+def format_percent(share: float | None) -> str:
+    """Return a share in percent."""
+    return NONE if share is None else f"{100 * share:.1f}"
+
+
+def format_percent_with_interval(share: Estimate | None, sign: str = "") -> str:
+    """Return a share in percent, with the half width of its interval if it has one; sign "+" shows a plus."""
+    if share is None:
+        return NONE
+    value = f"{100 * share.value:{sign}.1f}"
+    return value if share.half_width is None else f"{value} ± {100 * share.half_width:.1f}"
+
+
+def format_whole(number: float) -> str:
+    """Return a number of tokens."""
+    return f"{number:,.0f}"
+
+
+def format_significant(value: float | None) -> str:
+    """Return a number with three significant digits, but all digits before the point and at most two behind it."""
+    if value is None:
+        return NONE
+    if value >= 99.95:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
+def escape_cell(text: str) -> str:
+    """Return a text as it can stand in a cell: on one line, bars escaped."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def format_code(text: str | None) -> str:
+    """Return a text of a user or a model as code, cut if it is long. No character can break out of the code."""
+    if text is None:
+        return NONE
+    flat = escape_cell(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…")
+    if not flat:
+        return "(empty)"
+    fence = "`" * (1 + max(map(len, re.findall("`+", flat)), default=0))
+    return f"{fence}{flat}{fence}" if "`" not in flat else f"{fence} {flat} {fence}"
