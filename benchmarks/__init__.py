@@ -1,1 +1,1 @@
-"""Measurements. Each writes its part of ``RESULTS.md``; none of them is a test."""
+"""Measurements. Each module writes its section of ``RESULTS.md`` or prints JSON; none is a test."""

@@ -1,6 +1,6 @@
-"""The methods of both papers against each other on the shipped family, by ``gsi eval``'s own machinery: ``make bench``.
+"""The methods of both papers against each other on the shipped family, with ``gsi eval``'s code: ``make bench``.
 
-Every job goes through the real system: Redis, a coordinator, three services. Stopped, it goes on where it was.
+Every job passes through the real system: Redis, a coordinator, three services. A stopped run resumes where it left off.
 """
 
 import argparse
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from benchmarks.report import RESULTS, write_section
+from benchmarks.results import RESULTS, write_section
 from gsi.cli.evaluate import run_with_progress
 from gsi.evaluation.figures import Row, compare_accuracies, find_row
 from gsi.evaluation.folder import Folder
@@ -19,7 +19,7 @@ from gsi.evaluation.tables import Column, write_table
 
 OUT = RESULTS.with_name("out")  # records, which git ignores
 PLOTS = RESULTS.with_name("plots")
-SHOWN = ("Accuracy and speed", "Cost", "Solved by the draft alone")  # of the report's sections
+SHOWN = ("Accuracy and speed", "Cost", "Solved by the draft alone")  # sections of the report
 
 MAIN = Plan(
     dataset="arithmetic",
@@ -27,7 +27,7 @@ MAIN = Plan(
     ns=(1, 4, 16),
     seeds=3,
 )
-# The other methods of the RSD comparison (its Tables 2 and 3), each at its one n.
+# The other methods of the RSD paper's comparison (its Tables 2 and 3), each at a single n.
 OTHERS = Plan(
     dataset="arithmetic",
     methods=("draft", "target", "draft:temperature=0", "best-of-n:last", "majority-vote", "best-of-n", "beam-search"),
@@ -48,7 +48,7 @@ SWEEPS = Plan(
 )
 
 
-def order_at(rows: Sequence[Row], n: int) -> list[dict[str, Any]]:
+def compare_order(rows: Sequence[Row], n: int) -> list[dict[str, Any]]:
     """Compare neighbours in the order of the GSI paper's Table 1 at one n, problem by problem."""
     labels = ("soft-best-of-n:draft", "rsd", "gsi", "soft-best-of-n:target")
     found = [row for row in (find_row(rows, label, n) for label in labels) if row is not None]
@@ -58,7 +58,7 @@ def order_at(rows: Sequence[Row], n: int) -> list[dict[str, Any]]:
         half_width = difference.half_width or 0.0
         if difference.value < -half_width:
             verdict = "reversed"
-        elif difference.value > half_width or low.label == "gsi":  # which approximates the target: it may be equal
+        elif difference.value > half_width or low.label == "gsi":  # GSI approximates the target and may equal it
             verdict = "as in the paper"
         else:
             verdict = "no difference shown"
@@ -75,13 +75,13 @@ def order_at(rows: Sequence[Row], n: int) -> list[dict[str, Any]]:
     return pairs
 
 
-def as_markdown(report: str, rows: Sequence[Row], ns: Sequence[int]) -> str:
-    """Return the report's tables as a section of RESULTS.md, and the paper's order."""
+def format_methods(report: str, rows: Sequence[Row], ns: Sequence[int]) -> str:
+    """Return a section of RESULTS.md: the report's tables and the paper's order."""
     title, *sections = report.split("\n## ")
     conditions = [line for line in title.splitlines()[1:] if "parameters" not in line]
     shown = [f"### {section.rstrip()}" for section in sections if section.startswith(SHOWN)]
     parts = ["\n".join(conditions).strip(), *shown]
-    order = [pair for n in ns for pair in order_at(rows, n)]
+    order = [pair for n in ns for pair in compare_order(rows, n)]
     if order:
         points = [f"{100 * pair['difference']:+.1f} ± {100 * pair['half_width_95']:.1f}" for pair in order]
         columns = [
@@ -95,8 +95,8 @@ def as_markdown(report: str, rows: Sequence[Row], ns: Sequence[int]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def run(name: str, plan: Plan) -> tuple[str, Sequence[Row], dict[str, Any]]:
-    """Run what is missing of a plan in an embedded system; return its report, rows and JSON. Keeps its plots."""
+def run_plan(name: str, plan: Plan) -> tuple[str, Sequence[Row], dict[str, Any]]:
+    """Run the unfinished part of a plan in an embedded system; return its report, rows and JSON, and copy its plots."""
     folder = Folder(OUT / name)
     outcome = run_with_progress(plan, folder, System())
     PLOTS.mkdir(exist_ok=True)
@@ -108,10 +108,10 @@ def run(name: str, plan: Plan) -> tuple[str, Sequence[Row], dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--problems", type=int, default=200)
-    parser.add_argument("--seeds", type=int, help="of the main table and the RSD comparison (default: 3)")
-    parser.add_argument("--n", type=int, nargs="+", help="of the main table (default: 1 4 16)")
-    parser.add_argument("--only", choices=("main", "others", "sweeps"), help="one of the three tables")
-    parser.add_argument("--json", action="store_true", help="print the reports; RESULTS.md is left as it is")
+    parser.add_argument("--seeds", type=int, help="seeds for the main table and the RSD comparison (default: 3)")
+    parser.add_argument("--n", type=int, nargs="+", help="values of n for the main table (default: 1 4 16)")
+    parser.add_argument("--only", choices=("main", "others", "sweeps"), help="make only one of the three tables")
+    parser.add_argument("--json", action="store_true", help="print the reports and leave RESULTS.md unchanged")
     given = parser.parse_args()
     plans = {"main": MAIN, "others": OTHERS, "sweeps": SWEEPS}
     headings = {
@@ -130,9 +130,9 @@ def main() -> None:
             asked["ns"] = tuple(given.n)
         chosen = plan.model_copy(update=asked)
         folder = name if chosen == plan.model_copy(update={"limit": 200}) else f"{name}-{chosen.name}"
-        report, rows, reports[name] = run(folder, chosen)
+        report, rows, reports[name] = run_plan(folder, chosen)
         if not given.json:
-            write_section(headings[name], as_markdown(report, rows, chosen.ns))
+            write_section(headings[name], format_methods(report, rows, chosen.ns))
     if given.json:
         print(json.dumps(reports))
 

@@ -1,4 +1,4 @@
-"""Models made at run time: random ones of a given size, and the shipped ones at the cost of larger ones."""
+"""Models made at run time: random models of a given size, and shipped models inflated to the cost of larger models."""
 
 import json
 import shutil
@@ -12,13 +12,13 @@ from gsi.engines.on_transformers.qwen2_prm import Qwen2ForProcessRewardModel
 from gsi.local.stack import SHIPPED_MODELS
 
 MAX_LENGTH = 4096
-# The proportions of Qwen2.5-0.5B: hidden 896, MLP 4864, 14 heads of 64, 2 of them with keys and values.
+# The proportions of Qwen2.5-0.5B: hidden size 896, MLP size 4864, 14 heads of size 64, 2 key-value heads.
 HEAD_SIZE = 64
 MLP_RATIO = 4864 / 896
 KEY_VALUE_HEADS = 2
 
 
-def random_model(folder: Path, *, hidden_size: int, num_layers: int, is_prm: bool = False) -> Path:
+def make_random_model(folder: Path, *, hidden_size: int, num_layers: int, is_prm: bool = False) -> Path:
     """Write a random Qwen2 of about 18 x layers x hidden^2 parameters, with our tokenizer; return its folder."""
     torch.manual_seed(0)
     shipped = SHIPPED_MODELS / ("prm" if is_prm else "target")
@@ -39,11 +39,11 @@ def random_model(folder: Path, *, hidden_size: int, num_layers: int, is_prm: boo
     return folder
 
 
-def inflated_model(folder: Path, role: str, intermediate_size: int) -> Path:
-    """Write a shipped model whose MLPs have more neurons, all new ones with weights of zero; return its folder.
+def make_inflated_model(folder: Path, role: str, intermediate_size: int) -> Path:
+    """Write a shipped model with additional MLP neurons whose weights are zero; return its folder.
 
-    It computes the same function, so the method's steps and acceptance are the trained family's; it costs what a
-    model of its new size costs.
+    The model computes the same function, so steps and acceptance stay those of the trained family. It costs as much as
+    a model of its new size.
     """
     shipped = SHIPPED_MODELS / role
     shutil.copytree(shipped, folder)
@@ -60,6 +60,6 @@ def inflated_model(folder: Path, role: str, intermediate_size: int) -> Path:
     return folder
 
 
-def num_parameters(folder: Path) -> int:
-    """Return how many numbers a checkpoint holds."""
+def count_parameters(folder: Path) -> int:
+    """Return the number of parameters in a checkpoint."""
     return sum(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())

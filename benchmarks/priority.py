@@ -1,7 +1,7 @@
-"""Does it shorten a step that the target scores before it writes? ``.venv-vllm/bin/python -m benchmarks.priority``.
+"""Are steps shorter if the target scores before it writes? ``.venv-vllm/bin/python -m benchmarks.priority``.
 
-Eight GSI jobs side by side, and a target that has room for eight requests at once; each scheduling policy twice, in
-both orders. The *trained* models of ``benchmarks.step``: the same seeds give the same steps under both policies.
+Eight GSI jobs run at once on a target with room for eight requests, twice under each scheduling policy, in both orders.
+The models are the *trained* models of ``benchmarks.step``: the same seeds give the same steps under both policies.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.step import TRAINED, made_models
+from benchmarks.step import DEMO_PROBLEMS, TRAINED, make_models
 from gsi.algorithm.candidates import Outcome
 from gsi.client.sdk import Client
 from gsi.jobs.reader import JobRecord
@@ -21,20 +21,19 @@ from gsi.local.stack import local_stack
 
 NUM_JOBS, NUM_PROBLEMS, N = 8, 24, 8
 ORDER = ("fcfs", "priority", "priority", "fcfs")
-SKIPPED_PROBLEMS = 24  # those of the demo
 
 
-async def run(policy: str, models: Path, folder: Path) -> dict[str, Any]:
-    """Return seconds of all problems, and the mean of a step, of accepted and of resampled ones apart."""
+async def measure_policy(policy: str, models: Path, folder: Path) -> dict[str, Any]:
+    """Return the seconds of all problems, and the mean seconds of all, of accepted and of resampled steps."""
     settings = {
         "GSI_TARGET_ENGINE_ARGS": f"--max-num-seqs {NUM_JOBS} --scheduling-policy {policy}",
         "GSI_COORDINATOR_MAX_JOBS": str(NUM_JOBS),
     }
     stack = local_stack(folder, lambda *_: None, models=models, engine="vllm", settings=settings)
     async with stack as running, Client(running.redis_url) as client:
-        await answered(client, 2)  # warms up
+        await answer_problems(client, 2)  # warms up
         started = time.perf_counter()
-        records = await answered(client, NUM_PROBLEMS)
+        records = await answer_problems(client, NUM_PROBLEMS)
         seconds = time.perf_counter() - started
     steps = [step for record in records for step in record.steps]
     accepted = [step.seconds for step in steps if step.outcome is Outcome.ACCEPTED]
@@ -49,8 +48,9 @@ async def run(policy: str, models: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-async def answered(client: Client, num_problems: int) -> list[JobRecord]:
-    problems = held_out_problems(num_problems, skip=SKIPPED_PROBLEMS)
+async def answer_problems(client: Client, num_problems: int) -> list[JobRecord]:
+    """Submit problems all at once and return their finished jobs."""
+    problems = held_out_problems(num_problems, skip=DEMO_PROBLEMS)
     ids = [
         await client.submit({"prompt": problem["prompt"], "params": {"n": N, "seed": seed}})
         for seed, problem in enumerate(problems)
@@ -61,11 +61,11 @@ async def answered(client: Client, num_problems: int) -> list[JobRecord]:
 async def main() -> None:
     with tempfile.TemporaryDirectory(prefix="gsi-bench-") as name:
         models = Path(name) / "models"
-        made_models(TRAINED, models)
+        make_models(TRAINED, models)
         for number, policy in enumerate(ORDER):
             folder = Path(name) / str(number)
             folder.mkdir()
-            print(json.dumps(await run(policy, models, folder)), flush=True)
+            print(json.dumps(await measure_policy(policy, models, folder)), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 #   docker build --file docker/engine.Dockerfile --tag gsi-engine:0.1.0 .                      vLLM on NVIDIA GPUs
 #   … --build-arg VARIANT=transformers --tag gsi-engine:0.1.0-transformers .                   CPUs
 #   … --build-arg VARIANT=vllm-cpu --tag gsi-engine:0.1.0-vllm-cpu .                           vLLM on CPUs
-# Each has transformers; GSI_<ROLE>_ENGINE chooses. /cache is for a volume with downloaded models.
-# Base, Python and a package index of one's own: see slim.Dockerfile.
+# Every variant has transformers; GSI_<ROLE>_ENGINE chooses the engine. /cache is for a volume with downloaded models.
+# slim.Dockerfile explains the base image, Python, and how to use your own package index.
 ARG BASE_IMAGE=debian:12.12-slim
 ARG VARIANT=vllm
 
 FROM ${BASE_IMAGE} AS python
-# Versions are Debian's of the day: see slim.Dockerfile.
+# Debian's current versions: see slim.Dockerfile.
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates python3 \
@@ -21,8 +21,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_CONFIG_FILE=/run/secrets/pip.conf
 ARG VARIANT
-# For the variants for CPUs: the index of PyTorch's builds for CPUs, whose address PyTorch's page on installation gives;
-# empty: they are looked for where pip.conf says.
+# For the CPU variants: the index of PyTorch's CPU builds, from PyTorch's installation page; empty: pip.conf's indexes.
 ARG TORCH_INDEX_URL=
 WORKDIR /src
 COPY docker/locks/build.txt docker/locks/engine-${VARIANT}.txt docker/locks/
@@ -39,10 +38,10 @@ COPY services services
 RUN /opt/build/bin/hatchling build -t wheel -d dist \
  && python3 -m pip --python /opt/venv/bin/python install --no-deps --no-index dist/*.whl
 
-# What a variant needs of Debian.
+# Debian packages of each variant.
 FROM python AS runtime-transformers
 
-# vLLM has PyTorch and Triton compile some of its computations when a model is loaded.
+# vLLM compiles some computations with PyTorch and Triton when it loads a model.
 FROM python AS runtime-vllm
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -58,8 +57,8 @@ RUN groupadd --gid 10001 gsi \
  && install --directory --owner 10001 --group 10001 /cache
 COPY --from=build /opt/venv /opt/venv
 COPY models /app/models
-# The root file system may be read-only: no bytecode is written, and what looks for a home or a cache finds /tmp.
-# CUDA, and NVML for our metrics, are asked of NVIDIA's container toolkit, whose default has been NVML alone.
+# The root file system may be read-only: Python writes no bytecode, and the home folder and caches are in /tmp.
+# NVIDIA's container toolkit must provide CUDA, and NVML for our metrics; its default has been NVML only.
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /app

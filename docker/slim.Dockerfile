@@ -1,13 +1,13 @@
 # The image of the coordinator, the command `gsi` and the chart's hook Jobs: no torch, under 200 MB.
 #   docker build --file docker/slim.Dockerfile --tag gsi-slim:0.1.0 .
-# BASE_IMAGE is Debian 12, without Python: each of our images takes Debian's own, with Debian's security fixes. Name it by its
-# digest (debian:12.12-slim@sha256:…) where builds must repeat.
-# A package index of one's own: --secret id=pip.conf,src=… and id=pip-ca.pem,src=… for its authority; neither is kept.
+# BASE_IMAGE is Debian 12 without Python: our images install Debian's Python, which gets Debian's security fixes. For
+# reproducible builds, name it by its digest (debian:12.12-slim@sha256:…).
+# Your own package index: --secret id=pip.conf,src=…, and id=pip-ca.pem,src=… for its authority. The image keeps neither.
 ARG BASE_IMAGE=debian:12.12-slim
 
 FROM ${BASE_IMAGE} AS python
-# Debian's archive keeps only the newest build of a package in a stable release: a version named here could not be built
-# after the next security fix. The base and its release hold what can be held.
+# Debian's archive keeps only the newest build of a package in a stable release, so a version pinned here would fail to build
+# after the next security fix. Only the base image and its release can be pinned.
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates libstdc++6 netbase python3 tzdata \
@@ -33,12 +33,12 @@ COPY services services
 RUN /opt/build/bin/hatchling build -t wheel -d dist \
  && python3 -m pip --python /opt/venv/bin/python install --no-deps --no-index --no-compile dist/*.whl
 
-# What the image consists of: the files of Python and of the packages that it needs, our environment, one user. There is no
-# shell, no package manager and no perl: nothing is installed at run time, and what is not there needs no security fixes.
-# dpkg's list of packages goes along, for scanners.
+# The image consists of the files of Python and of the packages that Python needs, our environment, and one user. It has no
+# shell, no package manager and no perl: nothing is installed at run time, and absent programs need no security fixes.
+# dpkg's list of packages stays for scanners.
 FROM python AS contents
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
-# (/lib and its like are links into /usr, which must be there before anything is unpacked through them.)
+# (/lib and similar folders are links into /usr. Their targets must exist before files are unpacked through the links.)
 # hadolint ignore=SC2086
 RUN packages=$(apt-cache depends --recurse --installed --no-recommends --no-suggests --no-enhances --no-conflicts \
       --no-breaks --no-replaces base-files ca-certificates libstdc++6 netbase python3 tzdata \
@@ -54,7 +54,7 @@ RUN packages=$(apt-cache depends --recurse --installed --no-recommends --no-sugg
  && printf '%s\n' 'root:x:0:0:root:/root:/usr/sbin/nologin' 'gsi:x:10001:10001::/tmp:/usr/sbin/nologin' >/image/etc/passwd \
  && printf '%s\n' 'root:x:0:' 'gsi:x:10001:' >/image/etc/group
 COPY --from=build /opt/venv /image/opt/venv
-# Left out, too: sympy's and mpmath's own tests (12 MB), and bytecode of what our processes do not import (40 MB).
+# Remove sympy's and mpmath's own tests (12 MB), and the bytecode of modules that our processes do not import (40 MB).
 RUN find /image/opt/venv/lib/python3*/site-packages/sympy /image/opt/venv/lib/python3*/site-packages/mpmath \
       -type d -name tests -prune -exec rm -r {} + \
  && find /image/usr/lib/python3* -type d -name __pycache__ -prune -exec rm -r {} + \
@@ -62,7 +62,7 @@ RUN find /image/opt/venv/lib/python3*/site-packages/sympy /image/opt/venv/lib/py
 
 FROM scratch
 COPY --from=contents /image /
-# The root file system may be read-only: no bytecode is written, and what looks for a home finds /tmp.
+# The root file system may be read-only: Python writes no bytecode, and the home folder is /tmp.
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
 USER 10001:10001

@@ -1,5 +1,5 @@
-"""What is watched: the Grafana boards as code, and the check that every query of theirs has an answer.
+"""The Grafana boards as code, and a check that each of their queries has an answer.
 
-Limits: no Grafana runs here, so what a board looks like in one is not tested; what it asks of Prometheus is. The alerts
-are plain rules in ``helm/alerts/rules.yaml``. Read first: ``board.py``, then ``speculation_board.py``.
+No Grafana runs here: the check covers the boards' queries to Prometheus, not their look. The alerts are plain rules in
+``helm/alerts/rules.yaml``. Read ``board.py`` first, then ``speculation_board.py``.
 """

@@ -1,7 +1,7 @@
-"""A board as we write it down: rows of panels, each with its queries and a sentence that says how to read it.
+"""A board in code: rows of panels, each with its queries and a description of how to read it.
 
-Everything else is made from this: Grafana's JSON (``grafana_json.py``), the check against a running system
-(``check.py``), the pictures (``pictures.py``) and ``docs/dashboards.md`` (``document.py``).
+Other modules make from it Grafana's JSON (``grafana_json.py``), the check against a running system (``check.py``), the
+pictures (``pictures.py``) and ``docs/dashboards.md`` (``document.py``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,18 +10,18 @@ from enum import StrEnum
 from typing import Any
 
 WIDTH = 24  # columns of Grafana's grid
-NUMBER_HEIGHT = 4  # lines of it
+NUMBER_HEIGHT = 4  # lines of Grafana's grid
 GREEN, ORANGE, RED, BLUE, PURPLE, GREY = "green", "orange", "red", "blue", "purple", "#8e8e8e"
 
 
 class Kind(StrEnum):
-    """How a panel shows its series. Numbers and bars show one moment, the others the whole time range."""
+    """How a panel shows its series. Numbers and bars show one moment, other kinds the whole time range."""
 
     NUMBER = "number"
     LINES = "lines"
     STACK = "stack"
     BARS = "bars"  # a bar for each value of a label
-    HEATMAP = "heatmap"  # of a histogram's buckets
+    HEATMAP = "heatmap"  # shows a histogram's buckets
     TEXT = "text"
 
     @property
@@ -30,7 +30,7 @@ class Kind(StrEnum):
 
 
 class Needs(StrEnum):
-    """What a panel needs that a laptop has not. The check lists such panels with this reason, and no others."""
+    """What a panel needs and a laptop lacks. The check exempts these panels, with this reason, and no other panels."""
 
     GPU = "needs an NVIDIA GPU: gsi_gpu_* come from NVML"
     KEDA = "needs Kubernetes with KEDA: keda_* are its operator's series"
@@ -38,7 +38,10 @@ class Needs(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """PromQL with Grafana's variables. ``legend``: with ``{{label}}``; of bars, the label that the bars stand for."""
+    """PromQL with Grafana's variables.
+
+    ``legend`` is a text that may contain ``{{label}}``. For bars it is the label whose values the bars stand for.
+    """
 
     expr: str
     legend: str = ""
@@ -46,10 +49,11 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel. ``unit`` is Grafana's name of it; ``steps`` are (from this value on, colour), the first from -inf.
+    """One panel.
 
-    ``is_main``: it is in the board's picture. ``colours``: by what the legend shows. ``words``: what a number shows in
-    place of these values.
+    ``unit`` is Grafana's name of the unit. ``steps`` are pairs of threshold and colour; the first colour starts at
+    -inf. ``colours`` are by the text in the legend. ``words`` replace these values of a number. A panel with
+    ``is_main`` is in the board's picture.
     """
 
     title: str
@@ -71,7 +75,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Panels under a heading; they flow from left to right as their widths allow."""
+    """Panels under a heading. They flow from left to right as their widths allow."""
 
     title: str
     panels: Sequence[Panel]
@@ -79,7 +83,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A board. ``uid`` names it in links and is the name of its file."""
+    """A board. Its ``uid`` is used in links and as the name of its file."""
 
     uid: str
     title: str
@@ -92,13 +96,13 @@ class Board:
             yield from row.panels
 
 
-def number(title: str, description: str, queries: Sequence[Query], **shown: Any) -> Panel:
-    """Return a number of a board's first row, which is in its picture too; ``shown`` are other fields of the panel."""
-    return Panel(title, description, Kind.NUMBER, queries, height=NUMBER_HEIGHT, is_main=True, **shown)
+def make_number(title: str, description: str, queries: Sequence[Query], **fields: Any) -> Panel:
+    """Return a number for a board's first row, which its picture also shows. ``fields`` are further panel fields."""
+    return Panel(title, description, Kind.NUMBER, queries, height=NUMBER_HEIGHT, is_main=True, **fields)
 
 
-def where_to_look(sections: str) -> Row:
-    """Return a board's last row: which documents say more, and which sections of the runbook."""
+def make_documents_row(sections: str) -> Row:
+    """Return a board's last row, which names the documents to read and the sections of the runbook."""
     text = (
         "What to do, also for each alert: docs/runbook.md "
         f"({sections}). What each panel means: docs/dashboards.md. What each series means: docs/metrics.md."
@@ -106,8 +110,8 @@ def where_to_look(sections: str) -> Row:
     return Row("Where to look", [Panel("Documents", text, Kind.TEXT, width=WIDTH, height=3)])
 
 
-def placed(panels: Sequence[Panel]) -> Iterator[tuple[Panel, int, int]]:
-    """Yield each panel with its column and its line in the grid, from left to right and from the top, at 0."""
+def place_panels(panels: Sequence[Panel]) -> Iterator[tuple[Panel, int, int]]:
+    """Yield each panel with its column and its line in the grid, both counted from 0."""
     column = line = deepest = 0
     for panel in panels:
         if column + panel.width > WIDTH:

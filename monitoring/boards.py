@@ -1,28 +1,28 @@
-"""The three boards, and the files that are made from them."""
+"""The three boards, and the files that are generated from them."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from monitoring.board import Board
-from monitoring.document import document
+from monitoring.document import render_document
 from monitoring.engines_board import ENGINES_BOARD
-from monitoring.grafana_json import grafana_json
-from monitoring.queue_board import QUEUE
-from monitoring.speculation_board import SPECULATION
+from monitoring.grafana_json import render_grafana_json
+from monitoring.queue_board import QUEUE_BOARD
+from monitoring.speculation_board import SPECULATION_BOARD
 
-BOARDS: tuple[Board, ...] = (SPECULATION, QUEUE, ENGINES_BOARD)
+BOARDS: tuple[Board, ...] = (SPECULATION_BOARD, QUEUE_BOARD, ENGINES_BOARD)
 ROOT = Path(__file__).parents[1]
 
 
-def generated() -> Iterator[tuple[Path, str]]:
-    """Yield path and text of every committed file that the boards' code says all of."""
+def render_files() -> Iterator[tuple[Path, str]]:
+    """Yield path and text of every committed file that is generated from the boards."""
     for board in BOARDS:
-        yield ROOT / "helm" / "dashboards" / f"{board.uid}.json", grafana_json(board, BOARDS)
-    yield ROOT / "docs" / "dashboards.md", document(BOARDS)
+        yield ROOT / "helm" / "dashboards" / f"{board.uid}.json", render_grafana_json(board, BOARDS)
+    yield ROOT / "docs" / "dashboards.md", render_document(BOARDS)
 
 
-def write() -> None:
-    """Write them."""
-    for path, text in generated():
+def write_files() -> None:
+    """Write the generated files."""
+    for path, text in render_files():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -1,13 +1,13 @@
 """``make dashboards``: does every query of every panel and of every alert have an answer?
 
-A real Prometheus scrapes the really running system once a second (``demo_run.py``); a second one does so without the
-labels that scraping adds. Every query of every board and every alert of ``helm/alerts/rules.yaml`` is asked; exempt is
-only what needs a GPU or KEDA, and it says so. Then the acceptance rate that the board shows must be that of the
-jobs' records.
+A real Prometheus scrapes the running system once a second (``demo_run.py``); a second Prometheus does so without the
+labels that scraping adds. The check asks every query of the boards and of the alerts in ``helm/alerts/rules.yaml``.
+Only queries that need a GPU or KEDA are exempt, and their panels say so. Then the acceptance rate on the board must
+equal that of the jobs' records.
 
-A run of minutes has no yesterday: in the copy of the rules that is loaded, windows and offsets of an hour or longer
-last ``SHORTENED``. Of an alert the comparison is left out, but not what it compares
-(``promql.parts_with_an_answer``).
+The run takes minutes and has no day before it, so the loaded copy of the rules has ``SHORT_WINDOW`` in place of windows
+and offsets of an hour or longer. The check drops an alert's comparison but needs an answer for both of its sides
+(``promql.find_required_parts``).
 """
 
 import argparse
@@ -31,20 +31,21 @@ import yaml
 
 from gsi.algorithm.candidates import Outcome
 from gsi.errors import MisconfiguredError
-from monitoring import demo_run, pictures
+from monitoring import demo_run
 from monitoring.board import Kind, Needs, Panel, Query
-from monitoring.boards import BOARDS, ROOT, write
-from monitoring.demo_run import Run
+from monitoring.boards import BOARDS, ROOT, write_files
+from monitoring.demo_run import DemoRun
 from monitoring.grafana_json import CHOICES
-from monitoring.prometheus_server import Answer, Prometheus, prometheus
-from monitoring.promql import RANGE, coordinators, filled_in, names_in, parts_with_an_answer
+from monitoring.pictures import draw_pictures
+from monitoring.prometheus_server import Answer, Prometheus, run_prometheus
+from monitoring.promql import RANGE, coordinators, fill_in, find_metrics, find_required_parts
 from monitoring.speculation_board import acceptance
 
 RULES = ROOT / "helm" / "alerts" / "rules.yaml"
 RATE_INTERVAL = "15s"
 STEP_SECONDS = 2.0
 LATE_SECONDS = 6.0
-SHORTENED = "45s"
+SHORT_WINDOW = "45s"
 DURATION = re.compile(r"\b\d+[smhdwy](?:\d+[smhdwy])*\b")
 HOUR = 3600.0
 NEEDS_BY_PREFIX = {"gsi_gpu_": Needs.GPU, "keda_": Needs.KEDA}
@@ -52,7 +53,7 @@ NEEDS_BY_PREFIX = {"gsi_gpu_": Needs.GPU, "keda_": Needs.KEDA}
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A query and where it stands. ``needs`` exempts it; ``label``: what bars stand for, which its series must have."""
+    """A query and its place. ``needs`` exempts it. ``label`` is the label of a panel's bars, which series must have."""
 
     where: str
     expr: str
@@ -63,7 +64,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One way to ask everything: of which server, with which variables chosen; the others are "All"."""
+    """One pass over all questions: the server to ask, and the chosen variables. Other variables are "All"."""
 
     name: str
     server: Prometheus
@@ -72,79 +73,79 @@ class Pass:
 
 @dataclass(slots=True)
 class Findings:
-    """What came out. ``problems``: a sentence each; none, and the exit code is 0."""
+    """The results of a check. ``problems`` has a sentence for each problem; without problems the exit code is 0."""
 
     queries: int = 0
     with_data: int = 0
     exempt: list[dict[str, str]] = field(default_factory=list)
-    passes: dict[str, int] = field(default_factory=dict)  # with data, by pass
+    passes: dict[str, int] = field(default_factory=dict)  # queries with data, by pass
     variables: dict[str, list[str]] = field(default_factory=dict)
     acceptance: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
-def questions() -> Iterator[Question]:
+def list_questions() -> Iterator[Question]:
     """Yield every query of every board and every alert."""
     for board in BOARDS:
         for panel in board.panels:
             for query in panel.queries:
                 where, label = f"{board.title} / {panel.title}", query.legend if panel.kind is Kind.BARS else ""
                 yield Question(where, query.expr, panel.kind.is_instant, panel.needs, label)
-    for name, expr, needs in alerts(RULES.read_text(encoding="utf-8")):
-        yield Question(f"alert {name}", shortened(expr), is_instant=False, needs=needs)
+    for name, expr, needs in read_alerts(RULES.read_text(encoding="utf-8")):
+        yield Question(f"alert {name}", shorten_windows(expr), is_instant=False, needs=needs)
 
 
-def alerts(text: str) -> Iterator[tuple[str, str, Needs | None]]:
-    """Yield name and expression of each alert of a rule file, and what the series need that it is made from."""
+def read_alerts(text: str) -> Iterator[tuple[str, str, Needs | None]]:
+    """Yield name, expression and needs of each alert in a rule file."""
     rules = [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
     recorded = {rule["record"]: rule["expr"] for rule in rules if "record" in rule}
     for rule in rules:
         if "alert" in rule:
-            yield rule["alert"], rule["expr"], needed(_traced(rule["expr"], recorded))
+            yield rule["alert"], rule["expr"], find_need(_trace_metrics(rule["expr"], recorded))
 
 
-def needed(names: set[str]) -> Needs | None:
+def find_need(metrics: set[str]) -> Needs | None:
     """Return what a query with these metrics needs: a GPU, KEDA, or nothing."""
-    found = {need for name in names for prefix, need in NEEDS_BY_PREFIX.items() if name.startswith(prefix)}
+    found = {need for name in metrics for prefix, need in NEEDS_BY_PREFIX.items() if name.startswith(prefix)}
     return min(found, default=None)
 
 
-def shortened(text: str) -> str:
-    """Return rules, or an expression, whose windows and offsets of an hour or longer last ``SHORTENED``."""
+def shorten_windows(text: str) -> str:
+    """Replace windows and offsets of an hour or longer in rules or an expression by ``SHORT_WINDOW``."""
 
-    def replaced(match: re.Match[str]) -> str:
+    def replace_long(match: re.Match[str]) -> str:
         is_long = promql_parser.parse_duration(match[0]).total_seconds() >= HOUR
-        return SHORTENED if is_long else match[0]
+        return SHORT_WINDOW if is_long else match[0]
 
-    return DURATION.sub(replaced, text)
+    return DURATION.sub(replace_long, text)
 
 
-def rules_to_load() -> str:
-    """Return the committed rules with short windows, as a rule file."""
+def shorten_rules() -> str:
+    """Return the committed rules with short windows, as the text of a rule file."""
     loaded = yaml.safe_load(RULES.read_text(encoding="utf-8"))
     for group in loaded["groups"]:
         for rule in group["rules"]:
-            rule["expr"] = shortened(rule["expr"])
+            rule["expr"] = shorten_windows(rule["expr"])
     return yaml.safe_dump(loaded)
 
 
-def ask(question: Question, asked: Pass, run: Run) -> list[list[Answer]]:
-    """Return the answers to each part of a question. Raises ValueError if Prometheus refuses it.
+def ask(question: Question, asked: Pass, run: DemoRun) -> list[list[Answer]]:
+    """Return the answers to each part of a question. Raises ValueError if Prometheus refuses the question.
 
-    A panel of one moment may show any of the last seconds: on a busy machine a scrape is late now and then.
+    For a panel of one moment, any of the last seconds counts: on a busy machine a scrape may be late.
     """
-    expr = filled_in(question.expr, asked.chosen, RATE_INTERVAL, _time_range(run))
+    expr = fill_in(question.expr, asked.chosen, RATE_INTERVAL, _format_time_range(run))
     start = run.ended - LATE_SECONDS if question.is_instant else run.started
-    return [asked.server.over(part, start, run.ended, STEP_SECONDS) for part in parts_with_an_answer(expr)]
+    return [asked.server.query_range(part, start, run.ended, STEP_SECONDS) for part in find_required_parts(expr)]
 
 
-def examine(passes: Sequence[Pass], run: Run) -> Findings:
-    """Ask everything in every way."""
+def examine(passes: Sequence[Pass], run: DemoRun) -> Findings:
+    """Ask every question in every pass."""
     findings = Findings()
-    for question in questions():
+    for question in list_questions():
         findings.queries += 1
-        lacking = [asked.name for asked in passes if not _is_answered(question, asked, run, findings)]
+        lacking = [asked.name for asked in passes if not _check_answer(question, asked, run, findings)]
         if question.needs is not None:
             findings.exempt.append({"where": question.where, "query": question.expr, "reason": question.needs.value})
             continue
@@ -152,25 +153,27 @@ def examine(passes: Sequence[Pass], run: Run) -> Findings:
         if lacking:
             findings.problems.append(f"no data ({', '.join(lacking)}): {question.where}: {question.expr}")
     for name, selector in CHOICES.items():
-        values = passes[0].server.label_values(name, filled_in(selector, {}, RATE_INTERVAL, _time_range(run)))
+        values = passes[0].server.list_label_values(name, fill_in(selector, {}, RATE_INTERVAL, _format_time_range(run)))
         findings.variables[name] = values
         if not values:
             findings.problems.append(f"no values of variable {name}: {selector}")
     return findings
 
 
-def compare_acceptance(asked: Pass, run: Run) -> dict[str, Any]:
-    """Return the acceptance rate that the panel shows for the measured jobs, and the one in their records.
+def compare_acceptance(asked: Pass, run: DemoRun) -> dict[str, Any]:
+    """Return the measured jobs' acceptance rate in the panel and in their records.
 
-    A rate extrapolates to the edges of its window, so it is near the truth and not equal to it. The processes began at
-    0 and nothing but the measured jobs had run, so the counters themselves are their growth over the run: the panel's
-    query is asked with each ``rate(series[window])`` replaced by the last value of ``series``.
+    ``rate`` extrapolates to the edges of its window, so its value is near the truth but not equal to it. The processes
+    started at 0 and only the measured jobs had run, so the counters are their own growth over the run. The check
+    therefore asks the panel's query with the last value of ``series`` in place of each ``rate(series[window])``.
     """
-    panel = _value(asked, as_counters(acceptance(RANGE)), run.settled)
+    panel = _ask_value(asked, replace_rates(acceptance(RANGE)), run.settled)
     counted = Counter(step.outcome for record in run.measured for step in record.steps)
     in_records = {outcome.value: counted[outcome] for outcome in Outcome}
-    steps = as_counters(coordinators("gsi_steps_total", 'outcome="%s"', RANGE))
-    in_counters = {outcome.value: _value(asked, f"sum({steps % outcome.value})", run.settled) for outcome in Outcome}
+    steps = replace_rates(coordinators("gsi_steps_total", 'outcome="%s"', RANGE))
+    in_counters = {
+        outcome.value: _ask_value(asked, f"sum({steps % outcome.value})", run.settled) for outcome in Outcome
+    }
     records = counted[Outcome.ACCEPTED] / sum(counted.values())
     return {
         "panel": panel,
@@ -181,48 +184,47 @@ def compare_acceptance(asked: Pass, run: Run) -> dict[str, Any]:
     }
 
 
-def as_counters(expr: str) -> str:
-    """Return a query with the last values of its counters in place of their rates."""
+def replace_rates(expr: str) -> str:
+    """Replace the rates of counters in a query by the counters' last values."""
     return re.sub(r"rate\((\w+\{[^}]*\}\[)[^\]]+\]\)", rf"last_over_time(\g<1>{LATE_SECONDS:.0f}s])", expr)
 
 
-def shown(asked: Pass, run: Run, panel: Panel, query: Query) -> list[Answer]:
-    """Return what a panel shows of a query."""
-    expr = filled_in(query.expr, asked.chosen, RATE_INTERVAL, _time_range(run))
+def ask_panel(asked: Pass, run: DemoRun, panel: Panel, query: Query) -> list[Answer]:
+    """Return the series that a panel shows for a query."""
+    expr = fill_in(query.expr, asked.chosen, RATE_INTERVAL, _format_time_range(run))
     if panel.kind.is_instant:
-        return asked.server.at(expr, run.ended)
-    return asked.server.over(expr, run.started, run.ended, STEP_SECONDS)
+        return asked.server.query(expr, run.ended)
+    return asked.server.query_range(expr, run.started, run.ended, STEP_SECONDS)
 
 
 async def check(folder: Path, *, is_drawing: bool) -> Findings:
-    """Run the system, ask everything, compare, and draw if asked to. ``folder`` gets logs and data."""
+    """Run the system, ask every question, compare the acceptance, and perhaps draw. ``folder`` gets logs and data."""
     began = time.monotonic()
-    async with demo_run.system(folder, _report) as running:
+    async with demo_run.start_system(folder, _print_event) as running:
         with ExitStack() as exits:
             servers = []
             for name, labels in (("labelled", True), ("bare", False)):
                 (folder / name).mkdir()
                 targets = [target if labels else replace(target, labels={}) for target in running.targets]
-                servers.append(exits.enter_context(prometheus(folder / name, targets, rules_to_load())))
-            run = await demo_run.run(running, _say)
-            _say("asking")
+                servers.append(exits.enter_context(run_prometheus(folder / name, targets, shorten_rules())))
+            run = await demo_run.run_jobs(running, _say)
+            _say("asking every query")
             passes = [Pass("labelled", servers[0], {}), Pass("bare", servers[1], {})]
-            passes.append(Pass("chosen", servers[0], _chosen(servers[0])))
+            passes.append(Pass("chosen", servers[0], _choose_values(servers[0])))
             findings = examine(passes, run)
             findings.acceptance = compare_acceptance(passes[0], run)
             if not findings.acceptance["is_equal"]:
                 findings.problems.append(f"acceptance differs from the records': {findings.acceptance}")
             if is_drawing:
-                for path in pictures.draw(
-                    BOARDS, partial(shown, passes[0], run), run.started, ROOT / "docs" / "dashboards"
-                ):
+                shown = partial(ask_panel, passes[0], run)
+                for path in draw_pictures(BOARDS, shown, run.started, ROOT / "docs" / "dashboards"):
                     _say(f"drew {path.relative_to(ROOT)}")
     findings.seconds = round(time.monotonic() - began, 1)
     return findings
 
 
-def _is_answered(question: Question, asked: Pass, run: Run, findings: Findings) -> bool:
-    """Ask; note how many were answered in this way, and what Prometheus refuses even where no data are expected."""
+def _check_answer(question: Question, asked: Pass, run: DemoRun, findings: Findings) -> bool:
+    """Tell whether a question has data, and count it. A refusal by Prometheus is a problem even for exempt queries."""
     try:
         answers = ask(question, asked, run)
     except ValueError as error:
@@ -233,9 +235,9 @@ def _is_answered(question: Question, asked: Pass, run: Run, findings: Findings) 
     return has_data
 
 
-def _value(asked: Pass, expr: str, when: float) -> float:
-    """Return the only value of an answer; NaN, which equals nothing, if there is none or are several."""
-    answers = asked.server.at(filled_in(expr, asked.chosen, RATE_INTERVAL, ""), when)
+def _ask_value(asked: Pass, expr: str, when: float) -> float:
+    """Return the only value of an answer, or NaN, which equals nothing, if there are no or several values."""
+    answers = asked.server.query(fill_in(expr, asked.chosen, RATE_INTERVAL, ""), when)
     return answers[0].points[0][1] if len(answers) == 1 else math.nan
 
 
@@ -243,28 +245,28 @@ def _can_be_drawn(answer: Answer, question: Question) -> bool:
     return answer.has_data and (not question.label or question.label in answer.labels)
 
 
-def _chosen(server: Prometheus) -> dict[str, str]:
-    """Return one value of each variable, as somebody chooses who looks at one queue and its target model."""
-    [model] = server.label_values("target", "gsi_models_info")
+def _choose_values(server: Prometheus) -> dict[str, str]:
+    """Return one value of each variable, as a user would choose to look at one queue and its target model."""
+    [model] = server.list_label_values("target", "gsi_models_info")
     return {
         "namespace": demo_run.NAMESPACE,
         "release": demo_run.RELEASE,
-        "queue": demo_run.QUEUE,
+        "queue": demo_run.MAIN_QUEUE,
         "model": re.escape(model).replace("\\", "\\\\"),  # as Grafana does
     }
 
 
-def _traced(expr: str, recorded: Mapping[str, str]) -> set[str]:
-    """Return the metrics that an expression is made from, through recording rules."""
-    names = names_in(expr)
-    return names | {deeper for name in names if name in recorded for deeper in _traced(recorded[name], recorded)}
+def _trace_metrics(expr: str, recorded: Mapping[str, str]) -> set[str]:
+    """Return the metrics that an expression names, itself or through recording rules."""
+    names = find_metrics(expr)
+    return names | {deeper for name in names if name in recorded for deeper in _trace_metrics(recorded[name], recorded)}
 
 
-def _time_range(run: Run) -> str:
+def _format_time_range(run: DemoRun) -> str:
     return f"{int(run.ended - run.started)}s"
 
 
-def _report(process: str, event: Mapping[str, Any]) -> None:
+def _print_event(process: str, event: Mapping[str, Any]) -> None:
     if event.get("level") in {"error", "critical"} or event.get("event") == "ready":
         _say(f"{process}: {event.get('event')}")
 
@@ -273,8 +275,7 @@ def _say(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
-def _printed(findings: Findings) -> str:
-    """Return the findings for a person."""
+def _format_findings(findings: Findings) -> str:
     reasons = Counter(exempt["reason"] for exempt in findings.exempt)
     acceptance_rate = findings.acceptance
     lines = [
@@ -288,14 +289,14 @@ def _printed(findings: Findings) -> str:
 
 
 def main() -> int:
-    """Check, or with --write only write what is generated; return the exit code."""
+    """Check, or with --write only write the generated files; return the exit code."""
     parser = argparse.ArgumentParser(prog="make dashboards", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--json", action="store_true", help="print the findings as one JSON object")
     parser.add_argument("--draw", action="store_true", help="draw docs/dashboards/*.png from this run")
-    parser.add_argument("--write", action="store_true", help="write helm/dashboards and docs/dashboards.md; no run")
+    parser.add_argument("--write", action="store_true", help="write helm/dashboards and docs/dashboards.md, and stop")
     arguments = parser.parse_args()
     if arguments.write:
-        write()
+        write_files()
         return 0
     with tempfile.TemporaryDirectory(prefix="gsi-dashboards-") as folder:
         try:
@@ -306,7 +307,7 @@ def main() -> int:
     if arguments.json:
         print(json.dumps({name: getattr(findings, name) for name in Findings.__slots__}, indent=1))
     else:
-        print(_printed(findings))
+        print(_format_findings(findings))
     for problem in findings.problems if arguments.json else ():
         _say(problem)
     return 1 if findings.problems else 0

@@ -7,47 +7,43 @@ from monitoring.board import Board, Panel
 INTRODUCTION = """\
 # Dashboards
 
-Three boards for Grafana, written as code in `monitoring/` and committed as JSON in `helm/dashboards/`; the chart ships
-them as ConfigMaps that Grafana's sidecar finds, and they can be imported by hand. `make dashboards ARGS=--write` writes
-the JSON and this page from the code; `make dashboards` runs the system under a real Prometheus and checks that every
+Three boards for Grafana, written as code in `monitoring/` and committed as JSON in `helm/dashboards/`. The chart ships
+them as ConfigMaps that Grafana's sidecar finds; you can also import them by hand. `make dashboards ARGS=--write` writes
+the JSON and this page from the code. `make dashboards` runs the system under a real Prometheus and checks that every
 query has an answer ([why without Grafana](decisions/0021-dashboards-are-code-and-checked-without-grafana.md)).
 
-At the top of each board: the data source, then namespace, release, queue and model. Each is "All" unless chosen, and
-"All" also shows series that lack the label, so that a Prometheus that was set up otherwise shows everything together.
-A model leaves out the coordinators and services that are known to run others. Coordinators are added up, except where
-they report the queue as a whole: there the largest value counts, so that one coordinator and fifty show the same.
+At the top of each board, choose the data source, then namespace, release, queue and model. The default is "All", which
+also shows series without the label, so a Prometheus with other labels shows everything together. Choosing a model hides
+the coordinators and services that are known to run other models. Panels add up the coordinators' values. Where each
+coordinator reports the whole queue, they show the largest value, so that one coordinator and fifty look the same.
 What each series means: [metrics.md](metrics.md). What to do: [runbook.md](runbook.md).
 
-The pictures are our drawings of the same queries, from the run of `make dashboards ARGS=--draw` on a machine with two
-cores and no GPU. They are no screenshots of Grafana, and show the main panels only. In the run's second half everything
-goes wrong that can: a coordinator is killed, another is stopped, and a queue has so short a deadline that its jobs die.
-Speculation does not pay in time there: on two cores three small engines hinder each other.
+The pictures are our drawings of the same queries, from a run of `make dashboards ARGS=--draw` on a machine with two
+cores and no GPU. They are not screenshots of Grafana, and they show the main panels only. The second half of the run is
+full of faults: a coordinator is killed, another is stopped, and the jobs of a queue with a very short deadline die.
+Speculation does not save time there, since three small engines compete for two cores.
 """
 
 
-def document(boards: Sequence[Board]) -> str:
+def render_document(boards: Sequence[Board]) -> str:
     """Return the page's text."""
-    return "\n".join([INTRODUCTION, *(_section(board) for board in boards)])
+    return "\n".join([INTRODUCTION, *(_render_board(board) for board in boards)])
 
 
-def _section(board: Board) -> str:
+def _render_board(board: Board) -> str:
     lines = [
         f"## {board.title}",
         "",
         board.description,
         "",
-        f"![Our drawing of the board's main panels]({_picture(board)})",
+        f"![Our drawing of the board's main panels](dashboards/{board.uid}.png)",
     ]
     for row in board.rows:
         lines += ["", f"**{row.title}**", "", "| panel | how to read it |", "|---|---|"]
-        lines += [f"| {panel.title} | {_cell(panel)} |" for panel in row.panels]
+        lines += [f"| {panel.title} | {_render_description(panel)} |" for panel in row.panels]
     return "\n".join(lines) + "\n"
 
 
-def _cell(panel: Panel) -> str:
+def _render_description(panel: Panel) -> str:
     need = f" *{panel.needs[0].upper()}{panel.needs[1:]}.*" if panel.needs else ""
     return panel.description.replace("|", "\\|") + need
-
-
-def _picture(board: Board) -> str:
-    return f"dashboards/{board.uid}.png"

@@ -1,22 +1,22 @@
-"""*GPUs and engines*: is the hardware busy, is the cache large enough, do the calls come through?
+"""*GPUs and engines*: is the hardware busy, is the cache large enough, do calls succeed?
 
-Servers and callers report the same series of calls. They are told apart by the series that only a server has, because
-the label ``role`` is there only if scraping adds it.
+Services and coordinators report the same series of calls. A series that only services have tells them apart, since the
+label ``role`` exists only if scraping adds it.
 """
 
-from monitoring.board import GREEN, ORANGE, RED, Board, Kind, Needs, Panel, Query, Row, number, where_to_look
+from monitoring.board import GREEN, ORANGE, RED, Board, Kind, Needs, Panel, Query, Row, make_documents_row, make_number
 from monitoring.promql import RANGE, RATE, coordinators, engines, gpus, quantile, ratio, services
 
 SERVERS = "and on (instance) gsi_rpc_limit"
 
 
-def served(name: str, window: str, matchers: str = "") -> str:
-    """Return a series of calls as the services saw them."""
+def calls_at_services(name: str, window: str, matchers: str = "") -> str:
+    """Return a series of calls as the services report it."""
     return f"({services(name, matchers, window)}) {SERVERS}"
 
 
-def _called(name: str, window: str) -> str:
-    """Return a series of calls as the coordinators saw them."""
+def calls_at_coordinators(name: str, window: str) -> str:
+    """Return a series of calls as the coordinators report it."""
     return f"({coordinators(name, '', window)}) unless on (instance) gsi_rpc_limit"
 
 
@@ -35,29 +35,30 @@ def _mean(name: str) -> str:
     return ratio(_by_model(f"{name}_sum", window=RATE), _by_model(f"{name}_count", window=RATE))
 
 
-AT_A_GLANCE = Row(
+HARDWARE_NUMBERS = Row(
     "At a glance",
     [
-        number(
+        make_number(
             "Ready replicas",
-            "Model services that say SERVING, by service. 0 of one and every job waits.",
+            "Model services that report SERVING, by service. If a service has none, every job waits.",
             [Query(f"sum by (service) ({services('gsi_ready')})", "{{service}}")],
             width=12,
             decimals=0,
             steps=((0, RED), (1, GREEN)),
         ),
-        number(
+        make_number(
             "Busiest service",
-            "Calls in flight against the limit, of the replica nearest to it. At 100 % callers are told to come back.",
+            "Calls in flight against the limit, for the replica nearest to its limit. At 100 % further calls are "
+            "refused, and coordinators retry them.",
             [Query(f"max (({services('gsi_rpcs_in_flight')}) / on (instance, service) gsi_rpc_limit)")],
             unit="percentunit",
             width=4,
             decimals=1,
             steps=((0, GREEN), (0.7, ORANGE), (0.9, RED)),
         ),
-        number(
+        make_number(
             "Fullest cache",
-            "Share of the key-value cache in use, of the engine whose cache is fullest. Near 100 % requests wait or "
+            "Share of the key-value cache in use, for the engine with the fullest cache. Near 100 % requests wait or "
             "are preempted.",
             [Query(f"max ({engines('vllm:kv_cache_usage_perc')})")],
             unit="percentunit",
@@ -65,25 +66,25 @@ AT_A_GLANCE = Row(
             decimals=1,
             steps=((0, GREEN), (0.8, ORANGE), (0.95, RED)),
         ),
-        number(
+        make_number(
             "Prefix-cache hits",
             "Share of the tokens looked up in the prefix cache that were found, over the time range. Scoring and "
-            "the next step both live on it: at long contexts it should be near 100 %.",
+            "the next step both depend on it: at long contexts it should be near 100 %.",
             [Query(_hits(RANGE))],
             unit="percentunit",
             width=4,
             decimals=1,
         ),
-        number(
+        make_number(
             "Calls that failed",
-            "Share of the services' calls that did not end with OK, over the time range. Cancelled calls are among "
-            "them: a cancelled job cancels its calls.",
+            "Share of the services' calls that did not end with OK, over the time range. It includes cancelled calls: "
+            "a cancelled job cancels its calls.",
             [
                 Query(
                     "1 - "
                     + ratio(
-                        "sum (" + served("gsi_rpc_seconds_count", RANGE, 'code="OK"') + ")",
-                        f"sum ({served('gsi_rpc_seconds_count', RANGE)})",
+                        "sum (" + calls_at_services("gsi_rpc_seconds_count", RANGE, 'code="OK"') + ")",
+                        f"sum ({calls_at_services('gsi_rpc_seconds_count', RANGE)})",
                     )
                 )
             ],
@@ -100,7 +101,7 @@ GPUS = Row(
     [
         Panel(
             "GPU utilisation",
-            "Share of the time in which each GPU was busy, once for each GPU however many processes share it.",
+            "Share of the time in which each GPU was busy. A GPU counts once, even if several processes share it.",
             Kind.LINES,
             [Query(gpus("gsi_gpu_utilization_ratio"), "{{uuid}}")],
             unit="percentunit",
@@ -111,7 +112,7 @@ GPUS = Row(
         ),
         Panel(
             "GPU memory in use",
-            "Share of each GPU's memory in use, by whichever process.",
+            "Share of each GPU's memory in use, by any process.",
             Kind.LINES,
             [
                 Query(
@@ -133,8 +134,8 @@ ENGINES = Row(
     [
         Panel(
             "Batch size",
-            "Requests that run together in the engines of a model. A target that runs few at a time is not used to "
-            "the full: raise GSI_COORDINATOR_MAX_JOBS.",
+            "Requests that run together in a model's engines. A target that runs few requests at a time is "
+            "underused: raise GSI_COORDINATOR_MAX_JOBS.",
             Kind.LINES,
             [Query(_by_model("vllm:num_requests_running"), "{{model_name}}")],
             unit="suffix: requests",
@@ -144,7 +145,7 @@ ENGINES = Row(
         ),
         Panel(
             "Requests that wait",
-            "Requests in the engines' own queues. If it lasts, add replicas of that model.",
+            "Requests in the engines' own queues. If requests keep waiting, add replicas of that model.",
             Kind.LINES,
             [Query(_by_model("vllm:num_requests_waiting"), "{{model_name}}")],
             unit="suffix: requests",
@@ -154,7 +155,7 @@ ENGINES = Row(
         ),
         Panel(
             "Tokens written",
-            "Tokens a second that the engines of a model generate.",
+            "Tokens per second that a model's engines generate.",
             Kind.LINES,
             [Query(_by_model("vllm:generation_tokens_total", window=RATE), "{{model_name}}")],
             unit="suffix: tokens/s",
@@ -164,7 +165,7 @@ ENGINES = Row(
         ),
         Panel(
             "Key-value cache in use",
-            "Of the fullest engine of each model. Above 80 % for long: raise --gpu-memory-utilization or lower "
+            "The fullest engine of each model. If it stays above 80 %, raise --gpu-memory-utilization or lower "
             "--max-model-len.",
             Kind.LINES,
             [Query(_by_model("vllm:kv_cache_usage_perc", "max"), "{{model_name}}")],
@@ -188,7 +189,7 @@ ENGINES = Row(
         ),
         Panel(
             "Preemptions",
-            "Requests a second that had to give up their cache and are computed again: the cache is too small.",
+            "Requests per second that lost their cache and are recomputed. The cache is too small.",
             Kind.LINES,
             [Query(_by_model("vllm:num_preemptions_total", window=RATE), "{{model_name}}")],
             unit="suffix: /s",
@@ -198,7 +199,7 @@ ENGINES = Row(
         ),
         Panel(
             "Where a request's time goes",
-            "Mean seconds of a request in the engine's queue, reading its prompt, and writing.",
+            "Mean seconds that a request spends in the engine's queue, on its prompt, and on writing.",
             Kind.LINES,
             [
                 Query(_mean("vllm:request_queue_time_seconds"), "{{model_name}}, queue"),
@@ -210,8 +211,8 @@ ENGINES = Row(
         ),
         Panel(
             "Scores computed again",
-            "Likelihoods a second that the prefix cache gave wrongly and that were computed again from the whole "
-            "prompt. It stays at 0 with the pinned version of vLLM.",
+            "Likelihoods per second that the prefix cache gave wrongly and that were recomputed from the whole "
+            "prompt. With the pinned version of vLLM it stays at 0.",
             Kind.LINES,
             [Query(f"sum ({services('gsi_scores_recomputed_total', '', RATE)})", "computed again")],
             unit="suffix: /s",
@@ -225,11 +226,12 @@ CALLS = Row(
     [
         Panel(
             "Latency at the services",
-            "95 % of the calls take less, by service and method; a stream from its first to its last message.",
+            "95 % of the calls take less time, by service and method. A stream lasts from its first to its last "
+            "message.",
             Kind.LINES,
             [
                 Query(
-                    quantile(0.95, served("gsi_rpc_seconds_bucket", RATE), "le, service, method"),
+                    quantile(0.95, calls_at_services("gsi_rpc_seconds_bucket", RATE), "le, service, method"),
                     "{{service}} {{method}}",
                 )
             ],
@@ -239,11 +241,11 @@ CALLS = Row(
         ),
         Panel(
             "Latency at the coordinators",
-            "The same as the callers see it. What is on top of the service's own time is network and connection.",
+            "The same calls, measured at the coordinators. The additional time is network and connection.",
             Kind.LINES,
             [
                 Query(
-                    quantile(0.95, _called("gsi_rpc_seconds_bucket", RATE), "le, service, method"),
+                    quantile(0.95, calls_at_coordinators("gsi_rpc_seconds_bucket", RATE), "le, service, method"),
                     "{{service}} {{method}}",
                 )
             ],
@@ -253,17 +255,22 @@ CALLS = Row(
         ),
         Panel(
             "Calls by code",
-            "Calls a second at the coordinators, by service and gRPC status code. RESOURCE_EXHAUSTED: told to come "
-            "back. DEADLINE_EXCEEDED: too slow. UNAVAILABLE: away.",
+            "Calls per second at the coordinators, by service and gRPC status code. RESOURCE_EXHAUSTED: the service is "
+            "full. DEADLINE_EXCEEDED: the service is too slow. UNAVAILABLE: the service cannot be reached.",
             Kind.STACK,
-            [Query(f"sum by (service, code) ({_called('gsi_rpc_seconds_count', RATE)})", "{{service}} {{code}}")],
+            [
+                Query(
+                    f"sum by (service, code) ({calls_at_coordinators('gsi_rpc_seconds_count', RATE)})",
+                    "{{service}} {{code}}",
+                )
+            ],
             unit="suffix: /s",
             minimum=0,
             is_main=True,
         ),
         Panel(
             "Calls in flight against the limit",
-            "Of the replica nearest to its limit, by service. Autoscaling looks at calls in flight.",
+            "The replica nearest to its limit, by service. Autoscaling follows calls in flight.",
             Kind.LINES,
             [
                 Query(
@@ -283,7 +290,7 @@ REPLICAS = Row(
     [
         Panel(
             "Ready replicas",
-            "Model services that say SERVING, and those that Prometheus reaches.",
+            "Model services that report SERVING, and model services that Prometheus reaches.",
             Kind.LINES,
             [
                 Query(f"sum by (service) ({services('gsi_ready')})", "{{service}} ready"),
@@ -295,7 +302,7 @@ REPLICAS = Row(
         ),
         Panel(
             "What KEDA sees",
-            "The metric of each scaler, which KEDA divides by its target to find the number of replicas.",
+            "The metric of each scaler. KEDA divides it by the scaler's target to get the number of replicas.",
             Kind.LINES,
             [
                 Query(
@@ -313,6 +320,6 @@ REPLICAS = Row(
 ENGINES_BOARD = Board(
     "gsi-engines",
     "GSI / GPUs and engines",
-    "Is the hardware busy, is the cache large enough, do the calls come through?",
-    [AT_A_GLANCE, GPUS, ENGINES, CALLS, REPLICAS, where_to_look("When an alert fires; Symptoms; Replicas")],
+    "Is the hardware busy, is the cache large enough, do calls succeed?",
+    [HARDWARE_NUMBERS, GPUS, ENGINES, CALLS, REPLICAS, make_documents_row("When an alert fires; Symptoms; Replicas")],
 )

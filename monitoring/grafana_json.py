@@ -1,6 +1,6 @@
 """A board as Grafana's JSON, built with Grafana's own SDK.
 
-The text is stable: keys sorted, nulls left out, panel ids in the order of the board.
+The text is stable: its keys are sorted, it has no nulls, and panel ids follow the order of the board.
 """
 
 import json
@@ -47,24 +47,24 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from monitoring.board import WIDTH, Board, Kind, Panel, Query, placed
+from monitoring.board import WIDTH, Board, Kind, Panel, Query, place_panels
 from monitoring.promql import ALL
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 INFOS = '__name__=~"gsi_models_info|gsi_model_info"'
 IN_NAMESPACE = 'namespace=~"$namespace"'
 IN_RELEASE = f'{IN_NAMESPACE},release=~"$release"'
-CHOICES = {  # in the order in which they narrow each other down: label, PromQL selector
+CHOICES = {  # label and PromQL selector; each choice narrows down the choices after it
     "namespace": f"{{{INFOS}}}",
     "release": f"{{{INFOS},{IN_NAMESPACE}}}",
     "queue": f"gsi_stream_lag{{{IN_RELEASE}}}",
     "model": f"gsi_model_info{{{IN_RELEASE}}}",
 }
-Builder = Any  # the SDK's builders share methods, but no type that has them
+Builder = Any  # the SDK's builders have methods in common, but no common type
 
 
-def grafana_json(board: Board, boards: Sequence[Board]) -> str:
-    """Return the text of a board's file; ``boards`` are those that it links to."""
+def render_grafana_json(board: Board, boards: Sequence[Board]) -> str:
+    """Return the text of a board's file. The board links to all other ``boards``."""
     built = (
         dashboard.Dashboard(board.title)
         .uid(board.uid)
@@ -75,23 +75,28 @@ def grafana_json(board: Board, boards: Sequence[Board]) -> str:
         .time("now-1h", "now")
         .refresh("30s")
         .timezone("browser")
-        .links([_link(other) for other in boards if other is not board])
-        .variables([_datasource(), *(_choice(name, selector) for name, selector in CHOICES.items())])
+        .links([_build_link(other) for other in boards if other is not board])
+        .variables(
+            [
+                dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"),
+                *(_build_variable(name, selector) for name, selector in CHOICES.items()),
+            ]
+        )
     )
     number, line = 1, 0
     for row in board.rows:
         built.with_row(dashboard.Row(row.title).id(number).grid_pos(GridPos(h=1, w=WIDTH, x=0, y=line)))
         number, line = number + 1, line + 1
-        for panel, column, below in placed(row.panels):
+        for panel, column, below in place_panels(row.panels):
             place = GridPos(h=panel.height, w=panel.width, x=column, y=line + below)
-            built.with_panel(_panel(panel).id(number).grid_pos(place))
+            built.with_panel(_build_panel(panel).id(number).grid_pos(place))
             number += 1
-        line += max(below + panel.height for panel, _, below in placed(row.panels))
+        line += max(below + panel.height for panel, _, below in place_panels(row.panels))
     plain = json.loads(JSONEncoder().encode(built.build()))
-    return json.dumps(_without_nulls(plain), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return json.dumps(_drop_nulls(plain), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _link(board: Board) -> dashboard.DashboardLink:
+def _build_link(board: Board) -> dashboard.DashboardLink:
     return (
         dashboard.DashboardLink(board.title)
         .type(DashboardLinkType.LINK)
@@ -104,12 +109,8 @@ def _link(board: Board) -> dashboard.DashboardLink:
     )
 
 
-def _datasource() -> dashboard.DatasourceVariable:
-    return dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
-
-
-def _choice(name: str, selector: str) -> dashboard.QueryVariable:
-    """Return a variable with all values of a label; "All", its default, also matches series without the label."""
+def _build_variable(name: str, selector: str) -> dashboard.QueryVariable:
+    """Return a variable with all values of a label. Its default, "All", also matches series without the label."""
     return (
         dashboard.QueryVariable(name)
         .label(name.capitalize())
@@ -125,8 +126,8 @@ def _choice(name: str, selector: str) -> dashboard.QueryVariable:
     )
 
 
-def _panel(panel: Panel) -> Builder:
-    builder = _OF_KIND[panel.kind](panel).title(panel.title).description(panel.description)
+def _build_panel(panel: Panel) -> Builder:
+    builder = _BUILDERS[panel.kind](panel).title(panel.title).description(panel.description)
     if panel.kind is Kind.TEXT:
         return builder
     builder = builder.datasource(SOURCE).unit(panel.unit)
@@ -134,17 +135,17 @@ def _panel(panel: Panel) -> Builder:
         if value is not None:
             builder = getattr(builder, name)(value)
     if panel.steps:
-        builder = builder.thresholds(_thresholds(panel.steps))
+        builder = builder.thresholds(_build_thresholds(panel.steps))
     if panel.words:
         results = {str(value): ValueMappingResult(text=word) for value, word in panel.words.items()}
         builder = builder.mappings([ValueMap(options=results)])
     for shown, colour in panel.colours.items():
         fixed = {"mode": "fixed", "fixedColor": colour}
         builder = builder.override_by_name(shown, [DynamicConfigValue(id_val="color", value=fixed)])
-    return builder.targets([_target(panel.kind, query, place) for place, query in enumerate(panel.queries)])
+    return builder.targets([_build_target(panel.kind, query, place) for place, query in enumerate(panel.queries)])
 
 
-def _target(kind: Kind, query: Query, place: int) -> prometheus.Dataquery:
+def _build_target(kind: Kind, query: Query, place: int) -> prometheus.Dataquery:
     target = prometheus.Dataquery().expr(query.expr).ref_id(chr(ord("A") + place)).datasource(SOURCE)
     target = target.instant() if kind.is_instant else target.range()
     if kind is Kind.BARS:
@@ -153,34 +154,34 @@ def _target(kind: Kind, query: Query, place: int) -> prometheus.Dataquery:
     return target.legend_format(query.legend or "__auto")
 
 
-def _number(panel: Panel) -> Builder:
-    has_verdict = bool(panel.steps)
+def _build_number(panel: Panel) -> Builder:
     return (
         stat.Panel()
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .graph_mode(BigValueGraphMode.NONE)
-        .color_mode(BigValueColorMode.VALUE if has_verdict else BigValueColorMode.NONE)
+        .color_mode(BigValueColorMode.VALUE if panel.steps else BigValueColorMode.NONE)
     )
 
 
-def _lines(_: Panel) -> Builder:
+def _build_lines(_: Panel) -> Builder:
+    legend = common.VizLegendOptions().display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM)
     return (
         timeseries.Panel()
         .line_width(2)
         .fill_opacity(5)
         .show_points(VisibilityMode.NEVER)
-        .legend(_legend())
-        .tooltip(_tooltip())
+        .legend(legend.show_legend(True).calcs([]))
+        .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
     )
 
 
-def _stack(panel: Panel) -> Builder:
+def _build_stack(panel: Panel) -> Builder:
     stacking = common.StackingConfig().mode(StackingMode.NORMAL).group("A")
-    return _lines(panel).draw_style(GraphDrawStyle.LINE).line_width(1).fill_opacity(60).stacking(stacking)
+    return _build_lines(panel).draw_style(GraphDrawStyle.LINE).line_width(1).fill_opacity(60).stacking(stacking)
 
 
-def _bars(panel: Panel) -> Builder:
-    """Return a bar a value of a label: the table of an instant query, in the label's order."""
+def _build_bars(panel: Panel) -> Builder:
+    """Return one bar per value of a label, in the label's order, from the table of an instant query."""
     label = panel.queries[0].legend
     keep = DataTransformerConfig(id_val="filterFieldsByName", options={"include": {"names": [label, "Value"]}})
     sort = DataTransformerConfig(id_val="sortBy", options={"sort": [{"field": label}]})
@@ -194,7 +195,7 @@ def _bars(panel: Panel) -> Builder:
     )
 
 
-def _heatmap(panel: Panel) -> Builder:
+def _build_heatmap(panel: Panel) -> Builder:
     return (
         heatmap.Panel()
         .calculate(False)
@@ -204,47 +205,30 @@ def _heatmap(panel: Panel) -> Builder:
     )
 
 
-def _text(panel: Panel) -> Builder:
+def _build_text(panel: Panel) -> Builder:
     return text.Panel().content(panel.description)
 
 
-_OF_KIND = {
-    Kind.NUMBER: _number,
-    Kind.LINES: _lines,
-    Kind.STACK: _stack,
-    Kind.BARS: _bars,
-    Kind.HEATMAP: _heatmap,
-    Kind.TEXT: _text,
+_BUILDERS = {
+    Kind.NUMBER: _build_number,
+    Kind.LINES: _build_lines,
+    Kind.STACK: _build_stack,
+    Kind.BARS: _build_bars,
+    Kind.HEATMAP: _build_heatmap,
+    Kind.TEXT: _build_text,
 }
 
 
-def _legend() -> common.VizLegendOptions:
-    return (
-        common.VizLegendOptions()
-        .display_mode(LegendDisplayMode.LIST)
-        .placement(LegendPlacement.BOTTOM)
-        .show_legend(True)
-        .calcs([])
-    )
-
-
-def _tooltip() -> common.VizTooltipOptions:
-    return common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING)
-
-
-def _thresholds(steps: Sequence[tuple[float, str]]) -> dashboard.ThresholdsConfig:
+def _build_thresholds(steps: Sequence[tuple[float, str]]) -> dashboard.ThresholdsConfig:
     values = [
         Threshold(value=None if place == 0 else value, color=colour) for place, (value, colour) in enumerate(steps)
     ]
     return dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(values)
 
 
-def _without_nulls(value: Any) -> Any:
-    """Return plain values without keys that hold null, but for a first threshold, which must say so."""
+def _drop_nulls(value: Any) -> Any:
+    """Return plain values without keys whose value is null, except in a threshold: the first one must say null."""
     if isinstance(value, Mapping):
-        return {key: _without_nulls(held) for key, held in value.items() if held is not None or _is_threshold(value)}
-    return [_without_nulls(held) for held in value] if isinstance(value, list) else value
-
-
-def _is_threshold(value: Mapping[str, Any]) -> bool:
-    return set(value) == {"color", "value"}
+        is_threshold = set(value) == {"color", "value"}
+        return {key: _drop_nulls(part) for key, part in value.items() if part is not None or is_threshold}
+    return [_drop_nulls(part) for part in value] if isinstance(value, list) else value

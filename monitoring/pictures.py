@@ -1,6 +1,6 @@
-"""The main panels of a board, drawn by us from the answers to its queries: no screenshot of Grafana.
+"""Our drawings of a board's main panels from the answers to its queries. They are not screenshots of Grafana.
 
-The look is that of the plots of ``gsi eval``. Figures are made without pyplot: nothing is global, no display is needed.
+They look like the plots of ``gsi eval``. They are made without pyplot, so they need no global state and no display.
 """
 
 import math
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from gsi.evaluation.plots import COLOURS
-from monitoring.board import WIDTH, Board, Kind, Panel, Query, placed
+from monitoring.board import WIDTH, Board, Kind, Panel, Query, place_panels
 from monitoring.prometheus_server import Answer
 
 Ask = Callable[[Panel, Query], list[Answer]]
@@ -21,9 +21,9 @@ Ask = Callable[[Panel, Query], list[Answer]]
 FIGURE_INCHES, DOTS_PER_INCH = 15.0, 110
 INCHES_A_LINE = 0.40  # of Grafana's grid
 HEADER_INCHES = 1.0
-POINTS_A_COLUMN = 6.4  # of a number's size: ten letters fit
-LETTER_INCHES, LEGEND_MARK_INCHES = 0.075, 0.55  # of a legend, about
-NAMED = {  # Grafana's colours, in ours
+POINTS_A_COLUMN = 6.4  # font size of a number, so that ten letters fit
+LETTER_INCHES, LEGEND_MARK_INCHES = 0.075, 0.55  # approximate widths in a legend
+NAMED = {  # our colours for Grafana's names
     "green": COLOURS[2],
     "orange": COLOURS[5],
     "red": COLOURS[1],
@@ -38,41 +38,41 @@ MARK = (
 )
 
 
-def draw(boards: Sequence[Board], ask: Ask, started: float, folder: Path) -> list[Path]:
-    """Write a PNG for each board into ``folder``; ``started`` is the run's first second. Return the paths."""
+def draw_pictures(boards: Sequence[Board], ask: Ask, started: float, folder: Path) -> list[Path]:
+    """Write a PNG for each board into ``folder`` and return the paths. ``started`` is the run's first second."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for board in boards:
         paths.append(folder / f"{board.uid}.png")
-        picture(board, ask, started).savefig(paths[-1], dpi=DOTS_PER_INCH)
+        draw_board(board, ask, started).savefig(paths[-1], dpi=DOTS_PER_INCH)
     return paths
 
 
-def picture(board: Board, ask: Ask, started: float) -> Figure:
-    """Draw a board's main panels where Grafana would put them if there were no others."""
-    places = list(placed([panel for panel in board.panels if panel.is_main]))
+def draw_board(board: Board, ask: Ask, started: float) -> Figure:
+    """Draw a board's main panels where Grafana would put them without the other panels."""
+    places = list(place_panels([panel for panel in board.panels if panel.is_main]))
     num_lines = max(line + panel.height for panel, _, line in places)
     height = HEADER_INCHES + num_lines * INCHES_A_LINE
     figure = Figure(figsize=(FIGURE_INCHES, height))
     figure.text(0.012, 1 - 0.30 / height, board.title, fontsize=17, weight="bold", va="center")
     figure.text(0.012, 1 - 0.62 / height, MARK, fontsize=10.5, color="#666666", va="center")
     for panel, column, line in places:
-        axes = _axes(figure, panel, column, line, height)
+        axes = _add_axes(figure, panel, column, line, height)
         answers = [(query, answer) for query in panel.queries for answer in ask(panel, query)]
-        named = _named(answers)
+        named = _name_answers(answers)
         if named:
-            _DRAWN[panel.kind](axes, panel, named, started)
+            _DRAW_FUNCTIONS[panel.kind](axes, panel, named, started)
         else:
-            _absent(axes, panel)
+            _draw_absence(axes, panel)
     return figure
 
 
-def _axes(figure: Figure, panel: Panel, column: int, line: int, height: float) -> Axes:
+def _add_axes(figure: Figure, panel: Panel, column: int, line: int, height: float) -> Axes:
     """Return axes at a panel's place, with room for title, ticks and legend."""
     left, right = column / WIDTH, (column + panel.width) / WIDTH
     top = height - HEADER_INCHES - line * INCHES_A_LINE
     bottom = top - panel.height * INCHES_A_LINE
-    # Left in widths, bottom in inches, right in widths, top in inches.
+    # Left and right as shares of the figure's width, bottom and top in inches.
     margins = (0.012, 0.05, 0.004, 0.05) if panel.kind is Kind.NUMBER else (0.042, 0.85, 0.014, 0.34)
     box = (
         left + margins[0],
@@ -83,36 +83,36 @@ def _axes(figure: Figure, panel: Panel, column: int, line: int, height: float) -
     return figure.add_axes(box)
 
 
-def _named(answers: Sequence[tuple[Query, Answer]]) -> dict[str, Answer]:
-    """Return the answers by what the legend shows, in the order of the legend; of bars, by the label's value."""
-    named = {_legend(query, answer): answer for query, answer in answers if answer.has_data}
+def _name_answers(answers: Sequence[tuple[Query, Answer]]) -> dict[str, Answer]:
+    """Return the answers by their text in the legend, in the legend's order; for bars, by the label's value."""
+    named = {_fill_legend(query, answer): answer for query, answer in answers if answer.has_data}
     return dict(sorted(named.items())) if len({query.expr for query, _ in answers}) == 1 else named
 
 
-def _legend(query: Query, answer: Answer) -> str:
+def _fill_legend(query: Query, answer: Answer) -> str:
     if "{{" not in query.legend:
         return answer.labels.get(query.legend, query.legend)
     filled = re.sub(r"\{\{(\w+)\}\}", lambda label: answer.labels.get(label[1], ""), query.legend)
-    return re.sub(r"\S*/(\w+)", r"\1", filled).strip()  # of a model's path, its last part
+    return re.sub(r"\S*/(\w+)", r"\1", filled).strip()  # keeps the last part of a model's path
 
 
-def _number(axes: Axes, panel: Panel, named: dict[str, Answer], _: float) -> None:
-    """Write one value, or several side by side, each in the colour of its threshold."""
+def _draw_number(axes: Axes, panel: Panel, named: dict[str, Answer], _: float) -> None:
+    """Write one value, or several values side by side, each in the colour of its threshold."""
     axes.set_axis_off()
     axes.text(0, 0.80, panel.title, fontsize=11.5, color="#444444", va="center", parse_math=False)
     for place, (name, answer) in enumerate(named.items()):
         value = answer.points[-1][1]
         x = place / len(named)
-        colour = _verdict(value, panel)
+        colour = _choose_verdict_colour(value, panel)
         size = min(25.0, POINTS_A_COLUMN * panel.width)
-        axes.text(x, 0.45, _shown(value, panel), fontsize=size, weight="bold", va="center", color=colour)
+        axes.text(x, 0.45, _format_value(value, panel), fontsize=size, weight="bold", va="center", color=colour)
         if len(named) > 1:
             axes.text(x, 0.14, name, fontsize=10, va="center", color="#666666")
 
 
-def _absent(axes: Axes, panel: Panel) -> None:
-    """Say why there is nothing to draw: the check lets nothing else be absent."""
-    _titled(axes, panel)
+def _draw_absence(axes: Axes, panel: Panel) -> None:
+    """Write why a panel has no data. The check allows that only for panels with needs."""
+    _set_title(axes, panel)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_facecolor("#F6F6F6")
@@ -120,41 +120,41 @@ def _absent(axes: Axes, panel: Panel) -> None:
     axes.text(0.5, 0.5, f"{reason}; this run had none", ha="center", va="center", color="#888888", fontsize=11)
 
 
-def _lines(axes: Axes, panel: Panel, named: dict[str, Answer], started: float) -> None:
+def _draw_lines(axes: Axes, panel: Panel, named: dict[str, Answer], started: float) -> None:
     for place, (name, answer) in enumerate(named.items()):
-        xs, ys = _finite(answer, started)
-        axes.plot(xs, ys, label=name, linewidth=1.8, color=_colour(name, place, panel))
-    _finish(axes, panel, named)
+        xs, ys = _insert_gaps(answer, started)
+        axes.plot(xs, ys, label=name, linewidth=1.8, color=_choose_colour(name, place, panel))
+    _finish_axes(axes, panel, named)
 
 
-def _stack(axes: Axes, panel: Panel, named: dict[str, Answer], started: float) -> None:
+def _draw_stack(axes: Axes, panel: Panel, named: dict[str, Answer], started: float) -> None:
     times = sorted({time for answer in named.values() for time, _ in answer.points})
     columns = [dict(answer.points) for answer in named.values()]
-    heights = [[_or_zero(column.get(time, 0.0)) for time in times] for column in columns]
-    colours = [_colour(name, place, panel) for place, name in enumerate(named)]
+    heights = [[_replace_infinite(column.get(time, 0.0)) for time in times] for column in columns]
+    colours = [_choose_colour(name, place, panel) for place, name in enumerate(named)]
     xs = [time - started for time in times]
     axes.stackplot(xs, *heights, labels=list(named), colors=colours, alpha=0.8, linewidth=0)
-    _finish(axes, panel, named)
+    _finish_axes(axes, panel, named)
 
 
-def _bars(axes: Axes, panel: Panel, named: dict[str, Answer], _: float) -> None:
+def _draw_bars(axes: Axes, panel: Panel, named: dict[str, Answer], _: float) -> None:
     ordered = dict(sorted(named.items()))
     values = [answer.points[-1][1] for answer in ordered.values()]
     drawn = axes.bar(list(ordered), values, color=COLOURS[0], alpha=0.85, width=0.7)
-    axes.bar_label(drawn, [_shown(value, panel) for value in values], fontsize=9, padding=2)
-    _finish(axes, panel, (), is_over_time=False)
+    axes.bar_label(drawn, [_format_value(value, panel) for value in values], fontsize=9, padding=2)
+    _finish_axes(axes, panel, (), is_over_time=False)
     axes.set_ylim(top=1.15 * max(values))
 
 
-def _heatmap(axes: Axes, panel: Panel, named: dict[str, Answer], started: float) -> None:
-    """Draw how many fell into each bucket: the differences of the cumulative counts."""
+def _draw_heatmap(axes: Axes, panel: Panel, named: dict[str, Answer], started: float) -> None:
+    """Draw the number of values in each bucket: the differences of the cumulative counts."""
     edges = sorted(((float(answer.labels["le"]), answer) for answer in named.values()), key=lambda edge: edge[0])
     times = sorted({time for _, answer in edges for time, _ in answer.points})
     below = [0.0] * len(times)
     rows = []
     for _, answer in edges:
         points = dict(answer.points)
-        now = [_or_zero(points.get(time, 0.0)) for time in times]
+        now = [_replace_infinite(points.get(time, 0.0)) for time in times]
         rows.append([max(0.0, upper - lower) for upper, lower in zip(now, below, strict=True)])
         below = now
     names = [f"{edge:.2g}" for edge, _ in edges]
@@ -162,29 +162,29 @@ def _heatmap(axes: Axes, panel: Panel, named: dict[str, Answer], started: float)
     axes.set_yticks(range(0, len(rows), 2), [f"≤ {name}" for name in names[::2]])
     num_below = sum(edge <= 0 for edge, _ in edges)
     if num_below:
-        axes.axhline(num_below - 0.5, color="#222222", linewidth=1, linestyle="--")  # 0
+        axes.axhline(num_below - 0.5, color="#222222", linewidth=1, linestyle="--")  # the value 0
     axes.figure.colorbar(mesh, ax=axes, pad=0.01, aspect=30).ax.tick_params(labelsize=8.5)
-    _titled(axes, panel)
+    _set_title(axes, panel)
     axes.tick_params(labelsize=8.5)
 
 
-_DRAWN: dict[Kind, Callable[[Axes, Panel, dict[str, Answer], float], None]] = {
-    Kind.NUMBER: _number,
-    Kind.LINES: _lines,
-    Kind.STACK: _stack,
-    Kind.BARS: _bars,
-    Kind.HEATMAP: _heatmap,
+_DRAW_FUNCTIONS: dict[Kind, Callable[[Axes, Panel, dict[str, Answer], float], None]] = {
+    Kind.NUMBER: _draw_number,
+    Kind.LINES: _draw_lines,
+    Kind.STACK: _draw_stack,
+    Kind.BARS: _draw_bars,
+    Kind.HEATMAP: _draw_heatmap,
 }
 
 
-def _finish(axes: Axes, panel: Panel, names: Collection[str], *, is_over_time: bool = True) -> None:
-    """Set title, axes, unit and legend, which stands below the panel as in Grafana."""
-    _titled(axes, panel)
+def _finish_axes(axes: Axes, panel: Panel, names: Collection[str], *, is_over_time: bool = True) -> None:
+    """Set title, axes, unit and legend. The legend is below the panel, as in Grafana."""
+    _set_title(axes, panel)
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=9)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _shown(value, panel, is_tick=True)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _format_value(value, panel, is_tick=True)))
     if panel.minimum is not None:
         axes.set_ylim(bottom=panel.minimum)
     if panel.maximum is not None:
@@ -203,13 +203,13 @@ def _finish(axes: Axes, panel: Panel, names: Collection[str], *, is_over_time: b
         )
 
 
-def _titled(axes: Axes, panel: Panel) -> None:
+def _set_title(axes: Axes, panel: Panel) -> None:
     axes.set_title(panel.title, loc="left", fontsize=11.5, weight="bold", parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _finite(answer: Answer, started: float) -> tuple[list[float], list[float]]:
-    """Return times and values, with NaN, which is a gap, where a step has no point."""
+def _insert_gaps(answer: Answer, started: float) -> tuple[list[float], list[float]]:
+    """Return times and values, with NaN (drawn as a gap) where a step has no point."""
     xs: list[float] = []
     ys: list[float] = []
     gaps = [later[0] - earlier[0] for earlier, later in zip(answer.points, answer.points[1:], strict=False)]
@@ -223,23 +223,24 @@ def _finite(answer: Answer, started: float) -> tuple[list[float], list[float]]:
     return xs, ys
 
 
-def _or_zero(value: float) -> float:
+def _replace_infinite(value: float) -> float:
+    """Return 0 for NaN and infinity."""
     return value if math.isfinite(value) else 0.0
 
 
-def _colour(name: str, place: int, panel: Panel) -> str:
+def _choose_colour(name: str, place: int, panel: Panel) -> str:
     chosen = panel.colours.get(name)
     return NAMED.get(chosen, chosen) if chosen else MANY[place % len(MANY)]
 
 
-def _verdict(value: float, panel: Panel) -> str:
-    """Return the colour of the last step that a value has reached."""
+def _choose_verdict_colour(value: float, panel: Panel) -> str:
+    """Return the colour of the highest threshold that a value has reached."""
     reached = [colour for place, (least, colour) in enumerate(panel.steps) if place == 0 or value >= least]
     return NAMED.get(reached[-1], reached[-1]) if reached else "#222222"
 
 
-def _shown(value: float, panel: Panel, *, is_tick: bool = False) -> str:
-    """Return a value in a panel's unit, as Grafana would, more or less."""
+def _format_value(value: float, panel: Panel, *, is_tick: bool = False) -> str:
+    """Return a value in a panel's unit, approximately as Grafana shows it."""
     if value in panel.words:
         return panel.words[int(value)]
     if panel.unit == "percentunit":

@@ -1,4 +1,4 @@
-"""A real Prometheus for a few minutes: it scrapes what it is told every second, and answers queries."""
+"""A real Prometheus for a few minutes: it scrapes the given targets every second and answers queries."""
 
 import json
 import math
@@ -28,7 +28,7 @@ ANSWER_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a process serves its metrics (host:port), and the labels that scraping adds to them."""
+    """Where a process serves its metrics (host:port), and the labels that scraping adds."""
 
     address: str
     labels: Mapping[str, str]
@@ -36,14 +36,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One series of an answer. ``points``: (seconds since 1970, value), one of an instant query."""
+    """One series of an answer. ``points`` are (seconds since 1970, value); an instant query has one point."""
 
     labels: Mapping[str, str]
     points: Sequence[tuple[float, float]]
 
     @property
     def has_data(self) -> bool:
-        """Whether there is anything to draw: NaN and infinity are not."""
+        """Tell whether a point can be drawn: NaN and infinity cannot."""
         return any(math.isfinite(value) for _, value in self.points)
 
 
@@ -53,16 +53,16 @@ class Prometheus:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def at(self, expr: str, when: float) -> list[Answer]:
-        """Return what an expression is at a time. Raises ValueError that says what is wrong with it."""
-        return _answers(self._get("query", query=expr, time=when))
+    def query(self, expr: str, when: float) -> list[Answer]:
+        """Return an expression's series at a time. Raises ValueError with Prometheus's message if it is invalid."""
+        return _read_answers(self._get("query", query=expr, time=when))
 
-    def over(self, expr: str, start: float, end: float, step_seconds: float) -> list[Answer]:
-        """Return what an expression is from start to end. Raises as above."""
-        return _answers(self._get("query_range", query=expr, start=start, end=end, step=step_seconds))
+    def query_range(self, expr: str, start: float, end: float, step_seconds: float) -> list[Answer]:
+        """Return an expression's series from start to end. Raises ValueError as ``query`` does."""
+        return _read_answers(self._get("query_range", query=expr, start=start, end=end, step=step_seconds))
 
-    def label_values(self, label: str, selector: str) -> list[str]:
-        """Return all values that a label has in a selector's series."""
+    def list_label_values(self, label: str, selector: str) -> list[str]:
+        """Return all values of a label in a selector's series."""
         return list(self._get(f"label/{label}/values", **{"match[]": selector}))
 
     def _get(self, path: str, **parameters: Any) -> Any:
@@ -75,13 +75,13 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(folder: Path, targets: Sequence[Target], rules: str) -> Iterator[Prometheus]:
-    """Run a server that scrapes ``targets`` and evaluates ``rules`` (the text of a rule file); stop it on leaving.
+def run_prometheus(folder: Path, targets: Sequence[Target], rules: str) -> Iterator[Prometheus]:
+    """Run a server that scrapes ``targets`` and evaluates ``rules`` (the text of a rule file), until the block ends.
 
-    ``folder`` (it exists) gets its files. Raises MisconfiguredError if it does not start.
+    The server writes its files to ``folder``, which must exist. Raises MisconfiguredError if the server does not start.
     """
     (folder / "rules.yaml").write_text(rules, encoding="utf-8")
-    (folder / "prometheus.yaml").write_text(yaml.safe_dump(_configuration(targets)), encoding="utf-8")
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(_configure(targets)), encoding="utf-8")
     url = f"http://127.0.0.1:{free_port()}"
     command = [
         str(BINARY),
@@ -99,11 +99,11 @@ def prometheus(folder: Path, targets: Sequence[Target], rules: str) -> Iterator[
         stop_child(process, STOP_SECONDS)
 
 
-def _configuration(targets: Sequence[Target]) -> dict[str, Any]:
+def _configure(targets: Sequence[Target]) -> dict[str, Any]:
     every = f"{SCRAPE_SECONDS}s"
     job = {
         "job_name": "gsi",
-        "honor_labels": True,  # our series have labels `role` of their own; the chart's PodMonitor says the same
+        "honor_labels": True,  # as in the chart's PodMonitor: some of our series have a label `role` of their own
         "static_configs": [{"targets": [target.address], "labels": dict(target.labels)} for target in targets],
     }
     return {
@@ -126,14 +126,14 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -
             time.sleep(0.1)
 
 
-def _answers(data: Mapping[str, Any]) -> list[Answer]:
+def _read_answers(data: Mapping[str, Any]) -> list[Answer]:
     if data["resultType"] == "scalar":
-        return [Answer({}, [_point(data["result"])])]
+        return [Answer({}, [_read_point(data["result"])])]
     return [
-        Answer(series["metric"], [_point(point) for point in series.get("values") or [series["value"]]])
+        Answer(series["metric"], [_read_point(point) for point in series.get("values") or [series["value"]]])
         for series in data["result"]
     ]
 
 
-def _point(point: Sequence[Any]) -> tuple[float, float]:
+def _read_point(point: Sequence[Any]) -> tuple[float, float]:
     return float(point[0]), float(point[1])

@@ -1,6 +1,6 @@
-"""*Queue*: what waits, who works on it, and what goes wrong.
+"""*Queue*: which jobs wait, how they run, and what goes wrong.
 
-The queue's own gauges are the same at every coordinator: the maximum of each queue, never the sum over coordinators.
+Every coordinator reports the same gauges of the queue: take their maximum for each queue, never their sum.
 """
 
 from monitoring.board import (
@@ -15,8 +15,8 @@ from monitoring.board import (
     Panel,
     Query,
     Row,
-    number,
-    where_to_look,
+    make_documents_row,
+    make_number,
 )
 from monitoring.promql import RANGE, RATE, coordinators, quantile
 
@@ -32,88 +32,90 @@ STATE_COLOURS = {
 
 
 def by_queue(name: str) -> str:
-    """Return a gauge of the queue itself, once for each queue."""
+    """Return a gauge of the queue itself, once per queue."""
     return f"max by ({QUEUES}) ({coordinators(name)})"
 
 
-def _number(name: str, function: str = "sum") -> str:
+def _over_queues(name: str, function: str = "sum") -> str:
     return f"{function} ({by_queue(name)})"
 
 
-def _grown(name: str, by: str, window: str = RATE) -> str:
-    """Return by how much a counter grew in a window, over all coordinators."""
+def _increase(name: str, by: str, window: str = RATE) -> str:
+    """Return a counter's increase in a window, over all coordinators."""
     selected = coordinators(name, "", window).replace("rate(", "increase(", 1)
     return f"sum by ({by}) ({selected})"
 
 
-def _named(by_queue: str) -> str:
-    """Return the same with a label for the bars, also where scraping adds none."""
+def _with_queue_label(by_queue: str) -> str:
+    """Return an expression whose series have the bars' label ``queue`` even if scraping does not add it."""
     return f'label_replace({by_queue}, "queue", "all", "queue", "")'
 
 
-AT_A_GLANCE = Row(
+QUEUE_NUMBERS = Row(
     "At a glance",
     [
-        number(
+        make_number(
             "Waiting",
-            "Jobs that no coordinator has taken: the lag of the queue's streams. Parked and delayed jobs are not in "
-            "it.",
-            [Query(_number("gsi_stream_lag"))],
+            "Jobs that no coordinator has taken: the lag of the queue's streams. It does not include parked and "
+            "delayed jobs.",
+            [Query(_over_queues("gsi_stream_lag"))],
             unit="suffix: jobs",
             width=3,
             decimals=0,
         ),
-        number(
+        make_number(
             "Oldest waiting",
-            "Age of the oldest job that no coordinator has taken; 0 if none waits. This is what users feel.",
-            [Query(_number("gsi_oldest_waiting_seconds", "max"))],
+            "Age of the oldest job that no coordinator has taken; 0 if no job waits. Users notice this number.",
+            [Query(_over_queues("gsi_oldest_waiting_seconds", "max"))],
             unit="s",
             width=3,
             decimals=0,
             steps=((0, GREEN), (300, ORANGE), (3600, RED)),
         ),
-        number(
+        make_number(
             "In flight",
-            "Jobs that are taken and not yet finished, by all coordinators: the entries pending in the streams.",
-            [Query(_number("gsi_stream_pending"))],
+            "Jobs that coordinators have taken and not finished: the pending entries of the streams.",
+            [Query(_over_queues("gsi_stream_pending"))],
             unit="suffix: jobs",
             width=3,
             decimals=0,
         ),
-        number(
+        make_number(
             "Dead letters",
-            "Jobs that were given up and that nobody has retried or purged yet: gsi dead list names them.",
-            [Query(_number("gsi_dead_jobs"))],
+            "Dead jobs that nobody has retried or purged. gsi dead list names them.",
+            [Query(_over_queues("gsi_dead_jobs"))],
             unit="suffix: jobs",
             width=3,
             decimals=0,
             steps=((0, GREEN), (1, RED)),
         ),
-        number(
+        make_number(
             "Succeeded",
-            "Jobs a minute that end with an answer, over the time range.",
+            "Jobs per minute that end with an answer, over the time range.",
             [Query("60 * sum (" + coordinators("gsi_jobs_total", 'state="SUCCEEDED"', RANGE) + ")")],
             unit="suffix: /min",
             width=3,
             decimals=1,
         ),
-        number(
+        make_number(
             "Queue",
-            "Paused while a queue is (gsi queue pause): no new job is taken, those that run go on.",
-            [Query(_number("gsi_queue_paused", "max"))],
+            "Shows paused if a queue is paused (gsi queue pause): coordinators take no job, and jobs in flight "
+            "continue.",
+            [Query(_over_queues("gsi_queue_paused", "max"))],
             width=3,
             steps=((0, GREEN), (1, ORANGE)),
             words={0: "running", 1: "paused"},
         ),
-        number(
+        make_number(
             "Redis",
-            "Away while a coordinator does not reach Redis, or Redis refuses to work: its disk or memory may be full.",
+            "Shows away while a coordinator cannot reach Redis, or while Redis refuses to work, for example because "
+            "its disk or memory is full.",
             [Query(f"min ({coordinators('gsi_redis_reachable')})")],
             width=3,
             steps=((0, RED), (1, GREEN)),
             words={0: "away", 1: "reachable"},
         ),
-        number(
+        make_number(
             "Coordinators",
             "Coordinators that Prometheus reaches now.",
             [Query(f"count ({coordinators('gsi_jobs_in_flight')})")],
@@ -129,8 +131,8 @@ BACKLOG = Row(
     [
         Panel(
             "Waiting and in flight",
-            "Jobs that nobody has taken, and jobs that are taken and not finished, of each queue. Autoscaling looks "
-            "at both.",
+            "Jobs that no coordinator has taken, and jobs that are taken and not finished, by queue. Autoscaling "
+            "follows both.",
             Kind.LINES,
             [
                 Query(by_queue("gsi_stream_lag"), "waiting {{queue}}"),
@@ -142,7 +144,8 @@ BACKLOG = Row(
         ),
         Panel(
             "Age of the oldest waiting job",
-            "Grows by a second a second if nothing is taken: the queue is paused, has no coordinator, or all are busy.",
+            "It grows by one second per second while no job is taken: the queue is paused, has no coordinator, or all "
+            "coordinators are busy.",
             Kind.LINES,
             [Query(by_queue("gsi_oldest_waiting_seconds"), "oldest {{queue}}")],
             unit="s",
@@ -151,8 +154,8 @@ BACKLOG = Row(
         ),
         Panel(
             "Age of leases",
-            "The longest time since a job in flight was renewed. Leases are renewed at a quarter of "
-            "GSI_COORDINATOR_LEASE_SECONDS; at the whole another coordinator takes the job over.",
+            "Longest time since the lease of a job in flight was renewed. Coordinators renew a lease after a quarter "
+            "of GSI_COORDINATOR_LEASE_SECONDS. After the whole of it, another coordinator takes over the job.",
             Kind.LINES,
             [Query(by_queue("gsi_lease_age_seconds"), "longest {{queue}}")],
             unit="s",
@@ -161,8 +164,8 @@ BACKLOG = Row(
         ),
         Panel(
             "Set aside",
-            "Delayed: failed, and waiting for the next attempt. Parked: the tenant has enough in flight. Dead: "
-            "given up.",
+            "Delayed: the job failed and waits for its next attempt. Parked: the tenant has enough jobs in flight. "
+            "Dead: the job has used up its attempts.",
             Kind.LINES,
             [
                 Query(by_queue("gsi_delayed_jobs"), "delayed {{queue}}"),
@@ -181,8 +184,8 @@ WORK = Row(
     [
         Panel(
             "Runs that end, by state",
-            "Runs a second by the state that they left their job in. QUEUED: put off after a failure, to be tried "
-            "again.",
+            "Runs per second, by the state in which they leave their job. QUEUED: the run failed, and the job waits "
+            "for another attempt.",
             Kind.STACK,
             [Query(f"sum by (state) ({coordinators('gsi_jobs_total', '', RATE)})", "{{state}}")],
             unit="suffix: /s",
@@ -192,8 +195,8 @@ WORK = Row(
         ),
         Panel(
             "Jobs in flight against the step limit",
-            "All coordinators together. The limit is halved at a coordinator whose services say that they are full, "
-            "and grows back as steps succeed: a limit that stays low means too few replicas behind it.",
+            "Sum over all coordinators. A coordinator halves its limit when a service is full, and raises it again as "
+            "steps succeed. If the limit stays low, the services need more replicas.",
             Kind.LINES,
             [
                 Query(f"sum ({coordinators('gsi_jobs_in_flight')})", "jobs in flight"),
@@ -205,7 +208,7 @@ WORK = Row(
         ),
         Panel(
             "Time of a run",
-            "From taking a job to the end of that run; waiting in the queue is not in it.",
+            "Time from taking a job to the end of that run, without the wait in the queue.",
             Kind.LINES,
             [
                 Query(quantile(share, coordinators("gsi_job_seconds_bucket", "", RATE)), name)
@@ -216,8 +219,8 @@ WORK = Row(
         ),
         Panel(
             "Services as the coordinators see them",
-            "1 where every coordinator last heard SERVING, 0 where at least one did not: its jobs wait for the "
-            "service.",
+            "1 if every coordinator last heard SERVING from the service. 0 if a coordinator did not: its jobs wait for "
+            "the service.",
             Kind.LINES,
             [Query(f"min by (role) ({coordinators('gsi_service_serving')})", "{{role}}")],
             minimum=0,
@@ -232,9 +235,9 @@ TROUBLE = Row(
     [
         Panel(
             "Redeliveries",
-            "Jobs taken over from a coordinator that was gone. A few at each roll-out or eviction are normal.",
+            "Jobs taken over from a lost coordinator. A few at each roll-out or eviction are normal.",
             Kind.STACK,
-            [Query(_grown("gsi_redeliveries_total", "queue"), "taken over {{queue}}")],
+            [Query(_increase("gsi_redeliveries_total", "queue"), "taken over {{queue}}")],
             unit="suffix: jobs",
             width=8,
             minimum=0,
@@ -242,10 +245,11 @@ TROUBLE = Row(
         ),
         Panel(
             "Leases lost",
-            "Runs that were cancelled because another coordinator had the job: one was paused, starved of processor "
-            "time or cut off from Redis. Work was done twice; nothing wrong was written.",
+            "Runs that were cancelled because another coordinator had taken over the job: their coordinator was "
+            "paused, short of processor time or cut off from Redis. Work was done twice, but no wrong result was "
+            "written.",
             Kind.STACK,
-            [Query(_grown("gsi_leases_lost_total", "queue"), "lost {{queue}}")],
+            [Query(_increase("gsi_leases_lost_total", "queue"), "lost {{queue}}")],
             unit="suffix: runs",
             width=8,
             minimum=0,
@@ -253,12 +257,12 @@ TROUBLE = Row(
         ),
         Panel(
             "Put off and given up",
-            "Jobs that failed and wait for another attempt, and jobs whose last attempt failed. Jobs that are dead "
-            "because their coordinators were lost each time are only in Dead letters.",
+            "Jobs that failed and wait for another attempt, and jobs whose last attempt failed. A job that is dead "
+            "because each attempt lost its coordinator is only in Dead letters.",
             Kind.STACK,
             [
-                Query(_grown("gsi_retries_total", "queue"), "put off {{queue}}"),
-                Query(_grown("gsi_dead_letters_total", "queue"), "given up {{queue}}"),
+                Query(_increase("gsi_retries_total", "queue"), "put off {{queue}}"),
+                Query(_increase("gsi_dead_letters_total", "queue"), "given up {{queue}}"),
             ],
             unit="suffix: jobs",
             width=8,
@@ -267,7 +271,7 @@ TROUBLE = Row(
         ),
         Panel(
             "Submissions refused",
-            "Submissions that a full queue (gsi queue limit) has refused since its server began.",
+            "Submissions that a full queue (gsi queue limit) has refused so far.",
             Kind.LINES,
             [Query(by_queue("gsi_submissions_refused"), "refused {{queue}}")],
             unit="suffix: jobs",
@@ -276,9 +280,9 @@ TROUBLE = Row(
         ),
         Panel(
             "Dead letters in the time range",
-            "Jobs that were given up after their last attempt in the time range, by queue.",
+            "Jobs whose last attempt failed in the time range, by queue.",
             Kind.BARS,
-            [Query(_named(_grown("gsi_dead_letters_total", "queue", RANGE)), "queue")],
+            [Query(_with_queue_label(_increase("gsi_dead_letters_total", "queue", RANGE)), "queue")],
             width=8,
             decimals=0,
             minimum=0,
@@ -287,7 +291,7 @@ TROUBLE = Row(
             "Redeliveries in the time range",
             "Jobs taken over in the time range, by queue.",
             Kind.BARS,
-            [Query(_named(_grown("gsi_redeliveries_total", "queue", RANGE)), "queue")],
+            [Query(_with_queue_label(_increase("gsi_redeliveries_total", "queue", RANGE)), "queue")],
             width=8,
             decimals=0,
             minimum=0,
@@ -295,9 +299,9 @@ TROUBLE = Row(
     ],
 )
 
-QUEUE = Board(
+QUEUE_BOARD = Board(
     "gsi-queue",
     "GSI / Queue",
-    "What waits, who works on it, and what goes wrong.",
-    [AT_A_GLANCE, BACKLOG, WORK, TROUBLE, where_to_look("When an alert fires; Dead jobs; Commands")],
+    "Which jobs wait, how they run, and what goes wrong.",
+    [QUEUE_NUMBERS, BACKLOG, WORK, TROUBLE, make_documents_row("When an alert fires; Dead jobs; Commands")],
 )

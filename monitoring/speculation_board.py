@@ -15,8 +15,8 @@ from monitoring.board import (
     Panel,
     Query,
     Row,
-    number,
-    where_to_look,
+    make_documents_row,
+    make_number,
 )
 from monitoring.promql import RANGE, RATE, coordinators, gpus, quantile, ratio
 
@@ -47,7 +47,7 @@ def acceptance(window: str, by: str = "", name: str = "gsi_steps_total") -> str:
 
 
 def seconds_per_step(window: str) -> str:
-    """Return what the models took for a step, as a mean."""
+    """Return the models' mean time for a step."""
     return ratio(_sum("gsi_step_seconds_sum", "", window), _sum("gsi_step_seconds_count", "", window))
 
 
@@ -57,13 +57,13 @@ def target_alone(window: str) -> str:
     return ratio(_sum("gsi_phase_seconds_sum", written, window), _sum("gsi_phase_seconds_count", written, window))
 
 
-def wasted(window: str) -> str:
+def wasted_share(window: str) -> str:
     """Return the share of the draft's tokens that are in no kept step."""
     return "1 - " + ratio(_sum("gsi_tokens_total", KEPT, window), _sum("gsi_tokens_total", WRITTEN, window))
 
 
 def per_job(tokens: str, window: str, matching: str = "") -> str:
-    """Return a rate for each job that succeeds."""
+    """Return a rate per job that succeeds."""
     return ratio(tokens, _sum("gsi_jobs_total", 'state="SUCCEEDED"', window), matching)
 
 
@@ -73,8 +73,8 @@ def _by_pair() -> str:
     return ratio(f"sum by (draft, target) (({accepted}) {BY_PAIR})", f"sum by (draft, target) (({every}) {BY_PAIR})")
 
 
-def _sortable(by_index: str) -> str:
-    """Return a query with the label ``step``: the index with two digits, so that 10 comes after 9."""
+def _with_step_label(by_index: str) -> str:
+    """Return an expression with the label ``step``: the index with two digits, so that 10 sorts after 9."""
     two_digits = f'label_replace({by_index}, "step", "$1", "index", "(.+)")'
     return f'label_replace({two_digits}, "step", "0$1", "index", "(.)")'
 
@@ -84,65 +84,61 @@ def _quantiles(buckets: str) -> Iterator[Query]:
         yield Query(quantile(share, coordinators(buckets, "", RATE)), name)
 
 
-TARGET_ALONE = (
-    "What a step would take without a draft, estimated from the steps that the target wrote itself in the same "
-    "time: the mean of gsi_phase_seconds over the phases resample and target, rewards included. It is an estimate: "
-    "the target writes the hard steps, and while it also scores the draft's."
-)
-
-AT_A_GLANCE = Row(
+SPECULATION_NUMBERS = Row(
     "At a glance, over the time range",
     [
-        number(
+        make_number(
             "Accepted steps",
-            "Share of the steps kept that the draft wrote. Below about a third the target does most of the work, and "
-            "drafting comes on top. Methods without a test count all of their steps as accepted.",
+            "Share of the kept steps that the draft wrote. Below about a third, the target does most of the work, and "
+            "drafting adds to it. Methods without a test count all their steps as accepted.",
             [Query(acceptance(RANGE))],
             unit="percentunit",
             width=4,
             decimals=1,
             steps=((0, RED), (0.33, ORANGE), (0.5, GREEN)),
         ),
-        number(
+        make_number(
             "Speed-up",
-            "Seconds of a step that the target writes, divided by seconds of a step as it is: above 1 speculation pays "
-            f"in time. {TARGET_ALONE}",
+            "Seconds per step of the target alone (an estimate, explained in its own panel), divided by seconds per "
+            "step as it is. Above 1, speculation saves time.",
             [Query(f"({target_alone(RANGE)}) / ({seconds_per_step(RANGE)} > 0)")],
             unit="suffix:x",
             width=4,
             decimals=2,
             steps=((0, RED), (1, ORANGE), (1.2, GREEN)),
         ),
-        number(
+        make_number(
             "Seconds per step",
             "Mean time that the models take for a kept step: drafting, scoring, and resampling if there was any. "
-            "Retries and Redis are not in it.",
+            "It does not include retries and Redis.",
             [Query(seconds_per_step(RANGE))],
             unit="s",
             width=4,
             decimals=2,
         ),
-        number(
+        make_number(
             "Target alone (estimate)",
-            TARGET_ALONE,
+            "Time of a step without a draft, estimated from the steps that the target wrote itself in the same period: "
+            "the mean of gsi_phase_seconds over the phases resample and target, including rewards. It is only an "
+            "estimate, since the target writes the hard steps and also scores the draft's candidates.",
             [Query(target_alone(RANGE))],
             unit="s",
             width=4,
             decimals=2,
         ),
-        number(
+        make_number(
             "Draft tokens wasted",
-            "Share of the tokens that the draft wrote and that are in no kept step: candidates that were not "
-            "selected, and those that were rejected. With n candidates a step at least 1 - 1/n is wasted by design.",
-            [Query(wasted(RANGE))],
+            "Share of the draft's tokens that are in no kept step: candidates that were not selected, and candidates "
+            "that were rejected. With n candidates per step, at least about 1 - 1/n is wasted by design.",
+            [Query(wasted_share(RANGE))],
             unit="percentunit",
             width=4,
             decimals=1,
         ),
-        number(
+        make_number(
             "Target tokens per job",
-            "Tokens that the target writes for a job that succeeds, its discarded candidates too: what speculation "
-            "is to save. Tokens that it only scores are not in it.",
+            "Tokens that the target writes per job that succeeds, including discarded candidates. Speculation should "
+            "lower it. It does not include tokens that the target only scores.",
             [Query(per_job(_sum("gsi_tokens_total", 'role="target",kind="proposed"', RANGE), RANGE))],
             unit="suffix: tokens",
             width=4,
@@ -156,8 +152,8 @@ ACCEPTANCE = Row(
     [
         Panel(
             "Accepted steps",
-            "Share of accepted steps over time. No line where no step was kept. If it falls: another kind of prompts, "
-            "another model or temperature in one of the services, or a threshold that does not fit (gsi calibrate).",
+            "Share of accepted steps over time, without a line where no step was kept. Reasons for a fall: other "
+            "prompts, another model or temperature in a service, or a threshold that does not fit (gsi calibrate).",
             Kind.LINES,
             [Query(acceptance(RATE), "accepted")],
             unit="percentunit",
@@ -168,7 +164,7 @@ ACCEPTANCE = Row(
         ),
         Panel(
             "Accepted steps by model pair",
-            "The same for each pair of draft and target, by the coordinators that work with it.",
+            "The same for each pair of draft and target.",
             Kind.LINES,
             [Query(_by_pair(), "{{draft}} for {{target}}")],
             unit="percentunit",
@@ -177,11 +173,11 @@ ACCEPTANCE = Row(
         ),
         Panel(
             "Accepted steps by their place in the answer",
-            "Share of accepted steps over the time range, from the first step (00) on. A first step that is often "
-            "rejected points to a draft that opens answers in its own way.",
+            "Share of accepted steps over the time range, by the step's index; the first step is 00. If the first "
+            "step is often rejected, the draft opens answers in its own way.",
             Kind.BARS,
             [
-                Query(_sortable(acceptance(RANGE, "index", "gsi_steps_by_index_total")), "step"),
+                Query(_with_step_label(acceptance(RANGE, "index", "gsi_steps_by_index_total")), "step"),
             ],
             unit="percentunit",
             minimum=0,
@@ -191,7 +187,7 @@ ACCEPTANCE = Row(
         ),
         Panel(
             "Steps kept a second",
-            "By whether the draft's candidate was accepted or the target wrote the step anew.",
+            "Accepted: the draft's candidate was kept. Resampled: the target wrote the step.",
             Kind.STACK,
             [Query(_sum("gsi_steps_total", by="outcome"), "{{outcome}}")],
             unit="suffix: steps/s",
@@ -206,7 +202,8 @@ TIME = Row(
     [
         Panel(
             "Seconds per step against the target alone",
-            f"Below the estimate speculation pays in time. {TARGET_ALONE}",
+            "Below the line of the target alone, speculation saves time. The number Target alone (estimate) explains "
+            "that line.",
             Kind.LINES,
             [
                 Query(seconds_per_step(RATE), "a step as it is"),
@@ -219,10 +216,10 @@ TIME = Row(
         ),
         Panel(
             "Where a step's time goes",
-            "Mean seconds per step by phase; the phases add up to the step, from the step before to its checkpoint. "
-            "draft: until the last candidate. score: scoring beyond that. resample: the target's proposal behind a "
-            "draft's. target: the target alone. checkpoint: Redis. wait: throttled, or a service was away or full. "
-            "overhead: our own.",
+            "Mean seconds per step by phase. The phases add up to the step, from the previous step to its own "
+            "checkpoint. draft: until the last candidate. score: scoring after that. resample: the target's proposal "
+            "after a rejected draft. target: the target alone. checkpoint: Redis. wait: the step was throttled, or a "
+            "service was unavailable or full. overhead: the coordinator.",
             Kind.STACK,
             [
                 Query(
@@ -241,8 +238,8 @@ TIME = Row(
         ),
         Panel(
             "Seconds of scoring",
-            "From the first candidate that a scorer was given to its last score. Drafting goes on meanwhile, so "
-            "only what lasts longer than drafting costs time: the phase score.",
+            "From the first candidate that a scorer receives to its last score. Scoring overlaps with drafting and "
+            "costs time only after drafting has ended: that is the phase score.",
             Kind.LINES,
             [
                 Query(
@@ -262,7 +259,7 @@ TIME = Row(
         ),
         Panel(
             "Slow steps",
-            "Quantiles of what the models take for a step, from the histogram's buckets.",
+            "Quantiles of the models' time for a step, from the histogram's buckets.",
             Kind.LINES,
             [
                 Query(quantile(share, coordinators("gsi_step_seconds_bucket", "", RATE)), name)
@@ -279,8 +276,8 @@ REWARD = Row(
     [
         Panel(
             "Tilted reward minus u",
-            "How far the selected candidate was above the threshold; below 0 it was rejected. Much colour just "
-            "below 0 means that a slightly lower u would accept many more steps.",
+            "How far the selected candidate was above the threshold; below 0 it was rejected. Dark cells just below 0 "
+            "mean that a slightly lower u would accept many more steps.",
             Kind.HEATMAP,
             [Query(f"sum by (le) ({coordinators('gsi_acceptance_margin_bucket', '', RATE)})", "{{le}}")],
             unit="suffix: steps/s",
@@ -288,14 +285,14 @@ REWARD = Row(
         ),
         Panel(
             "Tilted reward minus u, quantiles",
-            "The same as lines. If the middle one crosses 0, half of the steps are rejected.",
+            "The same as lines. Where the middle line is at 0, half of the steps are rejected.",
             Kind.LINES,
             list(_quantiles("gsi_acceptance_margin_bucket")),
             steps=((0, GREEN),),
         ),
         Panel(
             "Tilted reward of all candidates",
-            "Reward plus log ratio / beta, of every candidate of the draft. It leaves [0, 1] where the two models "
+            "Reward plus log ratio / beta, for every candidate of the draft. It leaves [0, 1] where the two models "
             "differ.",
             Kind.LINES,
             list(_quantiles("gsi_tilted_reward_bucket")),
@@ -303,8 +300,8 @@ REWARD = Row(
         ),
         Panel(
             "Log ratio of the two models",
-            "log pi_B - log pi_S of the draft's candidates, in nats. Far below 0 the target would never have "
-            "written what the draft does: check that both have the same tokenizer, chat template and temperature.",
+            "log pi_B - log pi_S of the draft's candidates, in nats. Far below 0, the target would never write the "
+            "draft's text: check that both have the same tokenizer, chat template and temperature.",
             Kind.LINES,
             list(_quantiles("gsi_log_ratio_bucket")),
             unit="suffix: nats",
@@ -317,7 +314,7 @@ COST = Row(
     [
         Panel(
             "Draft tokens, kept and wasted",
-            "Tokens a second that the draft writes, by whether they are now in a step.",
+            "Tokens per second that the draft writes, by whether a kept step contains them.",
             Kind.STACK,
             [
                 Query(_sum("gsi_tokens_total", KEPT), "kept"),
@@ -331,8 +328,8 @@ COST = Row(
         ),
         Panel(
             "Tokens per job",
-            "Tokens that each model writes or scores for a job that succeeds, over the time range. Scored tokens "
-            "are read, which is cheaper than writing them.",
+            "Tokens that each model writes or scores per job that succeeds, over the time range. Scored tokens "
+            "are only read, which is cheaper than writing.",
             Kind.BARS,
             [
                 Query(
@@ -354,8 +351,8 @@ COST = Row(
         ),
         Panel(
             "GPU-seconds per job",
-            "GPU time for each job that succeeds: busy counts what NVML saw as busy, held counts the GPUs that the "
-            "release occupies, busy or not.",
+            "GPU time per job that succeeds. Busy: the time that NVML counts as busy. Held: all time of the GPUs that "
+            "the release occupies.",
             Kind.LINES,
             [
                 Query(per_job(f"sum ({gpus('gsi_gpu_utilization_ratio')})", RATE), "busy"),
@@ -370,9 +367,9 @@ COST = Row(
     ],
 )
 
-SPECULATION = Board(
+SPECULATION_BOARD = Board(
     "gsi-speculation",
     "GSI / Is speculation paying?",
     "What the draft saves and what it costs: acceptance, seconds per step against the target alone, tokens.",
-    [AT_A_GLANCE, ACCEPTANCE, TIME, REWARD, COST, where_to_look("When an alert fires")],
+    [SPECULATION_NUMBERS, ACCEPTANCE, TIME, REWARD, COST, make_documents_row("When an alert fires")],
 )

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Build docker/slim.Dockerfile without Docker and without a registry, measure the image, and run it (`make image`):
-#   the base is made by debootstrap (Debian 12, without documentation, as debian:12-slim is), the image by buildah;
-#   then run_slim_image.py has its processes do their work under a read-only root file system, as no root.
-# As root, on Debian 12: apt-get install buildah debootstrap. All of it is in a folder that is deleted in the end.
-# pip is configured as it is outside: what PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_TRUSTED_HOST, PIP_CERT and
-# PIP_DEFAULT_TIMEOUT say is passed on as a secret of the build.
+# Build docker/slim.Dockerfile without Docker and without a registry, measure the image, and run it (`make image`).
+# debootstrap makes the base (Debian 12 without documentation, like debian:12-slim), buildah makes the image, and
+# run_slim_image.py runs the image's processes under a read-only root file system, without root.
+# Needs root on Debian 12 and: apt-get install buildah debootstrap. Everything is in a folder that is deleted at the end.
+# pip in the build uses the settings PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_TRUSTED_HOST, PIP_CERT and
+# PIP_DEFAULT_TIMEOUT of this shell, passed as a secret of the build.
 set -eu
 cd "$(dirname "$0")/.."
 limit_bytes=200000000
@@ -16,7 +16,7 @@ for program in buildah debootstrap; do
 done
 
 work=$(mktemp -d)
-store() { # buildah, with images and containers in our own folder
+store() { # buildah with its images and containers in our folder
   buildah --root "$work/images" --runroot "$work/run" --storage-driver vfs "$@"
 }
 clean_up() {
@@ -66,7 +66,7 @@ for layer in $(find "$work/oci/blobs" -type f -size +100k); do
   uncompressed=$((uncompressed + $(gzip --decompress --stdout "$layer" | wc -c)))
 done
 echo "gsi-slim: $((uncompressed / 1000000)) MB, $((compressed / 1000000)) MB compressed"
-[ "$uncompressed" -lt "$limit_bytes" ] || { echo "that is more than $((limit_bytes / 1000000)) MB" >&2; exit 1; }
+[ "$uncompressed" -lt "$limit_bytes" ] || { echo "the image is larger than $((limit_bytes / 1000000)) MB" >&2; exit 1; }
 
 store inspect --type image gsi-slim >"$work/image.json"
 container=$(store from --pull-never gsi-slim)

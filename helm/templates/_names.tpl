@@ -4,7 +4,7 @@
 {{ default .Chart.Name .Values.nameOverride | trunc 36 | trimSuffix "-" }}
 {{- end }}
 
-{{/* A StatefulSet's name, such as "…-target-0a1b2", has 52 letters at most: its pods have a label with it and a hash. */}}
+{{/* At most 36 letters: a StatefulSet's name, such as "…-target-0a1b2", may have 52, since a label of its pods adds a hash. */}}
 {{- define "gsi.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{ .Values.fullnameOverride | trunc 36 | trimSuffix "-" }}
@@ -15,7 +15,7 @@
 {{- end }}
 {{- end }}
 
-{{/* What tells the pods of one component: dict root component. It never changes, since selectors cannot. */}}
+{{/* Labels that select the pods of a component: dict root component. They never change, since selectors cannot. */}}
 {{- define "gsi.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "gsi.name" .root }}
 app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
@@ -33,7 +33,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name (.root.Chart.Version | replace
 {{- end }}
 {{- end }}
 
-{{/* Labels of a pod: dict root component extra. The chart's version is left out: it would restart every pod. */}}
+{{/* Labels of a pod: dict root component extra. The chart's version is not among them: it would restart every pod. */}}
 {{- define "gsi.podLabels" -}}
 {{ include "gsi.selectorLabels" . }}
 {{- with .root.Values.commonLabels }}
@@ -44,7 +44,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name (.root.Chart.Version | replace
 {{- end }}
 {{- end }}
 
-{{/* The image by digest or tag: dict root image. */}}
+{{/* An image by digest or tag: dict root image. */}}
 {{- define "gsi.image" -}}
 {{- if .image.digest -}}
 {{ .image.repository }}@{{ .image.digest }}
@@ -53,7 +53,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name (.root.Chart.Version | replace
 {{- end }}
 {{- end }}
 
-{{/* The address of a model service: dict root role. The search domains of a pod complete it in any cluster. */}}
+{{/* The address of a model service: dict root role. A pod's DNS search domains complete it in any cluster. */}}
 {{- define "gsi.address" -}}
 {{ include "gsi.fullname" .root }}-{{ .role }}.{{ .root.Release.Namespace }}.svc:50051
 {{- end }}

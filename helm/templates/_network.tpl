@@ -1,6 +1,6 @@
 {{/* Rules that several NetworkPolicies share. */}}
 
-{{/* Of every pod but Redis: to the cluster's DNS, and what the values name. */}}
+{{/* Egress of every pod but Redis: to the cluster's DNS and to what the values name. */}}
 {{- define "gsi.commonEgress" -}}
 - ports:
     - {protocol: UDP, port: 53}
@@ -10,7 +10,7 @@
 {{- end }}
 {{- end }}
 
-{{/* Of coordinators and models. */}}
+{{/* Egress of coordinators and models. */}}
 {{- define "gsi.serviceEgress" -}}
 {{ include "gsi.commonEgress" . }}
 {{- with .Values.tracing.endpoint }}
@@ -29,7 +29,7 @@
 {{- end }}
 {{- end }}
 
-{{/* To Redis, built in or external. */}}
+{{/* Egress to Redis, built-in or external. */}}
 {{- define "gsi.redisEgress" -}}
 {{- if .Values.redis.builtIn.enabled -}}
 - to:

@@ -1,6 +1,6 @@
-{{/* What every pod of the chart has in common. */}}
+{{/* Parts that the chart's pods and workloads share. */}}
 
-{{/* First lines of a pod's spec: dict root account uid. */}}
+{{/* The first lines of a pod's spec: dict root account uid. */}}
 {{- define "gsi.podBasics" -}}
 serviceAccountName: {{ include "gsi.fullname" .root }}{{ .account }}
 automountServiceAccountToken: false
@@ -25,7 +25,7 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* Where a pod may and should run: the values of its component. */}}
+{{/* Where a pod may run. Takes the values of its component. */}}
 {{- define "gsi.placement" -}}
 {{- range $key := list "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" }}
 {{- with get $ $key }}
@@ -38,7 +38,7 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
 
-{{/* Native gRPC probes of the plain-text health port: dict probes startup (the service asked at the start). */}}
+{{/* Native gRPC probes of the plain-text health port: dict probes startup (the service that the startup probe checks). */}}
 {{- define "gsi.probes" -}}
 startupProbe:
   grpc: {port: 50052{{ with .startup }}, service: {{ . }}{{ end }}}
@@ -99,7 +99,7 @@ spec:
       {{- include "gsi.selectorLabels" . | nindent 6 }}
 {{- end }}
 
-{{/* Two more pods a minute; fewer only after a while, one at a time, since each drains: the values of a scaler. */}}
+{{/* Up by two pods a minute; down late and one pod at a time, since each pod drains. Takes the values of a scaler. */}}
 {{- define "gsi.scalingBehavior" -}}
 scaleUp:
   stabilizationWindowSeconds: 30

@@ -1,4 +1,4 @@
-{{/* How a pod finds and opens Redis. */}}
+{{/* How a pod connects to Redis. */}}
 
 {{/* The values of the Redis in use, as YAML. */}}
 {{- define "gsi.redis" -}}
@@ -59,7 +59,7 @@ tls: {existingSecret: ""}
 {{- end }}
 {{- end }}
 
-{{/* Nothing acknowledged is lost but a second's writes at a crash of the machine, and nothing is thrown out when memory ends. */}}
+{{/* A crash of the machine loses at most a second of acknowledged writes. Full memory evicts nothing. */}}
 {{- define "gsi.redisConf" -}}
 bind * -::*
 protected-mode no
@@ -72,7 +72,7 @@ maxmemory {{ .Values.redis.builtIn.maxMemory }}
 maxmemory-policy noeviction
 {{- end }}
 
-{{/* host:port of an external Redis with one server; empty for a URL that a Secret holds, Sentinels and Clusters. */}}
+{{/* host:port of an external Redis that is one server; empty for Sentinels, Clusters, and a URL from a Secret. */}}
 {{- define "gsi.externalRedisAddress" -}}
 {{- if regexMatch "^rediss?://" .Values.redis.external.url -}}
 {{- $host := (urlParse .Values.redis.external.url).host -}}

@@ -14,28 +14,28 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge, Info, start_http_server
 
 from gsi.jobs.state import JobState
-from monitoring.board import Board, Kind, Panel, Query, placed
-from monitoring.boards import BOARDS, ROOT, generated
+from monitoring.board import Board, Kind, Panel, Query, place_panels
+from monitoring.boards import BOARDS, ROOT, render_files
 from monitoring.check import (
     NEEDS_BY_PREFIX,
     Pass,
-    alerts,
-    as_counters,
     examine,
-    needed,
-    questions,
-    rules_to_load,
-    shortened,
+    find_need,
+    list_questions,
+    read_alerts,
+    replace_rates,
+    shorten_rules,
+    shorten_windows,
 )
-from monitoring.demo_run import Run
-from monitoring.prometheus_server import Prometheus, Target, prometheus
+from monitoring.demo_run import DemoRun
+from monitoring.prometheus_server import Prometheus, Target, run_prometheus
 from monitoring.promql import (
     ALL,
     VARIABLES,
     coordinators,
-    filled_in,
-    names_in,
-    parts_with_an_answer,
+    fill_in,
+    find_metrics,
+    find_required_parts,
 )
 from monitoring.queue_board import by_queue
 from tests.conftest import wait_until
@@ -63,7 +63,7 @@ OF_THE_QUEUE = {
 
 
 def expr_of(query: Query) -> str:
-    return filled_in(query.expr, {}, "1m", "1h")
+    return fill_in(query.expr, {}, "1m", "1h")
 
 
 def loaded(board: Board) -> Any:
@@ -71,7 +71,7 @@ def loaded(board: Board) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("path", "text"), list(generated()), ids=lambda value: value.name if isinstance(value, Path) else ""
+    ("path", "text"), list(render_files()), ids=lambda value: value.name if isinstance(value, Path) else ""
 )
 def test_what_is_committed_is_what_the_code_says(path: Path, text: str) -> None:
     """Changing a board without ``make dashboards ARGS=--write`` fails here."""
@@ -134,7 +134,7 @@ def overlap(one: Mapping[str, int], other: Mapping[str, int]) -> bool:
 def test_panels_that_do_not_fit_go_to_the_next_line() -> None:
     """A line is as deep as its deepest panel."""
     panels = [Panel("-", "-", Kind.LINES, width=12, height=height) for height in (8, 5, 4)]
-    assert [(column, line) for _, column, line in placed(panels)] == [(0, 0), (12, 0), (0, 8)]
+    assert [(column, line) for _, column, line in place_panels(panels)] == [(0, 0), (12, 0), (0, 8)]
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
@@ -150,14 +150,14 @@ def test_a_query_names_series_that_are_documented(panel: Panel, query: Query) ->
     """Each metric is in docs/metrics.md, or is of Kubernetes or KEDA and its panel says so."""
     documented = set(re.findall(r"`((?:gsi_|vllm:)\w+)`", (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")))
     foreign = tuple(prefix for prefix in NEEDS_BY_PREFIX if not prefix.startswith("gsi_"))
-    named = {name for name in names_in(expr_of(query)) if not name.startswith(foreign)}
+    named = {name for name in find_metrics(expr_of(query)) if not name.startswith(foreign)}
     assert {name for name in named if not {name, PARTS_OF_A_HISTOGRAM.sub("", name)} & documented} == set()
 
 
 @pytest.mark.parametrize(("panel", "query"), QUERIES)
 def test_only_what_needs_a_gpu_or_kubernetes_is_exempt(panel: Panel, query: Query) -> None:
     """A panel is marked exactly if its series say so."""
-    assert panel.needs is needed(names_in(expr_of(query)))
+    assert panel.needs is find_need(find_metrics(expr_of(query)))
 
 
 @pytest.mark.parametrize(("panel", "query"), QUERIES)
@@ -172,7 +172,7 @@ def test_a_label_that_scraping_adds_may_be_missing(panel: Panel, query: Query) -
 @pytest.mark.parametrize(("panel", "query"), QUERIES)
 def test_the_queue_s_gauges_are_counted_once(panel: Panel, query: Query) -> None:
     """Every coordinator reports the same queue: the maximum of each queue stands before any sum."""
-    for name in names_in(expr_of(query)) & OF_THE_QUEUE:
+    for name in find_metrics(expr_of(query)) & OF_THE_QUEUE:
         assert re.search(rf"max by \(namespace, release, queue\) \({name}\{{", query.expr)
 
 
@@ -183,7 +183,7 @@ def test_nothing_is_divided_by_zero(panel: Panel, query: Query) -> None:
     for node in nodes(expr_of(query)):
         if isinstance(node, promql_parser.BinaryExpr) and str(node.op) == "/":
             divisor = node.rhs.prettify()
-            assert re.search(r">\s*0\s*\)$", divisor) or names_in(divisor) <= never_zero
+            assert re.search(r">\s*0\s*\)$", divisor) or find_metrics(divisor) <= never_zero
 
 
 def nodes(expr: str) -> list[Any]:
@@ -218,7 +218,7 @@ def test_the_colours_of_states_name_every_state() -> None:
 )
 def test_the_parts_of_an_expression_that_need_an_answer(expr: str, parts: list[str]) -> None:
     """The verdict is left out, what it is about is not."""
-    assert [squeezed(part) for part in parts_with_an_answer(expr)] == parts
+    assert [squeezed(part) for part in find_required_parts(expr)] == parts
 
 
 def squeezed(expr: str) -> str:
@@ -227,14 +227,14 @@ def squeezed(expr: str) -> str:
 
 def test_long_windows_are_shortened_and_short_ones_are_not() -> None:
     """Also offsets; names with an hour in them stay."""
-    assert shortened("a:ratio1h / rate(b[1d] offset 1h) > rate(c[30m])") == (
+    assert shorten_windows("a:ratio1h / rate(b[1d] offset 1h) > rate(c[30m])") == (
         "a:ratio1h / rate(b[45s] offset 45s) > rate(c[30m])"
     )
 
 
 def test_a_rate_s_place_is_taken_by_its_counter() -> None:
     """The rest of the query, what it is filtered by included, stays."""
-    assert as_counters('sum(rate(a{b="c"}[$__range]) unless on (i) d{e!~"$f"})') == (
+    assert replace_rates('sum(rate(a{b="c"}[$__range]) unless on (i) d{e!~"$f"})') == (
         'sum(last_over_time(a{b="c"}[6s]) unless on (i) d{e!~"$f"})'
     )
 
@@ -249,14 +249,14 @@ groups:
       - {alert: Idle, expr: r < 0.1}
       - {alert: Stalled, expr: gsi_stream_lag > 0}
 """
-    assert [(name, need is not None) for name, _, need in alerts(rules)] == [("Idle", True), ("Stalled", False)]
+    assert [(name, need is not None) for name, _, need in read_alerts(rules)] == [("Idle", True), ("Stalled", False)]
 
 
 def test_a_system_that_nobody_scrapes_is_found_out(tmp_path: Path) -> None:
     """Every query that is not exempt is listed, with each way in which it has no data."""
-    with prometheus(tmp_path, [], rules_to_load()) as server:
-        findings = examine([Pass("empty", server, {})], Run(0, 60, 60, []))
-    asked = list(questions())
+    with run_prometheus(tmp_path, [], shorten_rules()) as server:
+        findings = examine([Pass("empty", server, {})], DemoRun(0, 60, 60, []))
+    asked = list(list_questions())
     assert findings.queries == len(asked)
     assert findings.with_data == 0
     assert len(findings.exempt) == sum(question.needs is not None for question in asked) > 0
@@ -286,12 +286,12 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Ten coordinators of one queue: five with target a, four with b, one that has not told."""
     with ExitStack() as exits:
         targets = [exits.enter_context(coordinator(7, target)) for target in [*"aaaaabbbb", None]]
-        yield exits.enter_context(prometheus(tmp_path_factory.mktemp("fleet"), targets, "groups: []"))
+        yield exits.enter_context(run_prometheus(tmp_path_factory.mktemp("fleet"), targets, "groups: []"))
 
 
 async def test_ten_coordinators_show_a_queue_once(fleet: Prometheus) -> None:
     """Seven jobs wait, not seventy."""
-    expr = filled_in(f"sum ({by_queue('gsi_stream_lag')})", {}, "", "")
+    expr = fill_in(f"sum ({by_queue('gsi_stream_lag')})", {}, "", "")
     await all_scraped(fleet)
     assert value(fleet, expr) == [7]
 
@@ -299,7 +299,7 @@ async def test_ten_coordinators_show_a_queue_once(fleet: Prometheus) -> None:
 @pytest.mark.parametrize(("model", "count"), [(ALL, 10), ("a", 6), ("b", 5), ("d", 10), ("nobody's", 1)])
 async def test_a_chosen_model_leaves_out_those_that_run_others(fleet: Prometheus, model: str, count: int) -> None:
     """By any of the three roles; a coordinator that has not told yet stays: it may be one of those."""
-    expr = filled_in(f"count ({coordinators('gsi_stream_lag')})", {"model": model}, "", "")
+    expr = fill_in(f"count ({coordinators('gsi_stream_lag')})", {"model": model}, "", "")
     await all_scraped(fleet)
     assert value(fleet, expr) == [count]
 
@@ -312,4 +312,4 @@ async def all_scraped(server: Prometheus) -> None:
 
 
 def value(server: Prometheus, expr: str) -> list[float]:
-    return [answer.points[0][1] for answer in server.at(expr, time.time())]
+    return [answer.points[0][1] for answer in server.query(expr, time.time())]
