@@ -1,5 +1,7 @@
 # make demo          set up .venv and run 24 held-out problems through the whole system (ARGS="--json"; ENGINE=vllm)
-# make test          set up .venv and run every check: style, types, tests
+# make test          set up .venv and run every check: style, types, tests (WORKERS=2 at a time; ARGS=tests/jobs: a part)
+# make lint          style and types alone
+# make hooks         run style, types and the check of generated files before each git commit
 # make test-vllm     the same for the vLLM engines, on a CPU, in an environment of their own
 # make chart         set up .tools and check the Helm chart, the alerts and the Dockerfiles with real Helm and promtool
 # make dashboards    run the system under a real Prometheus: does every panel and alert have data?  (four minutes; ARGS="--json")
@@ -14,17 +16,19 @@
 ARGS ?=
 PYTHON ?= python3
 ENGINE ?= transformers
+WORKERS ?= 2
 BIN := .venv/bin
 VLLM_BIN := .venv-vllm/bin
 INSTALLED := .venv/installed
 VLLM_INSTALLED := .venv-vllm/installed
 TOOLS_INSTALLED := .tools/installed
+TYPES_LOG := .venv/types.log
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint chart dashboards image locks chaos bench bench-scoring bench-step train protos clean
+.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos bench bench-scoring bench-step train protos clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -13
+	@sed -n 's/^# //p' Makefile | head -15
 
 ifeq ($(ENGINE),vllm)
 demo: $(VLLM_INSTALLED)
@@ -34,8 +38,11 @@ demo: $(INSTALLED)
 	@$(BIN)/gsi demo --engine $(ENGINE) $(ARGS)
 endif
 
-test: $(INSTALLED) lint
-	@$(BIN)/python -m pytest $(ARGS)
+# Types are checked beside the tests, at a low priority: some tests measure time. Either failure is the target's.
+test: $(INSTALLED) style
+	@nice $(BIN)/mypy >$(TYPES_LOG) 2>&1 & types=$$!; \
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS); tests=$$?; \
+	wait $$types; types=$$?; cat $(TYPES_LOG); [ $$tests = 0 ] && [ $$types = 0 ]
 
 test-vllm: $(VLLM_INSTALLED)
 	@$(VLLM_BIN)/python -m pytest tests/vllm $(ARGS)
@@ -55,10 +62,15 @@ locks: $(INSTALLED)
 chaos: $(INSTALLED)
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-lint: $(INSTALLED)
+lint: style
+	@$(BIN)/mypy
+
+style: $(INSTALLED)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
-	@$(BIN)/mypy
+
+hooks: $(INSTALLED)
+	@$(BIN)/pre-commit install
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.methods $(ARGS)

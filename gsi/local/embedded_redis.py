@@ -6,6 +6,7 @@ With a folder the server keeps an append-only file, and after a restart the queu
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,11 +23,20 @@ SERVER_STOP_SECONDS = 5.0
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port that nothing listens on, and that Linux gives to no other process while this one lives.
+
+    A socket that does not listen holds the port: a server that sets SO_REUSEADDR, as ours do, may still bind it.
+    """
+    probe = socket.socket()
+    if sys.platform == "linux":
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind((host, 0))
+    port: int = probe.getsockname()[1]
+    if sys.platform == "linux":
+        probe.detach()  # it stays open until this process ends
+    else:
+        probe.close()  # elsewhere a second socket could not bind the port
+    return port
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
