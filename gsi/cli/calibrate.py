@@ -1,13 +1,14 @@
 """``gsi calibrate`` and ``gsi theory``: which beta and u to use, and what the theorems promise."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markdown import Markdown
 
-from gsi.cli.evaluate import ModelsFolder, OptionalRedisUrl, read_whole_numbers, run_with_progress
+from gsi.cli.evaluate import Concurrency, ModelsFolder, OptionalRedisUrl, read_whole_numbers, run_with_progress
 from gsi.cli.terminal import Engine, Queue, err, explain_errors, import_evaluation, out
 from gsi.errors import InvalidRequestError
 
@@ -22,7 +23,7 @@ def calibrate(
     reward_bound: Annotated[float, typer.Option(help="The largest reward, for the theorems.")] = 1.0,
     epsilon: Annotated[float, typer.Option(help="Epsilon of Theorem 1, in nats.")] = 0.1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
-    concurrency: Annotated[int | None, typer.Option(min=1, max=4096, help="Jobs in the queue at once.")] = None,
+    concurrency: Concurrency = None,
     engine: Engine = None,
     models: ModelsFolder = None,
     redis_url: OptionalRedisUrl = None,
@@ -55,12 +56,16 @@ def calibrate(
         (folder / "calibration.json").write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
         if as_json:
             print(json.dumps(plain, ensure_ascii=False))
-        else:
-            shown, _, rest = markdown.partition("## Worth running")
-            out.print(Markdown(shown if rows else rest.partition("## Theory")[0]))
-            for warning in findings.theory.warnings:
-                err.print(f"[yellow]theory[/]  {warning}", highlight=False, soft_wrap=True)
-            err.print(f"calibration  {folder / 'calibration.md'}", highlight=False, soft_wrap=True)
+            return
+        shown, _, rest = markdown.partition("## Worth running")
+        _print_calibration(shown if rows else rest.partition("## Theory")[0], findings.theory.warnings, folder)
+
+
+def _print_calibration(markdown: str, warnings: Sequence[str], folder: Path) -> None:
+    out.print(Markdown(markdown))
+    for warning in warnings:
+        err.print(f"[yellow]theory[/]  {warning}", highlight=False, soft_wrap=True)
+    err.print(f"calibration  {folder / 'calibration.md'}", highlight=False, soft_wrap=True)
 
 
 def theory(

@@ -45,6 +45,10 @@ ModelsFolder = Annotated[
     Path | None,
     typer.Option("--models", help="Folder with models draft, target and prm, if this command starts a system."),
 ]
+Concurrency = Annotated[
+    int | None,
+    typer.Option(min=1, max=4096, help="Jobs in the queue at once. [default: 64; 4 if this command starts a system]"),
+]
 Field = Annotated[
     list[str] | None,
     typer.Option(
@@ -73,12 +77,7 @@ def evaluate(
         typer.Option("--out", help="Folder for records and report. [default: a name made from the options]"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object on standard output.")] = False,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=4096, help="Jobs in the queue at once. [default: 64; 4 if this command starts a system]"
-        ),
-    ] = None,
+    concurrency: Concurrency = None,
     engine: Engine = None,
     models: ModelsFolder = None,
     redis_url: OptionalRedisUrl = None,
@@ -97,15 +96,9 @@ def evaluate(
             params=read_params(param),
         )
         system = session.System(redis_url, queue, engine, models, concurrency)
-        outcome = run_with_progress(
-            plan, import_evaluation("folder").Folder(out_folder or EVALUATIONS / plan.name), system
-        )
-        if as_json:
-            print(json.dumps(outcome.report, ensure_ascii=False))
-        else:
-            out.print(build_table(outcome.rows))
-            _print_failures(outcome.jobs)
-            err.print(f"report  {outcome.folder / 'report.md'}", highlight=False, soft_wrap=True)
+        folder = import_evaluation("folder").Folder(out_folder or EVALUATIONS / plan.name)
+        outcome = run_with_progress(plan, folder, system)
+        _print_outcome(outcome, as_json=as_json)
 
 
 def run_with_progress(plan: Any, folder: Any, system: Any) -> "FinishedEvaluation":
@@ -169,6 +162,15 @@ def build_table(rows: "list[Row]") -> Table:
             f"{row.tokens_per_problem.draft_written:,.0f} + {row.tokens_per_problem.target_written:,.0f}",
         )
     return table
+
+
+def _print_outcome(outcome: "FinishedEvaluation", *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(outcome.report, ensure_ascii=False))
+        return
+    out.print(build_table(outcome.rows))
+    _print_failures(outcome.jobs)
+    err.print(f"report  {outcome.folder / 'report.md'}", highlight=False, soft_wrap=True)
 
 
 def _print_failures(jobs: "list[RecordedJob]") -> None:

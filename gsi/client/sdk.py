@@ -32,10 +32,10 @@ MAX_REASON_CHARACTERS = 1000
 
 
 class Client:
-    """A user of one queue. ``dead``: its dead letters.
+    """Submits jobs to one queue, follows and reads them. ``dead`` has the queue's dead jobs, ``admin`` its controls.
 
-    ``access`` None: the files that ``GSI_REDIS_PASSWORD_FILE``, ``GSI_REDIS_TLS_CA``, … name, if any.
-    Raises MisconfiguredError for a URL or files that cannot be used.
+    ``access`` None: the files that ``GSI_REDIS_PASSWORD_FILE``, ``GSI_REDIS_TLS_CA``, … name, if they are set.
+    Raises MisconfiguredError for a URL or a file that cannot be used.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class Client:
         await self._redis.aclose()
 
     async def submit(self, payload: JobPayload | Mapping[str, Any] | str) -> str:
-        """Push a job and return its id; of a job with this id or idempotency key, if there is one already.
+        """Push a job and return its id. If a job has this id or idempotency key, push nothing and return that job's id.
 
-        Its trace is that of the caller's own OpenTelemetry span, if one is active and the payload names no other.
+        The job joins the trace of the caller's active OpenTelemetry span, unless the payload names another trace.
         Raises InvalidRequestError that names the field and what is allowed, and RetryableError if the queue is full.
         """
         checked = payload if isinstance(payload, JobPayload) else parse_payload(payload)
@@ -69,30 +69,30 @@ class Client:
         return await self._submitter.submit(job)
 
     def follow(self, job_id: str) -> AsyncIterator[StepRecord]:
-        """Yield every step of a job as it is kept, from the first, until the job has finished."""
+        """Yield a job's steps from the first on, each as soon as it is kept, until the job has finished."""
         return self._reader.follow(job_id)
 
     async def is_served(self) -> bool:
-        """Return whether a coordinator has read this queue since its server began. Raises if the server is away."""
+        """Return whether a coordinator has read this queue on this server. Raises if the server is unavailable."""
         return await self._stream.has_group()
 
     async def exists(self, job_id: str) -> bool:
-        """Return whether there is a record of this job; one pushed by XADD gets it when it is taken."""
+        """Return whether there is a record of this job. A job pushed by XADD gets its record when it is taken."""
         return await self._reader.exists(job_id)
 
     async def result(self, job_id: str) -> JobRecord:
-        """Return a job as it is now. Raises InvalidRequestError if there is none of this id."""
+        """Return a job as it is now. Raises InvalidRequestError if no job has this id."""
         record = await self._reader.record(job_id)
         if record is None:
             raise _unknown(job_id)
         return record
 
     async def cancel(self, job_id: str, reason: str, *, may_be_unseen: bool = False) -> JobState:
-        """Cancel a job and return the state that it was in. Its kept steps and the reason, as its error, stay.
+        """Cancel a job and return the state it was in. The reason becomes the job's error; the kept steps stay.
 
-        A queued one is CANCELLED when this returns. A running one is soon, unless it ends by itself first. A finished
-        one stays as it is. Raises InvalidRequestError if there is no job of this id, unless it ``may_be_unseen``
-        (pushed by XADD, taken by nobody yet): then it is marked, and dropped when it comes.
+        A queued job is CANCELLED when this returns. A running job is cancelled within a second, unless it ends before.
+        A finished job is not changed. Raises InvalidRequestError if no job has this id, unless the job
+        ``may_be_unseen`` (pushed by XADD and not taken yet): then it is marked, and dropped when it is delivered.
         """
         if not 1 <= len(reason) <= MAX_REASON_CHARACTERS:
             raise InvalidRequestError(f"reason: {len(reason)} characters; allowed: 1 to {MAX_REASON_CHARACTERS}")
@@ -102,11 +102,11 @@ class Client:
         return state
 
     async def forget(self, job_id: str) -> bool:
-        """Delete a finished job with its steps; return False if there is none, or it has not finished."""
+        """Delete a finished job with its steps. Return False if there is no such job, or it has not finished."""
         return await self._reader.forget(job_id)
 
     async def wait(self, job_id: str, timeout_seconds: float | None = None) -> JobRecord:
-        """Return a job once it has finished. Raises TimeoutError if that takes too long."""
+        """Return a job when it has finished. Raises TimeoutError after ``timeout_seconds``; None: no limit."""
         return await self._reader.wait(job_id, timeout_seconds)
 
 

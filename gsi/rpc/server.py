@@ -79,14 +79,10 @@ async def serve(
     engine: Loadable[E] = Loadable()
     grace_seconds = settings.grace_seconds
     metrics.observe_start(grpc_service, settings.max_concurrent_rpcs)
-    edge = EdgeInterceptor(settings.max_concurrent_rpcs)
-    server = grpc.aio.server(interceptors=[edge], options=server_options(settings.max_connection_age_seconds))
+    edge, state = EdgeInterceptor(settings.max_concurrent_rpcs), Health(grpc_service)
+    server, port = _make_server(grpc_service, settings, edge)
     add_servicer(engine, server)
-    state = Health(grpc_service)
     state.add_to(server)
-    reflection.enable_server_reflection((grpc_service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    files = settings.certificate_files()
-    port = bind(server, settings.listen, server_credentials(files) if files else None)
     await state.start(settings.health_listen)
     await server.start()
     try:
@@ -113,3 +109,11 @@ async def serve(
         await state.stop()
         engine.close()
         log.info("stopped")
+
+
+def _make_server(grpc_service: str, settings: ServiceSettings, edge: EdgeInterceptor) -> tuple[grpc.aio.Server, int]:
+    """Return a server with reflection, and the port it is bound to. It has not been started."""
+    server = grpc.aio.server(interceptors=[edge], options=server_options(settings.max_connection_age_seconds))
+    reflection.enable_server_reflection((grpc_service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    files = settings.certificate_files()
+    return server, bind(server, settings.listen, server_credentials(files) if files else None)
