@@ -1,6 +1,7 @@
 """The main function of a model service: settings, logging, metrics, signals, then ``serve``, or ``follow``."""
 
 import asyncio
+import gc
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
@@ -49,7 +50,13 @@ def run_service(
         if rank > 0:
             await follow(settings, partial(load_follower, settings.engine, engine_settings), rank, stop)
         else:
-            await serve(grpc_service, settings, partial(load, settings.engine, engine_settings), add_servicer, stop)
+            await serve(grpc_service, settings, load_engine, add_servicer, stop)
+
+    async def load_engine() -> E:
+        engine = await load(settings.engine, engine_settings)
+        gc.collect()
+        gc.freeze()  # what is there now stays: the collector need not walk it while calls are served, or at the end
+        return engine
 
     try:
         asyncio.run(main())
