@@ -25,16 +25,16 @@ from gsi.runtime.series import Declaration, Series, Values
 
 ROOT = Path(__file__).parents[1]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-TABLE = re.compile(r"(?<=<!-- series: )(\S+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)  # what declares them, the table
+TABLE = re.compile(r"(?<=<!-- series: )(\S+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)  # the declaring object, the table
 METHODS_TABLE = re.compile(r"(?<=<!-- methods -->\n).*?(?=<!-- end -->)", re.DOTALL)
-SERVICELESS = ("candidates_pb2_grpc.py", "candidates_pb2_grpc.pyi")  # protoc writes them empty
+SERVICELESS = ("candidates_pb2_grpc.py", "candidates_pb2_grpc.pyi")  # a proto without a service: protoc writes no code
 
 
 def write_stubs(root: Path) -> None:
     """Compile ``protos/`` into ``root``: the proto path is the import path, so no import needs fixing."""
     protos = sorted(str(path) for path in (ROOT / "protos").rglob("*.proto"))
     outputs = [f"--{kind}_out={root}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
-    plugins = [f"--plugin=protoc-gen-{name}={_script(f'protoc-gen-{name}')}" for name in ("mypy", "mypy_grpc")]
+    plugins = [f"--plugin=protoc-gen-{name}={_find_script(f'protoc-gen-{name}')}" for name in ("mypy", "mypy_grpc")]
     if protoc.main(["protoc", f"-I{ROOT / 'protos'}", *plugins, *outputs, *protos]):
         sys.exit("protoc failed")
     for name in SERVICELESS:
@@ -42,7 +42,7 @@ def write_stubs(root: Path) -> None:
 
 
 def write_schemas(root: Path) -> None:
-    """Write the JSON Schemas of what other languages write (a job's payload) and read (a step, a result)."""
+    """Write the JSON Schemas of what other languages write (a job) and read (a step, a result)."""
     schemas = {
         "job": JobPayload.model_json_schema(),
         "step": StepRecord.model_json_schema(mode="serialization"),
@@ -55,10 +55,12 @@ def write_schemas(root: Path) -> None:
 
 
 def write_metrics(root: Path) -> None:
-    """Write the tables of ``docs/metrics.md``; what stands around them stays."""
+    """Write the tables of ``docs/metrics.md``; the text around them stays."""
     name = Path("docs") / "metrics.md"
     text = (ROOT / name).read_text(encoding="utf-8")
-    (root / name).write_text(TABLE.sub(lambda found: found[1] + found[2] + _table(found[1]), text), encoding="utf-8")
+    (root / name).write_text(
+        TABLE.sub(lambda found: found[1] + found[2] + _make_table(found[1]), text), encoding="utf-8"
+    )
 
 
 def write_methods(root: Path) -> None:
@@ -87,24 +89,24 @@ def _models_of(method: Method) -> str:
     return ", ".join(text for name, text in zip((*Source, "prm"), names, strict=True) if name in asked)
 
 
-def _table(where: str) -> str:
+def _make_table(where: str) -> str:
     """Return the table of the series that an object (``module:name``) declares."""
     series: Series = resolve_name(where)
     head = "| name | type | labels and their values | unit | meaning |\n|---|---|---|---|---|\n"
-    return head + "".join(_row(declared) for declared in series.declarations)
+    return head + "".join(_make_row(declared) for declared in series.declarations)
 
 
-def _row(declared: Declaration) -> str:
-    labels = "; ".join(f"`{name}`: {_listed(values)}" for name, values in declared.labels.items())
+def _make_row(declared: Declaration) -> str:
+    labels = "; ".join(f"`{name}`: {_list_values(values)}" for name, values in declared.labels.items())
     cells = (f"`{declared.name}`", declared.kind, labels, declared.unit, declared.meaning)
     return f"| {' | '.join(cells)} |\n".replace("|  |", "| |")
 
 
-def _listed(values: Values) -> str:
+def _list_values(values: Values) -> str:
     return values if isinstance(values, str) else ", ".join(values)
 
 
-def _script(name: str) -> Path:
+def _find_script(name: str) -> Path:
     return Path(sys.executable).parent / name
 
 

@@ -41,6 +41,7 @@ Number = TypeAliasType(
         ),
     ],
 )
+# Of a value that is always asked: a null of version 0.1 is read as NaN.
 NumberOrNull = Annotated[Number, BeforeValidator(lambda value: math.nan if value is None else value)]
 
 
