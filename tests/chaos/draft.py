@@ -22,7 +22,8 @@ from gsi.algorithm.candidates import Message
 from gsi.algorithm.params import SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches
 from gsi.engines.base import EngineSettings, LanguageEngine
-from gsi.engines.registry import LANGUAGE_ENGINES, EngineTable
+from gsi.engines.on_transformers.language import TransformersEngine
+from gsi.engines.registry import EngineTable
 from gsi.model_info import ModelInfo
 from gsi.rpc.service_process import run_service
 from gsi.runtime.child import end_with_parent
@@ -40,7 +41,7 @@ class WatchedEngine:
 
     @classmethod
     async def load(cls, settings: EngineSettings) -> "WatchedEngine":
-        engine = await LANGUAGE_ENGINES.load("transformers", settings)
+        engine = await TransformersEngine.load(settings)  # imported above, in the parent
         return cls(engine, Path(os.environ["CHAOS_JOURNAL"]), os.environ["CHAOS_POISON"])
 
     @property
