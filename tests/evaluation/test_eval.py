@@ -111,7 +111,7 @@ def test_an_evaluation_that_was_killed_goes_on_and_ends_with_the_same_table(
     assert 0 < num_before < NUM_JOBS
     ran = gsi(*OPTIONS, "--json", "--out", str(folder))
     assert ran.returncode == 0, ran.stderr
-    assert f"going on: {num_before} of {NUM_JOBS} jobs" in ran.stderr
+    assert f"resuming: {num_before} of {NUM_JOBS} jobs" in ran.stderr
     assert (folder / "records.jsonl").read_bytes().startswith(before[: before.rfind(b"\n") + 1])
     assert table(json.loads(ran.stdout)) == table(report)
     assert without_times(folder / "records.jsonl") == without_times(whole / "records.jsonl")
