@@ -32,16 +32,17 @@ def lua_script(
     def bind(declare: Callable[P, None]) -> Callable[Concatenate[Redis, P], Awaitable[T]]:
         source = read_script(declare.__name__)
         keys, arguments = parameters_of(declare)
-        defaults = {name: each.default for name, each in inspect.signature(declare).parameters.items()}
+        signature = inspect.signature(declare)
 
         @wraps(declare)
-        async def call(redis: Redis, /, *_: P.args, **given: P.kwargs) -> T:
-            values: Mapping[str, Any] = {**defaults, **given}
+        async def call(redis: Redis, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
             script = redis.register_script(source)
             return decode(
                 await script(
-                    keys=[word for name in keys for word in _spread(values[name])],
-                    args=[word for name in arguments for word in _spread(values[name])],
+                    keys=[word for name in keys for word in _spread(bound.arguments[name])],
+                    args=[word for name in arguments for word in _spread(bound.arguments[name])],
                 )
             )
 
@@ -52,10 +53,10 @@ def lua_script(
 
 def read_script(name: str) -> str:
     """Return a script behind the shared functions that its line ``-- shared: …`` names."""
-    script = FOLDER.joinpath(f"{name}.lua").read_text()
+    script = FOLDER.joinpath(f"{name}.lua").read_text("utf-8")
     shared = SHARED.search(script)
     names = shared[1].split(", ") if shared else []
-    return "\n".join([*(FOLDER.joinpath("shared", f"{each}.lua").read_text() for each in names), script])
+    return "\n".join([*(FOLDER.joinpath("shared", f"{each}.lua").read_text("utf-8") for each in names), script])
 
 
 def parameters_of(declare: Callable[..., object]) -> tuple[list[str], list[str]]:
