@@ -60,7 +60,9 @@ class Sides:
         """Return all that a move of the job changes. A request to cancel is no move."""
         fields = await self.redis.hgetall(self.keys.record(JOB.id))
         fields.pop(b"cancel_reason", None)
-        streams = {key: await self.redis.xrange(key) for key in (self.keys.steps(JOB.id), self.keys.results)}
+        streams: dict[str, object] = {
+            str(key): await self.redis.xrange(key) for key in (self.keys.steps(JOB.id), self.keys.results)
+        }
         return {"record": fields, "in flight": await self.redis.hgetall(self.keys.tenants), **streams}
 
     async def sizes(self) -> tuple[int, int]:
