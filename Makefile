@@ -23,6 +23,8 @@ INSTALLED := .venv/installed
 VLLM_INSTALLED := .venv-vllm/installed
 TOOLS_INSTALLED := .tools/installed
 TYPES_LOG := .venv/types.log
+# Tests that share a fixture stay together, in the order of tests/conftest.py.
+PARALLEL := --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos bench bench-scoring bench-step train protos clean
@@ -41,7 +43,7 @@ endif
 # Types are checked beside the tests, at a low priority: some tests measure time. Either failure is the target's.
 test: $(INSTALLED) style
 	@nice $(BIN)/mypy >$(TYPES_LOG) 2>&1 & types=$$!; \
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS); tests=$$?; \
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS); tests=$$?; \
 	wait $$types; types=$$?; cat $(TYPES_LOG); [ $$tests = 0 ] && [ $$types = 0 ]
 
 test-vllm: $(VLLM_INSTALLED)

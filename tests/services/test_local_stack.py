@@ -42,6 +42,7 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
+@pytest.mark.xdist_group("default port")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 async def test_gsi_up_says_what_is_ready_and_leaves_nothing_behind(how: signal.Signals) -> None:
     """It reports each process that is ready; Ctrl-C ends it cleanly, and even kill -9 leaves no orphan."""
