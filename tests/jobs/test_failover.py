@@ -1,5 +1,6 @@
 """Addresses of Sentinels and of a Cluster, against real ones: the queue's primary is found, and found again."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -135,7 +136,7 @@ def is_whole(port: int) -> bool:
 
 
 async def test_the_primary_is_asked_of_sentinels_and_again_after_a_failover(tmp_path: Path) -> None:
-    """The same client writes to the new primary once the Sentinels have changed it; the URL names no server."""
+    """The same client writes to the new primary once the Sentinels have changed it, and so does a command in flight."""
     with (
         running(tmp_path) as old,
         running(tmp_path, "--replicaof", f"127.0.0.1 {old}") as new,
@@ -146,6 +147,8 @@ async def test_the_primary_is_asked_of_sentinels_and_again_after_a_failover(tmp_
         await do_a_job(url, "default")
         redis: Any = connect(url)
         assert await redis.set("asked", "before")
+        waiting = asyncio.create_task(redis.blpop("late", 0))  # a command that is in flight during the failover
+        await asyncio.sleep(0.1)
         until(lambda: command(sentinel, "SENTINEL", "REPLICAS", "jobs"))
         until(lambda: command(sentinel, "SENTINEL", "FAILOVER", "jobs"))
         until(lambda: role(new) == "master" and role(old) == "slave")
@@ -158,6 +161,9 @@ async def test_the_primary_is_asked_of_sentinels_and_again_after_a_failover(tmp_
 
         await wait_until(is_written, "the client has found the new primary")
         assert command(new, "GET", "asked") == b"after"
+        command(new, "RPUSH", "late", "pushed")
+        async with asyncio.timeout(START_SECONDS):
+            assert await waiting == (b"late", b"pushed")
         await redis.aclose()
 
 
