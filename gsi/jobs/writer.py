@@ -212,17 +212,35 @@ class JobWriter:
 
     async def promote_due(self) -> int:
         """Push up to 100 jobs again whose delay is over; return how many were pushed."""
-        due = await calls.find_due(self._redis, delayed=self._keys.delayed, limit=PROMOTE_COUNT)
-        return sum([await self._promote(job_id) for job_id in due])
-
-    async def unpark(self, tenant: str) -> int:
-        """Push a tenant's parked jobs again while it may have more jobs in flight; return how many left the list."""
         num_pushed = 0
-        while first := await self._redis.lindex(self._keys.parked(tenant), 0):
-            if not await self._unpark(first.decode(), tenant):
-                break
-            num_pushed += 1
+        for job_id in await calls.find_due(self._redis, delayed=self._keys.delayed, limit=PROMOTE_COUNT):
+            num_pushed += await calls.promote(
+                self._redis,
+                record=self._keys.record(job_id),
+                lane=await self._read_lane(job_id),
+                delayed=self._keys.delayed,
+                job_id=job_id,
+            )
         return num_pushed
+
+    async def unpark(self, tenant: str) -> None:
+        """Push a tenant's parked jobs again while it may have more jobs in flight."""
+        parked = self._keys.parked(tenant)
+        while first := await self._redis.lindex(parked, 0):
+            job_id = first.decode()
+            has_left = await calls.unpark(
+                self._redis,
+                record=self._keys.record(job_id),
+                lane=await self._read_lane(job_id),
+                tenants=self._keys.tenants,
+                parked=parked,
+                parked_tenants=self._keys.parked_tenants,
+                job_id=job_id,
+                tenant=tenant,
+                max_in_flight=self._policy.max_jobs_per_tenant,
+            )
+            if not has_left:
+                return
 
     async def unpark_all(self) -> None:
         """Unpark for every tenant that has parked jobs: a coordinator that was lost may have left some parked."""
@@ -240,28 +258,6 @@ class JobWriter:
             idle_ms=idle_ms,
         )
         return Hold(is_held=cancel_reason is not None, cancel_reason=cancel_reason or "")
-
-    async def _promote(self, job_id: str) -> bool:
-        return await calls.promote(
-            self._redis,
-            record=self._keys.record(job_id),
-            lane=await self._read_lane(job_id),
-            delayed=self._keys.delayed,
-            job_id=job_id,
-        )
-
-    async def _unpark(self, job_id: str, tenant: str) -> bool:
-        return await calls.unpark(
-            self._redis,
-            record=self._keys.record(job_id),
-            lane=await self._read_lane(job_id),
-            tenants=self._keys.tenants,
-            parked=self._keys.parked(tenant),
-            parked_tenants=self._keys.parked_tenants,
-            job_id=job_id,
-            tenant=tenant,
-            max_in_flight=self._policy.max_jobs_per_tenant,
-        )
 
     async def _read_lane(self, job_id: str) -> Key:
         """Return the stream that a job is pushed to again: the one that it came from."""

@@ -18,7 +18,7 @@ PAYLOAD = parse_payload({"prompt": "2 + 3"})
 
 
 async def test_stats_count_jobs_keys_and_bytes(redis: Redis, queue: str) -> None:
-    """By where they are in their life; another queue's keys do not count."""
+    """The counts are by a job's place in its life; another queue's keys do not count."""
     keys = Keys(queue)
     submitter, writer = JobSubmitter(redis, keys), JobWriter(redis, keys)
     stream, admin = JobStream(redis, keys, "worker"), QueueAdmin(redis, keys)
@@ -55,7 +55,7 @@ async def test_what_is_set_is_seen_and_can_be_taken_back(redis: Redis, queue: st
 
 
 async def test_finished_jobs_leave_the_memory_that_was_there_before(redis: Redis, queue: str) -> None:
-    """Once their lifetime is over, nothing of them is left but their line in the results."""
+    """Once their lifetime is over, only their entries in the results stream are left."""
     keys = Keys(queue)
     submitter, writer = JobSubmitter(redis, keys), JobWriter(redis, keys)
     stream, admin = JobStream(redis, keys, "worker"), QueueAdmin(redis, keys)

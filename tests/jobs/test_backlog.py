@@ -12,7 +12,7 @@ PAYLOAD = parse_payload({"prompt": "2 + 3"})
 
 
 async def test_what_waits_is_known_when_the_job_taken_last_ends_first(redis: Redis, queue: str) -> None:
-    """Then the server does not know its lag any more; autoscaling and dashboards go on seeing the jobs that wait."""
+    """The server no longer knows its lag then; autoscaling and dashboards still see the jobs that wait."""
     keys = Keys(queue)
     submitter, writer, stream = JobSubmitter(redis, keys), JobWriter(redis, keys), JobStream(redis, keys, "worker")
     await stream.create_group()

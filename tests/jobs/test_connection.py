@@ -25,7 +25,7 @@ async def test_a_server_that_may_lose_jobs_is_named(redis: Redis) -> None:
 
 
 async def test_cancellation_reaches_a_task_that_talks_to_redis_all_the_time(redis: Redis) -> None:
-    """redis-py's own way of sending may lose one in Python 3.11; ours does not."""
+    """In Python 3.11 redis-py's own sending may lose a cancellation; ours does not."""
 
     async def ask() -> None:
         async with asyncio.timeout(0.05):

@@ -1,4 +1,4 @@
-"""Dead letters against a real server: listed, shown, run again, thrown away."""
+"""Dead letters on a real server: listed, shown, retried, purged."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -71,7 +71,7 @@ async def test_dead_jobs_are_listed_with_why_and_when(dying: Queue, monkeypatch:
 
 
 async def test_a_dead_job_that_is_retried_is_as_new_but_for_its_steps(dying: Queue) -> None:
-    """It does not expire any more, its attempts begin anew, and nothing is left of its failure."""
+    """It no longer expires, its attempts count from 1 again, and nothing is left of its failure."""
     await dying.bury("job-1")
     await dying.bury("job-2")
     await dying.dead.retry("job-1")
@@ -90,7 +90,7 @@ async def test_a_dead_job_that_is_retried_is_as_new_but_for_its_steps(dying: Que
 
 
 async def test_the_deadline_of_a_retried_job_begins_anew(dying: Queue) -> None:
-    """A person has decided that it is still wanted; it would be EXPIRED at once otherwise."""
+    """A person still wants the job; with its old deadline it would be EXPIRED at once."""
     await dying.bury("job-1")
     await dying.redis.hset(dying.keys.record("job-1"), "submitted_at", 1_000)
     await dying.dead.retry("job-1")
@@ -98,7 +98,7 @@ async def test_the_deadline_of_a_retried_job_begins_anew(dying: Queue) -> None:
 
 
 async def test_a_retried_job_may_die_again(dying: Queue) -> None:
-    """And is listed once."""
+    """It is listed once."""
     await dying.bury("job-1")
     await dying.dead.retry("job-1")
     await dying.writer.retry(await dying.take(), "prm: UNAVAILABLE", delay_seconds=0)
@@ -127,7 +127,7 @@ async def test_all_dead_jobs_are_retried_at_once(dying: Queue) -> None:
 
 
 async def test_purging_deletes_dead_jobs_with_their_steps(dying: Queue) -> None:
-    """Those that died before a time, or all; a job that runs again meanwhile stays."""
+    """Either all of them or those that died before a time; a job that runs again by then stays."""
     await dying.bury("old")
     await dying.bury("again")
     assert await dying.dead.purge(datetime.now(UTC) - timedelta(hours=1)) == 0
@@ -141,7 +141,7 @@ async def test_purging_deletes_dead_jobs_with_their_steps(dying: Queue) -> None:
 
 
 async def test_a_job_that_waits_for_its_next_attempt_says_what_its_last_run_met(dying: Queue) -> None:
-    """``gsi result`` shows it; once the job has finished, only how it ended counts."""
+    """``gsi result`` shows the error; once the job has finished, it shows the end alone."""
     writer = dying.writer = JobWriter(dying.redis, dying.keys, Policy(max_attempts=2))
     await dying.submitter.submit(Job("job-1", parse_payload({"prompt": "-"})))
     await writer.retry(await dying.take(), "prm: INTERNAL", delay_seconds=0)

@@ -1,5 +1,6 @@
-"""Addresses of Sentinels and of a Cluster, against real ones: the queue's primary is found, and found again."""
+"""URLs of Sentinels and of a Cluster, on real servers: a client finds the queue's primary, also after a change."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,7 +77,7 @@ def command(port: int, *words: object) -> object:
 
 
 async def do_a_job(url: str, queue: str) -> None:
-    """Submit, take, keep a step, finish, read: every script of a job's good way."""
+    """Submit, take, keep a step, finish, read: every script that a healthy job needs."""
     redis, keys = connect(url, queue=queue), Keys(queue)
     writer, stream = JobWriter(redis, keys), JobStream(redis, keys, "worker-1")
     async with Client(url, queue, RedisAccess()) as client:
@@ -91,7 +92,7 @@ async def do_a_job(url: str, queue: str) -> None:
 
 
 async def test_a_queue_is_on_one_node_of_a_cluster(tmp_path: Path) -> None:
-    """Queues of both halves of the slots work, whichever node is named and answers first."""
+    """Queues in both halves of the slots work, whichever node the URL names."""
     bus = free_port()
     with (
         running(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port())) as low,
@@ -109,7 +110,7 @@ async def test_a_queue_is_on_one_node_of_a_cluster(tmp_path: Path) -> None:
 
 
 async def test_a_queue_whose_slot_moves_is_followed(tmp_path: Path) -> None:
-    """The same client goes on at the other node."""
+    """The same client continues at the other node."""
     bus = free_port()
     with (
         running(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port())) as old,
@@ -134,8 +135,8 @@ def is_whole(port: int) -> bool:
         return bool(client.cluster("info")["cluster_state"] == "ok")
 
 
-async def test_the_primary_is_asked_of_sentinels_and_again_after_a_failover(tmp_path: Path) -> None:
-    """The same client writes to the new primary once the Sentinels have changed it; the URL names no server."""
+async def test_sentinels_are_asked_for_the_primary_again_after_a_failover(tmp_path: Path) -> None:
+    """The same client uses the new primary once the Sentinels have promoted it; so does a command in flight."""
     with (
         running(tmp_path) as old,
         running(tmp_path, "--replicaof", f"127.0.0.1 {old}") as new,
@@ -146,6 +147,8 @@ async def test_the_primary_is_asked_of_sentinels_and_again_after_a_failover(tmp_
         await do_a_job(url, "default")
         redis: Any = connect(url)
         assert await redis.set("asked", "before")
+        waiting = asyncio.create_task(redis.blpop("late", 0))  # a command that is in flight during the failover
+        await asyncio.sleep(0.1)
         until(lambda: command(sentinel, "SENTINEL", "REPLICAS", "jobs"))
         until(lambda: command(sentinel, "SENTINEL", "FAILOVER", "jobs"))
         until(lambda: role(new) == "master" and role(old) == "slave")
@@ -158,6 +161,9 @@ async def test_the_primary_is_asked_of_sentinels_and_again_after_a_failover(tmp_
 
         await wait_until(is_written, "the client has found the new primary")
         assert command(new, "GET", "asked") == b"after"
+        command(new, "RPUSH", "late", "pushed")
+        async with asyncio.timeout(START_SECONDS):
+            assert await waiting == (b"late", b"pushed")
         await redis.aclose()
 
 
@@ -167,7 +173,7 @@ def role(port: int) -> str:
 
 
 async def test_when_nobody_knows_the_primary_each_answer_is_told() -> None:
-    """It looks like a server that is away, for which coordinators wait; the password is not in the error."""
+    """The error is that of an unavailable server, so coordinators wait; it does not contain the password."""
     redis: Any = connect("redis+sentinel://user:hunter2@127.0.0.1:1,127.0.0.1:2/jobs")
     with pytest.raises(LOST_CONNECTION, match=r"no primary found; 127\.0\.0\.1:1: .*; 127\.0\.0\.1:2: ") as lost:
         await redis.ping()
@@ -184,7 +190,7 @@ async def test_when_nobody_knows_the_primary_each_answer_is_told() -> None:
     ],
 )
 def test_a_url_names_several_servers(url: str, node: str, seeds: SeedNodes | None) -> None:
-    """User, database and TLS are as in a URL of one server."""
+    """User, database and TLS are written as in a URL of one server."""
     assert parse_seed_nodes(url) == (node, seeds)
 
 
@@ -199,7 +205,7 @@ def test_a_url_that_cannot_be_read_is_refused(url: str) -> None:
 
 
 def test_several_servers_are_shown_and_judged_as_one_is() -> None:
-    """Masked, and plain text if one of them is beyond this machine."""
+    """The URL is masked, and counts as plain text if one server is not on this machine."""
     assert mask_url("redis+sentinel://u:hunter2@a:1,b:2/jobs/0") == "redis+sentinel://***@a:1,b:2/jobs/0"
     assert is_exposed("redis+cluster://127.0.0.1:1,host:2")
     assert not is_exposed("redis+cluster://127.0.0.1:1,localhost:2")

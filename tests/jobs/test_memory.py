@@ -1,4 +1,4 @@
-"""Ten thousand jobs end with the memory that they began with, results aside."""
+"""Ten thousand jobs leave the server's memory as it was, apart from the results stream."""
 
 import asyncio
 from typing import Any
@@ -21,7 +21,7 @@ PAYLOAD = parse_payload({"prompt": "How much is 2 + 3?", "tenant": "acme", "idem
 
 
 async def test_ten_thousand_jobs_leave_nothing_but_their_announcements(redis: Redis, queue: str) -> None:
-    """Entries are freed with the job, records and steps expire, and neither pending lists nor tenants stay behind."""
+    """Entries are freed with their job, records and steps expire, and no pending entry or tenant is left."""
     server: Any = redis
     keys = Keys(queue)
     submitter, writer = JobSubmitter(redis, keys), JobWriter(redis, keys)

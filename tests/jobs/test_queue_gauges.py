@@ -1,4 +1,4 @@
-"""What a coordinator shows of its queue: how long the longest cases last, and how many jobs are in no lane."""
+"""What a coordinator measures of its queue: the longest wait, the oldest lease, and the jobs that are in no lane."""
 
 import asyncio
 from typing import Any
@@ -19,7 +19,7 @@ MINUTE_MS = 60_000
 
 
 class Queue:
-    """A queue with a limit of one job a tenant in flight, and a coordinator that takes what it is given."""
+    """A queue with a limit of one job in flight per tenant, and a coordinator that takes every entry."""
 
     def __init__(self, redis: Redis, queue: str) -> None:
         self.keys = Keys(queue)
@@ -29,7 +29,7 @@ class Queue:
         self.stream = JobStream(redis, self.keys, "worker")
 
     async def push(self, lane: Priority, age_ms: int) -> str:
-        """Push an entry as if that long ago; return its id. Each lane's entries must be pushed oldest first."""
+        """Push an entry with the age of ``age_ms``; return its id. Each lane's oldest entry must be pushed first."""
         seconds, microseconds = await self.redis.time()
         entry_id = f"{seconds * 1000 + microseconds // 1000 - age_ms}-0"
         await self.redis.xadd(self.keys.lane(lane), {"job": '{"prompt":"2 + 3"}'}, id=entry_id)
@@ -40,7 +40,7 @@ class Queue:
         return await self.writer.take(job_id, delivery)
 
     async def leave_for(self, entry_id: str, idle_ms: int, lane: Priority = Priority.NORMAL) -> None:
-        """Let a lease be as old as if its coordinator had not renewed it."""
+        """Set a lease's age, as if its coordinator had not renewed it."""
         await self.redis.xclaim(self.keys.lane(lane), GROUP, "worker", 0, [entry_id], idle=idle_ms)
 
 
@@ -52,13 +52,13 @@ async def made(redis: Redis, queue: str) -> Queue:
 
 
 async def test_an_empty_queue_waits_for_nothing(made: Queue) -> None:
-    """Zeros, and not an absent series: an alert on them has something to look at."""
+    """The answers are zeros, so that the series exist and an alert can use them."""
     assert await made.stream.ages() == Ages(0.0, 0.0)
     assert await made.reader.set_aside() == SetAside(0, 0, 0)
 
 
 async def test_the_oldest_entry_that_nobody_has_taken_tells_how_long_jobs_wait(made: Queue) -> None:
-    """Over all lanes, by the server's clock; one that is taken waits no more, however old it is."""
+    """All lanes count, by the server's clock; an entry that is taken no longer counts, however old it is."""
     await made.push(Priority.NORMAL, 3 * MINUTE_MS)
     await made.push(Priority.NORMAL, 2 * MINUTE_MS)
     await made.push(Priority.LOW, MINUTE_MS)
@@ -72,13 +72,13 @@ async def test_the_oldest_entry_that_nobody_has_taken_tells_how_long_jobs_wait(m
 
 
 async def test_an_entry_of_the_future_does_not_wait_for_less_than_nothing(made: Queue) -> None:
-    """Who pushes may choose the entry's id, and its clock may be ahead."""
+    """A client may choose the entry's id, and its clock may be ahead."""
     await made.push(Priority.HIGH, -MINUTE_MS)
     assert (await made.stream.ages()).oldest_waiting_seconds == 0
 
 
 async def test_the_lease_that_was_not_renewed_the_longest_tells_its_age(made: Queue) -> None:
-    """Whichever place its entry has; renewing it brings the age back."""
+    """Its entry may have any place; renewing the lease resets its age."""
     entries = [await made.push(Priority.NORMAL, 1000 - place) for place in range(3)]
     low = await made.push(Priority.LOW, 1000)
     await made.stream.take_new(4, 20)
@@ -91,14 +91,14 @@ async def test_the_lease_that_was_not_renewed_the_longest_tells_its_age(made: Qu
 
 
 async def test_ages_of_a_queue_that_nobody_has_read_are_known(redis: Redis, queue: str) -> None:
-    """The lanes or their group may be missing: on a new server, or on one that came back empty."""
+    """A new server, or one that came back empty, has neither lanes nor group."""
     made = Queue(redis, queue)
     await made.push(Priority.NORMAL, MINUTE_MS)
     assert (await made.stream.ages()).oldest_waiting_seconds == pytest.approx(60, abs=5)
 
 
 async def test_looking_costs_no_more_than_the_oldest_leases(made: Queue) -> None:
-    """A queue with many thousand jobs in flight does not slow the server down at each look."""
+    """Measuring a queue with many thousand jobs in flight does not slow the server down."""
     async with made.redis.pipeline(transaction=False) as pipeline:
         for _ in range(MAX_LEASES + 100):
             pipeline.xadd(made.keys.jobs, {"job": "{}"})
@@ -118,7 +118,7 @@ async def commands(redis: Any) -> int:
 
 
 async def test_jobs_that_are_in_no_lane_are_counted(made: Queue) -> None:
-    """Put off, parked behind their tenant's limit, and dead; each leaves its place when it goes on."""
+    """A job may be delayed, parked behind its tenant's limit, or dead; it leaves that place when it is pushed again."""
     for job_id in ("job-1", "job-2", "job-3"):
         await made.submitter.submit(Job(job_id, PAYLOAD))
     lease = await made.take_one("job-1")

@@ -16,7 +16,7 @@ from tests.jobs.sample import DONE, JOB, step, take
 async def test_a_follower_sees_every_step_and_then_the_end(
     submitter: JobSubmitter, writer: JobWriter, reader: JobReader, stream: JobStream
 ) -> None:
-    """Those kept before it came, and those kept while it watches."""
+    """It sees the steps kept before it began, and those kept while it watches."""
     await submitter.submit(JOB)
     lease = await take(writer, stream)
     await writer.append_step(lease, step(0, "first\n\n"))
@@ -32,7 +32,7 @@ async def test_a_follower_sees_every_step_and_then_the_end(
 async def test_more_jobs_than_connections_can_be_waited_for(
     submitter: JobSubmitter, writer: JobWriter, reader: JobReader, stream: JobStream
 ) -> None:
-    """Waiting holds no connection, so hundreds wait at once and the worker beside them is not held up."""
+    """Waiting holds no connection, so hundreds can wait at once and the worker beside them is not held up."""
     jobs = [Job(f"many-{number}", JOB.payload) for number in range(MAX_CONNECTIONS + 20)]
     for job in jobs:
         await submitter.submit(job)

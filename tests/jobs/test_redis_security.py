@@ -1,4 +1,4 @@
-"""Users of Redis with few rights, passwords in files, TLS; and a URL that no error shows whole."""
+"""Redis users with few rights, passwords in files, TLS, and a URL whose password no error shows."""
 
 import asyncio
 import re
@@ -44,14 +44,14 @@ PASSWORD = "hunter2"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """A server of host:port whose users are those of docs/redis.md."""
+    """A server at host:port with the users of docs/redis.md."""
     with embedded_redis() as url:
         yield url.removeprefix("redis://").removesuffix("/0")
 
 
 @pytest.fixture
 async def root(server: str) -> AsyncIterator[Any]:
-    """The server's owner, who has put it in its first state."""
+    """The server's owner, after a reset to the initial state."""
     redis: Any = connect(f"redis://{server}/0")
     await redis.flushall()
     for user, rights in RIGHTS.items():
@@ -69,12 +69,12 @@ async def connected(server: str, user: str, password: str = PASSWORD) -> AsyncIt
 
 
 async def denials(root: Any) -> list[str]:
-    """Return what the server has refused since the beginning of the test."""
+    """Return the commands that the server has refused since the test began."""
     return [f"{entry['username']}: {entry['object']}" for entry in await root.acl_log()]
 
 
 async def work_through(redis: Redis, client: Client) -> None:
-    """Do what a coordinator does, the job dying, revived, put off, and finishing."""
+    """Do all that a coordinator does, with a job that dies, is revived, is handed back, and finishes."""
     writer, stream = JobWriter(redis, KEYS, Policy(max_attempts=2)), JobStream(redis, KEYS, "worker-1")
     await durability_warnings(redis)
     await stream.create_group()
@@ -98,7 +98,7 @@ async def work_through(redis: Redis, client: Client) -> None:
 
 
 async def test_the_documented_rights_are_enough(server: str, root: Any) -> None:
-    """A coordinator, a client and an operator do all that they can, and the server has refused nothing."""
+    """A coordinator, a client and an operator do all that they can do, and the server refuses nothing."""
     url = f"redis://gsi-client:{PASSWORD}@{server}/0"
     async with (
         connected(server, "gsi-coordinator") as coordinator,
@@ -134,7 +134,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize(("user", "command"), COMMANDS)
 async def test_the_documented_rights_are_no_more_than_that(server: str, root: Any, user: str, command: str) -> None:
-    """Nobody reads or writes another queue, looks at the server's own things, or does another's work."""
+    """No user reads or writes another queue, reads the server's own data, or has another role's rights."""
     async with connected(server, user) as redis:
         with pytest.raises(REFUSED):
             await redis.execute_command(*command.split())
@@ -142,7 +142,7 @@ async def test_the_documented_rights_are_no_more_than_that(server: str, root: An
 
 @pytest.mark.parametrize("user", RIGHTS)
 async def test_no_script_reads_another_queue(server: str, root: Any, user: str) -> None:
-    """The rights hold inside a script, too, whatever keys it says it uses."""
+    """The rights hold inside a script as well, whatever keys the script declares."""
     async with connected(server, user) as redis:
         with pytest.raises(RedisError, match=r"can't|permission"):
             await redis.eval("return redis.call('HGETALL', ARGV[1])", 1, KEYS.jobs, OTHER.record("job-1"))
@@ -180,7 +180,7 @@ async def test_a_password_comes_from_a_file_and_may_be_changed(server: str, root
 
 
 async def test_a_wrong_password_is_refused_without_being_told(server: str, root: Any) -> None:
-    """The error is the server's, and has neither password nor user."""
+    """The error is the server's, and contains neither password nor user."""
     async with connected(server, "gsi-client", "wrong-secret") as redis:
         with pytest.raises(REFUSED) as refused:
             await redis.ping()
@@ -240,7 +240,7 @@ async def test_tls_with_a_certificate_that_may_be_renewed(server: str, root: Any
 
 
 async def test_tls_that_is_not_trusted_is_refused(server: str, root: Any, tmp_path: Path) -> None:
-    """Neither side talks to a stranger: an authority, an end, or no certificate at all."""
+    """Neither side accepts an unknown authority, an expired certificate, or no certificate."""
     ours, other = Authority(tmp_path), Authority(tmp_path)
     good = access_of(ours.issue("client"))
 
@@ -283,7 +283,7 @@ async def test_tls_that_is_not_trusted_is_refused(server: str, root: Any, tmp_pa
     ],
 )
 def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
-    """Nor is it in the error about a URL that cannot be read, which is where people copy it from."""
+    """The error about a URL that cannot be read does not contain it either: people copy such errors."""
     assert mask_url(url) == shown
     refusal = refusal_of(url)
     assert "hunter2" not in refusal
@@ -300,7 +300,7 @@ def refusal_of(url: str) -> str:
 
 
 def test_files_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
-    """At the start, before anything is sent."""
+    """They are refused at the start, before anything is sent."""
     absent, binary = tmp_path / "absent", tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe")
     refused: list[tuple[str, RedisAccess, str]] = [
@@ -317,7 +317,7 @@ def test_files_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_client_reads_the_environment() -> None:
-    """The variables of docs/settings.md."""
+    """It reads the variables that docs/settings.md names."""
     environment = {
         "GSI_REDIS_PASSWORD_FILE": "p",
         "GSI_REDIS_TLS_CA": "a",
@@ -339,5 +339,5 @@ def test_a_client_reads_the_environment() -> None:
     ],
 )
 def test_plain_text_beyond_this_machine_is_known(url: str, expected: bool) -> None:
-    """The coordinator warns of it."""
+    """The coordinator warns about it."""
     assert is_exposed(url) is expected

@@ -28,7 +28,7 @@ async def test_jobs_pushed_before_the_first_coordinator_are_read(redis: Redis, k
 async def test_a_server_that_came_back_empty_gets_its_group_again(
     redis: Redis, keys: Keys, submitter: JobSubmitter, stream: JobStream
 ) -> None:
-    """The coordinator goes on by itself when the server has lost everything."""
+    """The coordinator continues by itself when the server has lost everything."""
     await redis.delete(keys.jobs)
     assert await stream.take_new(count=1, block_ms=10) == []
     await submitter.submit(JOB)
@@ -38,7 +38,7 @@ async def test_a_server_that_came_back_empty_gets_its_group_again(
 async def test_the_lag_stays_known_when_finished_entries_are_freed(
     submitter: JobSubmitter, writer: JobWriter, stream: JobStream
 ) -> None:
-    """Autoscalers read the lag; deleting undelivered entries would make it nil, deleting finished ones does not."""
+    """Autoscalers read the lag. Deleting undelivered entries would make it unknown; deleting finished ones does not."""
     await submitter.submit(JOB)
     await submitter.submit(Job("job-2", JOB.payload))
     lease = await take(writer, stream)
@@ -47,7 +47,7 @@ async def test_the_lag_stays_known_when_finished_entries_are_freed(
 
 
 async def test_high_goes_before_normal_before_low_and_none_starves(submitter: JobSubmitter, stream: JobStream) -> None:
-    """Of ten slots six, three and one, while each lane has jobs; what one does not use goes to the others."""
+    """While each lane has jobs, they get six, three and one of ten slots; unused slots go to the other lanes."""
     for number in range(20):
         for priority in Priority:
             await submitter.submit(of_priority(f"{priority}-{number}", priority))
@@ -62,7 +62,7 @@ async def test_high_goes_before_normal_before_low_and_none_starves(submitter: Jo
 async def test_a_lane_alone_gets_every_slot(
     submitter: JobSubmitter, writer: JobWriter, stream: JobStream, priority: Priority
 ) -> None:
-    """Its share is a floor, not a ceiling; its jobs run, are put off and end as any other."""
+    """Its share is a minimum, not a maximum. Its jobs run, are delayed and end as in any other lane."""
     for number in range(12):
         await submitter.submit(of_priority(f"job-{number}", priority))
     deliveries = await stream.take_new(12, 50)
@@ -80,7 +80,7 @@ async def test_a_lane_alone_gets_every_slot(
 
 
 async def test_a_job_that_comes_while_nobody_has_work_is_taken_soon(submitter: JobSubmitter, stream: JobStream) -> None:
-    """Waiting ends with the first job of any lane."""
+    """The first job in any lane ends the wait."""
     waiting = asyncio.create_task(stream.take_new(1, 5_000))
     await asyncio.sleep(0.1)
     await submitter.submit(of_priority("late", Priority.LOW))
@@ -92,7 +92,7 @@ async def test_a_job_that_comes_while_nobody_has_work_is_taken_soon(submitter: J
 async def test_nothing_new_is_taken_while_the_queue_is_paused(
     redis: Redis, keys: Keys, submitter: JobSubmitter, reader: JobReader, stream: JobStream
 ) -> None:
-    """Submitting goes on, and so do the jobs that run."""
+    """Submissions are accepted, and jobs that run continue."""
     await submitter.submit(JOB)
     await redis.hset(keys.config, "paused", "1")
     assert await reader.config() == QueueConfig(is_paused=True)

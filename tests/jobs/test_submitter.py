@@ -36,7 +36,7 @@ async def test_submitting_an_id_twice_pushes_it_once(submitter: JobSubmitter, st
 async def test_an_idempotency_key_leads_to_the_first_job(
     submitter: JobSubmitter, reader: JobReader, stream: JobStream
 ) -> None:
-    """A client that does not know whether its submission arrived sends it again; another tenant's key is another."""
+    """A client may send a submission again if it does not know whether the first one arrived. Keys are per tenant."""
     keyed = JOB.payload.model_copy(update={"idempotency_key": "order 66"})
     assert await submitter.submit(Job("a", keyed)) == "a"
     assert await submitter.submit(Job("b", keyed)) == "a"
@@ -48,7 +48,7 @@ async def test_an_idempotency_key_leads_to_the_first_job(
 async def test_a_full_queue_refuses_with_the_time_to_come_back(
     redis: Redis, keys: Keys, submitter: JobSubmitter, writer: JobWriter, reader: JobReader, stream: JobStream
 ) -> None:
-    """Nothing of the refused job is left; room is made by a job that ends."""
+    """Nothing is left of the refused job. A job that ends makes room."""
     await redis.hset(keys.config, "max_jobs", "2")
     await submitter.submit(of_priority("a", Priority.HIGH))
     await submitter.submit(JOB)
@@ -84,7 +84,7 @@ async def test_a_queued_job_is_cancelled_at_once_and_never_run(
 async def test_a_job_that_nobody_has_seen_yet_can_be_cancelled(
     redis: Redis, keys: Keys, submitter: JobSubmitter, writer: JobWriter, reader: JobReader, stream: JobStream
 ) -> None:
-    """Pushed by a bare XADD it has no record: a mark is left, and it is dropped when it comes."""
+    """A bare XADD makes no record. Cancelling makes one, and the job is dropped when it is delivered."""
     await redis.xadd(keys.jobs, {"job": '{"id":"job-1","prompt":"hello"}'})
     assert await submitter.cancel(JOB.id, "not needed") is None
     assert await submitter.cancel(JOB.id, "not needed", may_be_unseen=True) is JobState.QUEUED
@@ -100,7 +100,7 @@ async def test_a_job_that_nobody_has_seen_yet_can_be_cancelled(
 async def test_a_running_job_is_asked_to_stop_and_its_run_learns_why(
     submitter: JobSubmitter, writer: JobWriter, stream: JobStream
 ) -> None:
-    """The first reason stands; a job that has finished is left as it is."""
+    """The first reason counts; a finished job stays as it is."""
     await submitter.submit(JOB)
     lease = await take(writer, stream)
     assert await submitter.cancel(JOB.id, "too dear") is JobState.RUNNING
@@ -115,7 +115,7 @@ async def test_a_running_job_is_asked_to_stop_and_its_run_learns_why(
 async def test_a_job_that_waits_for_its_next_attempt_is_cancelled_at_once(
     redis: Redis, keys: Keys, submitter: JobSubmitter, writer: JobWriter, stream: JobStream
 ) -> None:
-    """And is not pushed when its delay is over."""
+    """It is not pushed when its delay is over."""
     await submitter.submit(JOB)
     lease = await take(writer, stream)
     await writer.retry(lease, "full", delay_seconds=0)
@@ -127,7 +127,7 @@ async def test_a_job_that_waits_for_its_next_attempt_is_cancelled_at_once(
 async def test_the_record_of_a_job_cancelled_in_the_queue_stays_until_its_entry_is_gone(
     redis: Redis, keys: Keys, submitter: JobSubmitter, writer: JobWriter, stream: JobStream
 ) -> None:
-    """Were it gone first, the entry would be taken for a new job."""
+    """If the record went first, a coordinator would take the entry for a new job."""
     await submitter.submit(JOB)
     await submitter.cancel(JOB.id, "not needed")
     assert await redis.pttl(keys.record(JOB.id)) == -1

@@ -1,4 +1,4 @@
-"""Tenants: a limit on the jobs of each that are in flight, so that one large batch does not block the others."""
+"""Tenants: a limit on each tenant's jobs in flight, so that one large batch does not block the others."""
 
 import json
 from typing import Any
@@ -20,7 +20,7 @@ DONE = JobResult(JobState.SUCCEEDED)
 
 
 class Queue:
-    """A queue with a limit of two jobs a tenant, and a coordinator that takes what it is given."""
+    """A queue with a limit of two jobs in flight per tenant, and a coordinator that takes every entry."""
 
     def __init__(self, redis: Redis, queue: str) -> None:
         self.keys = Keys(queue)
@@ -33,7 +33,7 @@ class Queue:
         await self.submitter.submit(Job(job_id, PAYLOAD.model_copy(update={"tenant": tenant})))
 
     async def take(self, count: int = 100) -> dict[str, Lease]:
-        """Take entries; return the leases of those that may run, by job."""
+        """Take entries; return the leases of the jobs that may run, by id."""
         leases = {}
         for delivery in await self.stream.take_new(count, 20):
             claimed = claim(delivery.payload)
@@ -50,7 +50,7 @@ class Queue:
 
 @pytest.fixture
 async def crowded(redis: Redis, queue: str) -> Queue:
-    """Tenant a has pushed five jobs, and tenant b one behind them."""
+    """Tenant a has submitted five jobs, and then tenant b one job."""
     crowded = Queue(redis, queue)
     await crowded.stream.create_group()
     for number in range(5):
@@ -60,7 +60,7 @@ async def crowded(redis: Redis, queue: str) -> Queue:
 
 
 async def test_a_tenant_s_batch_does_not_block_another_s_job(crowded: Queue) -> None:
-    """What is beyond the limit is set aside, queued, and the next tenant's job is reached."""
+    """Jobs beyond the limit are parked, still QUEUED, and the next tenant's job is reached."""
     leases = await crowded.take()
     assert set(leases) == {"a-0", "a-1", "b-0"}
     assert await crowded.in_flight() == {"a": 2, "b": 1}
@@ -70,7 +70,7 @@ async def test_a_tenant_s_batch_does_not_block_another_s_job(crowded: Queue) -> 
 
 
 async def test_a_job_set_aside_runs_when_one_of_its_tenant_ends(crowded: Queue) -> None:
-    """In the order in which they came, and never more than the limit."""
+    """Parked jobs run in the order of submission, never more at a time than the limit."""
     leases = await crowded.take()
     order = []
     while leases:
@@ -87,7 +87,7 @@ async def test_a_job_set_aside_runs_when_one_of_its_tenant_ends(crowded: Queue) 
 
 
 async def test_what_a_lost_coordinator_did_not_push_another_does(crowded: Queue) -> None:
-    """It ended a job and was lost before it could push the next one."""
+    """The coordinator ended a job and was lost before it pushed the next one."""
     leases = await crowded.take()
     await crowded.writer.commit(leases["a-0"], DONE)
     await crowded.writer.unpark_all()
@@ -96,7 +96,7 @@ async def test_what_a_lost_coordinator_did_not_push_another_does(crowded: Queue)
 
 
 async def test_a_job_that_is_put_off_or_dead_leaves_its_place(crowded: Queue) -> None:
-    """Its tenant's next one may run meanwhile."""
+    """The next job of its tenant may run in that time."""
     leases = await crowded.take()
     await crowded.writer.retry(leases["a-0"], "full", delay_seconds=60)
     assert await crowded.in_flight() == {"a": 1, "b": 1}
@@ -116,7 +116,7 @@ async def test_a_job_that_is_taken_over_keeps_its_place(crowded: Queue) -> None:
 
 
 async def test_a_job_set_aside_can_be_cancelled(crowded: Queue) -> None:
-    """It is never pushed again, and the one behind it moves up."""
+    """It is never pushed again, and the job behind it moves up."""
     leases = await crowded.take()
     assert await crowded.submitter.cancel("a-2", "not needed") is JobState.QUEUED
     await crowded.writer.commit(leases["a-0"], DONE)
@@ -125,7 +125,7 @@ async def test_a_job_set_aside_can_be_cancelled(crowded: Queue) -> None:
 
 
 async def test_a_place_that_was_reserved_for_a_cancelled_job_is_given_back(crowded: Queue) -> None:
-    """Cancelled between being pushed again and being taken."""
+    """The job is cancelled after it was pushed again and before it is taken."""
     leases = await crowded.take()
     await crowded.writer.commit(leases["a-0"], DONE)
     await crowded.writer.unpark("a")
@@ -150,5 +150,5 @@ async def test_a_place_that_was_reserved_for_a_cancelled_job_is_given_back(crowd
     ids=lambda value: str(value)[:20],
 )
 def test_a_payload_is_claimed_however_wrong_the_rest_of_it_is(raw: str, job_id: str | None, tenant: str) -> None:
-    """So that its refusal is written to the record that its owner looks at."""
+    """Its refusal can then be written to the record that its owner reads."""
     assert (claim(raw).id, claim(raw).tenant) == (job_id, tenant)

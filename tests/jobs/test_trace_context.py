@@ -1,4 +1,4 @@
-"""The trace context of a job: checked like every field, and read even where the rest of the payload is wrong."""
+"""The trace context of a job: checked like every field, and read even if the rest of the payload is wrong."""
 
 import json
 import re
@@ -49,7 +49,7 @@ def test_another_text_is_refused_with_what_is_allowed(traceparent: object, error
 
 @given(st.from_regex(re.compile(PATTERN, re.ASCII), fullmatch=True))
 def test_the_schema_and_the_check_agree(traceparent: str) -> None:
-    """What the schema's pattern lets through is refused for zeros alone."""
+    """The check refuses what the schema's pattern allows for one reason: ids of zeros."""
     _, trace_id, span_id, _ = traceparent.split("-")
     try:
         accepted = parse_payload({"prompt": "x", "traceparent": traceparent}).traceparent == traceparent
@@ -59,7 +59,7 @@ def test_the_schema_and_the_check_agree(traceparent: str) -> None:
 
 
 async def test_every_delivery_of_a_job_knows_when_it_was_submitted(redis: Redis, queue: str) -> None:
-    """The trace's id is made of that time, so it must be the same for each coordinator that has the job."""
+    """The trace's id is derived from that time, so each coordinator that takes the job must get the same time."""
     keys = Keys(queue)
     submitter, writer, reader = JobSubmitter(redis, keys), JobWriter(redis, keys), JobReader(redis, keys)
     stream = JobStream(redis, keys, "first")
@@ -78,6 +78,6 @@ async def test_every_delivery_of_a_job_knows_when_it_was_submitted(redis: Redis,
 
 
 def test_a_wrong_payload_is_in_the_trace_that_it_names() -> None:
-    """So the failure is found where the job was submitted; a context that is itself wrong is passed over."""
+    """The failure then shows in the trace of the submission; a wrong trace context is ignored."""
     assert claim(json.dumps({"traceparent": GOOD, "promt": "x"})).traceparent == GOOD
     assert claim(json.dumps({"traceparent": "00-x", "id": "a"})).traceparent is None

@@ -20,7 +20,7 @@ from tests.jobs.sample import DONE, JOB, step, take, take_over
 async def test_a_job_pushed_by_bare_xadd_gets_its_record_when_it_is_taken(
     redis: Redis, keys: Keys, writer: JobWriter, reader: JobReader, stream: JobStream
 ) -> None:
-    """Any language can push a job with one command; the entry's id is the job's."""
+    """Any language can push a job with one command; the entry's id is the job's id."""
     entry: Any = await redis.xadd(keys.jobs, {"job": '{"prompt":"hello"}'})
     (delivery,) = await stream.take_new(count=1, block_ms=100)
     assert await writer.take(entry.decode(), delivery)
@@ -33,7 +33,7 @@ async def test_a_job_pushed_by_bare_xadd_gets_its_record_when_it_is_taken(
 async def test_the_same_id_in_two_entries_runs_once(
     redis: Redis, keys: Keys, submitter: JobSubmitter, writer: JobWriter, stream: JobStream
 ) -> None:
-    """A duplicate is acknowledged and forgotten; the first entry carries the job."""
+    """The second entry is acknowledged and deleted; the first entry stands for the job."""
     await submitter.submit(JOB)
     await redis.xadd(keys.jobs, {"job": '{"id":"job-1","prompt":"again"}'})
     first, second = await stream.take_new(count=2, block_ms=100)
@@ -56,7 +56,7 @@ async def test_steps_are_kept_in_order_and_counted(
 async def test_a_step_that_was_sent_twice_is_kept_once(
     submitter: JobSubmitter, writer: JobWriter, reader: JobReader, stream: JobStream
 ) -> None:
-    """A connection that breaks after the server has worked makes the client send again."""
+    """If a connection breaks before the answer arrives, the client sends the step again."""
     await submitter.submit(JOB)
     lease = await take(writer, stream)
     await writer.append_step(lease, step(0))
@@ -67,7 +67,7 @@ async def test_a_step_that_was_sent_twice_is_kept_once(
 async def test_a_step_that_does_not_follow_is_refused(
     submitter: JobSubmitter, writer: JobWriter, stream: JobStream
 ) -> None:
-    """A gap would be a bug of ours, and must not be written."""
+    """A gap would be a bug of ours; it must not be written."""
     await submitter.submit(JOB)
     lease = await take(writer, stream)
     with pytest.raises(Exception, match="step 1 does not follow the 0 kept steps"):
@@ -77,7 +77,7 @@ async def test_a_step_that_does_not_follow_is_refused(
 async def test_a_worker_that_was_replaced_writes_nothing(
     submitter: JobSubmitter, writer: JobWriter, reader: JobReader, stream: JobStream, other_stream: JobStream
 ) -> None:
-    """The fencing token: whoever took the job last may write it, nobody else."""
+    """The fencing token: only the coordinator that took the job last may write it."""
     await submitter.submit(JOB)
     old = await take(writer, stream)
     await writer.append_step(old, step(0))
@@ -120,7 +120,7 @@ async def test_a_renewed_lease_is_not_abandoned(
 async def test_a_lease_that_ended_by_its_own_commit_was_not_lost(
     submitter: JobSubmitter, writer: JobWriter, stream: JobStream
 ) -> None:
-    """Renewing may come between the commit and its answer: the run must not be cancelled for that."""
+    """A renewal may come between the commit and its answer; it must not cancel the run."""
     await submitter.submit(JOB)
     lease = await take(writer, stream)
     await writer.commit(lease, DONE)
@@ -130,7 +130,7 @@ async def test_a_lease_that_ended_by_its_own_commit_was_not_lost(
 async def test_a_job_handed_back_is_taken_over_at_once(
     redis: Redis, keys: Keys, submitter: JobSubmitter, writer: JobWriter, stream: JobStream, other_stream: JobStream
 ) -> None:
-    """A coordinator that stops does not make its jobs wait for their leases."""
+    """The jobs of a coordinator that stops need not wait for their leases to end."""
     await submitter.submit(JOB)
     lease = await take(writer, stream)
     assert await writer.hand_back(lease, lease_ms=60_000)
@@ -142,7 +142,7 @@ async def test_a_job_handed_back_is_taken_over_at_once(
 async def test_a_commit_ends_announces_acknowledges_and_frees(
     redis: Redis, keys: Keys, submitter: JobSubmitter, writer: JobWriter, reader: JobReader, stream: JobStream
 ) -> None:
-    """One script does it all: there is no moment at which a result exists and the job is still to be run."""
+    """One script does it all: there is no moment at which a job has a result and is still to be run."""
     await submitter.submit(JOB)
     lease = await take(writer, stream)
     await writer.commit(lease, DONE)
@@ -158,7 +158,7 @@ async def test_a_commit_ends_announces_acknowledges_and_frees(
 async def test_a_commit_that_was_sent_twice_counts_once(
     redis: Redis, keys: Keys, submitter: JobSubmitter, writer: JobWriter, stream: JobStream
 ) -> None:
-    """A connection that breaks after the commit does not make a second result."""
+    """If the connection breaks after the commit, the client commits again; there is still one result."""
     await submitter.submit(JOB)
     lease = await take(writer, stream)
     await writer.commit(lease, DONE)
@@ -182,7 +182,7 @@ async def test_a_finished_job_that_is_delivered_again_is_not_run_again(
 async def test_a_job_that_is_put_off_is_pushed_again_when_its_delay_is_over(
     redis: Redis, keys: Keys, submitter: JobSubmitter, writer: JobWriter, reader: JobReader, stream: JobStream
 ) -> None:
-    """Meanwhile it is queued and holds no slot; its kept steps stay."""
+    """Until then it is QUEUED and holds no slot; its kept steps stay."""
     await submitter.submit(JOB)
     lease = await take(writer, stream)
     await writer.append_step(lease, step(0))
@@ -212,7 +212,7 @@ async def test_a_job_pushed_by_bare_xadd_can_be_put_off_too(
 async def test_a_job_whose_payload_does_not_name_it_keeps_its_id_when_it_is_pushed_again(
     redis: Redis, keys: Keys, writer: JobWriter, stream: JobStream
 ) -> None:
-    """Its id is that of its first entry, however often it is tried."""
+    """Its id is the id of its first entry, however often it is tried."""
     entry: Any = await redis.xadd(keys.jobs, {"job": '{"prompt":"hello"}'})
     job_id = entry.decode()
     (delivery,) = await stream.take_new(count=1, block_ms=100)
@@ -231,7 +231,7 @@ async def test_a_job_whose_payload_does_not_name_it_keeps_its_id_when_it_is_push
 async def test_a_job_that_fails_too_often_is_dead_with_its_last_error(
     redis: Redis, keys: Keys, submitter: JobSubmitter, reader: JobReader, stream: JobStream
 ) -> None:
-    """It is announced as any end is, and the dead letters say why."""
+    """Its end is announced like any other, and the dead letters say why."""
     writer = JobWriter(redis, keys, Policy(max_attempts=2))
     await submitter.submit(JOB)
     lease = await take(writer, stream)
@@ -252,7 +252,7 @@ async def test_a_job_that_fails_too_often_is_dead_with_its_last_error(
 async def test_a_job_whose_coordinators_are_lost_again_and_again_is_dead(
     redis: Redis, keys: Keys, submitter: JobSubmitter, reader: JobReader, stream: JobStream, other_stream: JobStream
 ) -> None:
-    """Perhaps it is the job that ends them. It is not run once more than the limit says."""
+    """Perhaps the job itself ends them. It is not run more often than the limit allows."""
     writer = JobWriter(redis, keys, Policy(max_attempts=3))
     await submitter.submit(JOB)
     await take(writer, stream)
@@ -269,7 +269,7 @@ async def test_a_job_whose_coordinators_are_lost_again_and_again_is_dead(
 async def test_a_job_that_was_handed_back_has_not_used_an_attempt(
     redis: Redis, keys: Keys, submitter: JobSubmitter, stream: JobStream, other_stream: JobStream
 ) -> None:
-    """However often coordinators are stopped in good order."""
+    """This holds however often coordinators are told to stop."""
     writer = JobWriter(redis, keys, Policy(max_attempts=2))
     await submitter.submit(JOB)
     lease = await take(writer, stream)
@@ -286,7 +286,7 @@ async def test_a_job_that_was_handed_back_has_not_used_an_attempt(
 async def test_what_a_finished_job_leaves_expires(
     redis: Redis, keys: Keys, submitter: JobSubmitter, writer: JobWriter, stream: JobStream
 ) -> None:
-    """Record and steps together, after the job's own time or the queue's."""
+    """Record and steps expire together, after the job's own lifetime or the queue's."""
     await submitter.submit(JOB)
     lease = await take(writer, stream)
     await writer.append_step(lease, step(0))
