@@ -112,9 +112,9 @@ def test_no_caller_passes_what_the_declaration_decides() -> None:
 async def test_a_call_without_an_argument_or_with_an_unknown_one_sends_nothing(redis: Redis) -> None:
     """It is refused by name."""
     append_step: Any = calls.append_step
-    with pytest.raises(TypeError, match="missing a required"):
+    with pytest.raises(TypeError, match=r"append_step: missing or unknown: \['step'\]"):
         await append_step(redis, record="r", steps="s", token=1, index=0)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'stepp'"):
+    with pytest.raises(TypeError, match=r"append_step: missing or unknown: \['stepp'\]"):
         await append_step(redis, record="r", steps="s", token=1, index=0, step="{}", stepp="{}")
 
 

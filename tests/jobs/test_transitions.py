@@ -43,7 +43,12 @@ class Sides:
         await self.redis.xadd(self.keys.dead, {"id": JOB.id, "reason": "tried", "error": "full"})
         if state is None:
             return
-        record = {"state": state.value, "payload": "{}", "tenant": DEFAULT_TENANT, "lane": self.keys.jobs}
+        record: dict[str, str | int] = {
+            "state": state.value,
+            "payload": "{}",
+            "tenant": DEFAULT_TENANT,
+            "lane": self.keys.jobs,
+        }
         told = record | {"entry_id": self.entry_id, "token": 1, "attempt": 1, "submitted_at": 1} | fields
         await self.redis.hset(self.keys.record(JOB.id), mapping={k: v for k, v in told.items() if v != ""})
         await self.redis.xadd(self.keys.steps(JOB.id), {"step": step(0).to_json(), "token": 1})

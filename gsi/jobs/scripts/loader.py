@@ -1,6 +1,5 @@
 """How a Lua file becomes a typed Python function."""
 
-import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import wraps
@@ -32,17 +31,18 @@ def lua_script(
     def bind(declare: Callable[P, None]) -> Callable[Concatenate[Redis, P], Awaitable[T]]:
         source = read_script(declare.__name__)
         keys, arguments = parameters_of(declare)
-        signature = inspect.signature(declare)
+        names, defaults = {*keys, *arguments}, declare.__kwdefaults__ or {}
 
         @wraps(declare)
-        async def call(redis: Redis, /, *args: P.args, **kwargs: P.kwargs) -> T:
-            bound = signature.bind(*args, **kwargs)
-            bound.apply_defaults()
+        async def call(redis: Redis, /, *_: P.args, **given: P.kwargs) -> T:
+            values: dict[str, Any] = {**defaults, **given}
+            if values.keys() != names:
+                raise TypeError(f"{declare.__name__}: missing or unknown: {sorted(values.keys() ^ names)}")
             script = redis.register_script(source)
             return decode(
                 await script(
-                    keys=[word for name in keys for word in _spread(bound.arguments[name])],
-                    args=[word for name in arguments for word in _spread(bound.arguments[name])],
+                    keys=[word for name in keys for word in _spread(values[name])],
+                    args=[word for name in arguments for word in _spread(values[name])],
                 )
             )
 
