@@ -1,6 +1,5 @@
 """The writer's side: a job is taken once, written by one coordinator, tried a few times, and finished once."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -14,6 +13,7 @@ from gsi.jobs.state import JobState
 from gsi.jobs.stream import JobStream
 from gsi.jobs.submitter import JobSubmitter
 from gsi.jobs.writer import JobResult, JobWriter, LeaseLostError
+from tests.conftest import wait_until
 from tests.jobs.sample import DONE, JOB, step, take, take_over
 
 
@@ -186,11 +186,14 @@ async def test_a_job_that_is_put_off_is_pushed_again_when_its_delay_is_over(
     await submitter.submit(JOB)
     lease = await take(writer, stream)
     await writer.append_step(lease, step(0))
-    assert await writer.retry(lease, "target: UNAVAILABLE", delay_seconds=0.2) is JobState.QUEUED
+    assert await writer.retry(lease, "target: UNAVAILABLE", delay_seconds=2) is JobState.QUEUED
     assert await writer.promote_due() == 0
     assert (await stream.backlog()).pending == await redis.xlen(keys.jobs) == 0
-    await asyncio.sleep(0.25)
-    assert await writer.promote_due() == 1
+
+    async def is_promoted() -> bool:
+        return await writer.promote_due() == 1
+
+    await wait_until(is_promoted, "the delay is over")
     assert await writer.promote_due() == 0
     again = await take(writer, stream)
     assert (again.attempt, again.token) == (2, 2)
