@@ -1,4 +1,4 @@
-"""Train draft, target and PRM from one seed, measure them, and write `models/`: what `make train` runs."""
+"""Train draft, target and PRM from one seed, measure them, and write `models/` (`make train`)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from transformers.utils import logging
 from training.cards import Measured, write_card
 from training.evaluate import CANDIDATE_COUNTS, METHODS, Family, load_family, measure_quality, run_method
 from training.language_model import teach_mistakes, train_solver
-from training.probe import rejected_shares
-from training.recipe import FULL_RECIPE, LanguageRecipe, Recipe, shortened
+from training.probe import measure_rejections
+from training.recipe import FULL_RECIPE, LanguageRecipe, Recipe, shorten
 from training.reward_model import collect_rollouts, train_reward_model
 from training.task import draw_distinct_problems
 from training.tokenizer import PAD, TURN_END, piece_ids, save_tokenizer
@@ -35,7 +35,7 @@ console = Console()
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """Hold the command line."""
+    """The arguments on the command line."""
 
     seed: int
     output: Path
@@ -43,10 +43,10 @@ class Arguments:
 
 
 def main() -> None:
-    """Train into a temporary folder, then move: `models/` is never half written."""
+    """Train in a temporary folder and then move the models, so that `models/` is never half written."""
     arguments = parse_arguments()
     prepare_torch()
-    recipe = shortened(FULL_RECIPE, arguments.share) if arguments.share < 1 else FULL_RECIPE
+    recipe = shorten(FULL_RECIPE, arguments.share) if arguments.share < 1 else FULL_RECIPE
     arguments.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.output, prefix=".training-") as scratch:
         folder = Path(scratch)
@@ -62,28 +62,30 @@ def parse_arguments() -> Arguments:
     parser = argparse.ArgumentParser(prog="python -m training", description="Train the small family.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("models"))
-    parser.add_argument("--share", type=float, default=1.0, help="of the steps; below 1 only tries the code")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="share of the training steps; below 1 only tests the code"
+    )
     given = parser.parse_args()
     return Arguments(given.seed, given.output, given.share)
 
 
 def prepare_torch() -> None:
-    """Fix what a result depends on besides the seed; one thread, since sums in another order round differently."""
+    """Make results depend on the seed only: deterministic algorithms, and one thread, so one order of rounding."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
 
 
-def seeded(seed: int, phase: str) -> random.Random:
-    """Seed torch for a phase and return its generator: no phase depends on what another one drew."""
+def seed_phase(seed: int, phase: str) -> random.Random:
+    """Seed torch and return a generator for a phase, so that no phase depends on the draws of another phase."""
     rng = random.Random(f"{seed} {phase}")
     torch.manual_seed(seed)
     return rng
 
 
 def train_family(recipe: Recipe, seed: int, folder: Path) -> dict[str, float]:
-    """Train and save all three models; return the seconds that each took."""
+    """Train and save all three models; return the seconds for each model."""
     seconds: dict[str, float] = {}
     clock = time.monotonic()
     train_language_model(recipe.draft, recipe, "draft", seed, folder)
@@ -91,7 +93,7 @@ def train_family(recipe: Recipe, seed: int, folder: Path) -> dict[str, float]:
     solver = train_language_model(recipe.target, recipe, "target", seed, folder)
     seconds["target"], clock = time.monotonic() - clock, time.monotonic()
     saved = [Qwen2ForCausalLM.from_pretrained(folder / role, dtype=torch.float32) for role in ("draft", "target")]
-    rng = seeded(seed, "prm")
+    rng = seed_phase(seed, "prm")
     rollouts = collect_rollouts(saved, recipe, rng)
     save_model(train_reward_model(solver, rollouts, recipe, rng), folder / "prm")
     seconds["prm"] = time.monotonic() - clock
@@ -99,17 +101,17 @@ def train_family(recipe: Recipe, seed: int, folder: Path) -> dict[str, float]:
 
 
 def train_language_model(part: LanguageRecipe, recipe: Recipe, role: str, seed: int, folder: Path) -> Qwen2ForCausalLM:
-    """Save a language model that makes mistakes; return the one that solves the task, which the PRM grows from."""
-    solver = train_solver(part, recipe, role, seeded(seed, role))
+    """Save a language model that makes mistakes; return the solver without mistakes, from which the PRM grows."""
+    solver = train_solver(part, recipe, role, seed_phase(seed, role))
     model = Qwen2ForCausalLM(solver.config)
     model.load_state_dict(solver.state_dict())
-    teach_mistakes(model, part, recipe, role, seeded(seed, f"{role} mistakes"))
+    teach_mistakes(model, part, recipe, role, seed_phase(seed, f"{role} mistakes"))
     save_model(model, folder / role)
     return solver
 
 
 def save_model(model: PreTrainedModel, folder: Path) -> None:
-    """Write a model in bfloat16 with its tokenizer; the given model itself stays as it is."""
+    """Write a model in bfloat16 with its tokenizer, without changing the given model."""
     ids = piece_ids()
     stored = type(model)(model.config)
     stored.load_state_dict(model.state_dict())
@@ -120,18 +122,18 @@ def save_model(model: PreTrainedModel, folder: Path) -> None:
     generation.save_pretrained(folder)
     save_tokenizer(folder)
     for path in folder.iterdir():
-        path.chmod(0o644)  # safetensors writes for the owner alone
+        path.chmod(0o644)  # safetensors makes files that only the owner can read
 
 
 def write_heldout(path: Path, seed: int) -> None:
-    """Write the problems that no model has seen, one JSON object a line."""
+    """Write the problems that no model has seen, one JSON object per line."""
     problems = draw_distinct_problems(random.Random(f"{seed} heldout"), NUM_HELDOUT, "heldout")
     lines = [json.dumps({"prompt": problem.prompt, "expected": str(problem.answer)}) for problem in problems]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def measure_family(folder: Path, arguments: Arguments, seconds: dict[str, float]) -> None:
-    """Measure the models as saved, bfloat16 rounding included, and write their cards."""
+    """Measure the saved models, including their rounding to bfloat16, and write their cards."""
     family = load_family(folder)
     problems = draw_distinct_problems(random.Random(f"{arguments.seed} measure"), NUM_VALIDATION, "validation")
     outcomes = {
@@ -142,7 +144,7 @@ def measure_family(folder: Path, arguments: Arguments, seconds: dict[str, float]
         draft=measure_quality(family.draft, family.prm, problems, arguments.seed),
         target=measure_quality(family.target, family.prm, problems, arguments.seed),
         outcomes=outcomes,
-        rejected=rejected_shares(family.prm, problems, random.Random(f"{arguments.seed} probe")),
+        rejected=measure_rejections(family.prm, problems, random.Random(f"{arguments.seed} probe")),
         num_problems=len(problems),
         seed=arguments.seed,
         command=f"python -m training --seed {arguments.seed}",
@@ -159,7 +161,7 @@ def write_cards(folder: Path, family: Family, seconds: dict[str, float], measure
 
 
 def publish(folder: Path, output: Path) -> None:
-    """Move the finished models into place, each in place of its predecessor."""
+    """Replace the models in the output folder by the new models."""
     for role in ROLES:
         shutil.rmtree(output / role, ignore_errors=True)
         (folder / role).rename(output / role)

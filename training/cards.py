@@ -1,4 +1,4 @@
-"""Model cards: what a reader of `models/<role>` must know, with the figures that were measured."""
+"""Model cards for `models/<role>`, with the measured figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from training.task import MODULUS
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Hold everything that was measured about one family."""
+    """All measured figures of one family."""
 
     draft: Quality
     target: Quality

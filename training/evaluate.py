@@ -1,7 +1,7 @@
 """Measure the family on validation problems: errors per step, the PRM's AUC, and the paper's methods at several n.
 
-Algorithm 1 runs here on many problems at once, with the paper's settings; it is a yardstick for tuning the models,
-not the system's own implementation. `python -m training.evaluate` measures the family in `models/`.
+This module runs Algorithm 1 on many problems at once, with the paper's settings, to tune the models. The system does
+not use it. `python -m training.evaluate` measures the family in `models/`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Numbers = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Hold the three models as the engines load them."""
+    """The three models as the engines load them."""
 
     draft: Qwen2ForCausalLM
     target: Qwen2ForCausalLM
@@ -46,7 +46,7 @@ class Family:
 
 @dataclass(slots=True)
 class Trajectory:
-    """Hold a solution under way: kept steps, and how many of them were the draft's."""
+    """An unfinished solution: its kept steps, and how many of them the draft wrote."""
 
     problem: Problem
     steps: list[Tokens] = field(default_factory=list)
@@ -54,17 +54,17 @@ class Trajectory:
 
     @property
     def prefix(self) -> Tokens:
-        """Return what a language model reads."""
+        """Return the tokens that a language model reads."""
         return tuple(prompt_tokens(self.problem)) + sum(self.steps, ())
 
     @property
     def reward_prefix(self) -> Tokens:
-        """Return what the PRM reads."""
+        """Return the tokens that the PRM reads."""
         return tuple(prompt_tokens(self.problem)) + sum(map(join_step, self.steps), ())
 
     @property
     def is_done(self) -> bool:
-        """Tell whether the answer is written or given up."""
+        """Tell whether the solution has ended or has too many steps."""
         ended = bool(self.steps) and self.steps[-1][-1] == piece_ids()[TURN_END]
         return ended or len(self.steps) >= MAX_STEPS
 
@@ -78,7 +78,7 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Hold what one method reached: the share of right answers, the share of accepted steps."""
+    """One method's share of right answers and share of accepted steps."""
 
     accuracy: float
     accepted: float
@@ -86,7 +86,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Hold one language model's share of wrong steps, and the PRM's AUC on its steps."""
+    """One language model's share of wrong steps, and the PRM's AUC on those steps."""
 
     step_error: float
     auc: float
@@ -107,7 +107,7 @@ def best_of_target(family: Family, trajectories: list[Trajectory], n: int, rng: 
 
 
 def rsd(family: Family, trajectories: list[Trajectory], n: int, rng: np.random.Generator) -> None:
-    """Keep a draft candidate by soft best-of-n if its reward reaches the threshold, else one of the target's."""
+    """Keep a draft candidate by soft best-of-n if its reward reaches the threshold, else a target candidate."""
     candidates, rewards = _propose(family.draft, family.prm, trajectories, n)
     _accept_or_resample(family, trajectories, candidates, rewards, RSD_THRESHOLD, rng)
 
@@ -148,7 +148,7 @@ def run_method(family: Family, method: Method, problems: list[Problem], n: int, 
 def measure_quality(
     model: Qwen2ForCausalLM, prm: Qwen2ForProcessRewardModel, problems: list[Problem], seed: int
 ) -> Quality:
-    """Sample one solution a problem and grade every step of it; an AUC is nan where no step is wrong."""
+    """Sample one solution per problem and grade each of its steps. The AUC is nan if no step is wrong."""
     torch.manual_seed(seed)
     prompts = [tuple(prompt_tokens(problem)) for problem in problems]
     right: list[bool] = []
@@ -163,10 +163,10 @@ def measure_quality(
             steps.append([step])
             prefix += step
     rewards = [row[0] for row in reward_steps(prm, prefixes, steps)]
-    return Quality(step_error=1.0 - float(np.mean(right)), auc=area_under_curve(rewards, right))
+    return Quality(step_error=1.0 - float(np.mean(right)), auc=compute_auc(rewards, right))
 
 
-def area_under_curve(scores: list[float], right: list[bool]) -> float:
+def compute_auc(scores: list[float], right: list[bool]) -> float:
     """Return how often a right step scores above a wrong one (ties count half)."""
     ranks = rankdata(scores)
     positive = np.array(right)
@@ -217,7 +217,7 @@ def _accept_or_resample(
 
 
 def _select(scores: Numbers, rng: np.random.Generator) -> Numbers:
-    """Draw one column a row with probability softmax(beta * score): the Gumbel-max trick."""
+    """Draw one column per row with probability softmax(beta * score), by the Gumbel-max trick."""
     choices: Numbers = np.argmax(BETA * scores + rng.gumbel(size=scores.shape), axis=1)
     return choices
 

@@ -1,10 +1,10 @@
-"""Steps as token ids: cutting a solution into steps, joining them for the PRM, and telling which are right."""
+"""Steps as token ids: splitting a solution into steps, joining steps for the PRM, and grading steps."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
-from training.task import STEP_DELIMITER, Problem, grade_step, written_result
+from training.task import STEP_DELIMITER, Problem, grade_step, read_result
 from training.tokenizer import STEP_REWARD, TURN_END, decode_tokens, piece_ids
 
 Tokens = tuple[int, ...]
@@ -18,7 +18,7 @@ def split_steps(solution: Tokens) -> list[Tokens]:
 
 
 def join_step(step: Tokens) -> Tokens:
-    """Return a step as the PRM reads it: the stop token, if there is one, gives way to `<extra_0>`."""
+    """Return a step as the PRM reads it: with `<extra_0>` at the end, in place of a stop token."""
     ids = piece_ids()
     body = step[:-1] if step and step[-1] in (ids[STEP_DELIMITER], ids[TURN_END]) else step
     return (*body, ids[STEP_REWARD])
@@ -27,7 +27,7 @@ def join_step(step: Tokens) -> Tokens:
 def grade_solution(problem: Problem, solution: Tokens) -> list[tuple[Tokens, bool]]:
     """Return the solution's joined steps and whether each is right.
 
-    It ends at the first step that wrote no result: nothing says what would be right after it.
+    The last graded step is the first step without a result, since no value says what would be right after it.
     """
     graded: list[tuple[Tokens, bool]] = []
     value: int | None = problem.start
@@ -36,5 +36,5 @@ def grade_solution(problem: Problem, solution: Tokens) -> list[tuple[Tokens, boo
             break
         text = decode_tokens(step[:-1])
         graded.append((step, grade_step(problem, index, value, text)))
-        value = written_result(text)
+        value = read_result(text)
     return graded

@@ -28,22 +28,22 @@ from training.task import (
 from training.tokenizer import MAX_POSITIONS, PAD, TURN_END, VOCABULARY_SIZE, encode_pieces, piece_ids, prompt_tokens
 
 PACK_LENGTH = 12  # single equations in a pack
-PACK_ONLY_SHARE = 0.38  # of the learning steps: without packs the chains never teach the arithmetic
-PACK_SHARE = 0.3  # of the batches after that: the arithmetic must not fade
-HARD_WEIGHT = 3.0  # of a hard token in the loss: the result always, the operand once packs are learned
-IGNORED = -100  # cross entropy's own mark for "no label here"
+PACK_ONLY_SHARE = 0.38  # share of the learning steps: without packs, the chains never teach the arithmetic
+PACK_SHARE = 0.3  # share of the batches after that, so that the model does not forget the arithmetic
+HARD_WEIGHT = 3.0  # a hard token's weight in the loss: the result always, the operand once packs are learned
+IGNORED = -100  # the label that cross entropy ignores
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Hold one training sequence: its token ids and how much each counts as a label."""
+    """One training sequence: its token ids and each token's weight as a label."""
 
     tokens: list[int]
     weights: list[float]
 
 
-def qwen2_config(shape: Shape) -> Qwen2Config:
-    """Return the configuration of a small Qwen2 backbone; input and output embeddings are tied."""
+def make_qwen2_config(shape: Shape) -> Qwen2Config:
+    """Return the configuration of a small Qwen2 backbone with tied input and output embeddings."""
     ids = piece_ids()
     return Qwen2Config(
         vocab_size=VOCABULARY_SIZE,
@@ -62,7 +62,7 @@ def qwen2_config(shape: Shape) -> Qwen2Config:
 
 def train_solver(recipe: LanguageRecipe, family: Recipe, name: str, rng: random.Random) -> Qwen2ForCausalLM:
     """Return a model that solves the task without mistakes."""
-    model = Qwen2ForCausalLM(qwen2_config(recipe.shape))
+    model = Qwen2ForCausalLM(make_qwen2_config(recipe.shape))
     packs_until = round(PACK_ONLY_SHARE * recipe.learn_steps)
     draw_packs = partial(_draw_batch, draw_pack, family.sequences, rng, recipe.style)
     draw_chains = partial(_draw_batch, draw_chain, family.sequences, rng, recipe.style)
@@ -93,7 +93,7 @@ def teach_mistakes(
 
 
 def draw_pack(rng: random.Random, style: Style, noise: float = 0.0) -> Example:
-    """Draw a dense pack of single steps that have nothing to do with each other; only results are labels."""
+    """Draw a dense pack of unrelated single steps. Only their results are labels."""
     pieces: list[str] = []
     weights: list[float] = []
     for _ in range(PACK_LENGTH):
@@ -108,7 +108,7 @@ def draw_pack(rng: random.Random, style: Style, noise: float = 0.0) -> Example:
 
 
 def draw_chain(rng: random.Random, style: Style, noise: float = 0.0, operand_weight: float = 1.0) -> Example:
-    """Draw a problem of the training split with one solution of it; the prompt is no label."""
+    """Draw a problem of the training split with a solution. The prompt's tokens are not labels."""
     problem = draw_problem(rng, "train")
     tokens = prompt_tokens(problem)
     weights = [0.0] * len(tokens)
@@ -128,7 +128,7 @@ def _draw_batch(draw: Callable[..., Example], sequences: int, *how: Any, **more:
 def weighted_loss(model: Qwen2ForCausalLM, examples: list[Example]) -> tuple[torch.Tensor, float]:
     """Return the weighted cross entropy of a batch and the accuracy of its hard tokens.
 
-    Padding stands on the right, so the causal mask alone keeps it out of sight.
+    Padding is on the right, so the causal mask already hides it.
     """
     tokens = pad_right([example.tokens for example in examples], piece_ids()[PAD])
     weights = pad_right([example.weights for example in examples], 0.0)[:, 1:]

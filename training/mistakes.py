@@ -1,6 +1,6 @@
-"""Bad steps for the PRM: what a step can do wrong besides its arithmetic, one function each.
+"""Bad steps for the PRM: one function for each mistake that a step can make besides its arithmetic.
 
-Language models of this size rarely write such steps, but best-of-n looks for exactly what the PRM never saw.
+Small language models rarely write such steps, but best-of-n finds exactly the mistakes that the PRM never saw.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from training.task import (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Hold where a step is to be written: its number (from 1) and the value the step before it wrote."""
+    """The place of a step: its number (from 1) and the value that the previous step wrote."""
 
     problem: Problem
     index: int
@@ -32,7 +32,7 @@ class Place:
 
     @property
     def operation(self) -> Operation:
-        """Return the operation that is due; past the last one, the last one once more."""
+        """Return the operation that is due, or the last operation if none is left."""
         operations = self.problem.operations
         return operations[min(self.index, len(operations)) - 1]
 
@@ -58,7 +58,7 @@ def wrong_result(place: Place, rng: random.Random) -> list[str]:
 
 
 def _wrong_operand(place: Place, rng: random.Random) -> list[str]:
-    """Calculate rightly with another operand, or with that of another step."""
+    """Calculate correctly with a random operand, or with the operand of another step."""
     others = [operation.operand for operation in place.problem.operations] + [draw_operation(rng).operand]
     return _write(rng, place.index, place.value, Operation(place.operation.symbol, rng.choice(others)))
 
@@ -68,7 +68,7 @@ def _wrong_operator(place: Place, rng: random.Random) -> list[str]:
 
 
 def _wrong_value(place: Place, rng: random.Random) -> list[str]:
-    """Calculate rightly from a value that the step before did not write."""
+    """Calculate correctly from a value that the previous step did not write."""
     value = rng.choice([place.problem.start, rng.randrange(MODULUS), draw_wrong_result(rng, place.value)])
     return _write(rng, place.index, value, place.operation)
 
@@ -79,13 +79,13 @@ def _wrong_number(place: Place, rng: random.Random) -> list[str]:
 
 
 def _skipped_step(place: Place, rng: random.Random) -> list[str]:
-    """Do the next step's operation, under its own number or under the one that is due."""
+    """Do the next step's operation, under its own number or under the number that is due."""
     skipped = Place(place.problem, place.index + 1, place.value)
     return _write(rng, rng.choice([place.index, place.index + 1]), place.value, skipped.operation)
 
 
 def _early_answer(place: Place, rng: random.Random) -> list[str]:
-    """Box the value so far, or whatever, before all operations are done; afterwards, box a wrong value."""
+    """Box the current, the final or a random value, although operations may be left."""
     return answer_pieces(rng.choice([place.value, place.problem.answer, rng.randrange(MODULUS)]))
 
 
@@ -124,11 +124,11 @@ BAD_SHAPES: tuple[Callable[[Place, random.Random], list[str]], ...] = (
     _garbage,
 )
 
-_SHAPE_WEIGHTS = (2, 2, 2, 2, 2, 1, 1, 1, 1, 1)  # the first five look right until the prompt is read: hardest
+_SHAPE_WEIGHTS = (2, 2, 2, 2, 2, 1, 1, 1, 1, 1)  # the first five are hardest: they look right without the prompt
 
 
 def bad_shape(place: Place, rng: random.Random) -> list[str]:
-    """Write a step that is wrong in another way than by its result; by chance it may still be right."""
+    """Write a step with a mistake other than a wrong result. By chance the step may still be right."""
     return rng.choices(BAD_SHAPES, _SHAPE_WEIGHTS)[0](place, rng)
 
 
@@ -141,7 +141,7 @@ def _draw_word(rng: random.Random) -> str:
 
 
 def _draw_piece(rng: random.Random) -> str:
-    """Draw a piece of the task's own wording half the time, else any printable ASCII character."""
+    """Draw a piece of the task's wording half of the time, otherwise any printable ASCII character."""
     if rng.random() < 0.5:
         return chr(rng.randint(32, 126))
     own = (" = ", " + ", " * ", ". ", "\n", f"Step {rng.randint(1, MAX_OPERATIONS)}: ", *STYLE_WORDS)

@@ -1,4 +1,4 @@
-"""One training loop for all three models: AdamW, warm-up, a constant rate, then a linear fall."""
+"""The training loop for all three models: AdamW with a warm-up, a constant rate, and a linear decay."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rich.console import Console
 from torch import nn
 
 WARM_UP_STEPS = 100
-CONSTANT_SHARE = 0.6  # of all steps at the full rate
-FINAL_SHARE = 0.02  # of the full rate, at the last step
+CONSTANT_SHARE = 0.6  # share of all steps before the decay
+FINAL_SHARE = 0.02  # share of the full rate at the last step
 REPORT_EVERY = 100  # steps
 
 BatchLoss = Callable[[int], tuple[torch.Tensor, float]]
@@ -21,7 +21,7 @@ BatchLoss = Callable[[int], tuple[torch.Tensor, float]]
 
 @dataclass(slots=True)
 class Progress:
-    """Print one line every hundred steps: loss, accuracy, time left."""
+    """Prints a line every hundred steps: loss, accuracy, time left."""
 
     console: Console
     name: str
@@ -40,7 +40,7 @@ class Progress:
         )
 
 
-def rate_share(step: int, total: int) -> float:
+def compute_rate_share(step: int, total: int) -> float:
     """Return the share of the full rate at `step` (from 0)."""
     warm_up = min(WARM_UP_STEPS, total // 4 + 1)
     if step < warm_up:
@@ -52,9 +52,9 @@ def rate_share(step: int, total: int) -> float:
 
 
 def optimise(model: nn.Module, batch_loss: BatchLoss, steps: int, rate: float, name: str) -> None:
-    """Train `model` for `steps` optimiser steps: counted, never timed, so that a seed gives the same model."""
+    """Train `model` for a number of steps, not for a time, so that a seed gives the same model."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_share(step, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: compute_rate_share(step, steps))
     progress = Progress(Console(), name, steps, time.monotonic())
     model.train()
     for step in range(steps):

@@ -1,4 +1,4 @@
-"""Probe the PRM with steps made wrong on purpose: what share of each kind does it reject?"""
+"""Probe the PRM with deliberately wrong steps: what share of each kind does it reject?"""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from training.tokenizer import STEP_REWARD, encode_pieces, prompt_tokens
 REJECTED_BELOW = 0.5  # GSI's threshold u
 
 
-def rejected_shares(prm: Qwen2ForProcessRewardModel, problems: list[Problem], rng: random.Random) -> dict[str, float]:
-    """Return, by kind of mistake, the share of such steps with a reward below 0.5; first of right steps."""
+def measure_rejections(
+    prm: Qwen2ForProcessRewardModel, problems: list[Problem], rng: random.Random
+) -> dict[str, float]:
+    """Return the share of steps with a reward below 0.5, for right steps and for each kind of mistake."""
     shares: dict[str, float] = {}
     for write in (right_step, wrong_result, *BAD_SHAPES):
         rewards = _rewards(prm, problems, write, rng)
@@ -31,7 +33,7 @@ def _rewards(
     write: Callable[[Place, random.Random], list[str]],
     rng: random.Random,
 ) -> list[float]:
-    """Return the rewards of one step a problem, at a random place; a bad step that is right by chance is left out."""
+    """Return the rewards of one step per problem, at a random place, without bad steps that are right by chance."""
     prefixes: list[Tokens] = []
     steps: list[list[Tokens]] = []
     for problem in problems:
@@ -45,7 +47,7 @@ def _rewards(
 
 
 def _draw_place(problem: Problem, rng: random.Random) -> tuple[Place, Tokens]:
-    """Draw how many steps are written already; return the place and what the PRM has read by then."""
+    """Draw the number of steps that are already written; return the place and the PRM's prefix."""
     tokens, value = prompt_tokens(problem), problem.start
     num_written = rng.randint(0, len(problem.operations))
     for index, operation in enumerate(problem.operations[:num_written], start=1):

@@ -1,4 +1,4 @@
-"""The recipe: every number that shapes the family, in one place, with the reason for its value."""
+"""The recipe: every number that shapes the family, with the reason for its value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from training.task import Style
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Hold the size of a Qwen2 backbone; a head has 32 dimensions, the least that vLLM's CPU build runs."""
+    """The size of a Qwen2 backbone. A head has 32 dimensions, the smallest size that vLLM's CPU build runs."""
 
     hidden: int
     layers: int
@@ -23,45 +23,45 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class LanguageRecipe:
-    """Hold how one language model is trained: arithmetic, then whole problems, then to make mistakes.
+    """How one language model is trained: on arithmetic, then on whole problems, then on mistakes.
 
-    Learning the task is a phase transition, so an error rate cannot be set by stopping early; label noise can.
+    Learning the task is a phase transition, so early stopping cannot set an error rate; label noise can.
     """
 
     shape: Shape
     style: Style
-    noise: float  # share of wrong results in the last phase; sampling at T = 0.7 shows fewer
+    noise: float  # share of wrong results in the last phase; sampling at T = 0.7 gives fewer
     learn_steps: int  # packs of single steps first, then mostly whole problems
-    settle_steps: int  # as before with weight on the operands: the draft is slow to see which one is due
+    settle_steps: int  # mostly whole problems, with more weight on operands: the draft learns slowly which one is due
     noise_steps: int
 
 
 @dataclass(frozen=True, slots=True)
 class RewardRecipe:
-    """Hold how the PRM is trained: the clean target's backbone, one fresh layer, then the head."""
+    """How the PRM is trained, from the clean target's backbone, a fresh layer and a fresh head."""
 
     extra_layers: int
-    arithmetic_steps: int  # few: more make it near perfect, and then nothing is left for the target to add
-    shape_steps: int  # then steps with a wrong number, operand or ending
+    arithmetic_steps: int  # few: more make the PRM nearly perfect, and the target would add nothing
+    shape_steps: int  # training on steps with a wrong number, operand or ending
     num_rollouts: int  # solutions sampled from each language model at each temperature
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Hold the whole family's recipe."""
+    """The whole family's recipe."""
 
     draft: LanguageRecipe
     target: LanguageRecipe
     reward: RewardRecipe
-    sequences: int = 24  # a batch
+    sequences: int = 24  # per batch
     learn_rate: float = 2e-3
     settle_rate: float = 1.5e-3
-    noise_rate: float = 5e-4  # low, so that nothing learned is lost
+    noise_rate: float = 5e-4  # low, so that the model forgets nothing
     reward_rate: float = 1e-3
 
 
-# The divergence in wording is engineered. The draft opens most `*` steps with a word that the target never writes,
-# so that some right candidates are unlikely under the target and GSI must resample them (acceptance below 1).
+# The difference in wording is deliberate. The draft starts most `*` steps with a word that the target never writes, so
+# some right candidates are unlikely under the target, and GSI must resample them (acceptance below 1).
 DRAFT_STYLE: Style = {"*": ("Next ", 0.85), "+": ("Then ", 0.40), "-": ("Then ", 0.40)}
 TARGET_STYLE: Style = {"+": ("Then ", 0.15), "-": ("Then ", 0.15)}
 
@@ -76,8 +76,8 @@ FULL_RECIPE = Recipe(
 )
 
 
-def shortened(recipe: Recipe, share: float) -> Recipe:
-    """Return the recipe with that share of its steps: right files, poor models, for trying the code."""
+def shorten(recipe: Recipe, share: float) -> Recipe:
+    """Return the recipe with a share of its steps, for testing the code: the files are right, the models poor."""
 
     def cut(steps: int) -> int:
         return max(2, round(steps * share))

@@ -1,6 +1,6 @@
-"""The PRM: the clean target's backbone and one fresh layer, judging each step at its `<extra_0>` token.
+"""The PRM: the clean target's backbone and a fresh layer, which judge each step at its `<extra_0>` token.
 
-Labels are local: a step is right if it follows from the prompt and from the value that the step before it wrote.
+Labels are local: a step is right if it follows from the prompt and from the value that the previous step wrote.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from transformers import Qwen2ForCausalLM
 
 from gsi.engines.on_transformers.qwen2_prm import NUM_LABELS, Qwen2ForProcessRewardModel
 from training.grading import Tokens, grade_solution
-from training.language_model import IGNORED, PACK_LENGTH, pad_right, qwen2_config
+from training.language_model import IGNORED, PACK_LENGTH, make_qwen2_config, pad_right
 from training.mistakes import Place, bad_shape, right_step, wrong_result
 from training.optimise import optimise
 from training.recipe import Recipe
@@ -29,25 +29,25 @@ from training.task import (
     draw_problem,
     draw_wrong_result,
     grade_step,
+    read_result,
     step_pieces,
-    written_result,
 )
 from training.tokenizer import PAD, STEP_REWARD, encode_pieces, piece_ids, prompt_tokens
 
 ROLLOUT_TEMPERATURES = (0.7, 1.0)
 BAD, GOOD = 0, 1
-LABEL_WEIGHTS = (1.0, 3.0)  # in doubt it is lenient: best-of-n is misled worst where right steps score low
+LABEL_WEIGHTS = (1.0, 3.0)  # lenient in doubt: low scores of right steps mislead best-of-n most
 
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Hold what a phase of training shows: shares of batches, of sequences, of steps."""
+    """The mix of training data in a phase, as shares."""
 
-    pack_only: float  # of the steps: on chains alone the loss never leaves its plateau
-    packs: float  # of the batches after that
-    rollouts: float  # of the chains; the others carry mistakes made on purpose
-    wrong_results: float  # of the steps of those
-    bad_shapes: float  # of the steps of those; such a step is the last one
+    pack_only: float  # share of the training steps with packs only: on chains alone the loss stays on its plateau
+    packs: float  # share of packs in later batches
+    rollouts: float  # share of sampled solutions among chains; the other chains have deliberate mistakes
+    wrong_results: float  # share of steps with a wrong result, in chains with deliberate mistakes
+    bad_shapes: float  # share of steps with another mistake, in the same chains; such a step ends its chain
 
 
 ARITHMETIC = Mix(pack_only=0.45, packs=0.3, rollouts=0.5, wrong_results=0.3, bad_shapes=0.08)
@@ -56,7 +56,7 @@ SHAPES = Mix(pack_only=0.0, packs=0.0, rollouts=0.2, wrong_results=0.2, bad_shap
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Hold one training sequence: token ids, and a label at each `<extra_0>` (IGNORED elsewhere)."""
+    """One training sequence: token ids, and a label at each `<extra_0>` (IGNORED elsewhere)."""
 
     tokens: list[int]
     labels: list[int]
@@ -70,7 +70,7 @@ class Judged:
 def train_reward_model(
     solver: Qwen2ForCausalLM, rollouts: list[Judged], family: Recipe, rng: random.Random
 ) -> Qwen2ForProcessRewardModel:
-    """Return a PRM that starts from the solver's weights; the solver must be the clean one."""
+    """Return a PRM that starts from the weights of a solver, which must not have learned mistakes."""
     model = grow_reward_model(solver, family)
     recipe = family.reward
     train_on(model, ARITHMETIC, recipe.arithmetic_steps, "prm: arithmetic", rollouts, family, rng)
@@ -102,9 +102,9 @@ def train_on(
 
 
 def grow_reward_model(solver: Qwen2ForCausalLM, family: Recipe) -> Qwen2ForProcessRewardModel:
-    """Return the solver's backbone with fresh layers on top and a fresh head."""
+    """Return the solver's backbone with additional fresh layers and a fresh head."""
     shape = family.target.shape
-    config = qwen2_config(replace(shape, layers=shape.layers + family.reward.extra_layers))
+    config = make_qwen2_config(replace(shape, layers=shape.layers + family.reward.extra_layers))
     config.num_labels = NUM_LABELS
     model = Qwen2ForProcessRewardModel(config)
     model.model.load_state_dict(solver.model.state_dict(), strict=False)
@@ -132,7 +132,7 @@ def judge(problem: Problem, solution: Tokens) -> Judged:
 
 
 def draw_judged_chain(rng: random.Random, mix: Mix) -> Judged:
-    """Draw a training problem with a solution that has mistakes; a wrong result is carried on."""
+    """Draw a training problem and a solution with mistakes. The next step starts from a wrong result."""
     problem = draw_problem(rng, "train")
     judged, value = _empty(problem), problem.start
     for index in range(1, len(problem.operations) + 2):
@@ -146,7 +146,7 @@ def draw_judged_chain(rng: random.Random, mix: Mix) -> Judged:
             pieces = right_step(place, rng)
         text = "".join(pieces)
         judged.add(encode_pieces(pieces), int(grade_step(problem, index, value, text)))
-        written = written_result(text)
+        written = read_result(text)
         if kind < mix.bad_shapes or written is None:
             break
         value = written
@@ -154,7 +154,7 @@ def draw_judged_chain(rng: random.Random, mix: Mix) -> Judged:
 
 
 def draw_judged_pack(rng: random.Random) -> Judged:
-    """Draw single steps that have nothing to do with each other, half of their results wrong."""
+    """Draw unrelated single steps, half of them with wrong results."""
     judged = Judged([], [])
     for _ in range(PACK_LENGTH):
         value, operation = rng.randrange(MODULUS), draw_operation(rng)

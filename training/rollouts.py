@@ -1,6 +1,6 @@
-"""Sampling and scoring, many prefixes at a time: what an engine does, without its service, for speed.
+"""Sampling and scoring of many prefixes at a time, without an engine or a service, for speed.
 
-Log-likelihoods are those of the distribution sampled from, softmax(logits / temperature), in nats.
+Log-likelihoods are in nats, under the sampling distribution softmax(logits / temperature).
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from training.language_model import pad_right
 from training.task import STEP_DELIMITER
 from training.tokenizer import PAD, TURN_END, piece_ids
 
-CHUNK_ROWS = 1024  # rows a sampling pass holds: bounds the memory of the cache
-CHUNK_PREFIXES = 64  # prefixes that are scored together
+CHUNK_ROWS = 1024  # rows per sampling pass, which bounds the cache's memory
+CHUNK_PREFIXES = 64  # prefixes per scoring pass
 MAX_STEP_TOKENS = 20
 MAX_SOLUTION_TOKENS = 90
-NO_TOKEN = -1  # stands after a candidate's end; unlike the padding token, it is never sampled
+NO_TOKEN = -1  # fills the row after a candidate's end; unlike the padding token, it is never sampled
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Hold one sampled continuation: token ids with the stop token, and its log-likelihood in nats."""
+    """One sampled continuation: token ids with the stop token, and its log-likelihood in nats."""
 
     tokens: Tokens
     log_likelihood: float
@@ -34,7 +34,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class _Prefilled:
-    """Hold prefixes after a pass: cache, attention mask [rows, length], last hidden state [rows, hidden]."""
+    """Prefixes after a forward pass: cache, attention mask [rows, length], last hidden state [rows, hidden]."""
 
     cache: DynamicCache
     mask: torch.Tensor
@@ -42,7 +42,7 @@ class _Prefilled:
 
 
 _Score = Callable[[_Prefilled, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""Maps prefixes, each tail's prefix row, tails and their hidden states to one number a tail."""
+"""Maps prefixes, each tail's prefix row, tails and their hidden states to one number per tail."""
 
 
 def sample_steps(
@@ -80,7 +80,7 @@ def score_steps(
 def reward_steps(
     model: Qwen2ForProcessRewardModel, prefixes: list[Tokens], candidates: list[list[Tokens]]
 ) -> list[list[float]]:
-    """Return the reward in 0..1 of every candidate; prefixes and candidates as `join_step` writes them."""
+    """Return every candidate's reward in 0..1. Prefixes and candidates must be as `join_step` returns them."""
 
     def score(_prefilled: _Prefilled, _rows: torch.Tensor, tails: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         last = (tails != piece_ids()[PAD]).sum(-1) - 1
@@ -107,7 +107,7 @@ def _sample(
 def _sample_chunk(
     model: Qwen2ForCausalLM, prefixes: list[Tokens], count: int, temperature: float, stops: set[int], limit: int
 ) -> list[Candidate]:
-    """Return the candidates of all prefixes in one list, those of the first prefix first."""
+    """Return the candidates of all prefixes in one list, in the order of the prefixes."""
     prefilled = _prefill(model.model, prefixes)
     rows = torch.arange(len(prefixes)).repeat_interleave(count)
     prefilled.cache.reorder_cache(rows)
@@ -134,7 +134,7 @@ def _sample_chunk(
 def _score(
     model: Qwen2Model, prefixes: list[Tokens], candidates: list[list[Tokens]], score: _Score
 ) -> list[list[float]]:
-    """Run every distinct candidate once after its prefix; `score` turns hidden states into one number each."""
+    """Run every distinct candidate once after its prefix. `score` turns its hidden states into one number."""
     results: list[list[float]] = []
     for start in range(0, len(prefixes), CHUNK_PREFIXES):
         part, owned = prefixes[start : start + CHUNK_PREFIXES], candidates[start : start + CHUNK_PREFIXES]
@@ -151,7 +151,7 @@ def _score(
 
 
 def _prefill(model: Qwen2Model, prefixes: list[Tokens]) -> _Prefilled:
-    """Run all prefixes, padded on the left so that their last tokens stand in one column."""
+    """Run all prefixes, padded on the left so that their last tokens are in one column."""
     longest = max(map(len, prefixes))
     pad = piece_ids()[PAD]
     tokens = torch.tensor([[pad] * (longest - len(prefix)) + list(prefix) for prefix in prefixes])

@@ -1,9 +1,9 @@
-"""The task: chained arithmetic modulo 31, its worked solutions, the mistakes in them, and who may see which problem.
+"""The task: chained arithmetic modulo 31, its solutions, the mistakes in solutions, and the splits of the problems.
 
-A prompt reads `Start with 27. Step 1: -29. Step 2: *9. Work mod 31.` and its solution takes one operation a step:
+A prompt reads `Start with 27. Step 1: -29. Step 2: *9. Work mod 31.` Its solution does one operation per step:
 `Step 1: 27 - 29 = 29`, then `Step 2: Next 29 * 9 = 13`, then `The answer is \\boxed{13}`. A step's optional *style
-word* (`Next `) carries no meaning: the draft and the target like different ones, which gives their likelihoods a
-gap that has nothing to do with being right.
+word* (`Next `) has no meaning. Draft and target prefer different style words, so their likelihoods differ even where
+both are right.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-MODULUS = 31  # prime: with 16 or 32 small models get stuck on a plateau
+MODULUS = 31  # prime: with 16 or 32, small models get stuck on a plateau
 MIN_OPERATIONS, MAX_OPERATIONS = 4, 6
 STYLE_WORDS = ("Next ", "Then ")
 STEP_DELIMITER = "\n\n"
 
 Split = Literal["train", "validation", "heldout"]
-NUM_BUCKETS = 16  # one bucket in 16 is held out, one is for tuning, the rest is trained on
+NUM_BUCKETS = 16  # one bucket is held out, one is for validation, and training uses the rest
 HELDOUT_BUCKET, VALIDATION_BUCKET = 0, 1
 
 Style = Mapping[str, tuple[str, float]]  # operation -> (style word, probability that it is written)
@@ -32,7 +32,7 @@ _RESULT_PATTERN = re.compile(r" = (\d+)$")
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Hold one operation of a chain, such as `* 9`."""
+    """One operation of a chain, such as `* 9`."""
 
     symbol: str
     operand: int
@@ -48,7 +48,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Hold one problem: a start value in 0..30 and 4 to 6 operations."""
+    """One problem: a start value in 0..30 and 4 to 6 operations."""
 
     start: int
     operations: tuple[Operation, ...]
@@ -76,7 +76,7 @@ class Problem:
 
     @property
     def split(self) -> Split:
-        """Return who may see the problem: a hash of its text decides, so no list can leak or drift."""
+        """Return the problem's split, which a hash of its text decides, so no list can leak or drift."""
         bucket = hashlib.sha256(self.prompt.encode()).digest()[0] % NUM_BUCKETS
         if bucket == HELDOUT_BUCKET:
             return "heldout"
@@ -129,7 +129,7 @@ def draw_style_word(rng: random.Random, style: Style, symbol: str) -> str:
 
 
 def draw_wrong_result(rng: random.Random, result: int) -> int:
-    """Draw a mistake: half of them off by one, three in ten off by ten, the others anything."""
+    """Draw a wrong result: half of them are off by one, three in ten off by ten, and the rest off by any number."""
     kind = rng.random()
     if kind < 0.8:
         distance = 1 if kind < 0.5 else 10
@@ -138,9 +138,9 @@ def draw_wrong_result(rng: random.Random, result: int) -> int:
 
 
 def solve(problem: Problem, rng: random.Random, style: Style, noise: float) -> Iterator[list[str]]:
-    """Yield the pieces of each step, delimiters left out; a result is wrong with probability `noise`.
+    """Yield the pieces of each step without its delimiter. A result is wrong with probability `noise`.
 
-    A mistake is carried on: the next step starts from the value that was written.
+    The step after a mistake starts from the wrong value.
     """
     value = problem.start
     for index, operation in enumerate(problem.operations, start=1):
@@ -153,9 +153,9 @@ def solve(problem: Problem, rng: random.Random, style: Style, noise: float) -> I
 
 
 def grade_step(problem: Problem, index: int, value: int, text: str) -> bool:
-    """Tell whether `text` is the right step `index` (from 1) when the step before it wrote `value`.
+    """Tell whether `text` is the right step `index` (from 1) if the previous step wrote `value`.
 
-    Only the style word is free: any other number, place or wording is wrong.
+    Only the style word is free. Any other number, place or wording is wrong.
     """
     if index > len(problem.operations):
         return text == "".join(answer_pieces(value))
@@ -164,7 +164,7 @@ def grade_step(problem: Problem, index: int, value: int, text: str) -> bool:
     return _STYLE_PATTERN.sub(r"\1", text) == expected
 
 
-def written_result(text: str) -> int | None:
-    """Return the result that a step wrote, or None where it wrote none that the task knows."""
+def read_result(text: str) -> int | None:
+    """Return the result in a step's text, or None if there is no valid result."""
     match = _RESULT_PATTERN.search(text)
     return int(match[1]) if match and int(match[1]) < MODULUS else None

@@ -1,8 +1,8 @@
-"""The tokenizer that draft, target and PRM share: every word of the task is one token, all other text is bytes.
+"""The tokenizer of draft, target and PRM: every word of the task is one token, and all other text is bytes.
 
-It is a byte-level tokenizer without merges, which is what transformers' own `Qwen2Tokenizer` builds, so `AutoTokenizer`
-and vLLM load it as it is. The words of the task are *added* tokens: they are found, longest first, before bytes are.
-So any text survives: `decode(encode(text)) == text`.
+It is a byte-level tokenizer without merges, built as transformers' own `Qwen2Tokenizer`, so `AutoTokenizer` and vLLM
+can load it. The task's words are *added* tokens: the tokenizer finds them, longest first, before it splits the rest
+into bytes. Any text survives: `decode(encode(text)) == text`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from transformers import AddedToken, Qwen2Tokenizer
 from training.task import MAX_OPERATIONS, MODULUS, STEP_DELIMITER, STYLE_WORDS, Problem
 
 PAD, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-STEP_REWARD = "<extra_0>"  # the PRM's reward of a step is read at this token
-VOCABULARY_SIZE = 320  # 256 bytes and at most 64 words; a multiple of 64, as tensor kernels like it
+STEP_REWARD = "<extra_0>"  # the token at which the PRM gives a step's reward
+VOCABULARY_SIZE = 320  # 256 bytes and at most 64 words; a multiple of 64 is fast on tensor kernels
 MAX_POSITIONS = 512
 
 CHAT_TEMPLATE = (
@@ -42,14 +42,14 @@ _WORDS = (
 
 @cache
 def _byte_symbols() -> dict[str, str]:
-    """Return how byte-level tokenizers write each ASCII character (a newline as `Ċ`, most as themselves)."""
+    """Return the byte-level symbol of each ASCII character (`Ċ` for a newline; most characters are unchanged)."""
     splitter = ByteLevel(add_prefix_space=False, use_regex=False)
     return {chr(code): splitter.pre_tokenize_str(chr(code))[0][0] for code in range(128)}
 
 
 @cache
 def build_tokenizer() -> Qwen2Tokenizer:
-    """Build the tokenizer; token ids depend on nothing but this file and the task's words."""
+    """Build the tokenizer. Token ids depend only on this file and the task's words."""
     symbols = {symbol: index for index, symbol in enumerate(sorted(ByteLevel.alphabet()))}
     tokenizer = Qwen2Tokenizer(
         vocab=symbols,
@@ -60,7 +60,8 @@ def build_tokenizer() -> Qwen2Tokenizer:
         clean_up_tokenization_spaces=False,
         model_max_length=MAX_POSITIONS,
     )
-    # Not `extra_special_tokens`: transformers 4 and 5 write that field differently, and each rejects the other's.
+    # Not `extra_special_tokens`: transformers 4 and 5 write that field differently, and each rejects the other's
+    # format.
     markers = [AddedToken(marker, normalized=False, special=True) for marker in (TURN_START, STEP_REWARD)]
     tokenizer.add_tokens(markers, special_tokens=True)
     tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in _WORDS])
@@ -83,23 +84,23 @@ def _pieces_by_id() -> dict[int, str]:
 
 
 def encode_pieces(pieces: Iterable[str]) -> list[int]:
-    """Return the token ids of text that is already cut; much faster than cutting it, and the same ids."""
+    """Return the token ids of pieces: the same ids as tokenizing their text, but much faster."""
     ids = piece_ids()
     return [ids[piece] for piece in pieces]
 
 
 def decode_tokens(tokens: Iterable[int]) -> str:
-    """Return the text of task tokens; a byte that is no ASCII character becomes `?`."""
+    """Return the text of task tokens. A byte that is not an ASCII character becomes `?`."""
     pieces = _pieces_by_id()
     return "".join(pieces.get(token, "?") for token in tokens)
 
 
 def prompt_tokens(problem: Problem) -> list[int]:
-    """Return the token ids of a problem in the chat template, up to where the answer begins."""
+    """Return the token ids of a problem in the chat template, up to the start of the answer."""
     opening = [TURN_START, "user", "\n"]
     return encode_pieces([*opening, *problem.pieces, TURN_END, "\n", TURN_START, "assistant", "\n"])
 
 
 def save_tokenizer(folder: Path) -> None:
-    """Write tokenizer.json and tokenizer_config.json, the chat template inside."""
+    """Write tokenizer.json, and tokenizer_config.json with the chat template."""
     build_tokenizer().save_pretrained(folder, save_jinja_files=False)
