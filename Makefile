@@ -23,8 +23,8 @@ INSTALLED := .venv/installed
 VLLM_INSTALLED := .venv-vllm/installed
 TOOLS_INSTALLED := .tools/installed
 TYPES_LOG := .venv/types.log
-# Tests that share a fixture stay together, in the order of tests/conftest.py.
-PARALLEL := --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
+# Tests of one file stay together: they may share a whole system with three models.
+PARALLEL := --numprocesses $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos bench bench-scoring bench-step train protos clean

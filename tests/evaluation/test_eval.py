@@ -22,9 +22,6 @@ from gsi.jobs.connection import connect
 from gsi.jobs.state import JobState
 from gsi.local.stack import local_stack
 
-# `gsi eval` uses the Redis at the default port if one answers: it must not meet the one that a test of `gsi up` starts.
-pytestmark = pytest.mark.xdist_group("default port")
-
 GSI = str(Path(sys.executable).parent / "gsi")
 LIMIT = 8
 METHODS = "gsi,rsd:binary=0.9,majority-vote"

@@ -5,13 +5,17 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gsi.cli.main import REDIS_PORT
 from gsi.errors import MisconfiguredError
 from gsi.jobs.connection import LOST_CONNECTION, connect
 from gsi.local.stack import local_stack
@@ -42,12 +46,23 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
-@pytest.mark.xdist_group("default port")
+@contextmanager
+def default_port_taken() -> Iterator[None]:
+    """Take the default port without listening: a test of another process must not find a Redis there."""
+    with socket.socket() as holder:
+        with suppress(OSError):  # taken already, which does as well
+            holder.bind(("127.0.0.1", REDIS_PORT))
+        yield
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 async def test_gsi_up_says_what_is_ready_and_leaves_nothing_behind(how: signal.Signals) -> None:
     """It reports each process that is ready; Ctrl-C ends it cleanly, and even kill -9 leaves no orphan."""
     lines: list[str] = []
-    with subprocess.Popen([GSI, "up"], env=UNBUFFERED, stderr=subprocess.PIPE, text=True) as up:
+    with (
+        default_port_taken(),
+        subprocess.Popen([GSI, "up"], env=UNBUFFERED, stderr=subprocess.PIPE, text=True) as up,
+    ):
         assert up.stderr is not None
         for line in up.stderr:
             lines.append(line)
