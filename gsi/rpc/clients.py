@@ -1,5 +1,6 @@
 """The three services as the ports of a step (``gsi.algorithm.ports``), with deadlines, errors, metrics and traces."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -68,6 +69,12 @@ class ServiceClient:
         except grpc.aio.AioRpcError as error:
             self.why_not_serving = reason_of(error)
             self._connection.resolve_again()
+            return False
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self.why_not_serving = "the call was on a channel that has been replaced"  # gRPC cancels such a call itself
             return False
         self.why_not_serving = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
