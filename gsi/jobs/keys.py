@@ -14,7 +14,7 @@ All keys of one queue share the hash tag ``{queue}``, so that a script over seve
 | gsi:{q}:parked              | set    | a member: while it has parked jobs | tenants with parked jobs |
 | gsi:{q}:parked:<tenant>     | list   | an id: until its tenant has room  | jobs beyond the tenant's limit in flight |
 | gsi:{q}:dead                | stream | the newest 100,000 or so          | ids of dead jobs, reason and last error |
-| gsi:{q}:config              | hash   | for ever                          | what operators set, and ``refused`` |
+| gsi:{q}:config              | hash   | for ever                          | settings, and what is counted for the queue |
 | gsi:{q}:idempotency:<key>   | string | a day                             | the id of the first job with this key |
 | gsi:{q}:results             | stream | the newest 100,000 or so          | ids of finished jobs, with their state |
 """
@@ -32,6 +32,7 @@ JOB_FIELD = "job"
 QUEUE_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"  # a brace would break the hash tag
 MAX_RESULTS = 100_000  # the results stream wakes its readers; the records are the store
 MAX_DEAD = 100_000
+MAX_DELAY_MS = 300_000  # until a job's next attempt
 DEFAULT_TENANT = "default"
 
 Key = NewType("Key", str)

@@ -1,17 +1,16 @@
 """The reader's side of a queue: a job's record and steps, followed or awaited, and the state of the queue."""
 
 import asyncio
-import operator
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
-from tenacity import AsyncRetrying, retry_if_result, wait_fixed
 
 from gsi.errors import InvalidRequestError
-from gsi.jobs.keys import Keys
+from gsi.jobs.keys import Key, Keys
 from gsi.jobs.result_document import ResultDocument
+from gsi.jobs.scripts import calls
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 
@@ -64,7 +63,7 @@ class JobReader:
     async def record(self, job_id: str) -> JobRecord | None:
         """Return the job with its steps, or None if there is no record of it."""
         fields = await self._redis.hgetall(self._keys.record(job_id))
-        if not fields:
+        if b"state" not in fields:
             return None
         texts = {
             name.decode(): value.decode(errors="replace") for name, value in fields.items()
@@ -95,21 +94,35 @@ class JobReader:
     async def wait(self, job_id: str, timeout_seconds: float | None = None) -> JobRecord:
         """Return the job once it has finished. Raises TimeoutError if that takes longer than the time-out.
 
+        Waits for a job that has no record yet. Raises InvalidRequestError if its record is deleted meanwhile.
         It polls. A follower holds a connection; a waiter holds none, so hundreds may wait at once.
         """
+        was_seen = False
         async with asyncio.timeout(timeout_seconds):
-            until_true = AsyncRetrying(retry=retry_if_result(operator.not_), wait=wait_fixed(WAIT_POLL_SECONDS))
-            await until_true(self._is_finished, job_id)
+            while True:
+                state = await self._redis.hget(self._keys.record(job_id), "state")
+                was_seen = was_seen or state is not None
+                if was_seen and (state is None or JobState(state.decode()).is_finished):
+                    break
+                await asyncio.sleep(WAIT_POLL_SECONDS)
         record = await self.record(job_id)
         if record is None:
-            raise InvalidRequestError(f"id: no job {job_id}")
+            raise InvalidRequestError(f"id: job {job_id} was deleted, or its lifetime has ended")
         return record
 
     async def forget(self, job_id: str) -> bool:
-        """Delete a finished job's record and steps; return False if there is no such job, or it has not finished."""
-        if not await self._is_finished(job_id):
-            return False
-        return bool(await self._redis.delete(self._keys.record(job_id), self._keys.steps(job_id)))
+        """Delete a finished job's record and steps; return False if there is no such job, or it has not finished.
+
+        A job that was cancelled before anybody had seen it stays until its lifetime ends: its entry may yet come.
+        """
+        record = self._keys.record(job_id)
+        lane = await self._redis.hget(record, "lane")
+        return await calls.forget(
+            self._redis,
+            record=record,
+            lane=Key(lane.decode()) if lane else self._keys.jobs,
+            steps=self._keys.steps(job_id),
+        )
 
     async def config(self) -> QueueConfig:
         """Return whether the queue is paused, and how many submissions its limit has refused."""

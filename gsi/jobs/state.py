@@ -35,16 +35,16 @@ TRANSITIONS: Mapping[str, Mapping[JobState | None, tuple[JobState | None, ...]]]
     "take": {
         None: (JobState.RUNNING, JobState.QUEUED),
         JobState.QUEUED: (JobState.RUNNING, JobState.QUEUED, JobState.DEAD),
-        JobState.RUNNING: (JobState.RUNNING, JobState.DEAD),
+        JobState.RUNNING: (JobState.RUNNING, JobState.CANCELLED, JobState.DEAD),
     },
-    "retry": {JobState.RUNNING: (JobState.QUEUED, JobState.DEAD)},
+    "retry": {JobState.RUNNING: (JobState.QUEUED, JobState.CANCELLED, JobState.DEAD)},
     "promote": {JobState.QUEUED: (JobState.QUEUED,)},
     "unpark": {JobState.QUEUED: (JobState.QUEUED,)},
     "commit": {
-        JobState.QUEUED: (JobState.CANCELLED, JobState.EXPIRED),
         JobState.RUNNING: (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED),
     },
     "cancel": {None: (JobState.CANCELLED,), JobState.QUEUED: (JobState.CANCELLED,)},
     "revive": {JobState.DEAD: (JobState.QUEUED,)},
     "purge": {JobState.DEAD: (None,)},
+    "forget": {state: (None,) for state in JobState if state.is_finished},
 }

@@ -109,6 +109,24 @@ class JobStream:
             found += await self._take_over_from(lane, count - len(found), min_idle_ms)
         return found
 
+    async def leave(self) -> None:
+        """Remove this consumer from every lane where it holds no entry."""
+        for lane in self._keys.lanes:
+            await self._with_group(calls.remove_consumer(self._redis, lane=lane, consumer=self._consumer))
+
+    async def remove_idle_consumers(self, min_idle_ms: int) -> int:
+        """Remove consumers that hold no entry and have not asked for one for ``min_idle_ms``; return how many.
+
+        A coordinator that was killed cannot leave. One that lives is added again when it next asks.
+        """
+        num_removed = 0
+        for lane in self._keys.lanes:
+            consumers = await self._with_group(self._redis.xinfo_consumers(lane, GROUP)) or []
+            idle = [each["name"].decode() for each in consumers if each["idle"] > min_idle_ms and not each["pending"]]
+            for consumer in idle:
+                num_removed += await calls.remove_consumer(self._redis, lane=lane, consumer=consumer)
+        return num_removed
+
     async def backlog(self) -> Backlog:
         """Count the entries that wait and the entries in flight, over all lanes.
 

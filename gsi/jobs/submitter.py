@@ -30,21 +30,8 @@ class JobSubmitter:
         If a job of this id or idempotency key exists already, nothing is written, and that job's id is returned.
         Raises RetryableError that says when to come back if the queue is full.
         """
-        payload = job.payload.model_copy(update={"id": job.id})
-        record, key = self._keys.record(job.id), payload.idempotency_key
-        submitted = await calls.submit(
-            self._redis,
-            record=record,
-            lane=self._keys.lane(payload.priority),
-            config=self._keys.config,
-            delayed=self._keys.delayed,
-            idempotency=record if key is None else self._keys.idempotency(payload.tenant, key),
-            lanes=self._keys.lanes,
-            job_id=job.id,
-            tenant=payload.tenant,
-            payload=payload.model_dump_json(exclude_defaults=True),
-            idempotency_ms=0 if key is None else IDEMPOTENCY_MS,
-        )
+        while (submitted := await self._try_to_submit(job)) is None:
+            pass  # somebody else has just used the idempotency key
         if isinstance(submitted, str):
             return submitted
         seconds = await self._seconds_per_job()
@@ -60,7 +47,13 @@ class JobSubmitter:
         ``may_be_unseen``, because XADD pushed it and no coordinator has taken it yet, gets a CANCELLED record, and is
         dropped when it is delivered.
         """
-        tenant = await self._redis.hget(self._keys.record(job_id), "tenant")
+        while isinstance(state := await self._try_to_cancel(job_id, reason, may_be_unseen=may_be_unseen), int):
+            pass  # the job has just got its record, and with it its tenant
+        return state
+
+    async def _try_to_cancel(self, job_id: str, reason: str, *, may_be_unseen: bool) -> JobState | int | None:
+        found = await self._redis.hget(self._keys.record(job_id), "tenant")
+        tenant = found.decode() if found else DEFAULT_TENANT
         return await calls.cancel(
             self._redis,
             record=self._keys.record(job_id),
@@ -68,11 +61,36 @@ class JobSubmitter:
             results=self._keys.results,
             tenants=self._keys.tenants,
             delayed=self._keys.delayed,
-            parked=self._keys.parked(tenant.decode() if tenant else DEFAULT_TENANT),
+            parked=self._keys.parked(tenant),
+            parked_tenants=self._keys.parked_tenants,
             job_id=job_id,
+            tenant=tenant,
             reason=reason,
             may_be_unseen=may_be_unseen,
             lifetime_ms=self._policy.result_ms,
+        )
+
+    async def _try_to_submit(self, job: Job) -> str | int | None:
+        payload = job.payload.model_copy(update={"id": job.id})
+        record, key = self._keys.record(job.id), payload.idempotency_key
+        idempotency = record if key is None else self._keys.idempotency(payload.tenant, key)
+        found = None if key is None else await self._redis.get(idempotency)
+        earlier = found.decode() if found else ""
+        return await calls.submit(
+            self._redis,
+            record=record,
+            lane=self._keys.lane(payload.priority),
+            steps=self._keys.steps(job.id),
+            config=self._keys.config,
+            delayed=self._keys.delayed,
+            idempotency=idempotency,
+            earlier_record=self._keys.record(earlier),
+            lanes=self._keys.lanes,
+            job_id=job.id,
+            tenant=payload.tenant,
+            payload=payload.model_dump_json(exclude_defaults=True),
+            idempotency_ms=0 if key is None else IDEMPOTENCY_MS,
+            earlier=earlier,
         )
 
     async def _seconds_per_job(self) -> float:

@@ -11,11 +11,20 @@ idle time grows. Once it exceeds the lease, any other coordinator may take the e
 coordinator that is told to stop sets the idle time to a whole lease (``hand_back``), so that no other one need wait.
 
 The lease alone is not safe: a coordinator that stalls for longer than its lease wakes up and still believes that it
-holds the job. The fencing token stops it. The record's field ``token`` counts how many times the job has been taken.
-``take`` adds 1 and returns the number; every later script compares its caller's number with the record's, and writes
-nothing if they differ. So only the coordinator that took the job last can write it. The token never goes down.
-``attempt`` is another number: it counts the deliveries that count against the job's limit, and goes down by 1 when a
-job is handed back.
+holds the job. The fencing token stops it. ``take`` counts the queue's takes and writes the number to the record's field
+``token``, with a nonce of its caller; every later script compares its caller's token and nonce with the record's, and
+writes nothing if they differ. So only the coordinator that took the job last can write it. Tokens are counted for the
+whole queue, because a record may be deleted and its id used again. The nonce is for a server that lost its last writes:
+it may give a token for the second time.
+
+``take`` itself may stall, too: it works only for the consumer that the pending list names, on an entry that still
+exists. This keeps the queue's invariant: an unfinished job is in exactly one place. It has an entry, which the record's
+``entry_id`` names; or it has none, and its id is in the delayed set or in its tenant's parked list. A second entry for
+its id is dropped. A running job has an entry and one writer. ``gsi queue check`` looks for jobs that break this.
+
+``attempt`` is another number: it counts the deliveries in a row that kept no step, and goes down by 1 when a job is
+handed back. A job that ends its coordinators, or fails, at the same step again and again is dead at the limit; a job
+that makes progress is not, however many coordinators are killed under it.
 
 Redis runs a script alone and to its end, so record, steps and entry agree after each call. A script that ends a job
 acknowledges the entry last. If the server loses its last writes, the entry is still pending, the job is delivered
@@ -23,14 +32,17 @@ again, and ``take`` drops the entry if the record says that the job has finished
 sends the script again; the script recognises its own token and answers as it did before.
 """
 
+import secrets
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
-from gsi.jobs.keys import DEFAULT_TENANT, Key, Keys
+from gsi.jobs.keys import DEFAULT_TENANT, MAX_DELAY_MS, Key, Keys
 from gsi.jobs.policy import Policy
 from gsi.jobs.scripts import calls
+from gsi.jobs.scripts.calls import Taken
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.stream import Delivery
@@ -44,7 +56,7 @@ class LeaseLostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to write a job: its fencing token, and the entry to acknowledge.
+    """The right to write a job: its fencing token with the nonce of this take, and the entry to acknowledge.
 
     ``consumer`` is the coordinator that holds the lease, ``lane`` the stream of the entry. ``attempt`` counts from 1.
     ``submitted_ms`` is the time of submission, in milliseconds since 1970 by the server's clock; ``age_seconds`` is the
@@ -54,6 +66,7 @@ class Lease:
     job_id: str
     entry_id: str
     token: int
+    nonce: str
     lane: Key
     consumer: str
     tenant: str = field(default=DEFAULT_TENANT, compare=False)
@@ -95,33 +108,25 @@ class JobWriter:
     async def take(self, job_id: str, delivery: Delivery, tenant: str = DEFAULT_TENANT) -> Lease | None:
         """Make the delivery's consumer the job's only writer. Return None if there is nothing to run now.
 
-        That is so if the job has finished, if another entry stands for it, if it has been taken too often and is dead
-        now, or if its tenant has enough jobs in flight: the job is parked then.
+        That is so if the consumer does not hold the entry any more, if the job has finished or waits elsewhere, if
+        another entry stands for it, if it was to be cancelled, if it has been taken too often and is dead now, or if
+        its tenant has enough jobs in flight: the job is parked then.
         """
-        taken = await calls.take(
-            self._redis,
-            record=self._keys.record(job_id),
-            lane=delivery.lane,
-            steps=self._keys.steps(job_id),
-            results=self._keys.results,
-            tenants=self._keys.tenants,
-            dead_letters=self._keys.dead,
-            parked=self._keys.parked(tenant),
-            parked_tenants=self._keys.parked_tenants,
-            job_id=job_id,
-            entry=delivery.entry_id,
-            consumer=delivery.consumer,
-            tenant=tenant,
-            max_attempts=self._policy.max_attempts,
-            max_in_flight=self._policy.max_jobs_per_tenant,
-            dead_ms=self._policy.dead_ms,
-        )
+        nonce = secrets.token_hex(8)
+        try:
+            taken = await self._call_take(job_id, delivery, tenant, nonce)
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):  # else a key of the job's name is no job, and never will be
+                raise
+            await self.discard(job_id, delivery, str(error))
+            return None
         if taken is None:
             return None
         return Lease(
             job_id,
             delivery.entry_id,
             taken.token,
+            nonce,
             delivery.lane,
             delivery.consumer,
             tenant,
@@ -137,6 +142,7 @@ class JobWriter:
             record=self._keys.record(lease.job_id),
             steps=self._keys.steps(lease.job_id),
             token=lease.token,
+            nonce=lease.nonce,
             index=record.index,
             step=record.to_json(),
         )
@@ -160,6 +166,7 @@ class JobWriter:
             tenants=self._keys.tenants,
             job_id=lease.job_id,
             token=lease.token,
+            nonce=lease.nonce,
             entry=lease.entry_id,
             lifetime_ms=self._policy.result_ms if seconds is None else int(seconds * 1000),
             ending=result.state,
@@ -184,9 +191,10 @@ class JobWriter:
             delayed=self._keys.delayed,
             job_id=lease.job_id,
             token=lease.token,
+            nonce=lease.nonce,
             entry=lease.entry_id,
             error=error,
-            delay_ms=int(delay_seconds * 1000),
+            delay_ms=min(MAX_DELAY_MS, int(delay_seconds * 1000)),
             max_attempts=self._policy.max_attempts,
             dead_ms=self._policy.dead_ms,
         )
@@ -194,14 +202,28 @@ class JobWriter:
             raise _lost(lease)
         return state
 
+    async def discard(self, job_id: str, delivery: Delivery, error: str) -> None:
+        """Free an entry that cannot be taken; a dead letter says why."""
+        await calls.discard(
+            self._redis,
+            lane=delivery.lane,
+            dead_letters=self._keys.dead,
+            job_id=job_id,
+            entry=delivery.entry_id,
+            consumer=delivery.consumer,
+            error=error,
+        )
+
     async def renew(self, lease: Lease) -> Hold:
         """Start the lease again from its beginning, if it still holds."""
         return await self._set_idle(lease, idle_ms=0)
 
     async def look_at(self, lease: Lease) -> Hold:
         """Return whether the lease still holds, without renewing it."""
-        token, reason = await self._redis.hmget(self._keys.record(lease.job_id), "token", "cancel_reason")
-        return Hold(token == str(lease.token).encode(), reason.decode() if reason else "")
+        names = ("token", "nonce", "cancel_reason")
+        token, nonce, reason = await self._redis.hmget(self._keys.record(lease.job_id), *names)
+        is_held = (token, nonce) == (str(lease.token).encode(), lease.nonce.encode())
+        return Hold(is_held, reason.decode() if reason else "")
 
     async def hand_back(self, lease: Lease, lease_ms: int) -> bool:
         """Let another coordinator take the job over as if the lease had ended, without counting an attempt.
@@ -247,12 +269,35 @@ class JobWriter:
         for tenant in await self._redis.smembers(self._keys.parked_tenants):
             await self.unpark(tenant.decode())
 
+    async def _call_take(self, job_id: str, delivery: Delivery, tenant: str, nonce: str) -> Taken | None:
+        return await calls.take(
+            self._redis,
+            record=self._keys.record(job_id),
+            lane=delivery.lane,
+            steps=self._keys.steps(job_id),
+            results=self._keys.results,
+            tenants=self._keys.tenants,
+            dead_letters=self._keys.dead,
+            parked=self._keys.parked(tenant),
+            parked_tenants=self._keys.parked_tenants,
+            config=self._keys.config,
+            job_id=job_id,
+            entry=delivery.entry_id,
+            consumer=delivery.consumer,
+            nonce=nonce,
+            tenant=tenant,
+            max_attempts=self._policy.max_attempts,
+            max_in_flight=self._policy.max_jobs_per_tenant,
+            dead_ms=self._policy.dead_ms,
+        )
+
     async def _set_idle(self, lease: Lease, idle_ms: int) -> Hold:
         cancel_reason = await calls.set_idle(
             self._redis,
             record=self._keys.record(lease.job_id),
             lane=lease.lane,
             token=lease.token,
+            nonce=lease.nonce,
             entry=lease.entry_id,
             consumer=lease.consumer,
             idle_ms=idle_ms,

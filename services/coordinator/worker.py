@@ -23,6 +23,8 @@ BLOCK_SECONDS = 0.5  # the longest time until a stop is noticed
 REDIS_RETRY_SECONDS = 1.0
 OBSERVE_SECONDS = 2.0
 PROMOTE_SECONDS = 0.5
+LEAVE_SECONDS = 2.0  # the longest time that leaving an unavailable Redis may take
+IDLE_LEASES = 4  # a coordinator asks for entries four times a lease, or holds one
 
 
 class Worker:
@@ -54,13 +56,17 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run jobs until ``stop`` is set. Raises BackgroundTaskError; either way jobs in flight are handed back."""
-        async with background_tasks() as background:
-            background.start("lease keeper", self._leases.keep)
-            background.start("promoter", self._promote)
-            background.start("queue observer", self.observe)
-            while not stop.is_set():
-                for delivery in await self._take():
-                    self._start(delivery, background)
+        try:
+            async with background_tasks() as background:
+                background.start("lease keeper", self._leases.keep)
+                background.start("promoter", self._promote)
+                background.start("queue observer", self.observe)
+                background.start("remover of idle consumers", self._remove_idle_consumers)
+                while not stop.is_set():
+                    for delivery in await self._take():
+                        self._start(delivery, background)
+        finally:
+            await self._leave()
 
     async def observe(self) -> None:
         """Show what the queue holds, and whether Redis answers, every two seconds until cancelled."""
@@ -146,6 +152,19 @@ class Worker:
                 await self._writer.promote_due()
                 await self._writer.unpark_all()
             await asyncio.sleep(PROMOTE_SECONDS)
+
+    async def _remove_idle_consumers(self) -> None:
+        """Remove the consumers of coordinators that were killed, once others have taken over their jobs."""
+        while True:
+            await asyncio.sleep(self._lease_seconds)
+            with suppress(RedisError):  # the reading loop logs it
+                await self._stream.remove_idle_consumers(int(IDLE_LEASES * self._lease_seconds * 1000))
+
+    async def _leave(self) -> None:
+        """Leave the group. Whoever takes over what was handed back removes this consumer later."""
+        with suppress(RedisError, TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self._stream.leave()
 
     def _show_redis(self) -> None:
         metrics.REDIS_REACHABLE.set(self._can_take and self._can_observe)

@@ -40,10 +40,13 @@ class Queue:
         return lease
 
     async def bury(self, job_id: str) -> None:
-        """Let a job keep a step and die."""
+        """Let a job keep a step, fail at the next one twice, and die."""
         await self.submitter.submit(Job(job_id, parse_payload({"prompt": "-", "deadline_seconds": 600})))
         lease = await self.take()
         await self.writer.append_step(lease, step(0))
+        assert await self.writer.retry(lease, "prm: INTERNAL", delay_seconds=0) is JobState.QUEUED
+        await self.writer.promote_due()
+        lease = await self.take()
         assert await self.writer.retry(lease, "prm: INTERNAL", delay_seconds=0) is JobState.DEAD
 
     async def letters(self) -> list[DeadLetter]:
@@ -83,7 +86,7 @@ async def test_a_dead_job_that_is_retried_is_as_new_but_for_its_steps(dying: Que
         assert await dying.redis.pttl(key) == -1
     assert [letter.job_id for letter in await dying.letters()] == ["job-2"]
     lease = await dying.take()
-    assert (lease.job_id, lease.attempt, lease.token) == ("job-1", 1, 2)
+    assert (lease.job_id, lease.attempt) == ("job-1", 1)
     await dying.writer.append_step(lease, step(1))
     await dying.writer.commit(lease, JobResult(JobState.SUCCEEDED))
     assert await dying.redis.xlen(dying.keys.jobs) == 0

@@ -11,6 +11,7 @@ from gsi.jobs.dead_letters import DeadLetters
 from gsi.jobs.job import Job
 from gsi.jobs.keys import DEFAULT_TENANT, JOB_FIELD, Keys
 from gsi.jobs.policy import Policy
+from gsi.jobs.reader import JobReader
 from gsi.jobs.state import TRANSITIONS, JobState
 from gsi.jobs.stream import Delivery, JobStream
 from gsi.jobs.submitter import JobSubmitter
@@ -29,6 +30,7 @@ class Sides:
         self.keys = Keys(queue)
         self.submitter = JobSubmitter(redis, self.keys, POLICY)
         self.writer = JobWriter(redis, self.keys, POLICY)
+        self.reader = JobReader(redis, self.keys)
         self.dead = DeadLetters(redis, self.keys)
         self.entry_id = ""
 
@@ -49,13 +51,15 @@ class Sides:
             "tenant": DEFAULT_TENANT,
             "lane": self.keys.jobs,
         }
-        told = record | {"entry_id": self.entry_id, "token": 1, "attempt": 1, "submitted_at": 1} | fields
+        told = (
+            record | {"entry_id": self.entry_id, "token": 1, "nonce": "nonce", "attempt": 1, "submitted_at": 1} | fields
+        )
         await self.redis.hset(self.keys.record(JOB.id), mapping={k: v for k, v in told.items() if v != ""})
         await self.redis.xadd(self.keys.steps(JOB.id), {"step": step(0).to_json(), "token": 1})
 
     @property
     def lease(self) -> Lease:
-        return Lease(JOB.id, self.entry_id, 1, self.keys.jobs, "worker")
+        return Lease(JOB.id, self.entry_id, 1, "nonce", self.keys.jobs, "worker")
 
     async def state(self) -> JobState | None:
         state = await self.redis.hget(self.keys.record(JOB.id), "state")
@@ -65,6 +69,7 @@ class Sides:
         """Return all that a move of the job changes. A request to cancel is no move."""
         fields = await self.redis.hgetall(self.keys.record(JOB.id))
         fields.pop(b"cancel_reason", None)
+        fields.pop(b"lifetime", None)  # of the record, once it is cancelled
         streams: dict[str, object] = {
             str(key): await self.redis.xrange(key) for key in (self.keys.steps(JOB.id), self.keys.results)
         }
@@ -97,6 +102,7 @@ def commit_as(ending: JobState) -> Case:
 
 
 LAST_ATTEMPT = (("attempt", POLICY.max_attempts),)
+TO_BE_CANCELLED = (("cancel_reason", "not needed"), ("lifetime", 60_000))
 CASES = [
     Case("submit", JobState.QUEUED, lambda sides: sides.submitter.submit(Job(JOB.id, JOB.payload))),
     Case("take", JobState.RUNNING, take),
@@ -108,6 +114,9 @@ CASES = [
     Case("unpark", JobState.QUEUED, lambda sides: sides.writer.unpark(DEFAULT_TENANT), (("entry_id", ""),)),
     *(commit_as(state) for state in JobState),
     Case("cancel", JobState.CANCELLED, lambda sides: sides.submitter.cancel(JOB.id, "not needed", may_be_unseen=True)),
+    Case("take", JobState.CANCELLED, take, TO_BE_CANCELLED),
+    Case("retry", JobState.CANCELLED, lambda sides: sides.writer.retry(sides.lease, "full", 60), TO_BE_CANCELLED),
+    Case("forget", None, lambda sides: sides.reader.forget(JOB.id), (("entry_id", ""),)),
     Case("revive", JobState.QUEUED, lambda sides: sides.dead.retry_all()),
     Case("purge", None, lambda sides: sides.dead.purge()),
 ]

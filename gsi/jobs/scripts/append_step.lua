@@ -1,11 +1,13 @@
 -- Keeps a step: index counts from 0, and step index k follows k kept steps.
 -- Returns 1 if the step is kept, also by an earlier call with this token (the call was sent twice); 0 if the lease was
--- lost.
+-- lost, or the job does not run any more.
+-- shared: holds
 
 local record, steps = KEYS[1], KEYS[2]
-local token, index, step = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local token, nonce, index, step = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local running = ARGV[5]
 
-if redis.call('HGET', record, 'token') ~= token then return 0 end
+if not holds(record, token, nonce) or redis.call('HGET', record, 'state') ~= running then return 0 end
 local length = redis.call('XLEN', steps)
 if length == index then
   redis.call('XADD', steps, '*', 'step', step, 'token', token)

@@ -6,7 +6,7 @@ A parameter with a default is a constant of every queue, or comes from the table
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from gsi.jobs.keys import GROUP, JOB_FIELD, MAX_DEAD, MAX_RESULTS, Key
+from gsi.jobs.keys import GROUP, JOB_FIELD, MAX_DEAD, MAX_DELAY_MS, MAX_RESULTS, Key
 from gsi.jobs.scripts.loader import lua_script, moves_of
 from gsi.jobs.state import JobState
 
@@ -20,8 +20,8 @@ class Taken(NamedTuple):
     submitted_ms: int
 
 
-def _decode_submission(answer: bytes | int) -> str | int:
-    return answer if isinstance(answer, int) else answer.decode()
+def _decode_submission(answer: bytes | int | None) -> str | int | None:
+    return answer.decode() if isinstance(answer, bytes) else answer
 
 
 def _decode_take(answer: list[int] | None) -> Taken | None:
@@ -36,7 +36,9 @@ def _decode_state(answer: bytes | None) -> JobState | None:
     return None if answer is None else JobState(answer.decode())
 
 
-def _decode_cancel(answer: bytes | None) -> JobState | None:
+def _decode_cancel(answer: bytes | int | None) -> JobState | int | None:
+    if isinstance(answer, int):
+        return answer
     return JobState.QUEUED if answer == b"" else _decode_state(answer)  # an unseen job waits
 
 
@@ -49,19 +51,29 @@ def submit(
     *,
     record: Key,
     lane: Key,
+    steps: Key,
     config: Key,
     delayed: Key,
     idempotency: Key,
+    earlier_record: Key,
     lanes: Sequence[Key],
     job_id: str,
     tenant: str,
     payload: str,
     payload_field: str = JOB_FIELD,
     idempotency_ms: int,
+    earlier: str,
     queued: str = JobState.QUEUED,
     moves: str = moves_of("submit"),
 ) -> None:
-    """Write a job's record and push it. Return its id, or the earlier job's; of a full queue, the number of jobs."""
+    (
+        """Write a job's record and push it.
+
+    Return its id, or the earlier job's; of a full queue, the number of jobs; None if the idempotency key has another
+    job now than ``earlier``.
+    """
+        ""
+    )
 
 
 @lua_script(_decode_take)
@@ -75,9 +87,11 @@ def take(
     dead_letters: Key,
     parked: Key,
     parked_tenants: Key,
+    config: Key,
     job_id: str,
     entry: str,
     consumer: str,
+    nonce: str,
     tenant: str,
     max_attempts: int,
     max_in_flight: int,
@@ -89,13 +103,16 @@ def take(
     running: str = JobState.RUNNING,
     queued: str = JobState.QUEUED,
     dead: str = JobState.DEAD,
+    cancelled: str = JobState.CANCELLED,
     moves: str = moves_of("take"),
 ) -> None:
     """Make a consumer the job's only writer. Return None if there is nothing to run now."""
 
 
 @lua_script(bool)
-def append_step(*, record: Key, steps: Key, token: int, index: int, step: str) -> None:
+def append_step(
+    *, record: Key, steps: Key, token: int, nonce: str, index: int, step: str, running: str = JobState.RUNNING
+) -> None:
     """Keep a step. Return False if the lease was lost. Raises ResponseError for a step that does not follow."""
 
 
@@ -109,6 +126,7 @@ def commit(
     tenants: Key,
     job_id: str,
     token: int,
+    nonce: str,
     entry: str,
     lifetime_ms: int,
     group: str = GROUP,
@@ -132,6 +150,7 @@ def retry(
     delayed: Key,
     job_id: str,
     token: int,
+    nonce: str,
     entry: str,
     error: str,
     delay_ms: int,
@@ -142,13 +161,14 @@ def retry(
     max_dead: int = MAX_DEAD,
     queued: str = JobState.QUEUED,
     dead: str = JobState.DEAD,
+    cancelled: str = JobState.CANCELLED,
     moves: str = moves_of("retry"),
 ) -> None:
     """Put a job off, or bury it. Return the state that it is in; None if the lease was lost."""
 
 
 @lua_script(_decode_texts)
-def find_due(*, delayed: Key, limit: int) -> None:
+def find_due(*, delayed: Key, limit: int, max_delay_ms: int = MAX_DELAY_MS) -> None:
     """Return the ids of jobs whose delay is over."""
 
 
@@ -193,7 +213,9 @@ def cancel(
     tenants: Key,
     delayed: Key,
     parked: Key,
+    parked_tenants: Key,
     job_id: str,
+    tenant: str,
     reason: str,
     may_be_unseen: bool,
     lifetime_ms: int,
@@ -202,7 +224,10 @@ def cancel(
     moves: str = moves_of("cancel"),
     moves_of_commit: str = moves_of("commit"),
 ) -> None:
-    """Cancel a job that waits, ask a running job to stop. Return the state that it was in; None if there is no job."""
+    """Cancel a job that waits, ask a running job to stop.
+
+    Return the state that it was in; None if there is no job; 0 if the job has another tenant than ``tenant``.
+    """
 
 
 @lua_script(_decode_text)
@@ -211,6 +236,7 @@ def set_idle(
     record: Key,
     lane: Key,
     token: int,
+    nonce: str,
     entry: str,
     consumer: str,
     idle_ms: int,
@@ -244,3 +270,28 @@ def revive(
 @lua_script(bool)
 def purge(*, record: Key, steps: Key, dead_letters: Key, letter: str, moves: str = moves_of("purge")) -> None:
     """Delete a dead letter and its dead job. Return whether there was such a letter."""
+
+
+@lua_script(bool)
+def forget(*, record: Key, lane: Key, steps: Key, moves: str = moves_of("forget")) -> None:
+    """Delete a finished job. Return whether it was deleted."""
+
+
+@lua_script(bool)
+def discard(
+    *,
+    lane: Key,
+    dead_letters: Key,
+    job_id: str,
+    entry: str,
+    consumer: str,
+    error: str,
+    group: str = GROUP,
+    max_dead: int = MAX_DEAD,
+) -> None:
+    """Free an entry that cannot be taken. Return False if it is another consumer's."""
+
+
+@lua_script(bool)
+def remove_consumer(*, lane: Key, consumer: str, group: str = GROUP) -> None:
+    """Remove a consumer of a lane. Return False if it holds an entry."""

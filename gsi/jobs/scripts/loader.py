@@ -15,6 +15,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 FOLDER = files("gsi.jobs.scripts")
+SOURCES: dict[str, str] = {}  # by script, what the server runs
 SHARED = re.compile(r"^-- shared: (.+)$", re.MULTILINE)
 
 
@@ -29,7 +30,7 @@ def lua_script(
     """
 
     def bind(declare: Callable[P, None]) -> Callable[Concatenate[Redis, P], Awaitable[T]]:
-        source = read_script(declare.__name__)
+        SOURCES[declare.__name__] = read_script(declare.__name__)
         keys, arguments = parameters_of(declare)
         names, defaults = {*keys, *arguments}, declare.__kwdefaults__ or {}
 
@@ -38,7 +39,7 @@ def lua_script(
             values: dict[str, Any] = {**defaults, **given}
             if values.keys() != names:
                 raise TypeError(f"{declare.__name__}: missing or unknown: {sorted(values.keys() ^ names)}")
-            script = redis.register_script(source)
+            script = redis.register_script(SOURCES[declare.__name__])
             return decode(
                 await script(
                     keys=[word for name in keys for word in _spread(values[name])],

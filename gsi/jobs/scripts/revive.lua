@@ -12,7 +12,7 @@ local payload = redis.call('HGET', record, 'payload')
 local entry = redis.call('XADD', lane, '*', payload_field, payload, 'id', job_id)
 redis.call('HSET', record, 'state', queued, 'attempt', 0, 'entry_id', entry)
 redis.call('HSET', record, 'submitted_at', string.match(entry, '%d+'))
-redis.call('HDEL', record, 'error', 'dead_reason', 'last_error', 'cancel_reason', 'started_at', 'finished_at')
+redis.call('HDEL', record, 'error', 'dead_reason', 'last_error', 'cancel_reason', 'lifetime', 'started_at', 'finished_at')
 redis.call('PERSIST', record)
 redis.call('PERSIST', steps)
 for _, letter in ipairs(letters) do redis.call('XDEL', dead_letters, letter) end
