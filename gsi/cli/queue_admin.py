@@ -1,4 +1,4 @@
-"""``gsi queue``: create, pause, resume, limit and inspect a queue."""
+"""``gsi queue``: create, pause, resume, limit, inspect and check a queue."""
 
 import json
 from dataclasses import asdict
@@ -11,10 +11,11 @@ from rich.table import Table
 
 from gsi.cli.jobs import ask_queue
 from gsi.cli.terminal import Queue, RedisUrl, err, out
-from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL
+from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, Client
 from gsi.jobs.admin import QueueStats
+from gsi.jobs.check import IDLE_CONSUMER_SECONDS, Finding
 
-queue = typer.Typer(no_args_is_help=True, help="Create, pause, limit and inspect a queue.")
+queue = typer.Typer(no_args_is_help=True, help="Create, pause, limit, inspect and check a queue.")
 
 
 @queue.command()
@@ -81,6 +82,43 @@ def stats(
         table.add_row(kind, f"{number:,}", decimal(found.bytes[kind]))
     table.add_row("all", f"{sum(found.keys.values()):,}", decimal(sum(found.bytes.values())), style="bold")
     out.print(table)
+
+
+@queue.command()
+def check(
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what is found.")] = False,
+    idle_consumer_seconds: Annotated[
+        float,
+        typer.Option("--idle", metavar="SECONDS", min=60, help="After which a consumer that holds nothing is gone."),
+    ] = IDLE_CONSUMER_SECONDS,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    redis_url: RedisUrl = DEFAULT_REDIS_URL,
+    name: Queue = DEFAULT_QUEUE,
+) -> None:
+    """Look for jobs that nobody will be given, leaked places, keys that would stay for ever, and gone consumers.
+
+    Safe beside running coordinators. Exit code 1: something is wrong, and was not repaired.
+    """
+
+    async def look(client: Client) -> list[Finding]:
+        return [each async for each in client.admin.check(repair=repair, idle_consumer_seconds=idle_consumer_seconds)]
+
+    found = ask_queue(redis_url, name, look)
+    if as_json:
+        print(json.dumps({"findings": [asdict(each) for each in found], "repaired": repair}))
+    else:
+        for each in found:
+            out.print(str(each), markup=False, highlight=False)
+        err.print(_format_findings(len(found), name, is_repaired=repair), highlight=False)
+    if found and not repair:
+        raise typer.Exit(1)
+
+
+def _format_findings(num_found: int, name: str, *, is_repaired: bool) -> str:
+    if num_found == 0:
+        return f"queue {name}: nothing is wrong"
+    what = "was wrong, and is repaired" if is_repaired else "is wrong; --repair mends it"
+    return f"queue {name}: {num_found} {'thing' if num_found == 1 else 'things'} {what}"
 
 
 def _format_counts(found: QueueStats) -> str:

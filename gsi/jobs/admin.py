@@ -1,6 +1,7 @@
 """The operator's side of a queue: create it, pause it, limit it, measure what it holds."""
 
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from redis.asyncio import Redis
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from gsi.errors import InvalidRequestError
+from gsi.jobs.check import IDLE_CONSUMER_SECONDS, Finding, QueueCheck
 from gsi.jobs.connection import LOST_CONNECTION, REFUSED
 from gsi.jobs.keys import Keys, Priority
 from gsi.jobs.stream import JobStream
@@ -89,6 +91,12 @@ class QueueAdmin:
             keys=dict(keys),
             bytes=dict(sizes),
         )
+
+    def check(
+        self, *, repair: bool = False, idle_consumer_seconds: float = IDLE_CONSUMER_SECONDS
+    ) -> AsyncIterator[Finding]:
+        """Yield what breaks the queue's invariants, and mend it if asked to. Safe beside running coordinators."""
+        return QueueCheck(self._redis, self._keys, repair=repair).run(idle_consumer_seconds)
 
     async def _memory(self) -> tuple[Counter[str], Counter[str]]:
         keys, sizes = Counter[str](), Counter[str]()

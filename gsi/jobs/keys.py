@@ -14,7 +14,7 @@ All keys of one queue share the hash tag ``{queue}``, so that a script over seve
 | gsi:{q}:parked              | set    | a member: while it has parked jobs | tenants with parked jobs |
 | gsi:{q}:parked:<tenant>     | list   | an id: until its tenant has room  | jobs beyond the tenant's limit in flight |
 | gsi:{q}:dead                | stream | the newest 100,000 or so          | ids of dead jobs, reason and last error |
-| gsi:{q}:config              | hash   | for ever                          | settings, and what is counted for the queue |
+| gsi:{q}:config              | hash   | for ever                          | settings, and counters of the queue |
 | gsi:{q}:idempotency:<key>   | string | a day                             | the id of the first job with this key |
 | gsi:{q}:results             | stream | the newest 100,000 or so          | ids of finished jobs, with their state |
 """

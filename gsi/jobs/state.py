@@ -46,5 +46,9 @@ TRANSITIONS: Mapping[str, Mapping[JobState | None, tuple[JobState | None, ...]]]
     "cancel": {None: (JobState.CANCELLED,), JobState.QUEUED: (JobState.CANCELLED,)},
     "revive": {JobState.DEAD: (JobState.QUEUED,)},
     "purge": {JobState.DEAD: (None,)},
+    "check_job": {
+        JobState.QUEUED: (JobState.QUEUED, JobState.FAILED),
+        JobState.RUNNING: (JobState.QUEUED, JobState.FAILED),
+    },
     "forget": {state: (None,) for state in JobState if state.is_finished},
 }

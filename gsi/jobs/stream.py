@@ -114,18 +114,19 @@ class JobStream:
         for lane in self._keys.lanes:
             await self._with_group(calls.remove_consumer(self._redis, lane=lane, consumer=self._consumer))
 
-    async def remove_idle_consumers(self, min_idle_ms: int) -> int:
-        """Remove consumers that hold no entry and have not asked for one for ``min_idle_ms``; return how many.
+    async def idle_consumers(self, min_idle_ms: int) -> list[tuple[Key, str]]:
+        """Return lane and name of each consumer that holds no entry and has not asked for one for ``min_idle_ms``."""
+        return [
+            (lane, each["name"].decode())
+            for lane in self._keys.lanes
+            for each in await self._with_group(self._redis.xinfo_consumers(lane, GROUP)) or []
+            if each["idle"] >= min_idle_ms and not each["pending"]
+        ]
 
-        A coordinator that was killed cannot leave. One that lives is added again when it next asks.
-        """
-        num_removed = 0
-        for lane in self._keys.lanes:
-            consumers = await self._with_group(self._redis.xinfo_consumers(lane, GROUP)) or []
-            idle = [each["name"].decode() for each in consumers if each["idle"] > min_idle_ms and not each["pending"]]
-            for consumer in idle:
-                num_removed += await calls.remove_consumer(self._redis, lane=lane, consumer=consumer)
-        return num_removed
+    async def remove_idle_consumers(self, min_idle_ms: int) -> None:
+        """Remove the idle consumers. A coordinator that was killed cannot leave; one that lives is soon added again."""
+        for lane, consumer in await self.idle_consumers(min_idle_ms):
+            await calls.remove_consumer(self._redis, lane=lane, consumer=consumer)
 
     async def backlog(self) -> Backlog:
         """Count the entries that wait and the entries in flight, over all lanes.

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gsi.jobs.check import QueueCheck
 from gsi.jobs.connection import Redis
 from gsi.jobs.dead_letters import DeadLetters
 from gsi.jobs.job import Job
@@ -101,6 +102,12 @@ def commit_as(ending: JobState) -> Case:
     return Case("commit", ending, lambda sides: sides.writer.commit(sides.lease, JobResult(ending)))
 
 
+async def repair(sides: Sides) -> None:
+    async for _ in QueueCheck(sides.redis, sides.keys, repair=True).run():
+        pass
+
+
+NO_ENTRY = (("entry_id", "9-9"),)
 LAST_ATTEMPT = (("attempt", POLICY.max_attempts),)
 TO_BE_CANCELLED = (("cancel_reason", "not needed"), ("lifetime", 60_000))
 CASES = [
@@ -117,6 +124,8 @@ CASES = [
     Case("take", JobState.CANCELLED, take, TO_BE_CANCELLED),
     Case("retry", JobState.CANCELLED, lambda sides: sides.writer.retry(sides.lease, "full", 60), TO_BE_CANCELLED),
     Case("forget", None, lambda sides: sides.reader.forget(JOB.id), (("entry_id", ""),)),
+    Case("check_job", JobState.QUEUED, repair, NO_ENTRY, in_flight=0),
+    Case("check_job", JobState.FAILED, repair, (*NO_ENTRY, ("payload", "")), in_flight=0),
     Case("revive", JobState.QUEUED, lambda sides: sides.dead.retry_all()),
     Case("purge", None, lambda sides: sides.dead.purge()),
 ]

@@ -295,3 +295,52 @@ def discard(
 @lua_script(bool)
 def remove_consumer(*, lane: Key, consumer: str, group: str = GROUP) -> None:
     """Remove a consumer of a lane. Return False if it holds an entry."""
+
+
+def _decode_wrong(answer: Sequence[bytes] | None) -> list[str] | None:
+    return None if answer is None else _decode_texts(answer)
+
+
+def _decode_surplus(answer: int | None) -> int | None:
+    return answer
+
+
+@lua_script(_decode_wrong)
+def check_job(
+    *,
+    record: Key,
+    lane: Key,
+    steps: Key,
+    results: Key,
+    tenants: Key,
+    delayed: Key,
+    parked: Key,
+    parked_tenants: Key,
+    config: Key,
+    job_id: str,
+    tenant: str,
+    lifetime_ms: int,
+    repair: bool,
+    group: str = GROUP,
+    payload_field: str = JOB_FIELD,
+    max_results: int = MAX_RESULTS,
+    queued: str = JobState.QUEUED,
+    failed: str = JobState.FAILED,
+    moves: str = moves_of("check_job"),
+) -> None:
+    """Return what is wrong with a job, and mend it if asked to. None: the job has another tenant than ``tenant``."""
+
+
+@lua_script(bool)
+def check_entry(*, record: Key, lane: Key, entry: str, repair: bool, group: str = GROUP) -> None:
+    """Return whether an entry will never be delivered, and push its job again if asked to."""
+
+
+@lua_script(bool)
+def check_parked_tenant(*, parked: Key, parked_tenants: Key, tenant: str, repair: bool) -> None:
+    """Return whether the set of tenants with parked jobs is wrong about a tenant, and correct it if asked to."""
+
+
+@lua_script(_decode_surplus)
+def check_tenant(*, tenants: Key, records: Sequence[Key], tenant: str, seen: int, repair: bool) -> None:
+    """Return how many places in flight a tenant's count has too many. None: it has changed since it was read."""
