@@ -17,7 +17,7 @@ MAX_PATTERN_CHARACTERS = 1000  # of an answer pattern
 MAX_PATTERN_SIZE = 2000  # RE2's instructions, by which a search's time grows; [\pL\pN]+ has 1347
 MAX_PATTERN_MEMORY_BYTES = 2**20  # of each of the 128 patterns that RE2's cache may hold
 MAX_SEARCHED_CHARACTERS = 32_768  # the end of a text, which has its last step: 8192 tokens at most
-MAX_MATCH_WORK = 2**28  # instructions times characters times matches: about two seconds of a thread at worst
+MAX_MATCH_WORK = 2**26  # instructions times characters times matches: about half a second of a thread at worst
 
 MAX_COMPARED_ANSWERS = 64  # different answers of a vote that mathematics compares; all pairs of 256 are 32,640
 MAX_ANSWER_CHARACTERS = 400  # of an answer that mathematics compares; the longest of the papers' data sets has 210
