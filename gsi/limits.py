@@ -22,4 +22,5 @@ MAX_MATCH_WORK = 2**26  # instructions times characters times matches: about hal
 MAX_COMPARED_ANSWERS = 64  # different answers of a vote that mathematics compares; all pairs of 256 are 32,640
 MAX_ANSWER_CHARACTERS = 400  # of an answer that mathematics compares; the longest of the papers' data sets has 210
 COMPARISON_SECONDS = 5.0  # two answers to parse and to compare; ordinary ones take milliseconds
+SLOW_COMPARISON_SECONDS = 1.0  # after one that takes longer, a vote asks a child of its kind: others need not wait
 VOTE_SECONDS = 60.0  # of one job's vote: its comparisons and the wait for a child

@@ -151,7 +151,7 @@ class JobRunner:
             keep=lambda made: self._keep(lease, made, watch, keep_candidates=params.keep_candidates),
             max_length=limits.max_length,
             kept=[record.to_branches() for record in kept],
-            answers=Answers(finder.find, self._equality.are_equal, finder.has_answer),
+            answers=Answers(finder.find, self._equality.start_vote().are_equal, finder.has_answer),
             attempt=lambda make: self._make(make, watch),
         )
         answer = await asyncio.to_thread(finder.find, trajectory.text)  # a job's pattern must not delay other jobs
