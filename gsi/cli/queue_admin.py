@@ -1,6 +1,5 @@
 """``gsi queue``: create, pause, resume, limit and inspect a queue."""
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from gsi.cli.jobs import ask_queue
-from gsi.cli.terminal import Queue, RedisUrl, err, out
+from gsi.cli.terminal import Queue, RedisUrl, err, out, print_json
 from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL
 from gsi.jobs.admin import QueueStats
 
@@ -70,7 +69,7 @@ def stats(
     """Show how many jobs wait and run, and how much of the server's memory the queue uses."""
     found = ask_queue(redis_url, name, lambda client: client.admin.stats())
     if as_json:
-        print(json.dumps(asdict(found)))
+        print_json(asdict(found))
         return
     out.print(_format_counts(found), highlight=False)
     table = Table(header_style="bold", box=SIMPLE_HEAD)
