@@ -20,7 +20,7 @@ from gsi.jobs.payload_errors import describe_errors
 from gsi.limits import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_TOKENS
 
 # Strings, and what stands before each value outside of strings. It always moves on: a string may lack its end.
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?|[\[{,]', re.DOTALL)
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+\\?"?|[\[{,]', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ def describe_error(error: ErrorDetails) -> str:
 
 
 def _show(value: Any) -> str:
+    if isinstance(value, str) and len(value) > SHOWN_CHARACTERS:  # of megabytes, write the beginning alone
+        return f"{json.dumps(value[:SHOWN_CHARACTERS], ensure_ascii=False)[:-1]}… ({len(value)} characters)"
     return _shorten(json.dumps(value, ensure_ascii=False, default=str))
 
 
