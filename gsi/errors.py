@@ -1,8 +1,16 @@
 """Four errors, each named for whoever is at fault. ``gsi/rpc/errors.py`` carries them over gRPC and back."""
 
+from gsi.limits import MAX_ERROR_BYTES
+
 
 class InvalidRequestError(ValueError):
-    """The caller is at fault. The message names the field and the values allowed. Never retried."""
+    """The caller is at fault. The message names the field and the values allowed. Never retried.
+
+    A longer message than 2 KB is cut: it may quote what the caller wrote.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_cut(message))
 
 
 class RetryableError(Exception):
@@ -40,3 +48,11 @@ class MisconfiguredError(Exception):
 
 class InternalError(Exception):
     """This code is at fault: a bug, here or in a service. The log of the process that raised it has the cause."""
+
+
+def _cut(message: str) -> str:
+    written = message.encode(errors="replace")
+    if len(written) <= MAX_ERROR_BYTES:
+        return message
+    end = "…"
+    return written[: MAX_ERROR_BYTES - len(end.encode())].decode(errors="ignore") + end

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 # Each may import itself and what stands above it.
 FLOORS = (
     "gsi.v1",  # generated
+    "gsi.limits",
     "gsi.errors",
     "gsi.algorithm",
     "gsi.model_info",

@@ -1,5 +1,6 @@
 """The loop of Algorithm 1 (GSI paper, line 2), for every method: rounds until each trajectory is finished."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -61,18 +62,18 @@ async def generate(
         population = grow(population, branches)
 
     def find_reason(trajectory: Trajectory) -> StopReason | None:
-        return stop_reason(trajectory, params.stop, lambda text: answers.find(text) is not None, max_length)
+        return stop_reason(trajectory, params.stop, answers.has_answer, max_length)
 
     while growing := [
         Unfinished(place, trajectory, limit_step(params, trajectory, max_length))
         for place, trajectory in enumerate(population)
-        if find_reason(trajectory) is None
+        if await asyncio.to_thread(find_reason, trajectory) is None  # a job's pattern must not delay other jobs
     ]:
         made = await attempt(partial(method.make_round, population, growing, ports, seed))
         await keep(made)
         population = grow(population, made.branches)
     answer = population[await method.choose(population, params, answers)]
-    return answer, find_reason(answer) or StopReason.MAX_STEPS
+    return answer, await asyncio.to_thread(find_reason, answer) or StopReason.MAX_STEPS
 
 
 def limit_step(params: Params, trajectory: Trajectory, max_length: int) -> Params:

@@ -29,10 +29,17 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """How a finished text is read: the answer in it, None if it has none; and whether two answers say the same."""
+    """How a text is read: the answer in it, None if it has none; and whether two answers say the same.
+
+    ``find`` and ``is_in`` are called in threads. ``is_in`` says whether there is an answer, where that is quicker.
+    """
 
     find: Callable[[str], str | None]
     are_equal: Callable[[str, str], Awaitable[bool]]
+    is_in: Callable[[str], bool] | None = None
+
+    def has_answer(self, text: str) -> bool:
+        return self.find(text) is not None if self.is_in is None else self.is_in(text)
 
 
 MakeStep = Callable[[Trajectory, Params, Ports, int], Awaitable[NewStep]]

@@ -9,7 +9,7 @@ import typer
 from rich.markdown import Markdown
 
 from gsi.cli.evaluate import Concurrency, ModelsFolder, OptionalRedisUrl, read_whole_numbers, run_with_progress
-from gsi.cli.terminal import Engine, Queue, err, explain_errors, import_evaluation, out
+from gsi.cli.terminal import Engine, Queue, err, explain_errors, import_evaluation, out, print_json
 from gsi.errors import InvalidRequestError
 
 
@@ -55,7 +55,7 @@ def calibrate(
         (folder / "calibration.md").write_text(markdown)
         (folder / "calibration.json").write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
         if as_json:
-            print(json.dumps(plain, ensure_ascii=False))
+            print_json(plain)
             return
         shown, _, rest = markdown.partition("## Worth running")
         _print_calibration(shown if rows else rest.partition("## Theory")[0], findings.theory.warnings, folder)
@@ -85,7 +85,7 @@ def theory(
         promised = calculator.theorem_1_epsilon(n, chi_square, beta, reward_bound)
         bound = calculator.theorem_2_bound(n, acceptance, beta, reward_bound, chi_square, cv_squared)
         if as_json:
-            print(json.dumps({"theorem_1_log10_n": log10_n, "theorem_1_epsilon": promised, "theorem_2_bound": bound}))
+            print_json({"theorem_1_log10_n": log10_n, "theorem_1_epsilon": promised, "theorem_2_bound": bound})
             return
         out.print(f"Theorem 1: KL <= {epsilon:g} needs n >= 10^{log10_n:.2f}", highlight=False)
         out.print(f"Theorem 1: at n = {n} KL <= {promised:.3g}", highlight=False)

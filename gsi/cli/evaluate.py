@@ -1,6 +1,5 @@
 """``gsi eval``: which method, which n, and what does it buy."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +17,7 @@ from gsi.cli.terminal import (
     explain_errors,
     import_evaluation,
     out,
+    print_json,
     read_params,
     run,
     show_event,
@@ -166,7 +166,7 @@ def build_table(rows: "list[Row]") -> Table:
 
 def _print_outcome(outcome: "FinishedEvaluation", *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(outcome.report, ensure_ascii=False))
+        print_json(outcome.report)
         return
     out.print(build_table(outcome.rows))
     _print_failures(outcome.jobs)

@@ -1,6 +1,5 @@
 """``gsi cancel`` and ``gsi dead``: cancel a job; list, show, retry and purge dead jobs."""
 
-import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
@@ -8,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from gsi.cli import render
-from gsi.cli.terminal import EXIT_FAILED, Queue, RedisUrl, err, explain_errors, out, run
+from gsi.cli.terminal import EXIT_FAILED, Queue, RedisUrl, err, explain_errors, out, print_json, run
 from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, Client
 from gsi.errors import InvalidRequestError
 from gsi.jobs.dead_letters import DeadLetter
@@ -64,7 +63,7 @@ def list_letters(
 
     letters = ask_queue(redis_url, queue, read)
     if as_json:
-        print(json.dumps([_to_dict(letter) for letter in letters], ensure_ascii=False))
+        print_json([_to_dict(letter) for letter in letters])
     elif letters:
         out.print(render.render_dead_jobs(letters))
     else:
@@ -79,7 +78,7 @@ def show(
     record = ask_queue(redis_url, queue, lambda client: client.dead.show(job_id))
     if as_json:
         told = {name: record.fields.get(name) for name in ("dead_reason", "last_error", "payload")}
-        print(json.dumps(record.to_dict() | told, ensure_ascii=False))
+        print_json(record.to_dict() | told)
         return
     out.print(render.render_end(record), soft_wrap=True)
     out.print(record.fields.get("payload", ""), markup=False, highlight=False, soft_wrap=True)

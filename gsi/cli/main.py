@@ -1,6 +1,5 @@
 """The command ``gsi``. Answers go to standard output; progress, warnings and errors to standard error."""
 
-import json
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from gsi.cli.terminal import (
     err,
     explain_errors,
     out,
+    print_json,
     read_params,
     run,
     show_event,
@@ -125,7 +125,7 @@ def result(
     with explain_errors():
         record = run(fetch())
         if as_json:
-            print(json.dumps(record.to_dict(), ensure_ascii=False))
+            print_json(record.to_dict())
         else:
             out.print(record.fields.get("text", "").rstrip(), markup=False, highlight=False, soft_wrap=True)
             err.print(render.render_end(record), soft_wrap=True)
@@ -185,7 +185,7 @@ def demo(
             task = progress.add_task("problems", total=problems)
             ran = run(run_demo(params, problems, show_event, lambda: progress.advance(task), engine))
         if as_json:
-            print(json.dumps(ran, ensure_ascii=False))
+            print_json(ran)
         else:
             out.print(render.render_demo(ran["jobs"]))
             out.print(render.render_totals(ran["totals"]))

@@ -1,6 +1,5 @@
 """``gsi queue``: create, pause, resume, limit, inspect and check a queue."""
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from gsi.cli.jobs import ask_queue
-from gsi.cli.terminal import Queue, RedisUrl, err, out
+from gsi.cli.terminal import Queue, RedisUrl, err, out, print_json
 from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, Client
 from gsi.jobs.admin import QueueStats
 from gsi.jobs.check import IDLE_CONSUMER_SECONDS, Finding
@@ -71,7 +70,7 @@ def stats(
     """Show how many jobs wait and run, and how much of the server's memory the queue uses."""
     found = ask_queue(redis_url, name, lambda client: client.admin.stats())
     if as_json:
-        print(json.dumps(asdict(found)))
+        print_json(asdict(found))
         return
     out.print(_format_counts(found), highlight=False)
     table = Table(header_style="bold", box=SIMPLE_HEAD)
@@ -105,7 +104,7 @@ def check(
 
     found = ask_queue(redis_url, name, look)
     if as_json:
-        print(json.dumps({"findings": [asdict(each) for each in found], "repaired": repair}))
+        print_json({"findings": [asdict(each) for each in found], "repaired": repair})
     else:
         for each in found:
             out.print(str(each), markup=False, highlight=False)

@@ -13,6 +13,7 @@ from gsi.algorithm.candidates import Outcome
 from gsi.jobs.dead_letters import DeadLetter
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.step_record import StepRecord
+from gsi.runtime.printable import join_lines
 
 STATE_STYLES = {"SUCCEEDED": "green", "FAILED": "red", "DEAD": "red"}
 
@@ -23,12 +24,12 @@ def render_step(step: StepRecord) -> Text:
     if step.rejected is not None:
         lines.append(f"{step.index + 1:>3}  draft   rejected   ", style="dim")
         lines.append(_format_scores(step.rejected.reward, step.rejected.tilted_reward), style="dim")
-        lines.append(f"{_join_lines(step.rejected.text)}\n", style="dim strike")
+        lines.append(f"{join_lines(step.rejected.text)}\n", style="dim strike")
     style = "yellow" if step.outcome is Outcome.RESAMPLED else "green"
     lines.append(f"{step.index + 1:>3}  {step.source:<6}  ")
     lines.append(f"{step.outcome:<9}  ", style=style)
     lines.append(_format_scores(step.reward, step.tilted_reward), style="cyan")
-    lines.append(_join_lines(step.text))
+    lines.append(join_lines(step.text))
     if len(step.branches) > 1:
         lines.append(f"  + {len(step.branches) - 1} other trajectories", style="dim")
     return lines
@@ -41,11 +42,11 @@ def render_end(record: JobRecord) -> Text:
     if fields.get("stop_reason"):
         line.append(f" ({fields['stop_reason']})", style="dim")
     if fields.get("answer"):
-        line.append(f"  answer {fields['answer']}", style="bold")
+        line.append(f"  answer {join_lines(fields['answer'])}", style="bold")
     if fields.get("error"):
-        line.append(f"  {fields['error']}", style="default")
+        line.append(f"  {join_lines(fields['error'])}", style="default")
     elif fields.get("last_error") and not record.state.is_finished:
-        line.append(f"  its last run failed: {fields['last_error']}", style="default")
+        line.append(f"  its last run failed: {join_lines(fields['last_error'])}", style="default")
     return line
 
 
@@ -75,7 +76,8 @@ def render_demo(jobs: Sequence[Mapping[str, Any]]) -> Table:
         accepted = sum(step["outcome"] == Outcome.ACCEPTED for step in job["steps"])
         share = f"{accepted / len(job['steps']):.0%}" if job["steps"] else "-"
         mark = Text("right", style="green") if job["correct"] else Text("wrong", style="red")
-        table.add_row(job["prompt"], job["answer"] or "-", job["expected"], mark, str(len(job["steps"])), share)
+        texts = (Text(job[name] or "-") for name in ("prompt", "answer", "expected"))  # Text: no markup in answers
+        table.add_row(*texts, mark, str(len(job["steps"])), share)
     return table
 
 
@@ -96,7 +98,3 @@ def _format_scores(reward: float | None, tilted_reward: float | None) -> str:
     tilted = "tilted   -  " if tilted_reward is None else f"tilted {tilted_reward:5.2f}"
     rated = "reward   - " if reward is None or math.isnan(reward) else f"reward {reward:4.2f}"
     return f"{rated}  {tilted}  "
-
-
-def _join_lines(text: str) -> str:
-    return " / ".join(text.strip().splitlines())

@@ -2,20 +2,37 @@
 
 import asyncio
 import json
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
+from rich.text import Text
 
 from gsi.errors import InvalidRequestError, MisconfiguredError, RetryableError
 from gsi.jobs.connection import LOST_CONNECTION, REFUSED
+from gsi.runtime.printable import escape_controls, join_lines, replace_controls
 
-out = Console()
-err = Console(stderr=True)
+
+class SafeConsole(Console):
+    """A console that writes its own control sequences alone: those in a text come from a queue or a model.
+
+    rich shows whatever it prints as Text; it removes some control characters, but not those of escape sequences.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        if isinstance(renderable, Text):
+            renderable = renderable.copy()
+            renderable.plain = replace_controls(renderable.plain)
+        return super().render(renderable, options)
+
+
+out = SafeConsole()
+err = SafeConsole(stderr=True)
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -59,6 +76,11 @@ def explain_errors() -> Iterator[None]:
         raise typer.Exit(EXIT_FAILED) from None
 
 
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON, with no raw control character in it."""
+    print(escape_controls(json.dumps(value, ensure_ascii=False)))
+
+
 def import_evaluation(name: str) -> Any:
     """Import a module of ``gsi.evaluation``, an optional part. Raises MisconfiguredError if it is not installed."""
     try:
@@ -84,8 +106,10 @@ def read_params(given: list[str] | None) -> dict[str, Any]:
 def show_event(process: str, event: Mapping[str, Any]) -> None:
     """Show the lines of a process's log that a person at the terminal needs: ready, warnings and errors."""
     if event.get("event") == "ready":
-        err.print(f"[green]ready[/]  {process:<14} {event.get('address', event.get('queue', ''))}", highlight=False)
+        shown = event.get("address", event.get("queue", ""))
+        err.print(Text.assemble(("ready", "green"), f"  {process:<14} {shown}"))
     elif event.get("level") in {"warning", "error", "critical"}:
         rest = {k: v for k, v in event.items() if k not in {"event", "level", "timestamp", "role", "exception"}}
-        details = "  ".join(f"{name}={value}" for name, value in rest.items())
-        err.print(f"[yellow]{event['level']}[/]  {process:<14} {event['event']}  {details}", highlight=False)
+        details = "  ".join(f"{name}={join_lines(str(value))}" for name, value in rest.items())
+        said = f"  {process:<14} {join_lines(str(event.get('event', '')))}  {details}"
+        err.print(Text.assemble((event["level"], "yellow"), said))  # not markup: values are text of jobs

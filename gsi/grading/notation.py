@@ -1,10 +1,11 @@
 r"""Answers as text: where a text has its answer, and one notation for what can be written in several ways."""
 
 import re
+from functools import lru_cache
+
+from gsi.limits import MAX_ANSWER_CHARACTERS
 
 _BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)  # ``\\.`` takes \{ and \} along, which pair with nothing
-
-MAX_CHARACTERS = 400  # of an answer that sympy is asked about; the longest of the papers' data sets has 210
 
 # In this order. As in the comparison of the MATH data set (math_equivalence.py in github.com/hendrycks/math), without
 # its steps that calculate (0.5 to a fraction) or that drop the left side of an equation. Each takes linear time: of
@@ -42,6 +43,7 @@ def find_last_boxed(text: str) -> str | None:
     return found
 
 
+@lru_cache(maxsize=512)  # a vote compares each of up to 256 answers with many others
 def normalise(answer: str) -> str:
     r"""Return the answer in one notation, without algebra.
 
@@ -58,4 +60,4 @@ def compare_as_text(expected: str, given: str) -> bool | None:
     """Return whether two answers are equal, if their text decides: equal notation, or too long for sympy; else None."""
     if normalise(expected) == normalise(given):
         return True
-    return False if max(len(expected), len(given)) > MAX_CHARACTERS else None
+    return False if max(len(expected), len(given)) > MAX_ANSWER_CHARACTERS else None

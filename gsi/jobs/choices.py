@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from gsi.errors import InvalidRequestError
 from gsi.jobs.method_spec import parse_choice
+from gsi.limits import MAX_SHORTHAND_CHARACTERS
 
 
 class Choice(BaseModel):
@@ -47,7 +48,8 @@ def add_text(pattern: str) -> Any:
         }
         long = schema.pop("anyOf", None) or [dict(schema)]
         schema.clear()
-        schema.update({"anyOf": [*long, {"type": "string", "pattern": pattern}], **about})
+        short = {"type": "string", "pattern": pattern, "maxLength": MAX_SHORTHAND_CHARACTERS}
+        schema.update({"anyOf": [*long, short], **about})
 
     return add
 

@@ -4,19 +4,23 @@ An invalid payload is refused with a sentence that names the field and what is a
 """
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from gsi.algorithm.seeds import derive_seed
 from gsi.errors import InvalidRequestError
 from gsi.jobs.keys import DEFAULT_TENANT
 from gsi.jobs.payload import JobPayload
-from gsi.jobs.payload_errors import describe_error
+from gsi.jobs.payload_errors import describe_errors
+from gsi.limits import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_TOKENS
 
-MAX_PAYLOAD_BYTES = 4 * 2**20
+# Strings, and what stands before each value outside of strings. It always moves on: a string may lack its end.
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+\\?"?|[\[{,]', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,63 +36,84 @@ class Job:
         return derive_seed("job", self.id) if chosen is None else chosen
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What is readable of a payload, however wrong the rest: enough for a record and a trace.
+
+    A refused one has no ``payload`` and says why in ``refusal``.
+    """
+
+    id: str | None = None
+    tenant: str = DEFAULT_TENANT
+    traceparent: str | None = None
+    payload: JobPayload | None = None
+    refusal: str = ""
+
+    def accepted(self) -> JobPayload:
+        """Return the payload. Raises InvalidRequestError that says why it is refused."""
+        if self.payload is None:
+            raise InvalidRequestError(self.refusal)
+        return self.payload
+
+
 def parse_payload(raw: str | bytes | Mapping[str, Any]) -> JobPayload:
-    """Check a payload. Raises InvalidRequestError that names each field at fault and what is allowed."""
+    """Check a payload. Raises InvalidRequestError that names the fields at fault and what is allowed."""
+    return _check(_read(raw))
+
+
+def claim(raw: str | bytes, refusal: str = "") -> Claim:
+    """Read a payload once: return it, or why it is refused, with the id, tenant and trace that it readably names.
+
+    ``refusal``: why the entry is refused, whatever its payload says, which then does not choose the id. Never raises.
+    """
+    claimed = _claim(raw)
+    return replace(claimed, id=None, payload=None, refusal=refusal) if refusal else claimed
+
+
+def _claim(raw: str | bytes) -> Claim:
+    found = None
+    try:
+        found = _read(raw)
+        payload = _check(found)
+    except InvalidRequestError as error:
+        said = found if isinstance(found, dict) else {}
+        tenant = _readable("tenant", said) or DEFAULT_TENANT
+        return Claim(_readable("id", said), tenant, _readable("traceparent", said), refusal=str(error))
+    return Claim(payload.id, payload.tenant, payload.traceparent, payload)
+
+
+def _readable(name: str, said: Mapping[str, Any]) -> str | None:
+    try:
+        value: str | None = getattr(JobPayload(prompt="-", **{name: said[name]}), name)
+    except (KeyError, ValueError):
+        return None
+    return value
+
+
+def _read(raw: str | bytes | Mapping[str, Any]) -> Any:
+    """Read JSON. Raises InvalidRequestError, for what is too large before anything is built of it."""
     written = raw if isinstance(raw, bytes) else _encode(raw)
     if len(written) > MAX_PAYLOAD_BYTES:
         raise InvalidRequestError(f"job: {len(written)} bytes; allowed: at most {MAX_PAYLOAD_BYTES}")
+    if any(number > MAX_PAYLOAD_TOKENS for number, _ in enumerate(_TOKEN.finditer(written), start=1)):
+        raise InvalidRequestError(f"job: too many names and values; allowed: at most {MAX_PAYLOAD_TOKENS}")
     try:
-        return JobPayload.model_validate_json(written)
+        return from_json(written)
+    except ValueError as error:
+        allowed = 'an object like {"v":1,"prompt":"…"}'
+        raise InvalidRequestError(f"job: not JSON ({error}); allowed: {allowed}") from None
+
+
+def _check(found: Any) -> JobPayload:
+    try:
+        return JobPayload.model_validate(found)
     except ValidationError as error:
-        raise InvalidRequestError("; ".join(describe_error(e) for e in error.errors(include_url=False))) from None
+        raise InvalidRequestError(describe_errors(error.errors(include_url=False))) from None
 
 
 def _encode(payload: str | Mapping[str, Any]) -> bytes:
     try:
         text = payload if isinstance(payload, str) else json.dumps(payload)
         return text.encode()
-    except (TypeError, ValueError) as error:  # a value without a form in JSON, or half a surrogate pair
+    except (TypeError, ValueError, RecursionError) as error:  # no form in JSON, or half a surrogate pair
         raise InvalidRequestError(f"job: not JSON ({error}); allowed: values that JSON can write") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What is readable of a payload, however wrong the rest: enough for a record and a trace.
-
-    ``payload`` is None if the payload is refused; ``parse_payload`` then raises the reason.
-    """
-
-    id: str | None
-    tenant: str
-    traceparent: str | None = None
-    payload: JobPayload | None = None
-
-
-def claim(raw: str | bytes) -> Claim:
-    """Return the id, the tenant and the trace that a payload names, as far as they are readable and allowed."""
-    nothing = Claim(None, DEFAULT_TENANT)
-    if len(raw) > MAX_PAYLOAD_BYTES:
-        return nothing
-    try:
-        payload = JobPayload.model_validate_json(raw)
-    except ValueError:
-        return _claim_of_refused(raw) or nothing
-    return Claim(payload.id, payload.tenant, payload.traceparent, payload)
-
-
-def _claim_of_refused(raw: str | bytes) -> Claim | None:
-    try:
-        found = json.loads(raw)
-        said = {name: found[name] for name in ("id", "tenant", "traceparent") if name in found}
-    except (ValueError, TypeError, RecursionError):
-        return None
-    tenant = _readable("tenant", said, DEFAULT_TENANT) or DEFAULT_TENANT
-    return Claim(_readable("id", said, None), tenant, _readable("traceparent", said, None))
-
-
-def _readable(name: str, said: Mapping[str, Any], default: str | None) -> str | None:
-    try:
-        value: str | None = getattr(JobPayload(prompt="-", **{name: said[name]}), name)
-    except (KeyError, ValueError):
-        return default
-    return value

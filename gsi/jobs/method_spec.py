@@ -17,6 +17,7 @@ from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Aggregate, Resample, Scope
 from gsi.algorithm.weighting import WEIGHTINGS
 from gsi.errors import InvalidRequestError
+from gsi.limits import MAX_SHORTHAND_CHARACTERS
 
 ALIASES = {"u": "acceptance_threshold", "width": "beam_width", "expansion": "beam_expansion"}
 
@@ -26,6 +27,7 @@ def parse_method(spec: str, parameters: Collection[str]) -> dict[str, Any]:
 
     Raises InvalidRequestError that names an option that is unknown, or not for this method, and lists what is allowed.
     """
+    _check_length("method", spec)
     name, *options = spec.split(":")
     if name not in METHODS:
         raise InvalidRequestError(f'params.method: "{name}" is not allowed; allowed: {", ".join(METHODS)}')
@@ -42,6 +44,7 @@ def parse_method(spec: str, parameters: Collection[str]) -> dict[str, Any]:
 
 def parse_choice(what: str, registry: Mapping[str, type[Any]], text: str) -> dict[str, Any]:
     """Return the object that ``name`` or ``name=value/value`` stands for; the values are in the class's order."""
+    _check_length(what, text)
     name, equals, values = text.partition("=")
     if name not in registry:
         raise InvalidRequestError(f'params.{what}: "{name}" is not allowed; allowed: {", ".join(registry)}')
@@ -56,6 +59,13 @@ def parse_choice(what: str, registry: Mapping[str, type[Any]], text: str) -> dic
 def number_names(kind: type[Any]) -> list[str]:
     """Return the names of the numbers that a choice has, in order."""
     return [field.name for field in fields(kind)]
+
+
+def _check_length(what: str, text: str) -> None:
+    if len(text) > MAX_SHORTHAND_CHARACTERS:
+        raise InvalidRequestError(
+            f"params.{what}: shorthand of {len(text)} characters; allowed: at most {MAX_SHORTHAND_CHARACTERS}"
+        )
 
 
 def _find_words(method: Method) -> dict[str, dict[str, str]]:
@@ -89,7 +99,7 @@ def _read_option(method: Method, option: str, usable: Collection[str]) -> Mappin
 def _read_json(value: str) -> Any:
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, too many digits, or brackets nested too deeply
         return value
 
 

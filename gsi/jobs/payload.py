@@ -25,8 +25,8 @@ from gsi.jobs.answer_pattern import check_pattern
 from gsi.jobs.choices import Choice, add_shorthand, add_text, choice_type
 from gsi.jobs.keys import DEFAULT_TENANT, Priority
 from gsi.jobs.method_spec import parse_method
+from gsi.limits import JOB_ID_PATTERN, MAX_PATTERN_CHARACTERS, MAX_PROMPT_CHARACTERS
 
-MAX_PROMPT_CHARACTERS = 1_000_000
 MAX_CANDIDATES = 256  # the largest n in the paper's plots
 MIN_TEMPERATURE = 0.01
 TENANT_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
@@ -132,7 +132,7 @@ class JobParams(BaseModel):
     answer_pattern: Annotated[str, AfterValidator(check_pattern)] | None = Field(
         DEFAULT_ANSWER_PATTERN,
         min_length=1,
-        max_length=1000,
+        max_length=MAX_PATTERN_CHARACTERS,
         description="RE2 expression whose first group (or whole match) is the answer. Stop when it matches; null: off.",
     )
     seed: int | None = Field(
@@ -223,7 +223,7 @@ class JobPayload(BaseModel):
     v: Literal[1] = Field(1, description="Version of this format.")
     id: str | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        pattern=JOB_ID_PATTERN,
         description="The job's id; null: the id of its stream entry. A job that is pushed twice with one id runs once.",
     )
     prompt: str = Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="The user's question.")

@@ -2,27 +2,42 @@
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from gsi.algorithm.methods import METHODS
 from gsi.errors import InvalidRequestError
 from gsi.jobs.method_spec import number_names
 from gsi.jobs.payload import CHOICES, JobParams, JobPayload
+from gsi.limits import MAX_ERROR_BYTES, MAX_ERROR_FIELDS, SHOWN_CHARACTERS
 
-SHOWN_CHARACTERS = 60  # of a bad value, in an error
+_ROOM_FOR_MORE = 30  # bytes of "; … and 1000 more"
+
+
+def describe_errors(errors: Sequence[ErrorDetails]) -> str:
+    """Return a sentence for each of the first errors, and the number of the others: at most 2 KB, ten fields."""
+    sentences: list[str] = []
+    num_bytes = 0
+    for error in errors[:MAX_ERROR_FIELDS]:
+        sentence = describe_error(error)
+        num_bytes += len(f"{sentence}; ".encode())
+        if sentences and num_bytes > MAX_ERROR_BYTES - _ROOM_FOR_MORE:
+            break
+        sentences.append(sentence)
+    more = len(errors) - len(sentences)
+    return "; ".join(sentences + ([f"… and {more} more"] if more else []))
 
 
 def describe_error(error: ErrorDetails) -> str:
     """Return a sentence: which field is wrong, its value, and what is allowed."""
-    path = [str(part) for part in error["loc"]] or ["job"]
+    path = [_shorten(str(part)) for part in error["loc"]] or ["job"]
     field = ".".join(path)
     match error["type"]:
-        case "json_invalid":
-            return f'job: not JSON ({error["ctx"]["error"]}); allowed: an object like {{"v":1,"prompt":"…"}}'
         case "missing":
             return f"{field}: missing; allowed: {describe_allowed(path)}"
         case "extra_forbidden":
@@ -36,7 +51,12 @@ def describe_error(error: ErrorDetails) -> str:
 
 
 def _show(value: Any) -> str:
-    shown = json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, str) and len(value) > SHOWN_CHARACTERS:  # of megabytes, write the beginning alone
+        return f"{json.dumps(value[:SHOWN_CHARACTERS], ensure_ascii=False)[:-1]}… ({len(value)} characters)"
+    return _shorten(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _shorten(shown: str) -> str:
     return shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[:SHOWN_CHARACTERS]}… ({len(shown)} characters)"
 
 
@@ -60,10 +80,16 @@ def describe_allowed(path: list[str]) -> str:
     if path[0] == "params" and path[1] in CHOICES:
         return "a number" if len(path) > 2 else f"an object with a name of {', '.join(CHOICES[path[1]])}"
     model = JobParams if path[0] == "params" else JobPayload
-    schema = model.model_json_schema()
+    schema = _schema_of(model)
     field = schema["properties"].get(path[1] if path[0] == "params" else path[0], {})
     alternatives = [_resolve(part, schema) for part in field.get("anyOf", [field])]
     return " or ".join(_describe_schema(alternative) for alternative in alternatives)
+
+
+@cache
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Return a model's JSON Schema, built once: that takes some ten milliseconds."""
+    return model.model_json_schema()
 
 
 def _resolve(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,8 @@ A queue has a stream for each priority, a lane. Coordinators read the lanes as o
 """
 
 import asyncio
+import json
+import re
 from collections import Counter
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from redis.exceptions import ResponseError
 
 from gsi.jobs.keys import GROUP, JOB_FIELD, Key, Keys, Priority
 from gsi.jobs.scripts import calls
+from gsi.limits import JOB_ID_PATTERN, SHOWN_CHARACTERS
 
 MAX_LEASES = 1000  # whose age is looked at, in each lane; a coordinator holds tens
 
@@ -28,7 +31,8 @@ LANE_OF_TURN = {"H": Priority.HIGH, "N": Priority.NORMAL, "L": Priority.LOW}
 class Delivery:
     """An entry of a jobs stream (``lane``) that a consumer holds.
 
-    ``job_id`` is set if the job was pushed again: its payload need not name it.
+    ``job_id`` is set if the job was pushed again: its payload need not name it. ``refusal`` says why the entry is
+    refused, whatever its payload says.
     """
 
     entry_id: str
@@ -36,6 +40,7 @@ class Delivery:
     lane: Key
     consumer: str
     job_id: str | None = None
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +187,15 @@ class JobStream:
 
     def _to_delivery(self, entry: tuple[bytes, Mapping[bytes, bytes]], lane: Key) -> Delivery:
         entry_id, fields = entry
-        job_id = fields.get(b"id")
+        job_id = fields.get(b"id", b"").decode(errors="replace")
+        is_allowed = re.fullmatch(JOB_ID_PATTERN, job_id) is not None  # an entry's own id is allowed, too
         return Delivery(
             entry_id.decode(),
             fields.get(JOB_FIELD.encode(), b""),
             lane,
             self._consumer,
-            job_id.decode(errors="replace") if job_id else None,
+            job_id if is_allowed else None,
+            "" if is_allowed or b"id" not in fields else _refuse_id(job_id),
         )
 
     async def _waiting_seconds(self, lane: Key, group: Mapping[str, Any]) -> float:
@@ -213,3 +220,8 @@ class JobStream:
                 raise
             await self.create_group()
             return None
+
+
+def _refuse_id(job_id: str) -> str:
+    shown = json.dumps(job_id[:SHOWN_CHARACTERS], ensure_ascii=False)
+    return f"id: {shown} in the entry's field id is not allowed; allowed: text that matches {JOB_ID_PATTERN}"

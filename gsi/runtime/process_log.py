@@ -5,6 +5,8 @@ import sys
 
 import structlog
 
+from gsi.runtime.printable import replace_controls
+
 
 def configure_logging(role: str, log_format: str = "auto", level: str = "info") -> None:
     """Send every event of this process to standard error, with role, time (UTC) and level.
@@ -24,7 +26,7 @@ def configure_logging(role: str, log_format: str = "auto", level: str = "info") 
             _add_role(role),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([structlog.processors.format_exc_info] if as_json else []),
+            structlog.processors.format_exc_info if as_json else _replace_controls,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
@@ -40,3 +42,8 @@ def _add_role(role: str) -> structlog.typing.Processor:
         return {"role": role, **event}
 
     return add
+
+
+def _replace_controls(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Replace control characters, which a job's text may bring to a terminal. JSON escapes them."""
+    return {name: replace_controls(value) if isinstance(value, str) else value for name, value in event.items()}

@@ -17,7 +17,7 @@ from gsi.errors import InvalidRequestError
 from gsi.grading.equality import EqualityChecker
 from gsi.jobs.answer_pattern import AnswerFinder
 from gsi.jobs.connection import RedisError
-from gsi.jobs.job import Claim, Job, claim, parse_payload
+from gsi.jobs.job import Claim, Job, claim
 from gsi.jobs.payload import JobPayload
 from gsi.jobs.reader import JobReader
 from gsi.jobs.state import JobState
@@ -69,7 +69,7 @@ class JobRunner:
 
     async def run(self, delivery: Delivery) -> None:
         """Run one delivery. Raises LeaseLostError if another coordinator has taken the job meanwhile."""
-        claimed = claim(delivery.payload)
+        claimed = claim(delivery.payload, delivery.refusal)
         job_id = claimed.id or delivery.job_id or delivery.entry_id
         lease = await self._writer.take(job_id, delivery, claimed.tenant)
         if lease is None:
@@ -77,7 +77,7 @@ class JobRunner:
         started = time.perf_counter()
         with watch_run(lease, claimed.traceparent) as span:
             async with self._leases.hold(lease) as running:
-                end = await self._work_unless_cancelled(self._attempt(claimed, delivery, lease), running)
+                end = await self._work_unless_cancelled(self._attempt(claimed, lease), running)
                 state = await self._finish(lease, end)
                 report_end(span, state)
                 await self._writer.unpark(lease.tenant)
@@ -106,12 +106,11 @@ class JobRunner:
         (metrics.DEAD_LETTERS if state is JobState.DEAD else metrics.RETRIES).inc()
         return state
 
-    async def _attempt(self, claimed: Claim, delivery: Delivery, lease: Lease) -> End:
+    async def _attempt(self, claimed: Claim, lease: Lease) -> End:
         """Return how the run ended, whatever happened to it except the loss of Redis or of the lease."""
         lifetime = claimed.payload.result_ttl_seconds if claimed.payload else None
         try:
-            payload = claimed.payload or parse_payload(delivery.payload)  # which says what is wrong
-            return replace(await self._answer_in_time(payload, lease), lifetime_seconds=lifetime)
+            return replace(await self._answer_in_time(claimed.accepted(), lease), lifetime_seconds=lifetime)
         except InvalidRequestError as error:
             return JobResult(JobState.FAILED, error=str(error), lifetime_seconds=lifetime)
         except GivenUpError as error:
@@ -152,15 +151,16 @@ class JobRunner:
             keep=lambda made: self._keep(lease, made, watch, keep_candidates=params.keep_candidates),
             max_length=limits.max_length,
             kept=[record.to_branches() for record in kept],
-            answers=Answers(finder.find, self._equality.are_equal),
+            answers=Answers(finder.find, self._equality.start_vote().are_equal, finder.has_answer),
             attempt=lambda make: self._make(make, watch),
         )
+        answer = await asyncio.to_thread(finder.find, trajectory.text)  # a job's pattern must not delay other jobs
         report_answer(trajectory, reason)
         return JobResult(
             JobState.SUCCEEDED,
             stop_reason=reason,
             text=trajectory.text,
-            answer=finder.find(trajectory.text) or "",
+            answer=answer or "",
             params=params.model_dump_json(),
             models=self._models.description,
         )

@@ -42,7 +42,7 @@ def _damaged(random: Random) -> Bad:
 def _nested(random: Random) -> Bad:
     start, end = random.choice([("[", "]"), ('{"prompt":', "}"), ('{"params":', "}")])
     depth = random.choice([1_000, 10_000, 100_000])
-    return (start * depth + "1" + random.choice(["", end * depth])).encode(), NOT_JSON
+    return (start * depth + "1" + random.choice(["", end * depth])).encode(), "job: "
 
 
 def _not_an_object(random: Random) -> Bad:
@@ -82,6 +82,11 @@ def _unknown(random: Random) -> Bad:
     return _payload(where | {"params": {name: 1}}), f"params.{name}: unknown"
 
 
+def _many_unknown(random: Random) -> Bad:
+    names = {f"x{number}": 1 for number in range(random.choice([20, 2_000, 50_000]))}
+    return _payload({"prompt": "x", "params": names}), " more" if len(names) == 20 else "job: too many names"
+
+
 def _future_version(random: Random) -> Bad:
     return _payload({"v": random.choice([2, 3, 0, -1, 10**18, "1", 1.5, None]), "prompt": "x"}), "v: "
 
@@ -112,6 +117,7 @@ KINDS: tuple[Callable[[Random], Bad], ...] = (
     _wrong_parameter,
     _out_of_range,
     _unknown,
+    _many_unknown,
     _future_version,
     _bad_id,
     _bad_pattern,

@@ -61,6 +61,8 @@ async def _push(queue: Queue, size: Size, random: Random) -> dict[str, str]:
     expected[entry.decode()] = "job: "
     entry = await queue.redis.xadd(queue.keys.jobs, {"jobs": "a misspelt field"})
     expected[entry.decode()] = "job: "
+    entry = await queue.redis.xadd(queue.keys.jobs, {"job": '{"prompt":"x"}', "id": "x:steps"})
+    expected[entry.decode()] = "id: "
     return expected
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from gsi.grading import equality
 from gsi.grading.equality import EqualityChecker
+from gsi.limits import MAX_COMPARED_ANSWERS
 from gsi.runtime.child import child_command
 
 HANGS = "print('ready', flush=True); import time; time.sleep(600)"
@@ -89,6 +90,74 @@ async def test_a_hostile_answer_is_equal_to_nothing(checker: EqualityChecker) ->
     """A number that no machine can hold takes seconds, and then other questions are answered."""
     assert not await checker.are_equal("9^{9^{9^{9}}}", "1+x")
     assert await checker.are_equal("1/2", "0.5")
+
+
+# --- A vote -----------------------------------------------------------------------------------------------------------
+
+# Answers each question at once, but for one with a bomb, for which it hangs, or one that is slow.
+HANGS_FOR_A_BOMB = """
+import sys, time
+print("ready", flush=True)
+for line in sys.stdin:
+    time.sleep(600 if "bomb" in line else 1.1 if "slow" in line else 0)
+    print("true", flush=True)
+"""
+
+
+@pytest.fixture
+def bombed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every child be one that hangs for a bomb, and finds all other answers equal."""
+    monkeypatch.setattr(equality, "child_command", lambda _: child_command([sys.executable, "-c", HANGS_FOR_A_BOMB]))
+
+
+async def test_a_vote_compares_so_many_answers_and_takes_the_others_for_different(bombed: None) -> None:
+    """All pairs of 256 answers would be 32,640 questions. What text decides is decided as ever."""
+    async with EqualityChecker() as checker:
+        vote = checker.start_vote()
+        for number in range(1, MAX_COMPARED_ANSWERS):
+            assert await vote.are_equal("x", f"x+{number}")
+        assert not await vote.are_equal("x", "x+1000")
+        assert await vote.are_equal("x+1", "x+2")
+        assert await vote.are_equal("x + 1000", "x+1000")
+        assert await checker.start_vote().are_equal("x", "x+1000")
+
+
+async def test_a_vote_ends_after_its_time_in_the_middle_of_a_question(bombed: None) -> None:
+    """It is decided by what is known, although each of its questions may take longer than all of it."""
+    async with EqualityChecker(question_seconds=60) as checker:
+        vote = checker.start_vote(seconds=1)
+        assert await vote.are_equal("1", "2")
+        assert not await vote.are_equal("1", "bomb")
+        assert not await vote.are_equal("1", "3")  # undecided now
+        assert await vote.are_equal("3.0", "3.0 ")
+        assert await checker.start_vote().are_equal("1", "3")
+
+
+@pytest.mark.parametrize("first", ["bomb 1", "slow"])
+async def test_other_votes_do_not_wait_behind_the_bombs_of_one(bombed: None, first: str) -> None:
+    """They share a child with its first question alone: the second one, which hangs, is asked of another child."""
+    async with EqualityChecker(question_seconds=2) as checker:
+        bombs, other = checker.start_vote(), checker.start_vote()
+        assert await bombs.are_equal("1", first) == (first == "slow")
+        hanging = asyncio.create_task(bombs.are_equal("1", "bomb 2"))
+        for number in range(20):
+            assert await other.are_equal("0", f"1+{number}")
+        assert not hanging.done()
+        assert not await hanging
+
+
+async def test_votes_take_turns(bombed: None) -> None:
+    """A job's question waits for one of each other job, not for all of theirs."""
+    order: list[str] = []
+
+    async def ask(name: str, vote: equality.Vote) -> None:
+        for number in range(3):
+            await vote.are_equal("0", f"1+{number}")
+            order.append(name)
+
+    async with EqualityChecker() as checker:
+        await asyncio.gather(*(ask(name, checker.start_vote()) for name in "abc"))
+    assert order == list("abcabcabc")
 
 
 async def test_the_child_ends_with_its_checker(monkeypatch: pytest.MonkeyPatch) -> None:

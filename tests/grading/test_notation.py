@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsi.grading.notation import MAX_CHARACTERS, compare_as_text, find_last_boxed, normalise
+from gsi.grading.notation import compare_as_text, find_last_boxed, normalise
+from gsi.limits import MAX_ANSWER_CHARACTERS
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_notation_is_no_algebra(one: str, other: str) -> None:
 
 def test_a_long_answer_is_compared_as_text_alone() -> None:
     """Nobody calculates with it."""
-    long = "1+" * MAX_CHARACTERS
+    long = "1+" * MAX_ANSWER_CHARACTERS
     assert compare_as_text(long, "2") is False
     assert compare_as_text(long, f" {long}") is True
 

@@ -173,7 +173,7 @@ GOOD = json.dumps({"prompt": held_out_problems(1)[0]["prompt"], "params": {"n": 
         ("not json", "job: not JSON"),
         (b"\xff\xfe", "job: not JSON"),
         ("[1]", "job: [1] is not allowed; allowed: an object"),
-        ("[" * 100_000, "job: not JSON"),
+        ("[" * 100_000, "job: too many names and values"),
         ('{"v":1}', "prompt: missing; allowed: text of 1 to 1000000 characters"),
         ('{"v":2,"prompt":"x"}', "v: 2 is not allowed; allowed: 1"),
         (
@@ -204,6 +204,15 @@ async def test_a_bad_job_fails_with_a_sentence_and_the_next_one_succeeds(
     assert record.state is JobState.FAILED
     assert error in record.fields["error"]
     assert (await system.finished(good)).state is JobState.SUCCEEDED
+
+
+async def test_an_entry_with_a_wrong_field_id_fails_under_its_own_id(system: System) -> None:
+    """``x:steps`` is no job's id, but a key of the queue: the entry would come back for ever."""
+    entry = (await system.redis.xadd(KEYS.jobs, {"job": '{"prompt":"x","id":"x"}', "id": "x:steps"})).decode()
+    record = await system.finished(entry)
+    assert record.state is JobState.FAILED
+    assert record.fields["error"].startswith('id: "x:steps" in the entry\'s field id is not allowed; allowed: ')
+    assert not await system.redis.exists(KEYS.record("x"), KEYS.record("x:steps"))
 
 
 async def test_every_entry_is_freed_when_its_job_is_done(system: System) -> None:

@@ -3,6 +3,7 @@
 The responses are written step by step at the same time, so that each stops, resumes and is recorded as any answer is.
 """
 
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -60,7 +61,8 @@ async def choose_most_votes(population: Population, params: Params, answers: Ans
     """Return the place of the first response whose answer most responses share. No answer, no vote."""
     first_of: dict[str, int] = {}  # an answer as written -> the place of the first response with an equal answer
     votes: Counter[int] = Counter()
-    for place, answer in enumerate(answers.find(trajectory.text) for trajectory in population):
+    for place, trajectory in enumerate(population):
+        answer = await asyncio.to_thread(answers.find, trajectory.text)
         if answer is not None:
             if answer not in first_of:
                 first_of[answer] = await _first_equal(answer, place, first_of, answers)

@@ -1,0 +1,26 @@
+"""Every limit that keeps one client from harming the others, with its reason. The table is in ``docs/security.md``."""
+
+# --- Payloads and what they make a coordinator do -----------------------------------------------------------------
+
+MAX_PAYLOAD_BYTES = 4 * 2**20  # the longest prompt, in four-byte characters: Redis and the coordinators hold copies
+MAX_PAYLOAD_TOKENS = 1000  # strings, brackets and commas; a payload with every field has about 200
+MAX_PROMPT_CHARACTERS = 1_000_000  # the longest contexts of models hold some 250,000 tokens
+MAX_ID_CHARACTERS = 64  # an id is a part of keys, labels and lines of logs
+JOB_ID_PATTERN = rf"^[A-Za-z0-9_-]{{1,{MAX_ID_CHARACTERS}}}$"  # no colon: "x:steps" would be another job's key
+MAX_SHORTHAND_CHARACTERS = 1000  # "rsd:logistic=10/0.7:n=4": every parameter once has about 600
+
+MAX_ERROR_BYTES = 2048  # it is stored with the job, logged, and shown on a terminal
+MAX_ERROR_FIELDS = 10  # a person mends them one after the other
+SHOWN_CHARACTERS = 60  # of a wrong name or value in an error: enough to recognise it
+
+MAX_PATTERN_CHARACTERS = 1000  # of an answer pattern
+MAX_PATTERN_SIZE = 2000  # RE2's instructions, by which a search's time grows; [\pL\pN]+ has 1347
+MAX_PATTERN_MEMORY_BYTES = 2**20  # of each of the 128 patterns that RE2's cache may hold
+MAX_SEARCHED_CHARACTERS = 32_768  # the end of a text, which has its last step: 8192 tokens at most
+MAX_MATCH_WORK = 2**26  # instructions times characters times matches: about half a second of a thread at worst
+
+MAX_COMPARED_ANSWERS = 64  # different answers of a vote that mathematics compares; all pairs of 256 are 32,640
+MAX_ANSWER_CHARACTERS = 400  # of an answer that mathematics compares; the longest of the papers' data sets has 210
+COMPARISON_SECONDS = 5.0  # two answers to parse and to compare; ordinary ones take milliseconds
+SLOW_COMPARISON_SECONDS = 1.0  # after one that takes longer, a vote asks a child of its kind: others need not wait
+VOTE_SECONDS = 60.0  # of one job's vote: its comparisons and the wait for a child
