@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     "gsi.v1",  # generated
     "gsi.errors",
+    "gsi.limits",
     "gsi.algorithm",
     "gsi.model_info",
     "gsi.runtime",

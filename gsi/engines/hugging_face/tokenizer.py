@@ -27,7 +27,9 @@ class Tokenizer:
 
     def __init__(self, model: str, revision: str | None) -> None:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(model, revision=revision)
-        self._plain = copy.deepcopy(self._tokenizer)  # whether text has control tokens is a tokenizer's state
+        # Whether names become control tokens is a state. It must not change later: several threads may encode.
+        self._plain = copy.deepcopy(self._tokenizer)
+        self._plain("", split_special_tokens=True)
         self._control = dict(zip(self._tokenizer.all_special_ids, self._tokenizer.all_special_tokens, strict=True))
         self._control |= {i: str(token) for i, token in self._tokenizer.added_tokens_decoder.items() if token.special}
         if self._tokenizer.unk_token_id not in (self._tokenizer.eos_token_id, self._tokenizer.bos_token_id):
