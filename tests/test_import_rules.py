@@ -16,6 +16,7 @@ FLOORS = (
     "gsi.v1",  # generated
     "gsi.limits",
     "gsi.errors",
+    "gsi.limits",
     "gsi.algorithm",
     "gsi.model_info",
     "gsi.runtime",

@@ -7,7 +7,7 @@ from typing import NoReturn, Protocol, TypeVar
 
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.params import Likelihood, SamplingParams
-from gsi.algorithm.ports import Prm, Target
+from gsi.algorithm.ports import Prm, Target, TokenBatches, TokenSequence
 from gsi.errors import InvalidRequestError
 from gsi.model_info import ModelInfo
 
@@ -71,7 +71,10 @@ E = TypeVar("E", bound=Engine)
 
 
 class LanguageEngine(Engine, Target, Protocol):
-    """A draft or target model. Raises InvalidRequestError for a prefix that leaves no room in the context."""
+    """A draft or target model. Raises InvalidRequestError for a prefix that leaves no room in the context.
+
+    ``render`` may take seconds, and is called on any thread.
+    """
 
     def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the token ids of the conversation by the model's chat template, up to where the answer starts."""
@@ -84,17 +87,41 @@ class RewardEngine(Engine, Prm, Protocol):
 
 def check_prefix(token_ids: Sequence[int], max_length: int, vocabulary_size: int) -> None:
     """Raise InvalidRequestError if a prefix is empty, fills the context, or has a token id outside the vocabulary."""
-    if not 1 <= len(token_ids) < max_length:
-        raise InvalidRequestError(
-            f"prefix has {len(token_ids)} tokens; allowed: 1 to {max_length - 1}, the model's context less one"
-        )
+    check_prefix_length(len(token_ids), max_length)
     check_vocabulary(token_ids, vocabulary_size, "prefix")
+
+
+def check_prefix_length(num_tokens: int, max_length: int) -> None:
+    """Raise InvalidRequestError if a prefix is empty, or fills the context."""
+    if not 1 <= num_tokens < max_length:
+        raise InvalidRequestError(
+            f"prefix has {num_tokens} tokens; allowed: 1 to {max_length - 1}, the model's context less one"
+        )
 
 
 def check_vocabulary(token_ids: Sequence[int], vocabulary_size: int, what: str) -> None:
     """Raise InvalidRequestError if a token id is outside the vocabulary: it would be read past the embedding."""
     if max(token_ids) >= vocabulary_size:
         raise InvalidRequestError(f"{what} has token id {max(token_ids)}; allowed: 0 to {vocabulary_size - 1}")
+
+
+async def check_candidates(
+    candidates: TokenBatches, num_prefix: int, max_length: int, vocabulary_size: int
+) -> TokenBatches:
+    """Pass candidates on. Raises InvalidRequestError for one without tokens, too long, or out of the vocabulary."""
+    async for batch in candidates:
+        for candidate in batch:
+            _check_candidate(candidate, num_prefix, max_length, vocabulary_size)
+        yield batch
+
+
+def _check_candidate(candidate: TokenSequence, num_prefix: int, max_length: int, vocabulary_size: int) -> None:
+    if not 1 <= len(candidate.token_ids) <= max_length - num_prefix:
+        raise InvalidRequestError(
+            f"candidate has {len(candidate.token_ids)} tokens; allowed: 1 to {max_length - num_prefix}, "
+            "the model's context less the prefix"
+        )
+    check_vocabulary(candidate.token_ids, vocabulary_size, "candidate")
 
 
 def check_length(num_tokens: int, max_length: int) -> None:

@@ -25,10 +25,9 @@ from gsi.jobs.answer_pattern import check_pattern
 from gsi.jobs.choices import Choice, add_shorthand, add_text, choice_type
 from gsi.jobs.keys import DEFAULT_TENANT, Priority
 from gsi.jobs.method_spec import parse_method
-from gsi.limits import JOB_ID_PATTERN, MAX_PATTERN_CHARACTERS, MAX_PROMPT_CHARACTERS
+from gsi.limits import JOB_ID_PATTERN, MAX_PATTERN_CHARACTERS, MAX_PROMPT_CHARACTERS, MIN_TEMPERATURE
 
 MAX_CANDIDATES = 256  # the largest n in the paper's plots
-MIN_TEMPERATURE = 0.01
 TENANT_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 TRACEPARENT_PATTERN = r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"  # W3C Trace Context, version 0
 

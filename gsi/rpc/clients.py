@@ -157,8 +157,10 @@ class DraftClient(ServiceClient):
     async def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the token ids of the conversation by the draft's chat template."""
         request = draft_pb2.RenderPromptRequest(messages=convert.messages_to_proto(messages))
-        async with self._observe_call("RenderPrompt") as metadata:
-            call = self._stub.RenderPrompt(request, timeout=self._timeout, metadata=metadata)
+        async with (
+            self._observe_call("RenderPrompt") as metadata,
+            _cancel_at_end(self._stub.RenderPrompt(request, timeout=self._timeout, metadata=metadata)) as call,
+        ):
             await self._refuse_stranger(call)
             answer = await call
         return tuple(answer.token_ids)

@@ -7,9 +7,11 @@ from gsi.algorithm.candidates import Candidate, FinishReason, Message, Score
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.ports import StepText, TokenSequence
 from gsi.errors import InvalidRequestError
+from gsi.limits import MAX_MESSAGES, MAX_REQUEST_CANDIDATES, MAX_TEMPERATURE, MAX_TEXT_CHARACTERS, MIN_TEMPERATURE
 from gsi.model_info import ModelInfo
 from gsi.v1 import candidates_pb2, prm_pb2, target_pb2
 
+ROLES = ("system", "user", "assistant")
 MODEL_KEY = "gsi-model-bin"  # metadata in front of each answer of a service: its ModelInfo
 
 _LIKELIHOODS = {
@@ -52,9 +54,10 @@ def sampling_to_proto(sampling: SamplingParams) -> candidates_pb2.SamplingParams
 
 def sampling_from_proto(message: candidates_pb2.SamplingParams) -> SamplingParams:
     """Read sampling parameters. Raises InvalidRequestError that names the field and the values allowed."""
-    if not 0 <= message.temperature <= 100:
+    if message.temperature != 0 and not MIN_TEMPERATURE <= message.temperature <= MAX_TEMPERATURE:
         raise InvalidRequestError(
-            f"sampling.temperature is {message.temperature}; allowed: 0 for greedy, or above 0, at most 100"
+            f"sampling.temperature is {message.temperature}; "
+            f"allowed: 0 for greedy, or {MIN_TEMPERATURE} to {MAX_TEMPERATURE}"
         )
     if not 0 < message.top_p <= 1:
         raise InvalidRequestError(f"sampling.top_p is {message.top_p}; allowed: above 0, at most 1")
@@ -106,11 +109,14 @@ def tokens_to_proto(candidates: Sequence[TokenSequence]) -> target_pb2.TargetSco
     )
 
 
-def tokens_from_proto(message: target_pb2.TargetScoreCandidates) -> list[ReceivedTokens]:
-    """Read the candidates to score. Raises InvalidRequestError for a candidate without tokens."""
+def tokens_from_proto(message: target_pb2.TargetScoreCandidates, max_tokens: int) -> list[ReceivedTokens]:
+    """Read the candidates to score. Raises InvalidRequestError if there are none, or one has no or too many tokens."""
+    _check_number(len(message.sequences), "candidates.sequences")
     for sequence in message.sequences:
-        if not sequence.token_ids:
-            raise InvalidRequestError(f"candidate {sequence.index} has no token_ids; allowed: at least 1")
+        if not 1 <= len(sequence.token_ids) <= max_tokens:
+            raise InvalidRequestError(
+                f"candidate {sequence.index} has {len(sequence.token_ids)} token_ids; allowed: 1 to {max_tokens}"
+            )
     return [ReceivedTokens(sequence.index, tuple(sequence.token_ids)) for sequence in message.sequences]
 
 
@@ -119,7 +125,24 @@ def texts_to_proto(candidates: Sequence[StepText]) -> prm_pb2.PrmScoreCandidates
 
 
 def texts_from_proto(message: prm_pb2.PrmScoreCandidates) -> list[ReceivedText]:
+    """Read the candidates to rate. Raises InvalidRequestError if there are none, or too much text."""
+    _check_number(len(message.texts), "candidates.texts")
+    check_text("candidates.texts", (text.text for text in message.texts))
     return [ReceivedText(text.index, text.text) for text in message.texts]
+
+
+def _check_number(num_candidates: int, field: str) -> None:
+    if not 1 <= num_candidates <= MAX_REQUEST_CANDIDATES:
+        raise InvalidRequestError(f"{field} has {num_candidates} candidates; allowed: 1 to {MAX_REQUEST_CANDIDATES}")
+
+
+def check_text(field: str, texts: Iterable[str]) -> None:
+    """Raise InvalidRequestError if the texts of a request are more than a tokenizer can be asked for."""
+    num_characters = sum(map(len, texts))
+    if num_characters > MAX_TEXT_CHARACTERS:
+        raise InvalidRequestError(
+            f"{field} has {num_characters} characters; allowed: at most {MAX_TEXT_CHARACTERS}, all texts together"
+        )
 
 
 def messages_to_proto(messages: Sequence[Message]) -> list[candidates_pb2.ChatMessage]:
@@ -127,10 +150,24 @@ def messages_to_proto(messages: Sequence[Message]) -> list[candidates_pb2.ChatMe
 
 
 def messages_from_proto(messages: Sequence[candidates_pb2.ChatMessage]) -> tuple[Message, ...]:
-    """Read a conversation. Raises InvalidRequestError if it is empty."""
-    if not messages:
-        raise InvalidRequestError("messages is empty; allowed: at least 1")
+    """Read a conversation. Raises InvalidRequestError if it is empty, too long, or a role is unknown."""
+    if not 1 <= len(messages) <= MAX_MESSAGES:
+        raise InvalidRequestError(f"messages has {len(messages)} messages; allowed: 1 to {MAX_MESSAGES}")
+    check_text("messages", (message.content for message in messages))
+    for message in messages:
+        if message.role not in ROLES:
+            raise InvalidRequestError(f"messages.role is {message.role[:20]!r}; allowed: {', '.join(ROLES)}")
     return tuple(Message(message.role, message.content) for message in messages)
+
+
+def conversation_from_proto(
+    header: prm_pb2.PrmScoreHeader, max_steps: int
+) -> tuple[tuple[Message, ...], tuple[str, ...]]:
+    """Read a conversation and its kept steps. Raises InvalidRequestError if there is too much of them."""
+    if len(header.steps) > max_steps:
+        raise InvalidRequestError(f"steps has {len(header.steps)} steps; allowed: at most {max_steps}")
+    check_text("messages and steps", (*(message.content for message in header.messages), *header.steps))
+    return messages_from_proto(header.messages), tuple(header.steps)
 
 
 def info_to_proto(info: ModelInfo) -> candidates_pb2.ModelInfo:

@@ -4,6 +4,7 @@
 |--------------------------------------------|---------------------|
 | InvalidRequestError                        | INVALID_ARGUMENT    |
 | MisconfiguredError                         | FAILED_PRECONDITION |
+| RetryableError of a deadline               | DEADLINE_EXCEEDED   |
 | RetryableError with a time to come back    | RESOURCE_EXHAUSTED  |
 | RetryableError                             | UNAVAILABLE         |
 | anything else                              | INTERNAL, without the exception's text |
@@ -32,6 +33,9 @@ NEVER_SENT = ("connections to all backends failing", "failed to connect", "error
 # The details in grpc.aio of a stream whose server went away while the client was writing (grpc issue 36066).
 LOST_WHILE_WRITING = "Internal error from Core"
 
+# In gRPC's details of a message over the limit on either side, under RESOURCE_EXHAUSTED: no later call would pass.
+TOO_LARGE = "eceived message larger than max"
+
 Status = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
 
 
@@ -42,6 +46,8 @@ def to_status(error: Exception) -> Status:
             return grpc.StatusCode.INVALID_ARGUMENT, str(error), ()
         case MisconfiguredError():
             return grpc.StatusCode.FAILED_PRECONDITION, str(error), ()
+        case RetryableError(is_deadline=True):
+            return grpc.StatusCode.DEADLINE_EXCEEDED, str(error), ()
         case RetryableError(retry_after_seconds=None):
             return grpc.StatusCode.UNAVAILABLE, str(error), ()
         case RetryableError(retry_after_seconds=float() as seconds):
@@ -53,6 +59,8 @@ def to_status(error: Exception) -> Status:
 def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> Exception:
     """Return the error of ``gsi.errors`` for a failed call to ``service``."""
     code, details = error.code(), error.details() or "no details"
+    if TOO_LARGE in details:
+        return InvalidRequestError(f"{service}: {details}")
     if code in RETRYABLE_CODES or (code is grpc.StatusCode.INTERNAL and details == LOST_WHILE_WRITING):
         retry_after = _retry_after_seconds(error.trailing_metadata() or ())
         return RetryableError(

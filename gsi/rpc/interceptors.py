@@ -3,45 +3,41 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
 import structlog
 
-from gsi.errors import RetryableError
+from gsi.errors import InvalidRequestError, RetryableError
 from gsi.model_info import ModelInfo
 from gsi.rpc import call_context, convert
+from gsi.rpc.admission import Admission
 from gsi.rpc.errors import to_status
+from gsi.rpc.messages import decode_messages
 from gsi.rpc.metrics import PACKAGE, RPCS_IN_FLIGHT, short_name
 from gsi.runtime.metrics import RPC_SECONDS
 
 log = structlog.get_logger()
 
 Handler = Any  # grpc.RpcMethodHandler: the generated stubs leave it untyped
-RETRY_AFTER_SECONDS = 0.5  # about a step, in which a request finishes
 
 
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
-    """Admits at most ``max_concurrent_rpcs`` calls at once. A refused call is told when to come back."""
+    """Admits calls, and ends one that takes longer than ``max_call_seconds``, whatever its client allows.
 
-    def __init__(self, max_concurrent_rpcs: int) -> None:
-        self._max_concurrent_rpcs = max_concurrent_rpcs
+    gRPC serves every method as a stream of bytes, in both directions. So a call is admitted before its first message
+    is received, and a message is decoded when it is asked for. A client cannot tell the difference.
+    """
+
+    def __init__(self, admission: Admission, max_call_seconds: float) -> None:
+        self._admission = admission
+        self._max_call_seconds = max_call_seconds
         self._introduction: tuple[tuple[str, bytes], ...] = ()
-        self._num_active = 0
-        self._is_draining = False
-        self._is_idle = asyncio.Event()
-        self._is_idle.set()
 
     def introduce(self, info: ModelInfo) -> None:
         """Send the model in front of each answer from now on: a replica may have another model than its siblings."""
         self._introduction = convert.info_to_metadata(info)
-
-    async def drain(self, grace_seconds: float) -> None:
-        """Refuse new calls. Return when the calls in flight have ended, or after the grace period."""
-        self._is_draining = True
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._is_idle.wait(), grace_seconds)
 
     async def intercept_service(
         self,
@@ -55,34 +51,29 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         return self._guard(handler, short_name(service), method)
 
     def _guard(self, handler: Handler, service: str, method: str) -> Handler:
-        async def answer(request: Any, context: Any) -> Any:
-            async with self._admit_call(service, method, context):
-                return await handler.unary_unary(request, context)
+        async def serve(raw: AsyncIterator[bytes], context: Any) -> None:
+            async with (
+                self._admit_call(service, method, context),
+                aclosing(decode_messages(aiter(raw), handler.request_deserializer)) as requests,
+                aclosing(_answer(handler, requests, context)) as answers,
+            ):
+                async for answer in answers:
+                    await context.write(handler.response_serializer(answer))
 
-        async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
-            async with self._admit_call(service, method, context):
-                async for response in (handler.unary_stream or handler.stream_stream)(request, context):
-                    yield response
-
-        codec = (handler.request_deserializer, handler.response_serializer)
-        if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(answer, *codec)
-        if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(stream, *codec)
-        return grpc.stream_stream_rpc_method_handler(stream, *codec)
+        return grpc.stream_stream_rpc_method_handler(serve)
 
     @asynccontextmanager
     async def _admit_call(self, service: str, method: str, context: Any) -> AsyncIterator[None]:
         started = time.perf_counter()
         code = grpc.StatusCode.OK
         span = call_context.begin_serving(f"{service}/{method}", context.invocation_metadata())
-        self._count(1)
         try:
-            with RPCS_IN_FLIGHT.labels(service).track_inprogress():
-                self._refuse_if_full()
-                await context.send_initial_metadata(self._introduction)
-                yield
-        except (asyncio.CancelledError, GeneratorExit):
+            with self._admission.count(context.peer()), RPCS_IN_FLIGHT.labels(service).track_inprogress():
+                self._admission.refuse_if_full(context.peer())
+                async with self._deadline():
+                    await context.send_initial_metadata(self._introduction)
+                    yield
+        except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise
         except Exception as error:
@@ -91,25 +82,36 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
                 log.exception("rpc failed", service=service, method=method)
             await context.abort(code, details, metadata)
         finally:
-            self._count(-1)
             seconds = time.perf_counter() - started
             RPC_SECONDS.labels(service, method, code.name).observe(seconds)
             call_context.end(span, code)
             log.debug("rpc", service=service, method=method, code=code.name, seconds=round(seconds, 6))
 
-    def _count(self, change: int) -> None:
-        self._num_active += change
-        if self._num_active:
-            self._is_idle.clear()
-        else:
-            self._is_idle.set()
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        """Raise RetryableError in a call that takes too long."""
+        try:
+            async with asyncio.timeout(self._max_call_seconds) as timeout:
+                yield
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            text = f"the call took more than {self._max_call_seconds:g} s, the most that this service gives to one"
+            raise RetryableError(text, is_deadline=True) from None
 
-    def _refuse_if_full(self) -> None:
-        """Raise RetryableError if the server drains or has too many calls, the call of this moment included."""
-        if self._is_draining:
-            raise RetryableError("the service is shutting down")
-        if self._num_active > self._max_concurrent_rpcs:
-            raise RetryableError(
-                f"{self._max_concurrent_rpcs} requests are being served, the most at once",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
+
+async def _answer(handler: Handler, requests: AsyncIterator[Any], context: Any) -> Any:
+    """Yield the answers of a method of any kind to the messages of a call."""
+    if handler.stream_stream:
+        answers = handler.stream_stream(requests, context)
+    else:
+        request = await anext(requests, None)
+        if request is None:
+            raise InvalidRequestError("request: the call has no message; allowed: one")
+        if handler.unary_unary:
+            yield await handler.unary_unary(request, context)
+            return
+        answers = handler.unary_stream(request, context)
+    async with aclosing(answers):
+        async for answer in answers:
+            yield answer

@@ -11,7 +11,9 @@ from grpc_reflection.v1alpha import reflection
 
 from gsi.engines.base import E
 from gsi.errors import InternalError, RetryableError
+from gsi.limits import MAX_REQUEST_BYTES
 from gsi.rpc import metrics
+from gsi.rpc.admission import Admission
 from gsi.rpc.connection import KEEPALIVE_MS, KEEPALIVE_OPTIONS, MAX_MESSAGE_BYTES
 from gsi.rpc.credentials import server_credentials
 from gsi.rpc.health import Health, bind
@@ -22,10 +24,11 @@ from gsi.runtime.settings import ServiceSettings
 log = structlog.get_logger()
 
 DEAD_GRACE_SECONDS = 1.0  # a call to a dead engine fails at once; its answer needs a moment to leave
+HEALTH_STREAMS = 8  # of one connection: a watch on the health of each service, and checks
 LONGEST_CALL_SECONDS = 3660  # a bit more than the longest time-out that a coordinator can be given
 
 SERVER_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),  # a second process on the port fails at its start, instead of sharing the calls
     ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),  # else the server refuses the clients' pings
@@ -33,12 +36,17 @@ SERVER_OPTIONS = (
 )
 
 
-def server_options(max_connection_age_seconds: float) -> list[tuple[str, int]]:
-    """Return the options of a server. A connection past its age takes no new calls and finishes its calls in flight."""
+def server_options(max_connection_age_seconds: float, max_concurrent_rpcs: int) -> list[tuple[str, int]]:
+    """Return the options of a server.
+
+    A connection past its age takes no new calls and finishes its calls in flight. Its streams are twice the calls that
+    the service serves: a call beyond the service's limit is to be told so, and not to wait in its client.
+    """
     return [
         *SERVER_OPTIONS,
         ("grpc.max_connection_age_ms", int(max_connection_age_seconds * 1000)),  # gRPC adds or takes a tenth
         ("grpc.max_connection_age_grace_ms", LONGEST_CALL_SECONDS * 1000),
+        ("grpc.max_concurrent_streams", 2 * max_concurrent_rpcs + HEALTH_STREAMS),
     ]
 
 
@@ -79,7 +87,8 @@ async def serve(
     engine: Loadable[E] = Loadable()
     grace_seconds = settings.grace_seconds
     metrics.observe_start(grpc_service, settings.max_concurrent_rpcs)
-    edge, state = EdgeInterceptor(settings.max_concurrent_rpcs), Health(grpc_service)
+    admission = Admission(settings.max_concurrent_rpcs, settings.max_peer_share)
+    edge, state = EdgeInterceptor(admission, settings.max_call_seconds), Health(grpc_service)
     server, port = _make_server(grpc_service, settings, edge)
     add_servicer(engine, server)
     state.add_to(server)
@@ -104,7 +113,7 @@ async def serve(
         raise
     finally:
         await state.set_ready(is_ready=False)
-        await edge.drain(grace_seconds)  # the server still answers, so that health can say NOT_SERVING
+        await admission.drain(grace_seconds)  # the server still answers, so that health can say NOT_SERVING
         await server.stop(grace=None)
         await state.stop()
         engine.close()
@@ -113,7 +122,8 @@ async def serve(
 
 def _make_server(grpc_service: str, settings: ServiceSettings, edge: EdgeInterceptor) -> tuple[grpc.aio.Server, int]:
     """Return a server with reflection, and the port it is bound to. It has not been started."""
-    server = grpc.aio.server(interceptors=[edge], options=server_options(settings.max_connection_age_seconds))
+    options = server_options(settings.max_connection_age_seconds, settings.max_concurrent_rpcs)
+    server = grpc.aio.server(interceptors=[edge], options=options)
     reflection.enable_server_reflection((grpc_service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     files = settings.certificate_files()
     return server, bind(server, settings.listen, server_credentials(files) if files else None)

@@ -4,27 +4,34 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from gsi.algorithm.ports import Proposer, ScoreBatches
+from gsi.algorithm.ports import ScoreBatches
+from gsi.engines.base import LanguageEngine, check_prefix_length
 from gsi.errors import InvalidRequestError
+from gsi.limits import MAX_REQUEST_CANDIDATES
 from gsi.rpc import convert
 from gsi.v1 import candidates_pb2
-
-MAX_CANDIDATES = 1024  # of one proposal: each takes a row of the engine's batch
 
 C = TypeVar("C")
 
 
 async def propose(
-    engine: Proposer, request: candidates_pb2.ProposeRequest
+    engine: LanguageEngine, request: candidates_pb2.ProposeRequest
 ) -> AsyncIterator[candidates_pb2.ProposeResponse]:
     """Answer ``Propose``: a response for the candidates that finished together."""
-    if not 1 <= request.n <= MAX_CANDIDATES:
-        raise InvalidRequestError(f"n is {request.n}; allowed: 1 to {MAX_CANDIDATES}")
+    if not 1 <= request.n <= MAX_REQUEST_CANDIDATES:
+        raise InvalidRequestError(f"n is {request.n}; allowed: 1 to {MAX_REQUEST_CANDIDATES}")
     sampling = convert.sampling_from_proto(request.sampling)
-    proposals = engine.propose(tuple(request.prefix_token_ids), request.n, sampling, request.seed)
+    prefix = read_prefix(request.prefix_token_ids, engine.info.max_length)
+    proposals = engine.propose(prefix, request.n, sampling, request.seed)
     async with aclosing(proposals):
         async for batch in proposals:
             yield candidates_pb2.ProposeResponse(candidates=map(convert.candidate_to_proto, batch))
+
+
+def read_prefix(token_ids: Sequence[int], max_length: int) -> tuple[int, ...]:
+    """Return a prefix. Raises InvalidRequestError before millions of numbers become objects of Python."""
+    check_prefix_length(len(token_ids), max_length)
+    return tuple(token_ids)
 
 
 async def answer_scores(scores: ScoreBatches) -> AsyncIterator[candidates_pb2.ScoreResponse]:
@@ -45,8 +52,18 @@ async def read_header(requests: AsyncIterator[Any]) -> Any:
 async def read_candidates(
     requests: AsyncIterator[Any], convert_batch: Callable[[Any], Sequence[C]]
 ) -> AsyncGenerator[Sequence[C], None]:
-    """Yield the candidates of each message behind the header. Raises InvalidRequestError for a second header."""
+    """Yield the candidates of each message behind the header.
+
+    Raises InvalidRequestError for a second header, and for more candidates than a proposal may have.
+    """
+    num_candidates = 0
     async for request in requests:
         if request.HasField("header"):
             raise InvalidRequestError("a Score stream has one header, its first message")
-        yield convert_batch(request.candidates)
+        batch = convert_batch(request.candidates)
+        num_candidates += len(batch)
+        if num_candidates > MAX_REQUEST_CANDIDATES:
+            raise InvalidRequestError(
+                f"a Score stream has {num_candidates} candidates; allowed: 1 to {MAX_REQUEST_CANDIDATES}"
+            )
+        yield batch

@@ -140,6 +140,20 @@ class ServiceSettings(ProcessSettings):
     max_concurrent_rpcs: int = Field(
         256, ge=1, le=100_000, description="calls at once; more get RESOURCE_EXHAUSTED with a time to come back"
     )
+    max_peer_share: float = Field(
+        0.75,
+        gt=0,
+        le=1,
+        description="share of those calls that one caller's address may have at once; coordinators behind one address "
+        "have it together",
+    )
+    max_call_seconds: float = Field(
+        600,
+        gt=0,
+        le=86_400,
+        description="deadline of a call on the service's side; longer than the coordinators' "
+        "`GSI_COORDINATOR_<ROLE>_TIMEOUT_SECONDS`",
+    )
 
     @model_validator(mode="after")
     def _listens_safely(self) -> Self:

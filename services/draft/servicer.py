@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 
 from gsi.engines.base import LanguageEngine
+from gsi.engines.text_threads import TextThreads
 from gsi.rpc import convert, servicing
 from gsi.rpc.server import Loadable
 from gsi.v1 import candidates_pb2, draft_pb2, draft_pb2_grpc
@@ -18,6 +19,7 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
 
     def __init__(self, engine: Loadable[LanguageEngine]) -> None:
         self._engine = engine
+        self._texts = TextThreads()
 
     async def GetModelInfo(self, request: candidates_pb2.GetModelInfoRequest, context: Any) -> candidates_pb2.ModelInfo:
         return convert.info_to_proto(self._engine.get().info)
@@ -25,7 +27,9 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
     async def RenderPrompt(
         self, request: draft_pb2.RenderPromptRequest, context: Any
     ) -> draft_pb2.RenderPromptResponse:
-        token_ids = self._engine.get().render(convert.messages_from_proto(request.messages))
+        engine, messages = self._engine.get(), convert.messages_from_proto(request.messages)
+        num_characters = sum(len(message.content) for message in messages)
+        token_ids = await self._texts.run(num_characters, engine.render, messages)
         return draft_pb2.RenderPromptResponse(token_ids=token_ids)
 
     async def Propose(

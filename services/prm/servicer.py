@@ -27,9 +27,9 @@ class PrmServicer(prm_pb2_grpc.PrmServiceServicer):
     async def Score(self, request_iterator: Requests, context: Any) -> AsyncIterator[candidates_pb2.ScoreResponse]:
         engine = self._engine.get()
         header: prm_pb2.PrmScoreHeader = await servicing.read_header(request_iterator)
-        messages = convert.messages_from_proto(header.messages)
+        messages, steps = convert.conversation_from_proto(header, max_steps=engine.info.max_length)
         candidates = servicing.read_candidates(request_iterator, convert.texts_from_proto)
-        scores = engine.score(messages, tuple(header.steps), candidates)
+        scores = engine.score(messages, steps, candidates)
         async for response in servicing.answer_scores(scores):
             yield response
 

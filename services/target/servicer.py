@@ -1,6 +1,7 @@
 """``gsi.v1.TargetService`` over a language engine."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -34,8 +35,10 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         engine = self._engine.get()
         header: target_pb2.TargetScoreHeader = await servicing.read_header(request_iterator)
         sampling = convert.sampling_from_proto(header.sampling)
-        candidates = servicing.read_candidates(request_iterator, convert.tokens_from_proto)
-        scores = engine.score(tuple(header.prefix_token_ids), sampling, candidates)
+        prefix = servicing.read_prefix(header.prefix_token_ids, engine.info.max_length)
+        convert_batch = partial(convert.tokens_from_proto, max_tokens=engine.info.max_length)
+        candidates = servicing.read_candidates(request_iterator, convert_batch)
+        scores = engine.score(prefix, sampling, candidates)
         async for response in servicing.answer_scores(scores):
             yield response
 

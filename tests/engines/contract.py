@@ -254,6 +254,21 @@ class LanguageEngineContract:
         with pytest.raises(InvalidRequestError, match="token id 99999"):
             await anext(engine.propose([1, 99_999], 1, law(engine), 0))
 
+    @pytest.mark.parametrize(
+        ("token_ids", "message"),
+        [
+            ((1,) * 600, r"candidate has 600 tokens; allowed: 1 to"),
+            ((), r"candidate has 0 tokens; allowed: 1 to"),
+            ((1, 99_999), "candidate has token id 99999; allowed: 0 to"),
+        ],
+    )
+    async def test_a_candidate_that_does_not_fit_is_refused(
+        self, engine: LanguageEngine, token_ids: tuple[int, ...], message: str
+    ) -> None:
+        """The engine would read past its context or its embedding, for seconds and in gigabytes."""
+        with pytest.raises(InvalidRequestError, match=message):
+            await score_all(engine, [ReceivedTokens(0, (1,)), ReceivedTokens(1, token_ids)], law(engine))
+
     async def test_a_proposal_may_fill_the_context_and_no_more(self, engine: LanguageEngine) -> None:
         """A candidate ends with reason "length" where the model's context ends."""
         prefix = (engine.render(MESSAGES) * 20)[: engine.info.max_length - 1]

@@ -73,6 +73,21 @@ def apply_template(*conversation: Message, add_generation_prompt: bool) -> str:
     return text
 
 
+def read_markup(text: str) -> tuple[int, ...]:
+    """Return the token ids of a text with names of control tokens, by Hugging Face's own tokenizer."""
+    return tuple(AutoTokenizer.from_pretrained(PRM)(text)["input_ids"])
+
+
+@pytest.mark.parametrize("name", ["<extra_0>", "<|im_end|>"])
+def test_a_step_that_names_a_control_token_holds_text(family: RewardFamily, tokenizer: Tokenizer, name: str) -> None:
+    """A draft cannot write a mark into a step, nor end the conversation, by spelling it."""
+    control = tokenizer.token_id(name)
+    plain = family.prefix(MESSAGES, [STEP, STEP]) + family.candidate(STEP)
+    named = family.prefix(MESSAGES, [STEP, f"{name}{STEP}"]) + family.candidate(f"{name}{STEP}")
+    assert len(named) > len(plain)
+    assert named.count(control) == plain.count(control)
+
+
 @given(steps=st.lists(TEXTS, max_size=3), text=TEXTS)
 def test_what_was_read_is_the_beginning_of_what_is_read_next(family: RewardFamily, steps: list[str], text: str) -> None:
     """Otherwise an engine could keep nothing and would read the whole answer at every step."""
@@ -90,7 +105,7 @@ def test_a_kept_step_is_read_as_the_candidate_was(process_family: RewardFamily, 
 def test_the_qwen_family_has_a_mark_behind_each_step(qwen: QwenProcessReward, tokenizer: Tokenizer) -> None:
     """By the model card it stands in place of the delimiter; the reward is read at the last mark."""
     marked = "".join(f"{text.rstrip()}{STEP_MARK}" for text in (STEP, LAST))
-    expected = tokenizer.encode(apply_template(*MESSAGES, add_generation_prompt=True) + marked)
+    expected = read_markup(apply_template(*MESSAGES, add_generation_prompt=True) + marked)
     assert tuple(qwen.prefix(MESSAGES, [STEP]) + qwen.candidate(LAST)) == expected
     assert expected[-1] == tokenizer.token_id(STEP_MARK)
 
@@ -126,18 +141,18 @@ def test_the_skywork_family_begins_with_the_token_that_begins_a_sequence() -> No
         """The shipped vocabulary, with one of its tokens as the first token of a sequence."""
 
         @property
-        def bos_token(self) -> str:
-            return "<|endoftext|>"
+        def begin_token_ids(self) -> tuple[int, ...]:
+            return read_markup("<|endoftext|>")
 
     tokenizer = WithBeginning(PRM, None)
     plain = SkyworkProcessReward(Tokenizer(PRM, None)).prefix(MESSAGES, [])
     assert SkyworkProcessReward(tokenizer).prefix(MESSAGES, []) == [tokenizer.token_id("<|endoftext|>"), *plain]
 
 
-def test_the_outcome_family_reads_a_finished_conversation(outcome: OutcomeReward, tokenizer: Tokenizer) -> None:
+def test_the_outcome_family_reads_a_finished_conversation(outcome: OutcomeReward) -> None:
     """Steps and candidate are one answer, closed as the chat template closes it."""
     answer = Message("assistant", STEP + LAST)
-    expected = tokenizer.encode(apply_template(*MESSAGES, answer, add_generation_prompt=False))
+    expected = read_markup(apply_template(*MESSAGES, answer, add_generation_prompt=False))
     assert tuple(outcome.prefix(MESSAGES, [STEP]) + outcome.candidate(LAST)) == expected
 
 

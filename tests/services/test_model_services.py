@@ -321,7 +321,7 @@ SAMPLING_PROTO = candidates_pb2.SamplingParams(
         ("n is 0; allowed: 1 to 1024", {"n": 0}),
         ("n is 10000; allowed: 1 to 1024", {"n": 10_000}),
         (
-            "sampling.temperature is -1.0; allowed: 0 for greedy, or above 0, at most 100",
+            "sampling.temperature is -1.0; allowed: 0 for greedy, or 0.01 to 100.0",
             {"sampling": candidates_pb2.SamplingParams(temperature=-1)},
         ),
         ("sampling.top_p is 0.0; allowed: above 0, at most 1", {"sampling": candidates_pb2.SamplingParams()}),

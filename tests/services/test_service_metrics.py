@@ -12,15 +12,13 @@ from gsi.rpc.metrics import MODEL_INFO, observe_model
 from tests.conftest import wait_until
 from tests.services.test_model_services import SAMPLING, EndlessEngine, serving_engine
 
-LABELS = {"service": "DraftService"}
+
+def sample(name: str, service: str = "DraftService") -> float | None:
+    return REGISTRY.get_sample_value(name, {"service": service})
 
 
-def sample(name: str) -> float | None:
-    return REGISTRY.get_sample_value(name, LABELS)
-
-
-async def shows(name: str, value: float) -> bool:
-    return sample(name) == value
+async def shows(name: str, value: float, service: str = "DraftService") -> bool:
+    return sample(name, service) == value
 
 
 async def test_a_service_shows_its_calls_its_limit_and_whether_it_takes_more() -> None:

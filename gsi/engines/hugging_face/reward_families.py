@@ -121,7 +121,7 @@ class SkyworkProcessReward:
 
     def prefix(self, messages: Sequence[Message], steps: Sequence[str]) -> list[int]:
         problem = "\n".join(message.content for message in messages if message.role == "user")
-        token_ids = list(self._tokenizer.encode(f"{self._tokenizer.bos_token}{problem}\n"))
+        token_ids = [*self._tokenizer.begin_token_ids, *self._tokenizer.encode(f"{problem}\n")]
         for step in steps:
             token_ids += self.candidate(step)
         return token_ids

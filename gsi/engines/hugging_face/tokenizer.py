@@ -1,7 +1,15 @@
-"""A Hugging Face tokenizer with its chat template: what the engines need of both."""
+"""A Hugging Face tokenizer with its chat template: what the engines need of both.
 
+What users and models wrote is tokenised without control tokens: ``<|im_end|>`` in a prompt is ten characters. Only the
+chat template writes control tokens. So each of their names in a message is hidden from the template and the tokenizer
+behind a random word, and comes back as plain text.
+"""
+
+import copy
 import hashlib
 import json
+import re
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +27,15 @@ class Tokenizer:
 
     def __init__(self, model: str, revision: str | None) -> None:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(model, revision=revision)
+        # Whether names become control tokens is a state. It must not change later: several threads may encode.
+        self._plain = copy.deepcopy(self._tokenizer)
+        self._plain("", split_special_tokens=True)
+        self._control = dict(zip(self._tokenizer.all_special_ids, self._tokenizer.all_special_tokens, strict=True))
+        self._control |= {i: str(token) for i, token in self._tokenizer.added_tokens_decoder.items() if token.special}
+        if self._tokenizer.unk_token_id not in (self._tokenizer.eos_token_id, self._tokenizer.bos_token_id):
+            self._control.pop(self._tokenizer.unk_token_id, None)  # an unknown word is text
+        names = sorted(self._control.values(), key=len, reverse=True)  # the longest that fits, as the tokenizer does
+        self._control_name = re.compile("|".join(map(re.escape, names)) or r"(?!)")
 
     @property
     def size(self) -> int:
@@ -31,12 +48,16 @@ class Tokenizer:
         return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
 
     @property
-    def bos_token(self) -> str:
-        """The token that begins a sequence, as text; empty if the vocabulary has none."""
-        return self._tokenizer.bos_token or ""
+    def begin_token_ids(self) -> tuple[int, ...]:
+        """The token that begins a sequence; empty if the vocabulary has none."""
+        found = self._tokenizer.bos_token_id
+        return () if found is None else (found,)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        """Return the token ids of a text that somebody wrote. None is a control token."""
+        token_ids = tuple(self._plain(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        self._refuse_control(token_ids, 0)
+        return token_ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the exact text of the tokens. Control tokens, such as end of sequence, have no text."""
@@ -52,13 +73,35 @@ class Tokenizer:
 
     def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the token ids of the conversation by the chat template, up to where the answer starts."""
-        return self.encode(self._apply_template(messages, add_generation_prompt=True))
+        hidden = _HiddenNames(self._control_name)
+        kept = [Message(message.role, hidden.hide(message.content)) for message in messages]
+        parts = hidden.split(self._apply_template(kept, add_generation_prompt=True))
+        token_ids: list[int] = []
+        for position, part in enumerate(parts):  # by turns: what the template wrote, and a name that a user wrote
+            token_ids += self.encode(part) if position % 2 else self._encode_markup(part)
+        return tuple(token_ids)
 
     def close_answer(self) -> tuple[int, ...]:
         """Return the token ids that the chat template writes behind an answer of the assistant."""
         answer = "an answer"
         conversation = (Message("user", "a question"), Message("assistant", answer))
-        return self.encode(self._apply_template(conversation, add_generation_prompt=False).rpartition(answer)[2])
+        text = self._apply_template(conversation, add_generation_prompt=False)
+        return self._encode_markup(text.rpartition(answer)[2])
+
+    def _encode_markup(self, text: str) -> tuple[int, ...]:
+        """Return the token ids of a text in which the names of control tokens stand for control tokens."""
+        token_ids = tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        self._refuse_control(token_ids, len(self._control_name.findall(text)))
+        return token_ids
+
+    def _refuse_control(self, token_ids: Sequence[int], num_allowed: int) -> None:
+        """Raise InvalidRequestError for more control tokens than allowed, which normalising a text may give."""
+        found = [token_id for token_id in token_ids if token_id in self._control]
+        if len(found) > num_allowed:
+            raise InvalidRequestError(
+                f"text: the tokenizer reads some of it as the control token {self._control[found[0]]}; allowed: text "
+                "that it reads as text"
+            )
 
     def _apply_template(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
         conversation = [{"role": message.role, "content": message.content} for message in messages]
@@ -69,3 +112,25 @@ class Tokenizer:
         except Exception as error:  # the chat template is a program, written by the checkpoint's author
             raise InvalidRequestError(f"messages do not fit the model's chat template: {error}") from error
         return text
+
+
+class _HiddenNames:
+    """The names of control tokens in what users wrote, each behind a word that nobody can guess."""
+
+    def __init__(self, names: re.Pattern[str]) -> None:
+        self._names = names
+        self._word = secrets.token_hex(16)
+        self._hidden: list[str] = []
+
+    def hide(self, text: str) -> str:
+        """Return the text with a word in place of each name."""
+        return self._names.sub(self._replace, text)
+
+    def _replace(self, found: re.Match[str]) -> str:
+        self._hidden.append(found.group())
+        return f"{self._word}n{len(self._hidden) - 1}n"
+
+    def split(self, text: str) -> list[str]:
+        """Return a text that has the words as its parts: plain parts at even places, at odd places the names."""
+        parts = re.split(rf"{self._word}n(\d+)n", text)
+        return [self._hidden[int(part)] if position % 2 else part for position, part in enumerate(parts)]

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from gsi.algorithm.candidates import Message, Score
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches, TokenSequence
-from gsi.engines.base import STEP_DELIMITER, EngineSettings, check_likelihood, wait_forever
+from gsi.engines.base import STEP_DELIMITER, EngineSettings, check_candidates, check_likelihood, wait_forever
 from gsi.engines.hugging_face.parameter_count import count_parameters
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_transformers.prefix import Prefix, PrefixModel, load_checkpoint
@@ -52,7 +52,8 @@ class TransformersEngine:
     async def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
         check_likelihood(sampling)
         read = await self._model.run(self._model.read, prefix)
-        async for batch in candidates:
+        limits = (len(prefix), self._model.max_length, self._model.vocabulary_size)
+        async for batch in check_candidates(candidates, *limits):
             values = await self._model.run(self._sum_log_probabilities, read, sampling, batch)
             yield [Score(candidate.index, value) for candidate, value in zip(batch, values, strict=True)]
 

@@ -12,6 +12,7 @@ from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_transformers.language import describe_checkpoint, refuse_engine_args
 from gsi.engines.on_transformers.prefix import Prefix, PrefixModel
 from gsi.engines.on_transformers.reward_checkpoint import load_reward_model
+from gsi.engines.text_threads import TextThreads
 from gsi.errors import MisconfiguredError
 
 
@@ -28,6 +29,7 @@ class TransformersRewardEngine:
                 f"{settings.model} is a {architecture}; reward models that can be read: {FAMILIES}"
             )
         self._family = family
+        self._texts = TextThreads()
         model = load_reward_model(architecture, settings)
         described = describe_checkpoint(settings, model, tokenizer, likelihoods=())
         self.info = replace(described, has_bounded_rewards=family.is_bounded)
@@ -41,17 +43,24 @@ class TransformersRewardEngine:
         return await wait_forever()
 
     def close(self) -> None:
+        self._texts.close()
         self._model.close()
 
     async def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
-        read = await self._model.run(lambda: self._model.read(self._family.prefix(messages, steps)))
+        num_characters = sum(len(message.content) for message in messages) + sum(map(len, steps))
+        prefix = await self._texts.run(num_characters, self._family.prefix, messages, steps)
+        read = await self._model.run(self._model.read, prefix)
         async for batch in candidates:
-            rewards = await self._model.run(self._rate, read, batch)
+            num_characters = sum(len(candidate.text) for candidate in batch)
+            rows = await self._texts.run(num_characters, self._read_texts, batch)
+            rewards = await self._model.run(self._rate, read, rows)
             yield [Score(candidate.index, reward) for candidate, reward in zip(batch, rewards, strict=True)]
 
-    def _rate(self, prefix: Prefix, candidates: Sequence[StepText]) -> list[float]:
+    def _read_texts(self, candidates: Sequence[StepText]) -> list[list[int]]:
+        return [self._family.candidate(candidate.text) for candidate in candidates]
+
+    def _rate(self, prefix: Prefix, rows: Sequence[Sequence[int]]) -> list[float]:
         """Return the reward of each candidate, read at its last token, from one forward pass over all of them."""
-        rows = [self._family.candidate(candidate.text) for candidate in candidates]
         check_length(prefix.length + max(map(len, rows)), self._model.max_length)
         outputs = self._model.continue_rows(prefix.cache(len(rows)), rows)
         at_last = outputs[range(len(rows)), [len(row) - 1 for row in rows]].double()

@@ -14,7 +14,7 @@ from gsi.algorithm.candidates import Candidate, Message
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches
 from gsi.algorithm.seeds import derive_seed
-from gsi.engines.base import EngineSettings, check_likelihood, check_prefix
+from gsi.engines.base import EngineSettings, check_candidates, check_likelihood, check_prefix
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_vllm.concurrency import stream_results
 from gsi.engines.on_vllm.core import PROPOSAL_PRIORITY, VllmCore
@@ -97,7 +97,9 @@ class VllmEngine:
         check_prefix(prefix, self.info.max_length, self.core.vocabulary_size)
         self._check_law(sampling)
         self.core.admit()
-        async with aclosing(self.scorer.score(prefix, candidates)) as batches:
+        limits = (len(prefix), self.info.max_length, self.core.vocabulary_size)
+        checked = check_candidates(candidates, *limits)
+        async with aclosing(self.scorer.score(prefix, checked)) as batches:
             async for batch in batches:
                 yield batch
 

@@ -29,6 +29,7 @@ from gsi.engines.on_vllm.concurrency import memoize, stream_results
 from gsi.engines.on_vllm.core import VllmCore
 from gsi.engines.on_vllm.follower import VllmFollower
 from gsi.engines.on_vllm.model_description import describe_model
+from gsi.engines.text_threads import TextThreads
 from gsi.model_info import ModelInfo
 
 log = structlog.get_logger()
@@ -76,6 +77,7 @@ class VllmRewardEngine:
         self.info = info
         self.core = core
         self._family = plan.family
+        self._texts = TextThreads()
         self._params = PoolingParams(task=plan.task, use_activation=False, skip_reading_prefix_cache=False)
 
     @classmethod
@@ -97,11 +99,14 @@ class VllmRewardEngine:
         return await self.core.wait_until_dead()
 
     def close(self) -> None:
+        self._texts.close()
         self.core.close()
 
     async def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
         self.core.admit()
-        reward = memoize(partial(self._rate, self._family.prefix(messages, steps)))  # a small draft repeats itself
+        num_characters = sum(len(message.content) for message in messages) + sum(map(len, steps))
+        prefix = await self._texts.run(num_characters, self._family.prefix, messages, steps)
+        reward = memoize(partial(self._rate, prefix))  # a small draft repeats itself
 
         async def score(candidate: StepText) -> Score:
             return Score(candidate.index, await reward(candidate.text))
@@ -111,7 +116,7 @@ class VllmRewardEngine:
                 yield batch
 
     async def _rate(self, prefix: Sequence[int], text: str) -> float:
-        token_ids = [*prefix, *self._family.candidate(text)]
+        token_ids = [*prefix, *await self._texts.run(len(text), self._family.candidate, text)]
         check_length(len(token_ids), self.info.max_length)
         output = await self.core.encode(token_ids, self._params)
         outputs = output.outputs.data.double().reshape(-1, output.outputs.data.shape[-1])[-1].tolist()

@@ -55,7 +55,6 @@ from vllm.sampling_params import RequestOutputKind
 
 from gsi.algorithm.candidates import Score
 from gsi.algorithm.ports import ScoreBatches, TokenBatches, TokenSequence
-from gsi.engines.base import check_vocabulary
 from gsi.engines.on_vllm.concurrency import coalesce, memoize, stream_results
 from gsi.engines.on_vllm.core import SCORING_PRIORITY, VllmCore
 from gsi.engines.on_vllm.inside.scheduler import SUFFIX_TOKENS
@@ -132,12 +131,6 @@ class SuffixScorer:
         self, prefix: tuple[int, ...], score_first: ScoreFirstToken, token_ids: tuple[int, ...]
     ) -> float:
         """Return log pi(token_ids | prefix) in nats, by the whole prompt if the faster path gave no sound number."""
-        check_vocabulary(token_ids, self._core.vocabulary_size, "candidate")
-        if len(prefix) + len(token_ids) > self._max_length:
-            raise InvalidRequestError(
-                f"prefix and candidate have {len(prefix) + len(token_ids)} tokens; "
-                f"allowed: at most {self._max_length}, the model's context"
-            )
         value = await self._score_fast(prefix, score_first, token_ids)
         if value is None and self.path is not ScoringPath.WHOLE:
             SCORES_RECOMPUTED.inc()
