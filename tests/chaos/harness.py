@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from gsi.jobs.state import JobState
 from gsi.local.child_process import ChildProcess
 from gsi.local.demo import held_out_problems
 from gsi.local.stack import ROLES, coordinator_environments, service_environments
+from tests.chaos.orphans import find_orphans, list_consumers
 from tests.chaos.redis_server import RedisServer
 from tests.chaos.sizes import Size
 
@@ -42,6 +43,8 @@ PARAMS = {"n": 4}
 PROBLEMS = held_out_problems(NUM_PROBLEMS)
 POISON = held_out_problems(1, skip=NUM_PROBLEMS)[0]["prompt"]
 POLL_SECONDS = 0.1
+QUIET_SECONDS = 30.0  # until nothing of a row's jobs is left, and coordinators have removed the consumers of lost ones
+MAX_SHOWN = 10
 
 
 @dataclass(slots=True)
@@ -53,6 +56,10 @@ class Outcome:
     lost: int = 0
     duplicated: int = 0
     different_answers: int = 0
+    healthy_dead: int = 0  # jobs that have an answer when nothing disturbs them
+    orphans: int = 0
+    consumers_left: int = 0
+    schedules: int = 0  # of faults, each of which ended with a quiet queue
     max_steps_repeated_per_kill: int = 0
     numbers: dict[str, float] = field(default_factory=dict)  # more that is worth knowing
     problems: list[str] = field(default_factory=list)
@@ -84,6 +91,22 @@ class Kill:
     process: str
     at: float
     back_at: float = math.inf
+
+
+@dataclass(slots=True)
+class LeftBehind:
+    """What a row's queues left behind: orphans and unrest while coordinators ran, consumers after they had stopped."""
+
+    orphans: list[str] = field(default_factory=list)
+    unrest: list[str] = field(default_factory=list)
+    consumers: set[str] = field(default_factory=set)
+
+    def note(self, outcome: Outcome) -> None:
+        """Count all of it, and note it as problems."""
+        outcome.orphans, outcome.consumers_left = len(self.orphans), len(self.consumers)
+        outcome.problems += self.unrest
+        outcome.expect(not self.orphans, f"{len(self.orphans)} orphans: {'; '.join(self.orphans[:MAX_SHOWN])}")
+        outcome.expect(not self.consumers, f"consumers of no coordinator: {sorted(self.consumers)[:MAX_SHOWN]}")
 
 
 class Queue:
@@ -123,6 +146,14 @@ class Queue:
         """Return whether no job waits, is in flight, or is put off."""
         return not await self.redis.xlen(self.keys.jobs) and not await self.redis.zcard(self.keys.delayed)
 
+    async def unrest(self) -> str:
+        """Return what is still to come of this queue; "" if all of it is over."""
+        counts = {"entries": sum([await self.redis.xlen(lane) for lane in self.keys.lanes])}
+        counts["delayed"] = await self.redis.zcard(self.keys.delayed)
+        counts["tenants with parked jobs"] = await self.redis.scard(self.keys.parked_tenants)
+        counts["tenants with jobs in flight"] = await self.redis.hlen(self.keys.tenants)
+        return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
     async def step_tokens(self, job_id: str) -> list[int]:
         """Return the fencing token that each step was kept with."""
         return [int(fields[b"token"]) for _, fields in await self.redis.xrange(self.keys.steps(job_id))]
@@ -140,6 +171,7 @@ class Chaos:
         self.events: list[tuple[str, Mapping[str, Any]]] = []
         self.addresses: dict[str, str] = {}
         self.kills: list[Kill] = []
+        self.left_behind = LeftBehind()
         self._metrics: dict[str, str] = {}
         self._references: list[Written] = []
 
@@ -166,14 +198,15 @@ class Chaos:
         ours |= {"GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS), **(settings or {})}
         environments = coordinator_environments(self.server.url, name, num_coordinators)
         started = {f"{own}-{name}": (_command(own), environments[own] | ours) for own in environments}
-        redis = connect(self.server.url)
-        try:
-            await self._start(started)
-            async with Client(self.server.url, name) as client:
-                yield Queue(name, client, redis)
-        finally:
-            await redis.aclose()
-            await self._stop(list(started))
+        async with connect(self.server.url) as redis, Client(self.server.url, name) as client:
+            queue = Queue(name, client, redis)
+            try:
+                await self._start(started)
+                yield queue
+                await self._see_out(queue)
+            finally:
+                await self._stop(list(started))
+            self.left_behind.consumers |= await list_consumers(redis, queue.keys)
 
     async def references(self) -> list[Written]:
         """Return what the jobs of seeds 0, 1, … write when nothing disturbs them. They are run once."""
@@ -182,6 +215,26 @@ class Chaos:
                 ids = [await queue.submit(seed) for seed in range(self._size.num_references)]
                 self._references = [Written.of(record) for record in await queue.finished(ids)]
         return self._references
+
+    async def rest(self, queue: Queue) -> str:
+        """Wait until a queue is quiet; return what is not, if it is not in time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_SECONDS):
+                await until(partial(_is_at_rest, queue))
+        return await queue.unrest()
+
+    async def _see_out(self, queue: Queue) -> None:
+        """Wait until a queue is quiet and only live coordinators have consumers; note what is left behind."""
+        if unrest := await self.rest(queue):
+            self.left_behind.unrest.append(f"{queue.name}: not quiet after {QUIET_SECONDS:.0f} s: {unrest}")
+        self.left_behind.orphans += await find_orphans(queue.redis, queue.keys)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_SECONDS):
+                await until(partial(self._has_no_lost_consumer, queue))
+
+    async def _has_no_lost_consumer(self, queue: Queue) -> bool:
+        pids = {self.processes[name].pid for name in self.coordinators()}
+        return all(coordinator_pid(name) in pids for name in await list_consumers(queue.redis, queue.keys))
 
     def coordinators(self) -> list[str]:
         return [name for name in self.processes if name.startswith("coordinator")]
@@ -266,10 +319,15 @@ async def check_results(queue: Queue, references: Sequence[Written], outcome: Ou
     outcome.lost += sum(announced[job_id] == 0 for job_id in ids)
     outcome.duplicated += sum(announced[job_id] > 1 for job_id in ids)
     outcome.different_answers += len(different)
+    outcome.healthy_dead += sum(record.state is JobState.DEAD for record in records)
     outcome.expect(outcome.lost == 0, f"{outcome.lost} jobs have no result")
     outcome.expect(outcome.duplicated == 0, f"{outcome.duplicated} jobs have more than one result")
     outcome.expect(not different, f"answer or steps differ from the undisturbed run's: {_shown(records, different)}")
     return records
+
+
+async def _is_at_rest(queue: Queue) -> bool:
+    return not await queue.unrest()
 
 
 async def until(predicate: Callable[[], Awaitable[bool]]) -> None:

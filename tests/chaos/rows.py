@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from tests.chaos.connections import connections
-from tests.chaos.harness import Chaos, Outcome
+from tests.chaos.harness import Chaos, LeftBehind, Outcome
 from tests.chaos.kills import kills
 from tests.chaos.payloads import payloads
 from tests.chaos.poison import poison
@@ -31,6 +31,7 @@ async def run_row(chaos: Chaos, name: str, size: Size, seed: int, seconds_left: 
     limit = min(size.row_seconds, seconds_left)
     try:
         async with asyncio.timeout(limit):
+            chaos.left_behind = LeftBehind()
             await chaos.all_up()
             outcome = await ROWS[name](chaos, size, Random(f"{seed}/{name}"))
     except TimeoutError:
@@ -38,5 +39,6 @@ async def run_row(chaos: Chaos, name: str, size: Size, seed: int, seconds_left: 
     except Exception as error:
         traceback.print_exc()
         outcome = Outcome(problems=[f"broke off: {error!r}"])
+    chaos.left_behind.note(outcome)
     seconds = round(loop.time() - started, 1)
     return {"row": name, "passed": not outcome.problems, "seconds": seconds, **asdict(outcome)}
