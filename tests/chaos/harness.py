@@ -167,6 +167,7 @@ class Chaos:
         self.folder = folder
         self.server = RedisServer(folder)
         self.journal = folder / "journal"
+        self._spoilt = folder / "spoilt"
         self.processes: dict[str, ChildProcess] = {}
         self.events: list[tuple[str, Mapping[str, Any]]] = []
         self.addresses: dict[str, str] = {}
@@ -178,9 +179,11 @@ class Chaos:
     async def __aenter__(self) -> Self:
         self.server.start()
         self.journal.touch()
+        self._spoilt.touch()
         environments = service_environments(None, "transformers")
         self.addresses = {role: environments[role][f"GSI_{role.upper()}_LISTEN"] for role in ROLES}
         environments["draft"] |= {"CHAOS_JOURNAL": str(self.journal), "CHAOS_POISON": POISON}
+        environments["draft"] |= {"CHAOS_SPOILT": str(self._spoilt)}
         environments["draft"] |= {"CHAOS_RESTART_SECONDS": str(self._size.restart_seconds)}
         await self._start({role: (_command(role), environments[role]) for role in ROLES})
         return self
@@ -286,6 +289,12 @@ class Chaos:
         """Return (time, seed) of every step that the draft was asked for since a time."""
         lines = [line.split() for line in self.journal.read_text().splitlines()]
         return [(float(at), int(seed)) for at, seed in lines if float(at) >= since]
+
+    def spoil(self, job_seeds: Iterable[int]) -> None:
+        """Let the run of each of these jobs fail in its second step, once: the job is put off."""
+        lines = [f"{derive_seed(job_seed, 1, Source.DRAFT)}\n" for job_seed in job_seeds]
+        with self._spoilt.open("a") as file:
+            file.writelines(lines)
 
     async def _start(self, commands: Mapping[str, tuple[Sequence[str], Mapping[str, str]]]) -> None:
         for name, (command, environment) in commands.items():

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from random import Random
 from typing import Any
 
+from tests.chaos.commands import commands
 from tests.chaos.connections import connections
 from tests.chaos.harness import Chaos, LeftBehind, Outcome
 from tests.chaos.kills import kills
@@ -17,7 +18,7 @@ from tests.chaos.sizes import Size
 from tests.chaos.stops import stops
 
 ROWS: Mapping[str, Callable[[Chaos, Size, Random], Awaitable[Outcome]]] = {
-    row.__name__: row for row in (kills, stops, restarts, connections, payloads, poison)
+    row.__name__: row for row in (kills, stops, restarts, connections, payloads, poison, commands)
 }
 
 

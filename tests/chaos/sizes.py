@@ -17,6 +17,8 @@ class Size:
     bad_payloads: int
     good_payloads: int
     huge_bytes: int
+    schedules: int  # of faults on single commands
+    schedule_jobs: int  # in each
     poison_jobs: int  # the others, that shall be unharmed
     poison_attempts: int
     restart_seconds: float  # until an engine that has crashed is started again
@@ -26,7 +28,10 @@ class Size:
     @property
     def num_references(self) -> int:
         """How many jobs must have run undisturbed, to compare with."""
-        return max(self.kill_jobs, self.stop_jobs, self.redis_jobs, self.good_payloads, self.poison_jobs)
+        return max(
+            *(self.kill_jobs, self.stop_jobs, self.redis_jobs, self.good_payloads, self.poison_jobs),
+            self.schedules * self.schedule_jobs,
+        )
 
 
 FULL = Size(
@@ -40,6 +45,8 @@ FULL = Size(
     bad_payloads=10_000,
     good_payloads=100,
     huge_bytes=50_000_000,
+    schedules=6,
+    schedule_jobs=40,
     poison_jobs=12,
     poison_attempts=5,
     restart_seconds=3.0,
@@ -57,6 +64,8 @@ SHORT = Size(
     bad_payloads=300,
     good_payloads=12,
     huge_bytes=5_000_000,
+    schedules=1,
+    schedule_jobs=16,
     poison_jobs=6,
     poison_attempts=3,
     restart_seconds=0.0,
