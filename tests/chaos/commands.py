@@ -7,8 +7,6 @@ quiet queue.
 
 import asyncio
 import json
-import os
-import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +20,8 @@ from gsi.jobs.connection import connect
 from gsi.jobs.keys import Priority
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
-from tests.chaos.harness import LEASE_SECONDS, MAX_SHOWN, POLL_SECONDS, Chaos, Outcome, Queue, Written, job
+from tests.chaos.harness import LEASE_SECONDS, POLL_SECONDS, Chaos, Queue, Written, job
+from tests.chaos.outcome import MAX_SHOWN, Outcome
 from tests.chaos.redis_proxy import CommandFault, RedisProxy, SeededRule, no_fault
 from tests.chaos.sizes import Size
 
@@ -142,12 +141,7 @@ class Schedule:
     async def _stop_one(self, random: Random) -> None:
         """Stop a coordinator for longer than its lease."""
         await asyncio.sleep(random.uniform(FIRST_SECONDS / 2, FIRST_SECONDS + LATER_SECONDS))
-        pid = self._chaos.processes[random.choice(self._chaos.coordinators())].pid
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            await asyncio.sleep(LEASE_SECONDS + random.uniform(0.5, 1.5))
-        finally:
-            os.kill(pid, signal.SIGCONT)
+        await self._chaos.stop_for(random.choice(self._chaos.coordinators()), LEASE_SECONDS + random.uniform(0.5, 1.5))
 
     async def _until_finished(self, jobs: Sequence[Pushed]) -> None:
         loop = asyncio.get_running_loop()

@@ -13,7 +13,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -32,6 +32,7 @@ from gsi.local.child_process import ChildProcess
 from gsi.local.demo import held_out_problems
 from gsi.local.stack import ROLES, coordinator_environments, service_environments
 from tests.chaos.orphans import find_orphans, list_consumers
+from tests.chaos.outcome import LeftBehind, Outcome
 from tests.chaos.redis_server import RedisServer
 from tests.chaos.sizes import Size
 
@@ -44,30 +45,6 @@ PROBLEMS = held_out_problems(NUM_PROBLEMS)
 POISON = held_out_problems(1, skip=NUM_PROBLEMS)[0]["prompt"]
 POLL_SECONDS = 0.1
 QUIET_SECONDS = 30.0  # until nothing of a row's jobs is left, and coordinators have removed the consumers of lost ones
-MAX_SHOWN = 10
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a row found: ``problems`` is empty if everything was as promised."""
-
-    jobs: int = 0
-    kills: int = 0
-    lost: int = 0
-    duplicated: int = 0
-    different_answers: int = 0
-    healthy_dead: int = 0  # jobs that have an answer when nothing disturbs them
-    orphans: int = 0
-    consumers_left: int = 0
-    schedules: int = 0  # of faults, each of which ended with a quiet queue
-    max_steps_repeated_per_kill: int = 0
-    numbers: dict[str, float] = field(default_factory=dict)  # more that is worth knowing
-    problems: list[str] = field(default_factory=list)
-
-    def expect(self, is_so: bool, problem: str) -> None:
-        """Note a problem unless something is as it shall be."""
-        if not is_so:
-            self.problems.append(problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,27 +63,11 @@ class Written:
 
 @dataclass(slots=True)
 class Kill:
-    """A SIGKILL: of which process, when, and when it was ready again (seconds since 1970)."""
+    """A SIGKILL or a SIGSTOP: of which process, when, and when it was ready again (seconds since 1970)."""
 
     process: str
     at: float
     back_at: float = math.inf
-
-
-@dataclass(slots=True)
-class LeftBehind:
-    """What a row's queues left behind: orphans and unrest while coordinators ran, consumers after they had stopped."""
-
-    orphans: list[str] = field(default_factory=list)
-    unrest: list[str] = field(default_factory=list)
-    consumers: set[str] = field(default_factory=set)
-
-    def note(self, outcome: Outcome) -> None:
-        """Count all of it, and note it as problems."""
-        outcome.orphans, outcome.consumers_left = len(self.orphans), len(self.consumers)
-        outcome.problems += self.unrest
-        outcome.expect(not self.orphans, f"{len(self.orphans)} orphans: {'; '.join(self.orphans[:MAX_SHOWN])}")
-        outcome.expect(not self.consumers, f"consumers of no coordinator: {sorted(self.consumers)[:MAX_SHOWN]}")
 
 
 class Queue:
@@ -249,8 +210,19 @@ class Chaos:
         os.kill(self.processes[name].pid, signal.SIGKILL)
         return kill
 
+    async def stop_for(self, name: str, seconds: float) -> None:
+        """Stop a process that we started, and let it continue after that time."""
+        pid, stop = self.processes[name].pid, Kill(name, now())
+        self.kills.append(stop)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+            stop.back_at = now()
+
     def is_up(self, name: str) -> bool:
-        """Return whether a process is ready: it is not one that was killed and is not back yet."""
+        """Return whether a process is ready: it is not one that was killed or stopped and is not back yet."""
         return all(kill.back_at < math.inf for kill in self.kills if kill.process == name)
 
     async def all_up(self, names: Iterable[str] = ROLES) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 from tests.chaos.commands import commands
 from tests.chaos.connections import connections
-from tests.chaos.harness import Chaos, LeftBehind, Outcome
+from tests.chaos.harness import Chaos
 from tests.chaos.kills import kills
+from tests.chaos.outcome import LeftBehind, Outcome
 from tests.chaos.payloads import payloads
 from tests.chaos.poison import poison
 from tests.chaos.restarts import restarts

@@ -8,7 +8,9 @@ class Size:
     """Numbers of jobs, faults and payloads."""
 
     kill_jobs: int
-    max_kills: int
+    max_kills: int  # and stops
+    service_turn: int  # of so many kills, one is a service's
+    kill_pause_seconds: float  # at most
     stop_jobs: int
     redis_jobs: int
     redis_kills: int
@@ -35,8 +37,10 @@ class Size:
 
 
 FULL = Size(
-    kill_jobs=300,
-    max_kills=60,
+    kill_jobs=500,
+    max_kills=200,
+    service_turn=10,
+    kill_pause_seconds=1.0,
     stop_jobs=24,
     redis_jobs=60,
     redis_kills=5,
@@ -56,6 +60,8 @@ FULL = Size(
 SHORT = Size(
     kill_jobs=24,
     max_kills=3,
+    service_turn=2,
+    kill_pause_seconds=1.0,
     stop_jobs=12,
     redis_jobs=12,
     redis_kills=1,
