@@ -15,6 +15,11 @@ from tests.chaos.harness import Chaos
 from tests.chaos.rows import ROWS, run_row
 from tests.chaos.sizes import FULL, SHORT, Size
 
+SUMS = (
+    *("jobs", "kills", "lost", "duplicated", "different_answers"),
+    *("healthy_dead", "orphans", "consumers_left", "schedules"),
+)
+
 
 async def run(names: list[str], size: Size, seed: int, folder: Path) -> dict[str, Any]:
     """Run rows; return their sums, and each row's own numbers."""
@@ -29,11 +34,10 @@ async def run(names: list[str], size: Size, seed: int, folder: Path) -> dict[str
             _say(f"{name} …")
             rows.append(await run_row(chaos, name, size, seed, started + size.total_seconds - loop.time()))
             _say(f"{name}: {json.dumps(rows[-1])}")
-    sums = {name: sum(row[name] for row in rows) for name in ("jobs", "kills", "lost", "duplicated")}
+    sums = {name: sum(row[name] for row in rows) for name in SUMS}
     return {
         "seed": seed,
         **sums,
-        "different_answers": sum(row["different_answers"] for row in rows),
         "max_steps_repeated_per_kill": max(row["max_steps_repeated_per_kill"] for row in rows),
         "seconds": round(loop.time() - started, 1),
         "passed": all(row["passed"] for row in rows),
@@ -63,7 +67,8 @@ def _table(found: dict[str, Any]) -> str:
     lines = [
         f"{row['row']:12} {'passed' if row['passed'] else 'FAILED'}  {row['seconds']:6.1f} s  {row['jobs']:6} jobs  "
         f"{row['kills']:3} kills  {row['lost']} lost  {row['duplicated']} duplicated  "
-        f"{row['different_answers']} different" + "".join(f"\n    {problem}" for problem in row["problems"])
+        f"{row['different_answers']} different  {row['healthy_dead']} dead  {row['orphans']} orphans  "
+        f"{row['consumers_left']} consumers left" + "".join(f"\n    {problem}" for problem in row["problems"])
         for row in found["rows"]
     ]
     return "\n".join(lines)

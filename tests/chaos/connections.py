@@ -4,7 +4,8 @@ import asyncio
 from random import Random
 
 from gsi.local.stack import ROLES
-from tests.chaos.harness import Chaos, Outcome, Queue, check_results
+from tests.chaos.harness import Chaos, Queue, check_results
+from tests.chaos.outcome import Outcome
 from tests.chaos.proxy import Fault, Proxy
 from tests.chaos.sizes import Size
 

@@ -3,10 +3,11 @@
 It runs in a child of this process, which has imported everything that takes seconds: a poison job, which crashes it
 again and again, is then not mostly a test of imports. A SIGKILL of this process ends the child, too.
 
-``python -m tests.chaos.draft``. Three environment variables, all needed: CHAOS_JOURNAL, a file that gets a line
+``python -m tests.chaos.draft``. Four environment variables, all needed: CHAOS_JOURNAL, a file that gets a line
 ``time seed`` for every step that candidates are asked for (time: seconds since 1970); CHAOS_POISON, a prompt that ends
-the service as a crash of the engine would, once candidates for it are asked for; CHAOS_RESTART_SECONDS, how long a
-crashed one is away besides what loading its model takes.
+the service as a crash of the engine would, once candidates for it are asked for; CHAOS_SPOILT, a file with the seeds
+of steps that fail when they are asked for the first time, one a line; CHAOS_RESTART_SECONDS, how long a crashed one is
+away besides what loading its model takes.
 """
 
 import os
@@ -32,17 +33,20 @@ from services.draft.settings import DraftSettings
 
 
 class WatchedEngine:
-    """An engine with a journal, and with a prompt that it does not survive."""
+    """An engine with a journal, with a prompt that it does not survive, and with steps that fail once."""
 
-    def __init__(self, engine: LanguageEngine, journal: Path, poison: str) -> None:
+    def __init__(self, engine: LanguageEngine, journal: Path, spoilt: Path, poison: str) -> None:
         self._engine = engine
         self._journal = journal.open("a", buffering=1)  # a line is written at once: a kill loses none
+        self._spoilt = spoilt
+        self._failed: set[int] = set()
         self._poison = engine.render((Message("user", poison),))
 
     @classmethod
     async def load(cls, settings: EngineSettings) -> "WatchedEngine":
         engine = await TransformersEngine.load(settings)  # imported above, in the parent
-        return cls(engine, Path(os.environ["CHAOS_JOURNAL"]), os.environ["CHAOS_POISON"])
+        journal, spoilt = Path(os.environ["CHAOS_JOURNAL"]), Path(os.environ["CHAOS_SPOILT"])
+        return cls(engine, journal, spoilt, os.environ["CHAOS_POISON"])
 
     @property
     def info(self) -> ModelInfo:
@@ -65,6 +69,9 @@ class WatchedEngine:
         self._journal.write(f"{time.time():.6f} {seed}\n")
         if tuple(prefix[: len(self._poison)]) == self._poison:
             os.kill(os.getpid(), signal.SIGKILL)
+        if seed not in self._failed and str(seed) in self._spoilt.read_text().split():
+            self._failed.add(seed)
+            raise RuntimeError("a step that fails once")
         async with aclosing(self._engine.propose(prefix, n, sampling, seed)) as batches:
             async for batch in batches:
                 yield batch

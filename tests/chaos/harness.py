@@ -12,8 +12,8 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +31,8 @@ from gsi.jobs.state import JobState
 from gsi.local.child_process import ChildProcess
 from gsi.local.demo import held_out_problems
 from gsi.local.stack import ROLES, coordinator_environments, service_environments
+from tests.chaos.orphans import find_orphans, list_consumers
+from tests.chaos.outcome import LeftBehind, Outcome
 from tests.chaos.redis_server import RedisServer
 from tests.chaos.sizes import Size
 
@@ -42,25 +44,7 @@ PARAMS = {"n": 4}
 PROBLEMS = held_out_problems(NUM_PROBLEMS)
 POISON = held_out_problems(1, skip=NUM_PROBLEMS)[0]["prompt"]
 POLL_SECONDS = 0.1
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a row found: ``problems`` is empty if everything was as promised."""
-
-    jobs: int = 0
-    kills: int = 0
-    lost: int = 0
-    duplicated: int = 0
-    different_answers: int = 0
-    max_steps_repeated_per_kill: int = 0
-    numbers: dict[str, float] = field(default_factory=dict)  # more that is worth knowing
-    problems: list[str] = field(default_factory=list)
-
-    def expect(self, is_so: bool, problem: str) -> None:
-        """Note a problem unless something is as it shall be."""
-        if not is_so:
-            self.problems.append(problem)
+QUIET_SECONDS = 30.0  # until nothing of a row's jobs is left, and coordinators have removed the consumers of lost ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +63,7 @@ class Written:
 
 @dataclass(slots=True)
 class Kill:
-    """A SIGKILL: of which process, when, and when it was ready again (seconds since 1970)."""
+    """A SIGKILL or a SIGSTOP: of which process, when, and when it was ready again (seconds since 1970)."""
 
     process: str
     at: float
@@ -123,6 +107,14 @@ class Queue:
         """Return whether no job waits, is in flight, or is put off."""
         return not await self.redis.xlen(self.keys.jobs) and not await self.redis.zcard(self.keys.delayed)
 
+    async def unrest(self) -> str:
+        """Return what is still to come of this queue; "" if all of it is over."""
+        counts = {"entries": sum([await self.redis.xlen(lane) for lane in self.keys.lanes])}
+        counts["delayed"] = await self.redis.zcard(self.keys.delayed)
+        counts["tenants with parked jobs"] = await self.redis.scard(self.keys.parked_tenants)
+        counts["tenants with jobs in flight"] = await self.redis.hlen(self.keys.tenants)
+        return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
     async def step_tokens(self, job_id: str) -> list[int]:
         """Return the fencing token that each step was kept with."""
         return [int(fields[b"token"]) for _, fields in await self.redis.xrange(self.keys.steps(job_id))]
@@ -136,19 +128,23 @@ class Chaos:
         self.folder = folder
         self.server = RedisServer(folder)
         self.journal = folder / "journal"
+        self._spoilt = folder / "spoilt"
         self.processes: dict[str, ChildProcess] = {}
         self.events: list[tuple[str, Mapping[str, Any]]] = []
         self.addresses: dict[str, str] = {}
         self.kills: list[Kill] = []
+        self.left_behind = LeftBehind()
         self._metrics: dict[str, str] = {}
         self._references: list[Written] = []
 
     async def __aenter__(self) -> Self:
         self.server.start()
         self.journal.touch()
+        self._spoilt.touch()
         environments = service_environments(None, "transformers")
         self.addresses = {role: environments[role][f"GSI_{role.upper()}_LISTEN"] for role in ROLES}
         environments["draft"] |= {"CHAOS_JOURNAL": str(self.journal), "CHAOS_POISON": POISON}
+        environments["draft"] |= {"CHAOS_SPOILT": str(self._spoilt)}
         environments["draft"] |= {"CHAOS_RESTART_SECONDS": str(self._size.restart_seconds)}
         await self._start({role: (_command(role), environments[role]) for role in ROLES})
         return self
@@ -166,14 +162,15 @@ class Chaos:
         ours |= {"GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS), **(settings or {})}
         environments = coordinator_environments(self.server.url, name, num_coordinators)
         started = {f"{own}-{name}": (_command(own), environments[own] | ours) for own in environments}
-        redis = connect(self.server.url)
-        try:
-            await self._start(started)
-            async with Client(self.server.url, name) as client:
-                yield Queue(name, client, redis)
-        finally:
-            await redis.aclose()
-            await self._stop(list(started))
+        async with connect(self.server.url) as redis, Client(self.server.url, name) as client:
+            queue = Queue(name, client, redis)
+            try:
+                await self._start(started)
+                yield queue
+                await self._see_out(queue)
+            finally:
+                await self._stop(list(started))
+            self.left_behind.consumers |= await list_consumers(redis, queue.keys)
 
     async def references(self) -> list[Written]:
         """Return what the jobs of seeds 0, 1, … write when nothing disturbs them. They are run once."""
@@ -182,6 +179,26 @@ class Chaos:
                 ids = [await queue.submit(seed) for seed in range(self._size.num_references)]
                 self._references = [Written.of(record) for record in await queue.finished(ids)]
         return self._references
+
+    async def rest(self, queue: Queue) -> str:
+        """Wait until a queue is quiet; return what is not, if it is not in time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_SECONDS):
+                await until(partial(_is_at_rest, queue))
+        return await queue.unrest()
+
+    async def _see_out(self, queue: Queue) -> None:
+        """Wait until a queue is quiet and only live coordinators have consumers; note what is left behind."""
+        if unrest := await self.rest(queue):
+            self.left_behind.unrest.append(f"{queue.name}: not quiet after {QUIET_SECONDS:.0f} s: {unrest}")
+        self.left_behind.orphans += await find_orphans(queue.redis, queue.keys)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_SECONDS):
+                await until(partial(self._has_no_lost_consumer, queue))
+
+    async def _has_no_lost_consumer(self, queue: Queue) -> bool:
+        pids = {self.processes[name].pid for name in self.coordinators()}
+        return all(coordinator_pid(name) in pids for name in await list_consumers(queue.redis, queue.keys))
 
     def coordinators(self) -> list[str]:
         return [name for name in self.processes if name.startswith("coordinator")]
@@ -193,8 +210,19 @@ class Chaos:
         os.kill(self.processes[name].pid, signal.SIGKILL)
         return kill
 
+    async def stop_for(self, name: str, seconds: float) -> None:
+        """Stop a process that we started, and let it continue after that time."""
+        pid, stop = self.processes[name].pid, Kill(name, now())
+        self.kills.append(stop)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+            stop.back_at = now()
+
     def is_up(self, name: str) -> bool:
-        """Return whether a process is ready: it is not one that was killed and is not back yet."""
+        """Return whether a process is ready: it is not one that was killed or stopped and is not back yet."""
         return all(kill.back_at < math.inf for kill in self.kills if kill.process == name)
 
     async def all_up(self, names: Iterable[str] = ROLES) -> None:
@@ -234,6 +262,12 @@ class Chaos:
         lines = [line.split() for line in self.journal.read_text().splitlines()]
         return [(float(at), int(seed)) for at, seed in lines if float(at) >= since]
 
+    def spoil(self, job_seeds: Iterable[int]) -> None:
+        """Let the run of each of these jobs fail in its second step, once: the job is put off."""
+        lines = [f"{derive_seed(job_seed, 1, Source.DRAFT)}\n" for job_seed in job_seeds]
+        with self._spoilt.open("a") as file:
+            file.writelines(lines)
+
     async def _start(self, commands: Mapping[str, tuple[Sequence[str], Mapping[str, str]]]) -> None:
         for name, (command, environment) in commands.items():
             log = self.folder / f"{name}.log"
@@ -266,10 +300,15 @@ async def check_results(queue: Queue, references: Sequence[Written], outcome: Ou
     outcome.lost += sum(announced[job_id] == 0 for job_id in ids)
     outcome.duplicated += sum(announced[job_id] > 1 for job_id in ids)
     outcome.different_answers += len(different)
+    outcome.healthy_dead += sum(record.state is JobState.DEAD for record in records)
     outcome.expect(outcome.lost == 0, f"{outcome.lost} jobs have no result")
     outcome.expect(outcome.duplicated == 0, f"{outcome.duplicated} jobs have more than one result")
     outcome.expect(not different, f"answer or steps differ from the undisturbed run's: {_shown(records, different)}")
     return records
+
+
+async def _is_at_rest(queue: Queue) -> bool:
+    return not await queue.unrest()
 
 
 async def until(predicate: Callable[[], Awaitable[bool]]) -> None:

@@ -6,7 +6,8 @@ from collections import Counter
 from random import Random
 
 from tests.chaos.fuzz import bad_payload, huge_payload
-from tests.chaos.harness import Chaos, Outcome, Queue, check_results
+from tests.chaos.harness import Chaos, Queue, check_results
+from tests.chaos.outcome import Outcome
 from tests.chaos.sizes import Size
 
 BATCH = 500  # payloads on one pipeline

@@ -3,7 +3,8 @@
 import json
 from random import Random
 
-from tests.chaos.harness import POISON, Chaos, Outcome, check_results
+from tests.chaos.harness import POISON, Chaos, check_results
+from tests.chaos.outcome import Outcome
 from tests.chaos.sizes import Size
 
 

@@ -1,15 +1,23 @@
-"""A TCP proxy on loopback between a coordinator and a service, whose connections can be made to fail."""
+"""TCP proxies on loopback: what they share, and one between a coordinator and a service, whose connections may fail.
+
+The one between a coordinator and Redis is in ``redis_proxy.py``.
+"""
 
 import asyncio
 import socket
 import struct
+from abc import ABC, abstractmethod
 from enum import StrEnum
+from typing import Self
 
 from gsi.local.embedded_redis import free_port
 
 CHUNK_BYTES = 65_536
 TICK_SECONDS = 0.02
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with no time to linger: close() sends a reset
+
+
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]  # of a connection
 
 
 class Fault(StrEnum):
@@ -21,18 +29,15 @@ class Fault(StrEnum):
     DELAY = "delay"  # each answer arrives late
 
 
-class Proxy:
-    """Forwards ``address`` (host:port) to a service."""
+class LoopbackProxy(ABC):
+    """Accepts connections on a free port of loopback, each for ``upstream`` (host:port). A subclass forwards them."""
 
-    def __init__(self, service: str, delay_seconds: float) -> None:
-        host, _, port = service.rpartition(":")
-        self._service = (host, int(port))
-        self._delay_seconds = delay_seconds
+    def __init__(self, upstream: str) -> None:
+        host, _, port = upstream.rpartition(":")
+        self._upstream = (host, int(port))
         self._port = free_port()
         self.address = f"127.0.0.1:{self._port}"
-        self.fault = Fault.NONE
         self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -45,42 +50,65 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @abstractmethod
+    async def forward(self, client: Ends, upstream: Ends) -> None:
+        """Forward one connection until one side ends it. Raises OSError or EOFError when a side is gone."""
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._connect((reader, writer)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, client: Ends) -> None:
+        open_ends = [client]
+        try:
+            open_ends.append(await asyncio.open_connection(*self._upstream))
+            await self.forward(*open_ends)
+        except (OSError, EOFError):  # a side is not there: neither is the connection
+            pass
+        finally:
+            for _, writer in open_ends:
+                writer.close()
+
+
+class Proxy(LoopbackProxy):
+    """Forwards a service, and fails all connections alike."""
+
+    def __init__(self, service: str, delay_seconds: float) -> None:
+        super().__init__(service)
+        self._delay_seconds = delay_seconds
+        self.fault = Fault.NONE
+        self._open: set[asyncio.StreamWriter] = set()
+
     def fail(self, fault: Fault) -> None:
         """Begin a fault, or end it with ``Fault.NONE``."""
         self.fault = fault
         if fault is Fault.RESET:
             for writer in list(self._open):
-                _reset(writer)
+                reset(writer)
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._forward(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Forward one connection both ways until one side ends it."""
+    async def forward(self, client: Ends, upstream: Ends) -> None:
+        """Forward both ways."""
         if self.fault is Fault.RESET:
-            _reset(writer)
+            reset(client[1])
             return
-        ends = [writer]
-        self._open.add(writer)
+        self._open.add(client[1])
+        ways = {asyncio.create_task(self._pump(client[0], upstream[1], is_answer=False))}
+        ways.add(asyncio.create_task(self._pump(upstream[0], client[1], is_answer=True)))
         try:
-            there, back = await asyncio.open_connection(*self._service)
-            ends.append(back)
-            ways = {asyncio.create_task(self._pump(reader, back, is_answer=False))}
-            ways.add(asyncio.create_task(self._pump(there, writer, is_answer=True)))
-            try:
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for way in ways:
-                    way.cancel()
-                await asyncio.gather(*ways, return_exceptions=True)
-        except OSError:  # the service is not there: neither is the connection
-            pass
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._open.discard(writer)
-            for end in ends:
-                end.close()
+            self._open.discard(client[1])
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool) -> None:
         """Forward one way. What a black hole or a delay holds up arrives later, in order, as TCP would have it."""
@@ -116,7 +144,8 @@ class Proxy:
                 return
 
 
-def _reset(writer: asyncio.StreamWriter) -> None:
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection with a reset, whatever is still under way."""
     connection: socket.socket | None = writer.get_extra_info("socket")
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)

@@ -25,7 +25,8 @@ class RedisServer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._port = free_port()
-        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self.address = f"127.0.0.1:{self._port}"
+        self.url = f"redis://{self.address}/0"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -5,7 +5,8 @@ from random import Random
 
 from redis.exceptions import RedisError
 
-from tests.chaos.harness import POLL_SECONDS, Chaos, Outcome, Queue, check_results
+from tests.chaos.harness import POLL_SECONDS, Chaos, Queue, check_results
+from tests.chaos.outcome import Outcome
 from tests.chaos.sizes import Size
 
 AWAY_SECONDS = (0.5, 4.0)  # shorter and longer than what clients try by themselves

@@ -7,9 +7,11 @@ from dataclasses import asdict
 from random import Random
 from typing import Any
 
+from tests.chaos.commands import commands
 from tests.chaos.connections import connections
-from tests.chaos.harness import Chaos, Outcome
+from tests.chaos.harness import Chaos
 from tests.chaos.kills import kills
+from tests.chaos.outcome import LeftBehind, Outcome
 from tests.chaos.payloads import payloads
 from tests.chaos.poison import poison
 from tests.chaos.restarts import restarts
@@ -17,7 +19,7 @@ from tests.chaos.sizes import Size
 from tests.chaos.stops import stops
 
 ROWS: Mapping[str, Callable[[Chaos, Size, Random], Awaitable[Outcome]]] = {
-    row.__name__: row for row in (kills, stops, restarts, connections, payloads, poison)
+    row.__name__: row for row in (kills, stops, restarts, connections, payloads, poison, commands)
 }
 
 
@@ -31,6 +33,7 @@ async def run_row(chaos: Chaos, name: str, size: Size, seed: int, seconds_left: 
     limit = min(size.row_seconds, seconds_left)
     try:
         async with asyncio.timeout(limit):
+            chaos.left_behind = LeftBehind()
             await chaos.all_up()
             outcome = await ROWS[name](chaos, size, Random(f"{seed}/{name}"))
     except TimeoutError:
@@ -38,5 +41,6 @@ async def run_row(chaos: Chaos, name: str, size: Size, seed: int, seconds_left: 
     except Exception as error:
         traceback.print_exc()
         outcome = Outcome(problems=[f"broke off: {error!r}"])
+    chaos.left_behind.note(outcome)
     seconds = round(loop.time() - started, 1)
     return {"row": name, "passed": not outcome.problems, "seconds": seconds, **asdict(outcome)}

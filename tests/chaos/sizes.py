@@ -8,7 +8,9 @@ class Size:
     """Numbers of jobs, faults and payloads."""
 
     kill_jobs: int
-    max_kills: int
+    max_kills: int  # and stops
+    service_turn: int  # of so many kills, one is a service's
+    kill_pause_seconds: float  # at most
     stop_jobs: int
     redis_jobs: int
     redis_kills: int
@@ -17,6 +19,8 @@ class Size:
     bad_payloads: int
     good_payloads: int
     huge_bytes: int
+    schedules: int  # of faults on single commands
+    schedule_jobs: int  # in each
     poison_jobs: int  # the others, that shall be unharmed
     poison_attempts: int
     restart_seconds: float  # until an engine that has crashed is started again
@@ -26,12 +30,17 @@ class Size:
     @property
     def num_references(self) -> int:
         """How many jobs must have run undisturbed, to compare with."""
-        return max(self.kill_jobs, self.stop_jobs, self.redis_jobs, self.good_payloads, self.poison_jobs)
+        return max(
+            *(self.kill_jobs, self.stop_jobs, self.redis_jobs, self.good_payloads, self.poison_jobs),
+            self.schedules * self.schedule_jobs,
+        )
 
 
 FULL = Size(
-    kill_jobs=300,
-    max_kills=60,
+    kill_jobs=500,
+    max_kills=200,
+    service_turn=10,
+    kill_pause_seconds=1.0,
     stop_jobs=24,
     redis_jobs=60,
     redis_kills=5,
@@ -40,6 +49,8 @@ FULL = Size(
     bad_payloads=10_000,
     good_payloads=100,
     huge_bytes=50_000_000,
+    schedules=6,
+    schedule_jobs=40,
     poison_jobs=12,
     poison_attempts=5,
     restart_seconds=3.0,
@@ -49,6 +60,8 @@ FULL = Size(
 SHORT = Size(
     kill_jobs=24,
     max_kills=3,
+    service_turn=2,
+    kill_pause_seconds=1.0,
     stop_jobs=12,
     redis_jobs=12,
     redis_kills=1,
@@ -57,6 +70,8 @@ SHORT = Size(
     bad_payloads=300,
     good_payloads=12,
     huge_bytes=5_000_000,
+    schedules=1,
+    schedule_jobs=16,
     poison_jobs=6,
     poison_attempts=3,
     restart_seconds=0.0,

@@ -5,7 +5,8 @@ import os
 import signal
 from random import Random
 
-from tests.chaos.harness import LEASE_SECONDS, Chaos, Outcome, Queue, check_results, coordinator_pid, until
+from tests.chaos.harness import LEASE_SECONDS, Chaos, Queue, check_results, coordinator_pid, until
+from tests.chaos.outcome import Outcome
 from tests.chaos.sizes import Size
 
 
