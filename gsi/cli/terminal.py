@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from gsi.errors import InvalidRequestError, MisconfiguredError, RetryableError
+from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
 from gsi.jobs.connection import LOST_CONNECTION, REFUSED
 
 out = Console()
@@ -48,6 +48,9 @@ def explain_errors() -> Iterator[None]:
         raise typer.Exit(EXIT_LATER) from None
     except MisconfiguredError as error:
         err.print(f"[red]cannot start[/]  {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED) from None
+    except InternalError as error:
+        err.print(f"[red]failed[/]  {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_FAILED) from None
     except REFUSED as error:
         err.print(f"[red]Redis refuses[/]  {escape(str(error))}", highlight=False, soft_wrap=True)
