@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.segment import Segment
 from rich.text import Text
 
-from gsi.errors import InvalidRequestError, MisconfiguredError, RetryableError
+from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
 from gsi.jobs.connection import LOST_CONNECTION, REFUSED
 from gsi.runtime.printable import escape_controls, join_lines, replace_controls
 
@@ -65,6 +65,9 @@ def explain_errors() -> Iterator[None]:
         raise typer.Exit(EXIT_LATER) from None
     except MisconfiguredError as error:
         err.print(f"[red]cannot start[/]  {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED) from None
+    except InternalError as error:
+        err.print(f"[red]failed[/]  {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_FAILED) from None
     except REFUSED as error:
         err.print(f"[red]Redis refuses[/]  {escape(str(error))}", highlight=False, soft_wrap=True)

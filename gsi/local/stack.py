@@ -3,27 +3,32 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from gsi.errors import MisconfiguredError
-from gsi.local.child_process import ChildProcess, Report
-from gsi.local.embedded_redis import embedded_redis, free_port
+from gsi.local.child_process import ChildProcess, Event, Report
+from gsi.local.embedded_redis import free_port, read_server_line, server_command, url_of
 
 SHIPPED_MODELS = Path(__file__).parents[2] / "models"
 ROLES = ("draft", "target", "prm")
 ROLE_NAMES = tuple(role.upper() for role in ROLES)  # in environment variables
 
 Environment = dict[str, str]
+Groups = Sequence[Sequence[ChildProcess]]
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The running parts. ``addresses`` (gRPC, by role) and ``metrics`` (by process) are host:port."""
+    """The running parts. ``addresses`` (gRPC, by role) and ``metrics`` (by process) are host:port.
+
+    ``processes`` are those of this project: services and coordinators.
+    """
 
     redis_url: str
+    redis: ChildProcess
     addresses: Mapping[str, str]
     processes: Mapping[str, ChildProcess]
     metrics: Mapping[str, str]
@@ -43,31 +48,67 @@ async def local_stack(
 ) -> AsyncIterator[Stack]:
     """Start everything, yield when every process is ready, and stop everything in reverse order at the end.
 
-    ``folder`` exists, and gets the logs. ``engine``: of all three services. ``settings``: environment variables of the
-    processes, which override those that are set here. Raises MisconfiguredError that names the process at fault.
+    ``folder`` exists, and gets the logs and Redis's data. ``engine``: of all three services. ``settings``: environment
+    variables of the processes, which override those that are set here. A process that ends is started again. If that is
+    no longer sure, the block is cancelled, and InternalError is raised when everything has stopped.
+    Raises MisconfiguredError that names the process at fault if one does not start.
     """
-    with embedded_redis(port=redis_port) as redis_url:
-        report("redis", {"event": "ready", "level": "info", "address": redis_url})
-        environments = service_environments(models, engine) | coordinator_environments(
-            redis_url, queue, num_coordinators
+    port = redis_port or free_port()
+    redis_url = url_of(port)
+    environments = service_environments(models, engine) | coordinator_environments(redis_url, queue, num_coordinators)
+    shared = {f"GSI_COORDINATOR_{role}": environments[role.lower()][f"GSI_{role}_LISTEN"] for role in ROLE_NAMES}
+    shared |= settings or {}
+    redis = _make_redis(folder, port, report)
+    processes = {
+        name: ChildProcess(name, _command_of(name), own | shared, folder / f"{name}.log", report)
+        for name, own in environments.items()
+    }
+    coordinators = [process for name, process in processes.items() if name not in ROLES]
+    services = [processes[role] for role in ROLES]
+    async with running([[redis], [*services, *coordinators]], [coordinators, services, [redis]]):
+        yield Stack(
+            redis_url,
+            redis,
+            addresses={role: environments[role][f"GSI_{role.upper()}_LISTEN"] for role in ROLES},
+            processes=processes,
+            metrics={name: _metrics_of(own) for name, own in environments.items()},
         )
-        shared = {f"GSI_COORDINATOR_{role}": environments[role.lower()][f"GSI_{role}_LISTEN"] for role in ROLE_NAMES}
-        shared |= settings or {}
-        processes = {
-            name: ChildProcess(name, _command_of(name), own | shared, folder / f"{name}.log", report)
-            for name, own in environments.items()
-        }
-        try:
-            await asyncio.gather(*(process.start() for process in processes.values()))
-            yield Stack(
-                redis_url,
-                addresses={role: environments[role][f"GSI_{role.upper()}_LISTEN"] for role in ROLES},
-                processes=processes,
-                metrics={name: _metrics_of(own) for name, own in environments.items()},
-            )
-        finally:
-            for group in (set(processes) - set(ROLES), ROLES):  # coordinators first: they call the services
-                await asyncio.gather(*(processes[name].stop() for name in group))
+
+
+@asynccontextmanager
+async def running(starts: Groups, stops: Groups) -> AsyncIterator[None]:
+    """Start the processes group by group, and stop them so at the end.
+
+    Raises the block's own error, or the InternalError of the process whose supervision failed.
+    """
+    try:
+        async with asyncio.TaskGroup() as watches:
+            try:
+                for group in starts:
+                    await asyncio.gather(*(process.start() for process in group))
+                    for process in group:
+                        watches.create_task(process.wait_until_unsupervised())
+                yield
+            finally:
+                for group in stops:
+                    await asyncio.gather(*(process.stop() for process in group))
+    except BaseExceptionGroup as errors:
+        first = errors.exceptions[0]
+    else:
+        return
+    raise first  # outside of the handler, which would add the group to the error's context
+
+
+def _make_redis(folder: Path, port: int, report: Report) -> ChildProcess:
+    data = folder / "redis"
+    data.mkdir(exist_ok=True)
+
+    def read_line(line: bytes) -> Event | None:
+        event = read_server_line(line)
+        return {**event, "address": url_of(port)} if event else None
+
+    command = server_command(data, port, Path("/dev/stderr"))
+    return ChildProcess("redis", command, {}, folder / "redis.log", report, read_line)
 
 
 def service_environments(models: Path | None, engine: str | None) -> dict[str, Environment]:

@@ -11,6 +11,7 @@ import torch
 from transformers import DynamicCache
 
 from gsi.engines.base import EngineSettings, check_prefix
+from gsi.engines.hugging_face.weights import refuse_pickles
 from gsi.errors import MisconfiguredError
 
 Tensor = torch.Tensor
@@ -33,12 +34,18 @@ class Prefix:
 
 
 def load_checkpoint(kind: Any, settings: EngineSettings) -> Any:
-    """Load a checkpoint as a model of ``kind``. Raises MisconfiguredError if the checkpoint lacks weights.
+    """Load a checkpoint as a model of ``kind``, from safetensors alone.
 
-    transformers fills missing weights with random numbers: a language model would serve as a PRM and give noise.
+    Raises MisconfiguredError if the checkpoint lacks weights, or has them as pickles. transformers fills missing
+    weights with random numbers: a language model would serve as a PRM and give noise.
     """
+    refuse_pickles(settings.model, settings.revision)
     model, report = kind.from_pretrained(
-        settings.model, revision=settings.revision, dtype=getattr(torch, settings.dtype), output_loading_info=True
+        settings.model,
+        revision=settings.revision,
+        dtype=getattr(torch, settings.dtype),
+        use_safetensors=True,
+        output_loading_info=True,
     )
     missing = sorted(report["missing_keys"])
     if missing:

@@ -23,6 +23,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from vllm.v1.metrics.loggers import StatLoggerBase, StatLoggerFactory
 
 from gsi.engines.base import EngineSettings
+from gsi.engines.hugging_face.weights import CONVERSION, refuse_pickles
 from gsi.engines.on_vllm.environment import prepare_cpu
 from gsi.engines.on_vllm.nodes import OtherNodes
 from gsi.engines.on_vllm.waiting_queue import WaitingQueue
@@ -32,6 +33,18 @@ from gsi.errors import InvalidRequestError, MisconfiguredError, RetryableError
 # because a seeded request that is read in chunks ends the engine of vLLM 0.32: vLLM rewinds the random generator, and
 # PyTorch's generator for CPUs cannot rewind.
 _CPU_ARGS = ("--block-size", "32", "--enforce-eager", "--no-enable-chunked-prefill")
+
+# The loaders of vLLM that open no pickle. Its default would: it takes *.bin where a checkpoint has no safetensors.
+SAFE_LOAD_FORMATS = (
+    "safetensors",
+    "fastsafetensors",
+    "instanttensor",
+    "runai_streamer",
+    "runai_streamer_sharded",
+    "sharded_state",
+    "mistral",
+    "dummy",
+)
 
 SHUTDOWN_SECONDS = 5.0  # for the engine's process to end by itself
 POLL_SECONDS = 0.1  # between two checks that the engine's process lives
@@ -60,6 +73,8 @@ def parse_engine_args(settings: EngineSettings, fixed: Mapping[str, Any]) -> Asy
         defaults += _CPU_ARGS
     given = AsyncEngineArgs.add_cli_args(_Parser()).parse_args([*defaults, *shlex.split(settings.engine_args)])
     args = AsyncEngineArgs.from_cli_args(given)
+    if args.load_format == "auto":
+        args.load_format = "safetensors"
     for name, value in fixed.items():
         if isinstance(value, dict):
             setattr(args, name, {**(getattr(args, name) or {}), **value})
@@ -79,10 +94,19 @@ def make_engine_config(settings: EngineSettings, fixed: Mapping[str, Any]) -> Vl
         prepare_cpu(settings.num_threads)
     args = parse_engine_args(settings, fixed)
     _check_nodes(args)
+    refuse_pickles(settings.model, settings.revision)
     config = args.create_engine_config()
+    _check_load_format(str(config.load_config.load_format))
     kind = "SuffixAsyncScheduler" if config.scheduler_config.async_scheduling else "SuffixScheduler"
     config.scheduler_config.scheduler_cls = f"{SCHEDULER_MODULE}.{kind}"
     return config
+
+
+def _check_load_format(load_format: str) -> None:
+    """Raise MisconfiguredError for a loader that may unpickle. vLLM's own settings may have chosen it."""
+    if load_format not in SAFE_LOAD_FORMATS:
+        allowed = ", ".join(SAFE_LOAD_FORMATS)
+        raise MisconfiguredError(f"engine_args: --load-format is {load_format}; allowed: {allowed}; {CONVERSION}")
 
 
 def port_of_nodes(config: VllmConfig) -> int:
