@@ -66,4 +66,6 @@ async def read_candidates(
             raise InvalidRequestError(
                 f"a Score stream has {num_candidates} candidates; allowed: 1 to {MAX_REQUEST_CANDIDATES}"
             )
+                f"a Score stream has {num_candidates} candidates; allowed: 1 to {MAX_REQUEST_CANDIDATES}"
+            )
         yield batch
