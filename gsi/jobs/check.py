@@ -50,8 +50,8 @@ class QueueCheck:
 
     async def run(self, idle_consumer_seconds: float = IDLE_CONSUMER_SECONDS) -> AsyncIterator[Finding]:
         """Yield what is wrong, as it is found."""
-        for job_id in await self._jobs():
-            for problem in await self._check_job(job_id):
+        for job_id, parker in (await self._jobs()).items():
+            for problem in await self._check_job(job_id, parker):
                 yield Finding(f"job {job_id}", problem)
         async for entry in self._undeliverable_entries():
             yield Finding(f"entry {entry}", "no coordinator will be given it")
@@ -61,24 +61,24 @@ class QueueCheck:
         for consumer in await self._idle_consumers(idle_consumer_seconds):
             yield Finding(f"consumer {consumer}", "it holds nothing, and has asked for nothing for long")
 
-    async def _jobs(self) -> list[str]:
-        """Return the ids of all jobs that any key of the queue names."""
-        prefix = self._keys.record("")
+    async def _jobs(self) -> dict[str, str]:
+        """Return the ids of all jobs that any key of the queue names, each with the tenant that parked it, if one has."""
+        prefix, parked = self._keys.record(""), self._keys.parked("")
         names = [key.removeprefix(prefix).removesuffix(STEPS) async for key in self._scan(f"{prefix}*")]
-        delayed = await self._redis.zrange(self._keys.delayed, 0, -1)
-        parked = [
-            job_id
-            async for key in self._scan(f"{self._keys.parked('')}*")
+        delayed = [job_id.decode() for job_id in await self._redis.zrange(self._keys.delayed, 0, -1)]
+        parkers = {
+            job_id.decode(): key.removeprefix(parked)
+            async for key in self._scan(f"{parked}*")
             for job_id in await self._redis.lrange(key, 0, -1)
-        ]
-        return sorted({*names, *(job_id.decode() for job_id in (*delayed, *parked))})
+        }
+        return {job_id: parkers.get(job_id, DEFAULT_TENANT) for job_id in sorted({*names, *delayed, *parkers})}
 
-    async def _check_job(self, job_id: str) -> list[str]:
+    async def _check_job(self, job_id: str, parker: str) -> list[str]:
         record = self._keys.record(job_id)
         wrong = None
         while wrong is None:
             found_tenant, found_lane = await self._redis.hmget(record, "tenant", "lane")
-            tenant = found_tenant.decode() if found_tenant else DEFAULT_TENANT
+            tenant = found_tenant.decode() if found_tenant else parker
             wrong = await calls.check_job(
                 self._redis,
                 record=record,

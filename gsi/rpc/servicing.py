@@ -66,6 +66,4 @@ async def read_candidates(
             raise InvalidRequestError(
                 f"a Score stream has {num_candidates} candidates; allowed: 1 to {MAX_REQUEST_CANDIDATES}"
             )
-                f"a Score stream has {num_candidates} candidates; allowed: 1 to {MAX_REQUEST_CANDIDATES}"
-            )
         yield batch

@@ -24,14 +24,14 @@ from redis.exceptions import RedisError
 from gsi.algorithm.candidates import Source
 from gsi.algorithm.seeds import derive_seed
 from gsi.client.sdk import Client
+from gsi.jobs.check import QueueCheck
 from gsi.jobs.connection import Redis, connect
-from gsi.jobs.keys import Keys
+from gsi.jobs.keys import GROUP, Keys
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from gsi.local.child_process import ChildProcess
 from gsi.local.demo import held_out_problems
 from gsi.local.stack import ROLES, coordinator_environments, service_environments
-from tests.chaos.orphans import find_orphans, list_consumers
 from tests.chaos.outcome import LeftBehind, Outcome
 from tests.chaos.redis_server import RedisServer
 from tests.chaos.sizes import Size
@@ -191,7 +191,7 @@ class Chaos:
         """Wait until a queue is quiet and only live coordinators have consumers; note what is left behind."""
         if unrest := await self.rest(queue):
             self.left_behind.unrest.append(f"{queue.name}: not quiet after {QUIET_SECONDS:.0f} s: {unrest}")
-        self.left_behind.orphans += await find_orphans(queue.redis, queue.keys)
+        self.left_behind.orphans += [str(each) async for each in QueueCheck(queue.redis, queue.keys).run()]
         with suppress(TimeoutError):
             async with asyncio.timeout(QUIET_SECONDS):
                 await until(partial(self._has_no_lost_consumer, queue))
@@ -334,6 +334,12 @@ def step_seeds(job_seeds: Iterable[int]) -> dict[int, tuple[int, int]]:
         for job_seed in job_seeds
         for index in range(MAX_STEPS)
     }
+
+
+async def list_consumers(redis: Any, keys: Keys) -> set[str]:
+    """Return the names of all consumers in the groups of a queue's lanes."""
+    lanes = [lane for lane in keys.lanes if await redis.exists(lane)]
+    return {consumer["name"].decode() for lane in lanes for consumer in await redis.xinfo_consumers(lane, GROUP)}
 
 
 def coordinator_pid(worker: str) -> int:

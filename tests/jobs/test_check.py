@@ -99,6 +99,12 @@ async def parked_and_not_found(queue: Queue) -> None:
     await queue.redis.delete(queue.keys.parked_tenants)
 
 
+async def list_of_nobody(queue: Queue) -> None:
+    await queue.redis.rpush(queue.keys.parked("a"), "gone")
+    await queue.redis.sadd(queue.keys.parked_tenants, "a")
+    await queue.redis.zadd(queue.keys.delayed, {"lost": 2e12})
+
+
 async def place_leaked(queue: Queue) -> None:
     await queue.submitter.submit(JOB)
     await queue.redis.hset(queue.keys.tenants, DEFAULT_TENANT, 3)
@@ -128,12 +134,19 @@ FAULTS: dict[str, tuple[Callable[[Queue], Awaitable[None]], set[str]]] = {
         waits_twice,
         {
             "job job-1: it is delayed, and does not wait",
-            "job job-1: it is parked 2 times, and waits elsewhere",
+            "job job-1: it is parked 2 times; allowed: once, if it waits nowhere else",
         },
     ),
     "parked for ever": (
         parked_and_not_found,
         {"tenant default: the set of tenants with parked jobs is wrong about it"},
+    ),
+    "nobody waits": (
+        list_of_nobody,
+        {
+            "job gone: it is parked 1 times; allowed: once, if it waits nowhere else",
+            "job lost: it is delayed, and does not wait",
+        },
     ),
     "place leaked": (place_leaked, {"tenant default: it counts 3 jobs in flight, and has 0"}),
     "count lost": (count_lost, {"tenant default: it counts 0 jobs in flight, and has 1"}),

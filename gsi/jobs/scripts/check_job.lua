@@ -28,7 +28,7 @@ if is_delayed and (not is_unfinished or entry) then
   if repair then redis.call('ZREM', delayed, job_id) end
 end
 if num_parked > 1 or (num_parked == 1 and (not is_unfinished or entry or is_delayed)) then
-  found('it is parked ' .. num_parked .. ' times, and waits ' .. (is_delayed and 'elsewhere' or 'at most once'))
+  found('it is parked ' .. num_parked .. ' times; allowed: once, if it waits nowhere else')
   for _ = 1, repair and num_parked - ((is_unfinished and not entry and not is_delayed) and 1 or 0) or 0 do
     leave_parked(parked, parked_tenants, tenant, job_id)
   end
