@@ -62,7 +62,7 @@ class QueueCheck:
             yield Finding(f"consumer {consumer}", "it holds nothing, and has asked for nothing for long")
 
     async def _jobs(self) -> dict[str, str]:
-        """Return the ids of all jobs that any key of the queue names, each with the tenant that parked it, if one has."""
+        """Return the ids of all jobs that any key of the queue names, each with the tenant that parked it."""
         prefix, parked = self._keys.record(""), self._keys.parked("")
         names = [key.removeprefix(prefix).removesuffix(STEPS) async for key in self._scan(f"{prefix}*")]
         delayed = [job_id.decode() for job_id in await self._redis.zrange(self._keys.delayed, 0, -1)]

@@ -2,5 +2,5 @@
 
 ``make chaos`` runs every row in full (at most 15 minutes), ``make test`` a short form (about two minutes). Faults are
 only ever done to processes that the harness has started, by their ids, and to connections on loopback.
-Read next: ``harness.py`` (the stack), then a row, say ``kills.py``; ``gsi queue check`` says what no row may leave behind.
+Read next: ``harness.py`` (the stack), then a row, say ``kills.py``. Each row ends with ``gsi queue check``.
 """
