@@ -250,6 +250,20 @@ class QueueMachine(RuleBasedStateMachine):
         self.wait(self.writer.promote_due())
         self.wait(self.writer.unpark_all())
 
+    @rule(job_id=ids)
+    def another_finishes(self, job_id: str) -> None:
+        """A third coordinator takes a job over and finishes it, and its lifetime ends: a long stall of the first."""
+        entry = self.before.jobs[job_id].fields.get("entry_id")
+        if entry not in self.before.pending:
+            return
+        claimed = self.wait(self.server.xclaim(self.keys.jobs, GROUP, "c", 0, [entry]))
+        self._note_deliveries("c", claimed, is_taken=True)
+        self.all_is_as_promised()
+        if self.runs and self.runs[-1].lease.consumer == "c":
+            self.commit(which=0)
+            self.all_is_as_promised()
+            self.end_a_life(job_id, "expire")
+
     # --- What the server does --------------------------------------------------------------------------------------
 
     @rule()
