@@ -7,7 +7,7 @@
 # make dashboards    run the system under a real Prometheus: does every panel and alert have data?  (four minutes; ARGS="--json")
 # make image         as root: build the slim image without a registry, measure and run it   (some minutes; not in CI)
 # make locks         lock the images' packages anew in docker/locks (ARGS=--upgrade: the newest)
-# make chaos         break things while jobs run, and count what was lost: nothing  (up to a quarter of an hour; ARGS="--json")
+# make chaos         break things while jobs run, and count what was lost: nothing  (up to twenty minutes; ARGS="--json")
 # make bench         measure methods against each other and write benchmarks/RESULTS.md  (about an hour and a half)
 # make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
 # make bench-step    measure what a step costs on vLLM, and what its overlap saves       (about ten minutes)

@@ -17,7 +17,7 @@ from tests.chaos.harness import LEASE_SECONDS, POLL_SECONDS, Chaos, Kill, Queue,
 from tests.chaos.outcome import Outcome
 from tests.chaos.sizes import Size
 
-STOP_SHARE = 0.3  # of what happens to coordinators; the rest are kills
+STOP_SHARE = 0.5  # of what happens to coordinators; the rest are kills, each of which costs seconds of a core
 NUM_UNDISTURBED = 8  # jobs; with fewer left, all could be over before the next kill
 
 

@@ -39,7 +39,7 @@ class Size:
 FULL = Size(
     kill_jobs=500,
     max_kills=200,
-    service_turn=10,
+    service_turn=20,
     kill_pause_seconds=1.0,
     stop_jobs=24,
     redis_jobs=60,
@@ -54,8 +54,8 @@ FULL = Size(
     poison_jobs=12,
     poison_attempts=5,
     restart_seconds=3.0,
-    row_seconds=420.0,
-    total_seconds=840.0,
+    row_seconds=780.0,
+    total_seconds=1200.0,
 )
 SHORT = Size(
     kill_jobs=24,
