@@ -10,7 +10,7 @@ class InvalidRequestError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(_cut(message))
+        super().__init__(cut_message(message))
 
 
 class RetryableError(Exception):
@@ -50,7 +50,8 @@ class InternalError(Exception):
     """This code is at fault: a bug, here or in a service. The log of the process that raised it has the cause."""
 
 
-def _cut(message: str) -> str:
+def cut_message(message: str) -> str:
+    """Return what of an error's message may be stored, logged and shown: at most 2 KB."""
     written = message.encode(errors="replace")
     if len(written) <= MAX_ERROR_BYTES:
         return message

@@ -39,6 +39,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from gsi.errors import cut_message
 from gsi.jobs.keys import DEFAULT_TENANT, MAX_DELAY_MS, Key, Keys
 from gsi.jobs.policy import Policy
 from gsi.jobs.scripts import calls
@@ -193,7 +194,7 @@ class JobWriter:
             token=lease.token,
             nonce=lease.nonce,
             entry=lease.entry_id,
-            error=error,
+            error=cut_message(error),
             delay_ms=min(MAX_DELAY_MS, int(delay_seconds * 1000)),
             max_attempts=self._policy.max_attempts,
             dead_ms=self._policy.dead_ms,
@@ -211,7 +212,7 @@ class JobWriter:
             job_id=job_id,
             entry=delivery.entry_id,
             consumer=delivery.consumer,
-            error=error,
+            error=cut_message(error),
         )
 
     async def renew(self, lease: Lease) -> Hold:

@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.message import Message
 from hypothesis import strategies as st
 
-from gsi.limits import MAX_CANDIDATES, MAX_MESSAGES, MAX_TEXT_CHARACTERS
+from gsi.limits import MAX_REQUEST_CANDIDATES, MAX_MESSAGES, MAX_TEXT_CHARACTERS
 from gsi.v1 import candidates_pb2, draft_pb2, prm_pb2, target_pb2
 
 
@@ -69,7 +69,7 @@ STEPS = rarely(st.lists(TEXT, max_size=3), st.just(["x"] * 513), 50)
 
 def many(one: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
     """Draw some candidates, and now and then more than are allowed."""
-    too_many = one.map(lambda candidate: [candidate] * (MAX_CANDIDATES + 1))
+    too_many = one.map(lambda candidate: [candidate] * (MAX_REQUEST_CANDIDATES + 1))
     return rarely(st.lists(one, max_size=4), too_many, 50)
 
 

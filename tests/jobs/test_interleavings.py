@@ -253,3 +253,11 @@ async def test_a_delay_that_was_begun_before_the_server_s_clock_was_set_back_end
     assert await two.writer.promote_due() == 0
     await two.redis.zincrby(two.keys.delayed, MAX_DELAY_MS, JOB.id)
     assert await two.writer.promote_due() == 1
+
+
+async def test_an_error_is_stored_in_two_kilobytes(two: Two) -> None:
+    """However long a service's answer was."""
+    await two.writer.retry(await two.take(await two.deliver(two.a)), "x" * 100_000, delay_seconds=0)
+    record = await two.reader.record(JOB.id)
+    assert record is not None
+    assert len(record.fields["last_error"].encode()) <= 2048
