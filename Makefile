@@ -8,6 +8,7 @@
 # make image         as root: build the slim image without a registry, measure and run it   (some minutes; not in CI)
 # make locks         lock the images' packages anew in docker/locks (ARGS=--upgrade: the newest)
 # make chaos         break things while jobs run, and count what was lost: nothing  (up to twenty minutes; ARGS="--json")
+# make schedules     search 20,000 interleavings for one that breaks the queue   (a quarter of an hour; ARGS="--seed 7")
 # make fuzz          send the model services 200,000 requests of strangers: nobody else is harmed  (a quarter of an hour)
 # make bench         measure methods against each other and write benchmarks/RESULTS.md  (about an hour and a half)
 # make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
@@ -28,10 +29,10 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos fuzz bench bench-scoring bench-step train protos clean
+.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-scoring bench-step train protos clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -16
+	@sed -n 's/^# //p' Makefile | head -17
 
 ifeq ($(ENGINE),vllm)
 demo: $(VLLM_INSTALLED)
@@ -64,6 +65,9 @@ locks: $(INSTALLED)
 
 chaos: $(INSTALLED)
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+schedules: $(INSTALLED)
+	@$(BIN)/python -m tests.jobs.queue_machine $(ARGS)
 
 fuzz: $(INSTALLED)
 	@$(BIN)/python -m tests.fuzz $(ARGS)

@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.message import Message
 from hypothesis import strategies as st
 
-from gsi.limits import MAX_REQUEST_CANDIDATES, MAX_MESSAGES, MAX_TEXT_CHARACTERS
+from gsi.limits import MAX_MESSAGES, MAX_REQUEST_CANDIDATES, MAX_TEXT_CHARACTERS
 from gsi.v1 import candidates_pb2, draft_pb2, prm_pb2, target_pb2
 
 

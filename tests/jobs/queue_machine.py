@@ -6,9 +6,12 @@ never thrown away, so that a stalled coordinator may act on it at any later mome
 all keys of the queue and checks what must always hold; at the end a healthy coordinator can finish all jobs.
 """
 
+import argparse
 import asyncio
 import itertools
 import json
+import random
+import time
 from collections import Counter
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +42,7 @@ from gsi.jobs.state import JobState
 from gsi.jobs.stream import Delivery, JobStream
 from gsi.jobs.submitter import JobSubmitter
 from gsi.jobs.writer import JobResult, JobWriter, Lease, LeaseLostError
+from gsi.local.embedded_redis import embedded_redis
 from tests.jobs.sample import step
 
 POLICY = Policy(max_attempts=2, max_jobs_per_tenant=1, result_seconds=1e6, dead_seconds=1e6)
@@ -499,3 +503,20 @@ def fault_put_back(*replacements: tuple[str, str]) -> Iterator[None]:
             for name in having:
                 patch.setitem(SOURCES, name, SOURCES[name].replace(old, new))
         yield
+
+
+def main() -> None:
+    """Search for long: ``python -m tests.jobs.queue_machine --schedules 20000``."""
+    parser = argparse.ArgumentParser(prog="python -m tests.jobs.queue_machine")
+    parser.add_argument("--schedules", type=int, default=20_000, help="how many")
+    parser.add_argument("--seed", type=int, help="of the schedules; default: another one each time")
+    given = parser.parse_args()
+    chosen = random.randrange(2**32) if given.seed is None else given.seed
+    started = time.monotonic()
+    with embedded_redis() as redis_url:
+        explore(redis_url, given.schedules, chosen)
+    print(json.dumps({"schedules": given.schedules, "seed": chosen, "seconds": round(time.monotonic() - started)}))
+
+
+if __name__ == "__main__":
+    main()
