@@ -12,6 +12,7 @@ import structlog
 from gsi.errors import RetryableError
 from gsi.model_info import ModelInfo
 from gsi.rpc import call_context, convert
+from gsi.rpc.callers import Callers
 from gsi.rpc.errors import to_status
 from gsi.rpc.metrics import PACKAGE, RPCS_IN_FLIGHT, short_name
 from gsi.runtime.metrics import RPC_SECONDS
@@ -23,9 +24,10 @@ RETRY_AFTER_SECONDS = 0.5  # about a step, in which a request finishes
 
 
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
-    """Admits at most ``max_concurrent_rpcs`` calls at once. A refused call is told when to come back."""
+    """Admits at most ``max_concurrent_rpcs`` calls at once, of ``callers``. A call too many is told when to return."""
 
-    def __init__(self, max_concurrent_rpcs: int) -> None:
+    def __init__(self, max_concurrent_rpcs: int, callers: Callers) -> None:
+        self._callers = callers
         self._max_concurrent_rpcs = max_concurrent_rpcs
         self._introduction: tuple[tuple[str, bytes], ...] = ()
         self._num_active = 0
@@ -79,6 +81,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         self._count(1)
         try:
             with RPCS_IN_FLIGHT.labels(service).track_inprogress():
+                self._callers.check(context)
                 self._refuse_if_full()
                 await context.send_initial_metadata(self._introduction)
                 yield
