@@ -309,8 +309,8 @@ async def test_the_whole_system_runs_over_mutual_tls(authority: Authority, tmp_p
             return "certificate has expired" in (tmp_path / "draft.log").read_text()
 
         await wait_until(is_told, "the log has the reason")
-        model: dict[str, Any] = authority.issue("draft", hosts=hosts("gsi-draft")).settings()
-        async with open_models(CoordinatorSettings(**stack.addresses, **model)) as models:
+        chosen: dict[str, Any] = authority.issue("draft", hosts=hosts("gsi-draft")).settings()
+        async with open_models(CoordinatorSettings(**{**stack.addresses, **chosen})) as models:
             with pytest.raises(MisconfiguredError, match=re.escape(MODEL_CERTIFICATE)):
                 await models.connect()
 
