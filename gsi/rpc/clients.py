@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.params import SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TextBatches, TokenBatches
-from gsi.errors import RetryableError
+from gsi.errors import MisconfiguredError, RetryableError
 from gsi.model_info import ModelInfo
 from gsi.rpc import call_context, convert
 from gsi.rpc.connection import ServiceConnection
@@ -120,10 +120,19 @@ class ServiceClient:
         raise RetryableError(text, service=self.role, has_reached=False)
 
     async def model_info(self) -> ModelInfo:
-        """Return the model of one replica: the replica whose turn it is."""
+        """Return the model of one replica: the replica whose turn it is.
+
+        Raises MisconfiguredError if our certificate may not call. Other calls raise RetryableError then: a coordinator
+        with the wrong certificate does not start, and one whose rights have been taken away keeps its jobs.
+        """
         request = candidates_pb2.GetModelInfoRequest()
         async with self._observe_call("GetModelInfo") as metadata:
-            answer = await self._stub.GetModelInfo(request, timeout=self._timeout, metadata=metadata)
+            try:
+                answer = await self._stub.GetModelInfo(request, timeout=self._timeout, metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.PERMISSION_DENIED:
+                    raise MisconfiguredError(f"{self.role}: {reason_of(error)}") from error
+                raise
         return convert.info_from_proto(answer)
 
     async def _propose(self, stub: Any, request: candidates_pb2.ProposeRequest) -> CandidateBatches:

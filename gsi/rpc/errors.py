@@ -5,6 +5,7 @@
 | InvalidRequestError                        | INVALID_ARGUMENT    |
 | MisconfiguredError                         | FAILED_PRECONDITION |
 | RetryableError of a deadline               | DEADLINE_EXCEEDED   |
+| CallerRefusedError                         | PERMISSION_DENIED   |
 | RetryableError with a time to come back    | RESOURCE_EXHAUSTED  |
 | RetryableError                             | UNAVAILABLE         |
 | anything else                              | INTERNAL, without the exception's text |
@@ -17,6 +18,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
+from gsi.rpc.callers import CallerRefusedError
 
 STATUS_DETAILS_KEY = "grpc-status-details-bin"  # where gRPC carries google.rpc.Status
 
@@ -48,6 +50,8 @@ def to_status(error: Exception) -> Status:
             return grpc.StatusCode.FAILED_PRECONDITION, str(error), ()
         case RetryableError(is_deadline=True):
             return grpc.StatusCode.DEADLINE_EXCEEDED, str(error), ()
+        case CallerRefusedError():
+            return grpc.StatusCode.PERMISSION_DENIED, str(error), ()
         case RetryableError(retry_after_seconds=None):
             return grpc.StatusCode.UNAVAILABLE, str(error), ()
         case RetryableError(retry_after_seconds=float() as seconds):
@@ -70,6 +74,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> Exception:
             is_deadline=code is grpc.StatusCode.DEADLINE_EXCEEDED,
             has_reached=not details.startswith(NEVER_SENT),
         )
+    if code is grpc.StatusCode.PERMISSION_DENIED:  # until an operator mends it, which costs a job no attempt
+        return RetryableError(f"{service}: {reason_of(error)}", service=service, has_reached=False)
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         return InvalidRequestError(details)
     if code is grpc.StatusCode.FAILED_PRECONDITION:

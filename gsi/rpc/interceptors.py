@@ -13,6 +13,7 @@ from gsi.errors import InvalidRequestError, RetryableError
 from gsi.model_info import ModelInfo
 from gsi.rpc import call_context, convert
 from gsi.rpc.admission import Admission
+from gsi.rpc.callers import Callers
 from gsi.rpc.errors import to_status
 from gsi.rpc.messages import decode_messages
 from gsi.rpc.metrics import PACKAGE, RPCS_IN_FLIGHT, short_name
@@ -24,14 +25,15 @@ Handler = Any  # grpc.RpcMethodHandler: the generated stubs leave it untyped
 
 
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
-    """Admits calls, and ends one that takes longer than ``max_call_seconds``, whatever its client allows.
+    """Admits calls of ``callers``, and ends one that takes longer than ``max_call_seconds``, whatever its client allows.
 
     gRPC serves every method as a stream of bytes, in both directions. So a call is admitted before its first message
     is received, and a message is decoded when it is asked for. A client cannot tell the difference.
     """
 
-    def __init__(self, admission: Admission, max_call_seconds: float) -> None:
+    def __init__(self, admission: Admission, callers: Callers, max_call_seconds: float) -> None:
         self._admission = admission
+        self._callers = callers
         self._max_call_seconds = max_call_seconds
         self._introduction: tuple[tuple[str, bytes], ...] = ()
 
@@ -69,11 +71,12 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         span = call_context.begin_serving(f"{service}/{method}", context.invocation_metadata())
         try:
             with self._admission.count(context.peer()), RPCS_IN_FLIGHT.labels(service).track_inprogress():
+                self._callers.check(context)
                 self._admission.refuse_if_full(context.peer())
                 async with self._deadline():
                     await context.send_initial_metadata(self._introduction)
                     yield
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
             code = grpc.StatusCode.CANCELLED
             raise
         except Exception as error:

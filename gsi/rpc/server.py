@@ -14,6 +14,7 @@ from gsi.errors import InternalError, RetryableError
 from gsi.limits import MAX_REQUEST_BYTES
 from gsi.rpc import metrics
 from gsi.rpc.admission import Admission
+from gsi.rpc.callers import Callers
 from gsi.rpc.connection import KEEPALIVE_MS, KEEPALIVE_OPTIONS, MAX_MESSAGE_BYTES
 from gsi.rpc.credentials import server_credentials
 from gsi.rpc.health import Health, bind
@@ -88,7 +89,8 @@ async def serve(
     grace_seconds = settings.grace_seconds
     metrics.observe_start(grpc_service, settings.max_concurrent_rpcs)
     admission = Admission(settings.max_concurrent_rpcs, settings.max_peer_share)
-    edge, state = EdgeInterceptor(admission, settings.max_call_seconds), Health(grpc_service)
+    callers = Callers(settings.allowed_callers, settings.variable("tls_callers"))
+    edge, state = EdgeInterceptor(admission, callers, settings.max_call_seconds), Health(grpc_service)
     server, port = _make_server(grpc_service, settings, edge)
     add_servicer(engine, server)
     state.add_to(server)
@@ -121,9 +123,10 @@ async def serve(
 
 
 def _make_server(grpc_service: str, settings: ServiceSettings, edge: EdgeInterceptor) -> tuple[grpc.aio.Server, int]:
-    """Return a server with reflection, and the port it is bound to. It has not been started."""
+    """Return a server, and the port it is bound to. It has not been started."""
     options = server_options(settings.max_connection_age_seconds, settings.max_concurrent_rpcs)
     server = grpc.aio.server(interceptors=[edge], options=options)
-    reflection.enable_server_reflection((grpc_service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    if settings.reflection:
+        reflection.enable_server_reflection((grpc_service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     files = settings.certificate_files()
     return server, bind(server, settings.listen, server_credentials(files) if files else None)

@@ -105,6 +105,13 @@ class ServiceSettings(ProcessSettings):
     """Settings of every model service."""
 
     listen: Address = Field(description="host:port of gRPC; port 0 takes a free one")
+    tls_callers: str | None = Field(
+        None,
+        pattern=r"^[^\s,]+(, ?[^\s,]+)*$",
+        description="names of the certificates that may call, separated by commas: DNS names or URIs among their "
+        "subject alternative names; unset: every certificate of the authority",
+    )
+    reflection: bool = Field(False, description="whether gRPC tells its services to tools such as grpcurl")
     engine: str = Field(
         "transformers", description="runtime of the model: `transformers`, or `vllm` for production on GPUs"
     )
@@ -158,7 +165,17 @@ class ServiceSettings(ProcessSettings):
     @model_validator(mode="after")
     def _listens_safely(self) -> Self:
         self._refuse_plaintext("listen")
+        if self.tls_callers and not all(self._tls_paths):
+            raise ValueError(
+                f"{self.variable('tls_callers')}: without TLS a caller shows no certificate; "
+                f"set {self.variable('tls_cert')} (with _KEY and _CA)"
+            )
         return self
+
+    @property
+    def allowed_callers(self) -> tuple[str, ...]:
+        """The names of ``tls_callers``; none if every certificate may call."""
+        return tuple(name.strip() for name in self.tls_callers.split(",")) if self.tls_callers else ()
 
 
 class LanguageServiceSettings(ServiceSettings):

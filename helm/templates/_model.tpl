@@ -108,6 +108,9 @@ spec:
         {{- end }}
         - {name: {{ $prefix }}LISTEN, value: "0.0.0.0:50051"}
         {{- include "gsi.commonEnv" (dict "root" $root "prefix" $prefix "logLevel" $values.logLevel) | nindent 8 }}
+        {{- if and $root.Values.tls.enabled (include "gsi.tlsCallers" $root) }}
+        - {name: {{ $prefix }}TLS_CALLERS, value: {{ include "gsi.tlsCallers" $root | quote }}}
+        {{- end }}
         - {name: {{ $prefix }}MODEL, value: {{ include "gsi.modelName" $values.model.uri | quote }}}
         {{- if and $isHub $values.model.revision }}
         - {name: {{ $prefix }}REVISION, value: {{ $values.model.revision | quote }}}
@@ -173,7 +176,7 @@ spec:
     {{- end }}
     {{- if $root.Values.tls.enabled }}
     - name: tls
-      secret: {secretName: {{ include "gsi.tlsSecret" $root }}, defaultMode: 0440}
+      secret: {secretName: {{ include "gsi.tlsSecret" (dict "root" $root "component" $role) }}, defaultMode: 0440}
     {{- end }}
     {{- with $values.volumes }}
     {{- toYaml . | nindent 4 }}

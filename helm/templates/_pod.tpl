@@ -70,8 +70,29 @@ readinessProbe:
 {{- end }}
 {{- end }}
 
+{{/* The Secret with the certificate of a component: dict root component. */}}
 {{- define "gsi.tlsSecret" -}}
-{{ default (printf "%s-tls" (include "gsi.fullname" .)) .Values.tls.existingSecret }}
+{{- $tls := .root.Values.tls }}
+{{- default (printf "%s-%s-tls" (include "gsi.fullname" .root) .component) (default $tls.existingSecret (get $tls.existingSecrets .component)) }}
+{{- end }}
+
+{{/* The name in the certificate that cert-manager makes for coordinators. Other releases may have the same authority. */}}
+{{- define "gsi.coordinatorName" -}}
+{{ include "gsi.fullname" . }}-coordinator.{{ .Release.Namespace }}
+{{- end }}
+
+{{/* The names of the certificates that may call the models; empty: every certificate of the authority may. */}}
+{{- define "gsi.tlsCallers" -}}
+{{- if .Values.tls.callers }}
+{{- join "," .Values.tls.callers }}
+{{- else if not (include "gsi.tlsSecretsGiven" .) }}
+{{- include "gsi.coordinatorName" . }}
+{{- end }}
+{{- end }}
+
+{{/* Whether a Secret of the coordinator's certificate is given, so that its name is unknown here. */}}
+{{- define "gsi.tlsSecretsGiven" -}}
+{{- if or .Values.tls.existingSecret .Values.tls.existingSecrets.coordinator }}yes{{ end }}
 {{- end }}
 
 {{/* How a Deployment replaces its pods: dict strategy type. */}}

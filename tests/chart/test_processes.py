@@ -94,11 +94,11 @@ class Release:
 
 def _certificates(found: list[Object], addresses: list[str], folder: Path) -> dict[str, dict[str, bytes]]:
     """Return the Secrets that cert-manager would make, for the addresses here besides the names that are asked for."""
-    secrets = {}
+    secrets, authority = {}, Authority(folder)
     for one in of_kind(found, "Certificate"):
         names: list[x509.GeneralName] = [x509.DNSName(name) for name in one["spec"]["dnsNames"]]
         names += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
-        paths = Authority(folder).issue("release", hosts=x509.SubjectAlternativeName(names))
+        paths = authority.issue(one["metadata"]["name"], hosts=x509.SubjectAlternativeName(names))
         files = {"tls.crt": paths.chain, "tls.key": paths.key, "ca.crt": paths.authority}
         secrets[one["spec"]["secretName"]] = {name: path.read_bytes() for name, path in files.items()}
     return secrets

@@ -17,7 +17,15 @@ LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?")
 
 # What the values of ``everything`` and ``everything-else`` say that the namespace has.
-GIVEN_SECRETS = {"hugging-face", "mutual-tls", "queue-address", "queue-password", "queue-tls", "registry"}
+GIVEN_SECRETS = {
+    "coordinator-tls",
+    "hugging-face",
+    "mutual-tls",
+    "queue-address",
+    "queue-password",
+    "queue-tls",
+    "registry",
+}
 GIVEN_CLAIMS = {"checkpoints"}
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from tests.chart import security
 from tests.chart.pods import Pod, pods
-from tests.chart.rendering import PROFILES, manifest, name_of, objects, of_kind
+from tests.chart.rendering import PROFILES, Object, manifest, name_of, objects, objects_with, of_kind
+
+ROLES = ("draft", "target", "prm")
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -26,6 +28,40 @@ def test_no_secret_is_made(profile: str) -> None:
     kinds = ("Secret", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
     assert [name_of(one) for one in of_kind(objects(profile), *kinds)] == []
     assert security.IN_URL.search(manifest("4.3", PROFILES[profile])) is None
+
+
+def test_models_let_in_the_coordinators_alone() -> None:
+    """Their certificate has the one name that may call; no certificate of a model has it."""
+    found = objects("everything")
+    names = {name_of(one).split("/")[-1].split("-")[-1]: one["spec"] for one in of_kind(found, "Certificate")}
+    assert set(names) == {*ROLES, "coordinator"}
+    (allowed,) = callers(found)
+    assert names["coordinator"]["dnsNames"] == [allowed]
+    assert not any(allowed in names[role]["dnsNames"] for role in ROLES)
+    assert len({spec["secretName"] for spec in names.values()}) == len(names)
+    for pod in pods(found):
+        if pod.component in names:
+            secrets = {volume["secret"]["secretName"] for volume in pod.spec["volumes"] if volume["name"] == "tls"}
+            assert secrets <= {names[pod.component]["secretName"]}, pod.name
+
+
+def test_models_let_in_whom_the_values_name_and_every_certificate_if_nobody_is_known() -> None:
+    """The names in given certificates are unknown to the chart."""
+    assert callers(objects("everything-else")) == {"spiffe://example.com/gsi-coordinator,gsi-operator"}
+    given = {"tls": {"enabled": True, "existingSecret": "mutual-tls"}}
+    assert callers(objects_with("cpu", given)) == set()
+
+
+def callers(found: list[Object]) -> set[str]:
+    """Return what the models are told of the names that may call."""
+    settings = {
+        (pod.component, one["name"]): one["value"]
+        for pod in pods(found)
+        for one in pod.container().get("env", [])
+        if one["name"].endswith("_TLS_CALLERS")
+    }
+    assert not settings or {(role, f"GSI_{role.upper()}_TLS_CALLERS") for role in ROLES} == set(settings)
+    return set(settings.values())
 
 
 def _container(change: Change) -> Change:

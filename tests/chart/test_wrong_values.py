@@ -157,6 +157,14 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     # TLS
     "certificates from nowhere": ({"tls": {"enabled": True}}, ["tls", "issuerRef", "existingSecret"]),
+    "a certificate from nowhere": (
+        {"tls": {"enabled": True, "existingSecrets": {"draft": "a", "prm": "b", "coordinator": "c"}}},
+        ["tls", "target", "issuerRef"],
+    ),
+    "two callers in one name": (
+        {"tls": {"enabled": True, "existingSecret": "a", "callers": ["a,b"]}},
+        ["tls.callers|tls/callers"],
+    ),
 }
 
 

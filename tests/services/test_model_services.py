@@ -25,7 +25,7 @@ from gsi.runtime.settings import ServiceSettings
 from gsi.v1 import candidates_pb2, draft_pb2_grpc, prm_pb2, prm_pb2_grpc, target_pb2, target_pb2_grpc
 from services.draft import servicer as draft_servicer
 from tests.conftest import wait_until
-from tests.services.conftest import ROLES, client_of, load_shipped, serving, serving_role
+from tests.services.conftest import ROLES, client_of, load_shipped, serving
 from tests.services.test_compatibility import DRAFT
 
 MESSAGES = (Message("user", "Start with 27. Step 1: +11. Step 2: -28. Step 3: *3. Step 4: +16. Work mod 31."),)
@@ -139,15 +139,25 @@ async def _is(address: str, expected: str) -> bool:
     return await status(address) == expected
 
 
-async def test_reflection_lists_the_services() -> None:
-    """Tools can call a service without its protos."""
-    async with serving_role("draft") as server, grpc.aio.insecure_channel(server.address) as channel:
+async def test_reflection_lists_the_services_where_it_is_asked_for() -> None:
+    """Tools can call a service without its protos; without the setting they learn nothing."""
+    async with serving_engine(EndlessEngine(), reflection=True) as server:
+        assert {"gsi.v1.DraftService", "grpc.health.v1.Health"} <= await list_services(server.address)
+    async with serving_engine(EndlessEngine()) as server:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await list_services(server.address)
+    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def list_services(address: str) -> set[str]:
+    """Return what reflection lists."""
+    async with grpc.aio.insecure_channel(address) as channel:
         untyped: Any = channel  # the stubs of this package know the synchronous channel only
         stub: Any = reflection_pb2_grpc.ServerReflectionStub(untyped)
         call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
-        answer = await call.read()
-    names = {service.name for service in answer.list_services_response.service}
-    assert {"gsi.v1.DraftService", "grpc.health.v1.Health"} <= names
+        async for answer in call:
+            return {service.name for service in answer.list_services_response.service}
+    raise AssertionError("reflection says nothing")
 
 
 async def test_a_trajectory_over_grpc_is_the_one_that_the_engines_write(

@@ -1,6 +1,7 @@
 """Mutual TLS between coordinator and services, renewal of certificates, refusal of plain text, and keepalive."""
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from cryptography import x509
 from structlog.testing import capture_logs
 
 from gsi.client.sdk import Client
@@ -21,7 +23,7 @@ from gsi.rpc.server import SERVER_OPTIONS
 from gsi.runtime.settings import EXIT_BAD_SETTINGS
 from services.coordinator.models import open_models
 from services.coordinator.settings import CoordinatorSettings
-from tests.certificates import DAY, Authority, Paths
+from tests.certificates import DAY, LOOPBACK, Authority, Paths
 from tests.conftest import wait_until
 from tests.runtime.test_settings import GOOD, start
 from tests.services.conftest import ROLES, serving_role
@@ -86,6 +88,54 @@ async def test_whom_a_service_does_not_trust_is_refused(authority: Authority, tm
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 await check(b"")
         assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+SPIFFE = "spiffe://example.com/ns/math/sa/gsi-coordinator"
+MODEL_CERTIFICATE = "the caller's certificate is for localhost, gsi-draft (common name draft)"
+
+
+def hosts(*names: str) -> x509.SubjectAlternativeName:
+    """Return loopback and further names: DNS names, or URIs."""
+    further = [x509.UniformResourceIdentifier(name) if "://" in name else x509.DNSName(name) for name in names]
+    return x509.SubjectAlternativeName([*LOOPBACK, *further])
+
+
+async def test_a_model_s_certificate_may_not_call_a_model_and_a_coordinator_s_may(authority: Authority) -> None:
+    """By a DNS name or by a URI. The refusal says whose certificate came and what is allowed; health has no roles."""
+    model = authority.issue("draft", hosts=hosts("gsi-draft"))
+    allowed = {"tls_callers": f"gsi-coordinator, {SPIFFE}"}
+    async with serving_engine(EndlessEngine(), **model.settings(), **allowed) as server:
+        for name in ("gsi-coordinator", SPIFFE):
+            own = authority.issue("any", hosts=hosts(name))
+            async with calling(server.address, own) as client:
+                await wait_until(client.is_serving, "serving")
+                assert (await client.model_info()).model
+        with capture_logs() as logs:
+            async with calling(server.address, model) as client:
+                assert await client.is_serving()
+                sentence = f"{MODEL_CERTIFICATE}; allowed: gsi-coordinator, {SPIFFE} (TLS_CALLERS)"
+                with pytest.raises(MisconfiguredError, match=re.escape(f"draft: PERMISSION_DENIED: {sentence}")):
+                    await client.model_info()
+                for _ in range(2):
+                    with pytest.raises(RetryableError, match="PERMISSION_DENIED") as raised:
+                        await anext(client.propose((1,), 1, SAMPLING, 0))
+                    assert not raised.value.has_reached
+        refusals = [entry for entry in logs if entry["event"] == "a caller's certificate has another role"]
+        assert len(refusals) == 1
+
+
+async def test_names_are_compared_whole_and_the_common_name_is_none(authority: Authority) -> None:
+    """Neither the name as a common name, nor a longer, shorter or other kind of name, gives rights."""
+    almost = ("gsi-coordinator.other", "coordinator", "*", "spiffe://gsi-coordinator", "https://x/gsi-coordinator")
+    async with serving_engine(
+        EndlessEngine(), **authority.issue("draft").settings(), tls_callers="gsi-coordinator"
+    ) as server:
+        async with calling(server.address, authority.issue("x", hosts=hosts("gsi-coordinator"))) as client:
+            await wait_until(client.is_serving, "serving")
+        for name in almost:
+            async with calling(server.address, authority.issue("gsi-coordinator", hosts=hosts(name))) as client:
+                with pytest.raises(MisconfiguredError, match="common name gsi-coordinator"):
+                    await client.model_info()
 
 
 @pytest.mark.parametrize("fault", ["expired", "foreign", "plain"])
@@ -210,6 +260,12 @@ COORDINATOR = {f"GSI_COORDINATOR_{role.upper()}": "127.0.0.1:1" for role in ROLE
             GOOD | {"GSI_DRAFT_TLS_CERT": "draft.pem"},
             ["GSI_DRAFT_TLS_CERT, GSI_DRAFT_TLS_KEY, GSI_DRAFT_TLS_CA: set all three, or none"],
         ),
+        (
+            "services.draft",
+            GOOD | {"GSI_DRAFT_TLS_CALLERS": "gsi-coordinator"},
+            ["GSI_DRAFT_TLS_CALLERS: without TLS a caller shows no certificate", "GSI_DRAFT_TLS_CERT"],
+        ),
+        ("services.draft", GOOD | {"GSI_DRAFT_TLS_CALLERS": ""}, ["GSI_DRAFT_TLS_CALLERS: "]),
     ],
 )
 def test_a_process_refuses_plain_text_beyond_loopback(module: str, settings: dict[str, str], named: list[str]) -> None:
@@ -233,10 +289,14 @@ def test_plain_text_beyond_loopback_can_be_asked_for() -> None:
 
 
 async def test_the_whole_system_runs_over_mutual_tls(authority: Authority, tmp_path: Path) -> None:
-    """Four processes with certificates run a job, and a service logs why it refuses a stranger."""
+    """Four processes with certificates and roles run a job; a service logs why it refuses a stranger.
+
+    A coordinator with a model's certificate does not start, and says why.
+    """
     settings: dict[str, str] = {}
     for role in (*ROLES, "coordinator"):
-        settings |= authority.issue(role).settings(f"GSI_{role.upper()}_")
+        settings |= authority.issue(role, hosts=hosts(f"gsi-{role}")).settings(f"GSI_{role.upper()}_")
+    settings |= {f"GSI_{role.upper()}_TLS_CALLERS": "gsi-coordinator" for role in ROLES}
     async with local_stack(tmp_path, lambda *_: None, settings=settings) as stack, Client(stack.redis_url) as client:
         job_id = await client.submit(
             {"prompt": "Start with 7. Step 1: *4. Work mod 31.", "params": {"n": 2, "seed": 1}}
@@ -249,6 +309,10 @@ async def test_the_whole_system_runs_over_mutual_tls(authority: Authority, tmp_p
             return "certificate has expired" in (tmp_path / "draft.log").read_text()
 
         await wait_until(is_told, "the log has the reason")
+        chosen: dict[str, Any] = authority.issue("draft", hosts=hosts("gsi-draft")).settings()
+        async with open_models(CoordinatorSettings(**{**stack.addresses, **chosen})) as models:
+            with pytest.raises(MisconfiguredError, match=re.escape(MODEL_CERTIFICATE)):
+                await models.connect()
 
 
 SILENCE_SECONDS = 6.5  # gRPC sends at most a ping a second, and answers a handful too many with GOAWAY
