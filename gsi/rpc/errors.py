@@ -48,12 +48,10 @@ def to_status(error: Exception) -> Status:
             return grpc.StatusCode.INVALID_ARGUMENT, str(error), ()
         case MisconfiguredError():
             return grpc.StatusCode.FAILED_PRECONDITION, str(error), ()
-        case RetryableError(is_deadline=True):
-            return grpc.StatusCode.DEADLINE_EXCEEDED, str(error), ()
         case CallerRefusedError():
             return grpc.StatusCode.PERMISSION_DENIED, str(error), ()
-        case RetryableError(retry_after_seconds=None):
-            return grpc.StatusCode.UNAVAILABLE, str(error), ()
+        case RetryableError(retry_after_seconds=None, is_deadline=is_deadline):
+            return (grpc.StatusCode.DEADLINE_EXCEEDED if is_deadline else grpc.StatusCode.UNAVAILABLE), str(error), ()
         case RetryableError(retry_after_seconds=float() as seconds):
             return grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), _retry_info(str(error), seconds)
         case _:

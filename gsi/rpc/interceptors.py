@@ -25,7 +25,7 @@ Handler = Any  # grpc.RpcMethodHandler: the generated stubs leave it untyped
 
 
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
-    """Admits calls of ``callers``, and ends one that takes longer than ``max_call_seconds``, whatever its client allows.
+    """Admits calls of ``callers``, and ends one that takes over ``max_call_seconds``, whatever its client allows.
 
     gRPC serves every method as a stream of bytes, in both directions. So a call is admitted before its first message
     is received, and a message is decoded when it is asked for. A client cannot tell the difference.
