@@ -7,7 +7,7 @@
 # make dashboards    run the system under a real Prometheus: does every panel and alert have data?  (four minutes; ARGS="--json")
 # make image         as root: build the slim image without a registry, measure and run it   (some minutes; not in CI)
 # make locks         lock the images' packages anew in docker/locks (ARGS=--upgrade: the newest)
-# make chaos         break things while jobs run, and count what was lost: nothing  (up to twenty minutes; ARGS="--json")
+# make chaos         break things while jobs run, and count what was lost: nothing  (up to forty minutes; ARGS="--json")
 # make schedules     search 20,000 interleavings for one that breaks the queue   (a quarter of an hour; ARGS="--seed 7")
 # make fuzz          send the model services 200,000 requests of strangers: nobody else is harmed  (a quarter of an hour)
 # make bench         measure methods against each other and write benchmarks/RESULTS.md  (about an hour and a half)

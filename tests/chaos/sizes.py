@@ -54,8 +54,8 @@ FULL = Size(
     poison_jobs=12,
     poison_attempts=5,
     restart_seconds=3.0,
-    row_seconds=780.0,
-    total_seconds=1200.0,
+    row_seconds=1500.0,
+    total_seconds=2400.0,
 )
 SHORT = Size(
     kill_jobs=24,
