@@ -27,7 +27,7 @@ class ResultDocument(Record):
         None, description="What the job's answer_pattern found in the text. null: there is no answer."
     )
     text: str = Field("", description="The whole text of the answer, without the prompt.")
-    attempt: int = Field(0, description="How many attempts in a row kept no step.")
+    attempt: int = Field(0, description="How many deliveries of the job counted as attempts.")
     params: Mapping[str, Any] | None = Field(
         None, description="Every parameter that was in force, the seed included. null: the job has not succeeded."
     )

@@ -22,9 +22,10 @@ exists. This keeps the queue's invariant: an unfinished job is in exactly one pl
 ``entry_id`` names; or it has none, and its id is in the delayed set or in its tenant's parked list. A second entry for
 its id is dropped. A running job has an entry and one writer. ``gsi queue check`` looks for jobs that break this.
 
-``attempt`` is another number: it counts the deliveries in a row that kept no step, and goes down by 1 when a job is
-handed back. A job that ends its coordinators, or fails, at the same step again and again is dead at the limit; a job
-that makes progress is not, however many coordinators are killed under it.
+``attempt`` is another number: it counts the deliveries, and goes down by 1 when a job is handed back. Not each attempt
+is held against the job's limit: if its coordinator was lost after the job had kept a step, it is not. A job that ends
+its coordinators does so at the same step each time, and is dead at the limit; a job that makes progress is not, however
+many coordinators are killed under it.
 
 Redis runs a script alone and to its end, so record, steps and entry agree after each call. A script that ends a job
 acknowledges the entry last. If the server loses its last writes, the entry is still pending, the job is delivered

@@ -39,7 +39,10 @@ class CoordinatorSettings(ProcessSettings):
         description="time that a job waits for a lost coordinator; the same for all coordinators of a queue",
     )
     max_attempts: int = Field(
-        5, ge=1, le=100, description="attempts of a job in a row, none of which kept a step, before it is dead"
+        5,
+        ge=1,
+        le=100,
+        description="attempts of a job before it is dead; lost ones that kept a step do not count",
     )
     max_jobs_per_tenant: int = Field(
         0, ge=0, le=10_000, description="jobs of one tenant in flight, over all coordinators; 0: no limit"

@@ -53,7 +53,16 @@ class Sides:
             "lane": self.keys.jobs,
         }
         told = (
-            record | {"entry_id": self.entry_id, "token": 1, "nonce": "nonce", "attempt": 1, "submitted_at": 1} | fields
+            record
+            | {
+                "entry_id": self.entry_id,
+                "token": 1,
+                "nonce": "nonce",
+                "attempt": 1,
+                "attempts_held": 1,
+                "submitted_at": 1,
+            }
+            | fields
         )
         await self.redis.hset(self.keys.record(JOB.id), mapping={k: v for k, v in told.items() if v != ""})
         await self.redis.xadd(self.keys.steps(JOB.id), {"step": step(0).to_json(), "token": 1})
@@ -108,7 +117,7 @@ async def repair(sides: Sides) -> None:
 
 
 NO_ENTRY = (("entry_id", "9-9"),)
-LAST_ATTEMPT = (("attempt", POLICY.max_attempts),)
+LAST_ATTEMPT = (("attempts_held", POLICY.max_attempts),)
 TO_BE_CANCELLED = (("cancel_reason", "not needed"), ("lifetime", 60_000))
 CASES = [
     Case("submit", JobState.QUEUED, lambda sides: sides.submitter.submit(Job(JOB.id, JOB.payload))),

@@ -196,7 +196,7 @@ async def test_a_job_that_is_put_off_is_pushed_again_when_its_delay_is_over(
     await wait_until(is_promoted, "the delay is over")
     assert await writer.promote_due() == 0
     again = await take(writer, stream)
-    assert again.token > lease.token
+    assert (again.attempt, again.token > lease.token) == (2, True)
     assert len(await reader.steps(JOB.id)) == 1
 
 

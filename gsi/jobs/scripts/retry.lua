@@ -1,7 +1,7 @@
 -- Puts a job off after a failed run. Buries it if it has been tried often enough, and ends it if it was to be cancelled.
 -- Its kept steps stay.
 -- Returns the job's state, also for a call that was sent twice; nil if the lease was lost.
--- shared: now, may_move, holds, has_progressed, acknowledge, release, finish, expire, bury
+-- shared: now, may_move, holds, acknowledge, release, finish, expire, bury
 
 local record, lane, steps, results, tenants = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local dead_letters, delayed = KEYS[6], KEYS[7]
@@ -12,10 +12,10 @@ local queued, dead, cancelled, moves = ARGV[12], ARGV[13], ARGV[14], ARGV[15]
 
 if not holds(record, token, nonce) then return false end
 local state = redis.call('HGET', record, 'state')
-local attempt = tonumber(redis.call('HGET', record, 'attempt'))
+local attempts_held = tonumber(redis.call('HGET', record, 'attempts_held'))
 local cancel_reason = redis.call('HGET', record, 'cancel_reason')
 local after = queued
-if attempt >= max_attempts and not has_progressed(record) then after = dead end
+if attempts_held >= max_attempts then after = dead end
 if cancel_reason then after = cancelled end
 if not may_move(moves, state, after) then return state end
 
@@ -30,7 +30,7 @@ if after == queued then
 end
 local lifetime_ms = dead_ms
 if after == dead then
-  bury(record, dead_letters, job_id, 'tried ' .. attempt .. ' times', error, max_dead)
+  bury(record, dead_letters, job_id, 'tried ' .. max_attempts .. ' times', error, max_dead)
 else
   lifetime_ms = redis.call('HGET', record, 'lifetime') or dead_ms
   redis.call('HSET', record, 'error', cancel_reason)

@@ -10,7 +10,7 @@ local letters = {unpack(ARGV, 5)}
 if not may_move(moves, redis.call('HGET', record, 'state') or '', queued) then return 0 end
 local payload = redis.call('HGET', record, 'payload')
 local entry = redis.call('XADD', lane, '*', payload_field, payload, 'id', job_id)
-redis.call('HSET', record, 'state', queued, 'attempt', 0, 'entry_id', entry)
+redis.call('HSET', record, 'state', queued, 'attempt', 0, 'attempts_held', 0, 'entry_id', entry)
 redis.call('HSET', record, 'submitted_at', string.match(entry, '%d+'))
 redis.call('HDEL', record, 'error', 'dead_reason', 'last_error', 'cancel_reason', 'lifetime', 'started_at', 'finished_at')
 redis.call('PERSIST', record)

@@ -17,6 +17,7 @@ if pending[1][2] ~= consumer then return false end
 redis.call('XCLAIM', lane, group, consumer, 0, entry, 'IDLE', idle_ms, 'JUSTID')
 if idle_ms > 0 and redis.call('HGET', record, 'handed_back') ~= token then  -- else the call was sent twice
   redis.call('HINCRBY', record, 'attempt', -1)
+  redis.call('HINCRBY', record, 'attempts_held', -1)
   redis.call('HSET', record, 'handed_back', token)
 end
 return redis.call('HGET', record, 'cancel_reason') or ''

@@ -63,16 +63,18 @@ if may_move(moves, state, queued) and redis.call('HEXISTS', record, 'reserved') 
 end
 redis.call('HSET', record, 'reserved', 1)  -- a coordinator of an older version counted a redelivery without this mark
 
-if has_progressed(record) then redis.call('HSET', record, 'attempt', 0) end
+redis.call('HSETNX', record, 'attempts_held', redis.call('HGET', record, 'attempt') or 0)
+if state == running and has_progressed(record) then redis.call('HINCRBY', record, 'attempts_held', -1) end
 local attempt = redis.call('HINCRBY', record, 'attempt', 1)
+local attempts_held = redis.call('HINCRBY', record, 'attempts_held', 1)
 redis.call('HSET', record, 'worker', consumer, 'attempt_began_at_step', redis.call('HGET', record, 'num_steps') or 0)
 local cancel_reason = redis.call('HGET', record, 'cancel_reason')
-local ending = (cancel_reason and cancelled) or (attempt > max_attempts and dead)
+local ending = (cancel_reason and cancelled) or (attempts_held > max_attempts and dead)
 if ending and may_move(moves, state, ending) then
   local lifetime_ms = dead_ms
   if ending == dead then
     local error = redis.call('HGET', record, 'last_error') or 'its coordinator was lost each time'
-    redis.call('HSET', record, 'attempt', max_attempts)
+    redis.call('HSET', record, 'attempt', attempt - 1)
     bury(record, dead_letters, job_id, 'taken ' .. max_attempts .. ' times', error, max_dead)
   else
     lifetime_ms = redis.call('HGET', record, 'lifetime') or dead_ms
