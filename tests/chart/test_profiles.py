@@ -123,10 +123,13 @@ def test_another_revision_is_another_download() -> None:
 def test_certificates_name_every_host_that_is_called() -> None:
     """Else a coordinator would refuse the service behind it."""
     found = objects("everything")
-    (certificate,) = of_kind(found, "Certificate")
+    certificates = [each["spec"] for each in of_kind(found, "Certificate")]
     (coordinator,) = (pod for pod in pods(found) if pod.component == "coordinator")
     variables = environment(coordinator.container())
     hosts = {variables[f"GSI_COORDINATOR_{role.upper()}"].partition(":")[0] for role in ROLES}
     assert len(hosts) == len(ROLES)
-    assert hosts <= set(certificate["spec"]["dnsNames"])
-    assert {"server auth", "client auth"} <= set(certificate["spec"]["usages"])
+    of_services = [each for each in certificates if hosts & set(each["dnsNames"])]
+    assert hosts <= {name for each in of_services for name in each["dnsNames"]}
+    assert all("server auth" in each["usages"] and "client auth" not in each["usages"] for each in of_services)
+    (of_coordinator,) = (each for each in certificates if each not in of_services)
+    assert "client auth" in of_coordinator["usages"]
