@@ -1,7 +1,7 @@
 -- Finds what is wrong with a job, whether or not it has a record, and mends it if it is asked to. One call, so that what
 -- coordinators do meanwhile comes before it or after it.
 -- Returns what was wrong, as words; nil if parked is not the list of the job's tenant any more, and nothing was done.
--- shared: now, may_move, fence, release, finish, expire, leave_parked, is_deliverable
+-- shared: now, may_move, fence, release, finish, expire, leave_parked, push_again, is_deliverable
 
 local record, lane, steps, results, tenants, delayed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local parked, parked_tenants, config = KEYS[7], KEYS[8], KEYS[9]
@@ -27,10 +27,11 @@ if is_delayed and (not is_unfinished or entry) then
   found('it is delayed, and does not wait')
   if repair then redis.call('ZREM', delayed, job_id) end
 end
-if num_parked > 1 or (num_parked == 1 and (not is_unfinished or entry or is_delayed)) then
+local num_allowed = (is_unfinished and not entry and not is_delayed) and 1 or 0
+if num_parked > num_allowed then
   found('it is parked ' .. num_parked .. ' times; allowed: once, if it waits nowhere else')
-  for _ = 1, repair and num_parked - ((is_unfinished and not entry and not is_delayed) and 1 or 0) or 0 do
-    leave_parked(parked, parked_tenants, tenant, job_id)
+  if repair then
+    for _ = num_allowed + 1, num_parked do leave_parked(parked, parked_tenants, tenant, job_id) end
   end
 end
 if is_unfinished and not has_entry and (entry or not (is_delayed or num_parked > 0)) then
@@ -40,8 +41,8 @@ if is_unfinished and not has_entry and (entry or not (is_delayed or num_parked >
     if entry then redis.call('XDEL', lane, entry) end
     fence(record, config, '')
     release(record, tenants)
-    local again = redis.call('XADD', lane, '*', payload_field, payload, 'id', job_id)
-    redis.call('HSET', record, 'state', queued, 'entry_id', again)
+    redis.call('HSET', record, 'state', queued)
+    push_again(record, lane, job_id, payload_field, payload)
   elseif repair then
     fence(record, config, '')
     redis.call('HSET', record, 'error', 'internal error; its payload was lost')
