@@ -1,14 +1,20 @@
 """Threads that tokenise, because the event loop must answer meanwhile: a long text takes seconds."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from gsi.algorithm.candidates import Message
 from gsi.limits import SMALL_TEXT_CHARACTERS
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def count_characters(messages: Sequence[Message], steps: Sequence[str] = ()) -> int:
+    """Return how many characters a conversation and the steps of its answer have."""
+    return sum(len(message.content) for message in messages) + sum(map(len, steps))
 
 
 class TextThreads:

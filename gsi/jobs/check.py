@@ -55,9 +55,10 @@ class QueueCheck:
                 yield Finding(f"job {job_id}", problem)
         async for entry in self._undeliverable_entries():
             yield Finding(f"entry {entry}", "no coordinator will be given it")
-        for tenant in await self._tenants():
-            for problem in await self._check_tenant(tenant):
-                yield Finding(f"tenant {tenant}", problem)
+        async for tenant in self._wrong_parked_tenants():
+            yield Finding(f"tenant {tenant}", "the set of tenants with parked jobs is wrong about it")
+        async for tenant, counted, had in self._wrong_counts():
+            yield Finding(f"tenant {tenant}", f"it counts {counted} jobs in flight, and has {had}")
         for consumer in await self._idle_consumers(idle_consumer_seconds):
             yield Finding(f"consumer {consumer}", "it holds nothing, and has asked for nothing for long")
 
@@ -82,7 +83,7 @@ class QueueCheck:
             wrong = await calls.check_job(
                 self._redis,
                 record=record,
-                lane=Key(found_lane.decode()) if found_lane else self._keys.jobs,
+                lane=self._keys.lane_of(found_lane),
                 steps=self._keys.steps(job_id),
                 results=self._keys.results,
                 tenants=self._keys.tenants,
@@ -112,34 +113,48 @@ class QueueCheck:
                 if is_found:
                     yield f"{entry_id.decode()} of {lane}"
 
-    async def _tenants(self) -> list[str]:
-        counted = await self._redis.hkeys(self._keys.tenants)
-        parked = await self._redis.smembers(self._keys.parked_tenants)
+    async def _wrong_parked_tenants(self) -> AsyncIterator[str]:
+        """Yield each tenant about whose parked jobs the set of tenants is wrong."""
         prefix = self._keys.parked("")
+        noted = [tenant.decode() for tenant in await self._redis.smembers(self._keys.parked_tenants)]
         listed = [key.removeprefix(prefix) async for key in self._scan(f"{prefix}*")]
-        return sorted({*listed, *await self._records_in_flight(), *(tenant.decode() for tenant in (*counted, *parked))})
-
-    async def _check_tenant(self, tenant: str) -> list[str]:
-        wrong = []
-        parked = self._keys.parked(tenant)
-        if await calls.check_parked_tenant(
-            self._redis, parked=parked, parked_tenants=self._keys.parked_tenants, tenant=tenant, repair=self._repair
-        ):
-            wrong.append("the set of tenants with parked jobs is wrong about it")
-        surplus, seen = None, 0
-        for _ in range(MAX_TRIES):
-            seen = int(await self._redis.hget(self._keys.tenants, tenant) or 0)
-            surplus = await calls.check_tenant(
+        for tenant in sorted({*listed, *noted}):
+            if await calls.check_parked_tenant(
                 self._redis,
-                tenants=self._keys.tenants,
-                records=(await self._records_in_flight())[tenant],
+                parked=self._keys.parked(tenant),
+                parked_tenants=self._keys.parked_tenants,
                 tenant=tenant,
-                seen=seen,
                 repair=self._repair,
-            )
-            if surplus is not None:
-                break
-        return [*wrong, f"it counts {seen} jobs in flight, and has {seen - surplus}"] if surplus else wrong
+            ):
+                yield tenant
+
+    async def _wrong_counts(self) -> AsyncIterator[tuple[str, int, int]]:
+        """Yield each tenant whose count is wrong: how many jobs in flight it counts, and how many it has.
+
+        All records are read at once for all tenants, after the counts. A tenant whose count has changed meanwhile is
+        looked at again with the next reading.
+        """
+        unsure: set[str] | None = None  # None: every tenant
+        for _ in range(MAX_TRIES):
+            counts = {name.decode(): int(n) for name, n in (await self._redis.hgetall(self._keys.tenants)).items()}
+            records = await self._records_in_flight()
+            tenants, unsure = counts.keys() | records.keys() if unsure is None else unsure, set()
+            for tenant in sorted(tenants):
+                seen = counts.get(tenant, 0)
+                surplus = await calls.check_tenant(
+                    self._redis,
+                    tenants=self._keys.tenants,
+                    records=records.get(tenant, []),
+                    tenant=tenant,
+                    seen=seen,
+                    repair=self._repair,
+                )
+                if surplus is None:
+                    unsure.add(tenant)
+                elif surplus:
+                    yield tenant, seen, seen - surplus
+            if not unsure:
+                return
 
     async def _records_in_flight(self) -> Mapping[str, list[Key]]:
         """Return, by tenant, the records of the unfinished jobs that occupy a place in flight."""
@@ -154,9 +169,8 @@ class QueueCheck:
 
     async def _idle_consumers(self, idle_seconds: float) -> list[str]:
         stream = JobStream(self._redis, self._keys, "")
-        idle = await stream.idle_consumers(int(idle_seconds * 1000))
-        if self._repair:
-            await stream.remove_idle_consumers(int(idle_seconds * 1000))
+        find = stream.remove_idle_consumers if self._repair else stream.idle_consumers
+        idle = await find(int(idle_seconds * 1000))
         return sorted({consumer for _, consumer in idle})
 
     async def _scan(self, pattern: str) -> AsyncIterator[str]:

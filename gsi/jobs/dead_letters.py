@@ -11,7 +11,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from gsi.errors import InvalidRequestError
-from gsi.jobs.keys import Key, Keys
+from gsi.jobs.keys import Keys
 from gsi.jobs.reader import JobReader, JobRecord
 from gsi.jobs.scripts import calls
 from gsi.jobs.state import JobState
@@ -97,7 +97,7 @@ class DeadLetters:
         return await calls.revive(
             self._redis,
             record=self._keys.record(job_id),
-            lane=Key(lane.decode()) if lane else self._keys.jobs,
+            lane=self._keys.lane_of(lane),
             steps=self._keys.steps(job_id),
             dead_letters=self._keys.dead,
             job_id=job_id,

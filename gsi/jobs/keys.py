@@ -75,6 +75,10 @@ class Keys:
     def lane(self, priority: Priority) -> Key:
         return self._key(f"jobs:{priority}")
 
+    def lane_of(self, noted: bytes | None) -> Key:
+        """Return the lane that a record notes; without a note, that of jobs whose payload names no priority."""
+        return Key(noted.decode()) if noted else self.jobs
+
     @property
     def config(self) -> Key:
         return self._key("config")

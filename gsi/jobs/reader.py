@@ -8,7 +8,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from gsi.errors import InvalidRequestError
-from gsi.jobs.keys import Key, Keys
+from gsi.jobs.keys import Keys
 from gsi.jobs.result_document import ResultDocument
 from gsi.jobs.scripts import calls
 from gsi.jobs.state import JobState
@@ -120,7 +120,7 @@ class JobReader:
         return await calls.forget(
             self._redis,
             record=record,
-            lane=Key(lane.decode()) if lane else self._keys.jobs,
+            lane=self._keys.lane_of(lane),
             steps=self._keys.steps(job_id),
         )
 

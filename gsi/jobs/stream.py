@@ -128,10 +128,15 @@ class JobStream:
             if each["idle"] >= min_idle_ms and not each["pending"]
         ]
 
-    async def remove_idle_consumers(self, min_idle_ms: int) -> None:
-        """Remove the idle consumers. A coordinator that was killed cannot leave; one that lives is soon added again."""
-        for lane, consumer in await self.idle_consumers(min_idle_ms):
+    async def remove_idle_consumers(self, min_idle_ms: int) -> list[tuple[Key, str]]:
+        """Remove the idle consumers and return them.
+
+        A coordinator that was killed cannot leave; one that lives is soon added again.
+        """
+        idle = await self.idle_consumers(min_idle_ms)
+        for lane, consumer in idle:
             await calls.remove_consumer(self._redis, lane=lane, consumer=consumer)
+        return idle
 
     async def backlog(self) -> Backlog:
         """Count the entries that wait and the entries in flight, over all lanes.

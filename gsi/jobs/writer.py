@@ -308,8 +308,7 @@ class JobWriter:
 
     async def _read_lane(self, job_id: str) -> Key:
         """Return the stream that a job is pushed to again: the one that it came from."""
-        lane = await self._redis.hget(self._keys.record(job_id), "lane")
-        return Key(lane.decode()) if lane else self._keys.jobs
+        return self._keys.lane_of(await self._redis.hget(self._keys.record(job_id), "lane"))
 
 
 def _lost(lease: Lease) -> LeaseLostError:

@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 
 from gsi.engines.base import LanguageEngine
-from gsi.engines.text_threads import TextThreads
+from gsi.engines.text_threads import TextThreads, count_characters
 from gsi.rpc import convert, servicing
 from gsi.rpc.server import Loadable
 from gsi.v1 import candidates_pb2, draft_pb2, draft_pb2_grpc
@@ -28,8 +28,7 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
         self, request: draft_pb2.RenderPromptRequest, context: Any
     ) -> draft_pb2.RenderPromptResponse:
         engine, messages = self._engine.get(), convert.messages_from_proto(request.messages)
-        num_characters = sum(len(message.content) for message in messages)
-        token_ids = await self._texts.run(num_characters, engine.render, messages)
+        token_ids = await self._texts.run(count_characters(messages), engine.render, messages)
         return draft_pb2.RenderPromptResponse(token_ids=token_ids)
 
     async def Propose(

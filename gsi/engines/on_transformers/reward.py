@@ -12,7 +12,7 @@ from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_transformers.language import describe_checkpoint, refuse_engine_args
 from gsi.engines.on_transformers.prefix import Prefix, PrefixModel
 from gsi.engines.on_transformers.reward_checkpoint import load_reward_model
-from gsi.engines.text_threads import TextThreads
+from gsi.engines.text_threads import TextThreads, count_characters
 from gsi.errors import MisconfiguredError
 
 
@@ -47,7 +47,7 @@ class TransformersRewardEngine:
         self._model.close()
 
     async def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
-        num_characters = sum(len(message.content) for message in messages) + sum(map(len, steps))
+        num_characters = count_characters(messages, steps)
         prefix = await self._texts.run(num_characters, self._family.prefix, messages, steps)
         read = await self._model.run(self._model.read, prefix)
         async for batch in candidates:

@@ -29,7 +29,7 @@ from gsi.engines.on_vllm.concurrency import memoize, stream_results
 from gsi.engines.on_vllm.core import VllmCore
 from gsi.engines.on_vllm.follower import VllmFollower
 from gsi.engines.on_vllm.model_description import describe_model
-from gsi.engines.text_threads import TextThreads
+from gsi.engines.text_threads import TextThreads, count_characters
 from gsi.model_info import ModelInfo
 
 log = structlog.get_logger()
@@ -104,7 +104,7 @@ class VllmRewardEngine:
 
     async def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
         self.core.admit()
-        num_characters = sum(len(message.content) for message in messages) + sum(map(len, steps))
+        num_characters = count_characters(messages, steps)
         prefix = await self._texts.run(num_characters, self._family.prefix, messages, steps)
         reward = memoize(partial(self._rate, prefix))  # a small draft repeats itself
 
