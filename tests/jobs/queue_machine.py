@@ -12,8 +12,7 @@ import itertools
 import json
 import random
 import time
-from collections import Counter
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -34,7 +33,7 @@ from redis.exceptions import ResponseError
 from gsi.jobs.connection import Redis
 from gsi.jobs.dead_letters import DeadLetters
 from gsi.jobs.job import Job, claim, parse_payload
-from gsi.jobs.keys import GROUP, JOB_FIELD, Keys
+from gsi.jobs.keys import GROUP, JOB_FIELD, Key, Keys
 from gsi.jobs.policy import Policy
 from gsi.jobs.reader import JobReader
 from gsi.jobs.scripts.loader import SOURCES
@@ -43,36 +42,12 @@ from gsi.jobs.stream import Delivery, JobStream
 from gsi.jobs.submitter import JobSubmitter
 from gsi.jobs.writer import JobResult, JobWriter, Lease, LeaseLostError
 from gsi.local.embedded_redis import embedded_redis
+from tests.jobs.queue_snapshot import IDS, TENANT, QueueSnapshots, SavedKey, Seen, SeenJob
 from tests.jobs.sample import step
 
 POLICY = Policy(max_attempts=2, max_jobs_per_tenant=1, result_seconds=1e6, dead_seconds=1e6)
-IDS = ("job-0", "job-1")
-TENANT = "t"
 NUM_ACTIONS = 20
 UNFINISHED = (JobState.QUEUED, JobState.RUNNING)
-
-# Reads all keys in one command, as JSON; an empty list and an empty object look the same in Lua.
-LOOK = """
-local jobs = {}
-for i = 8, #KEYS, 2 do
-  local record, steps = KEYS[i], KEYS[i + 1]
-  jobs[#jobs + 1] = {
-    redis.call('HGETALL', record), redis.call('XRANGE', steps, '-', '+'),
-    redis.call('PTTL', record), redis.call('PTTL', steps),
-  }
-end
-return cjson.encode({
-  entries = redis.call('XRANGE', KEYS[1], '-', '+'),
-  pending = redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 100),
-  delayed = redis.call('ZRANGE', KEYS[2], 0, -1),
-  parked = redis.call('LRANGE', KEYS[3], 0, -1),
-  parked_tenants = redis.call('SMEMBERS', KEYS[4]),
-  in_flight = redis.call('HGETALL', KEYS[5]),
-  results = redis.call('XRANGE', KEYS[6], '-', '+'),
-  dead = redis.call('XRANGE', KEYS[7], '-', '+'),
-  jobs = jobs,
-})
-"""
 
 ids = st.sampled_from(("job-0", "job-0", "job-0", "job-1"))  # most often the same: what happens to one job matters
 questions = st.sampled_from(("one?", "two?"))
@@ -92,35 +67,10 @@ class Run:
 
 
 @dataclass
-class SeenJob:
-    """A job's keys."""
-
-    state: JobState | None
-    fields: dict[str, str]
-    steps: list[dict[str, str]]
-    lifetimes: tuple[int, int]  # ms, of record and steps; -1: none, -2: no such key
-
-
-@dataclass
-class Seen:
-    """All keys of the queue at one moment."""
-
-    jobs: dict[str, SeenJob]
-    entries: set[str]
-    pending: set[str]
-    delayed: list[str]
-    parked: list[str]
-    parked_tenants: set[str]
-    in_flight: dict[str, int]
-    results: Counter[str]
-    dead: Counter[str]
-
-
-@dataclass
 class Saved:
     """The queue's keys and what the machine knew, when the server last wrote its file."""
 
-    keys: dict[bytes, tuple[int, bytes | None]]
+    keys: Mapping[Key, SavedKey]
     writers: dict[str, str]
     questions: dict[str, str]
     seen: Seen = field(repr=False)
@@ -136,6 +86,7 @@ class QueueMachine(RuleBasedStateMachine):
     def start(self) -> None:
         self.keys = Keys(f"machine-{next(_numbers)}")
         self.server: Any = self.redis
+        self.snapshots = QueueSnapshots(self.redis, self.keys)
         self.submitter = JobSubmitter(self.redis, self.keys, POLICY)
         self.writer = JobWriter(self.redis, self.keys, POLICY)
         self.reader, self.dead = JobReader(self.redis, self.keys), DeadLetters(self.redis, self.keys)
@@ -144,7 +95,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.writers: dict[str, str] = {}  # by id, the nonce of the one that may write the job
         self.questions: dict[str, str] = {}  # by id, what the present job asks
         self.wait(JobStream(self.redis, self.keys, "").create_group())
-        self.before = self.wait(self.look())
+        self.before = self.wait(self.snapshots.look())
         self.saved: Saved | None = None
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
@@ -272,14 +223,14 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def save(self) -> None:
-        self.saved = Saved(self.wait(self._dump()), dict(self.writers), dict(self.questions), self.before)
+        self.saved = Saved(self.wait(self.snapshots.save()), dict(self.writers), dict(self.questions), self.before)
 
     @precondition(lambda self: self.saved)
     @rule()
     def lose_writes(self) -> None:
         """The server starts again with what its file had. Coordinators still believe what they were told since."""
         assert self.saved is not None
-        self.wait(self._load(self.saved.keys))
+        self.wait(self.snapshots.restore(self.saved.keys))
         self.writers, self.questions = dict(self.saved.writers), dict(self.saved.questions)
         self.before = self.saved.seen
 
@@ -297,7 +248,7 @@ class QueueMachine(RuleBasedStateMachine):
     def all_is_as_promised(self) -> None:
         if not hasattr(self, "before"):
             return  # before the start
-        now = self.wait(self.look())
+        now = self.wait(self.snapshots.look())
         self.check(now)
         self.before = now
 
@@ -355,11 +306,11 @@ class QueueMachine(RuleBasedStateMachine):
             return
         for _ in range(4 * len(IDS) + 2 * len(self.before.entries)):
             self.wait(self._work_once())
-        seen = self.wait(self.look())
+        seen = self.wait(self.snapshots.look())
         unfinished = {job_id: job.state for job_id, job in seen.jobs.items() if job.state in UNFINISHED}
         assert unfinished == {}, f"jobs that nobody can finish: {unfinished}"
         assert (seen.entries, seen.delayed, seen.parked, seen.in_flight) == (set(), [], [], {})
-        self.wait(self._delete())
+        self.wait(self.snapshots.delete())
 
     async def _work_once(self) -> None:
         await self.writer.promote_due()
@@ -373,68 +324,6 @@ class QueueMachine(RuleBasedStateMachine):
             lease = await self.writer.take(claimed.id or "", delivery, TENANT)
             if lease is not None:
                 await self.writer.commit(lease, JobResult(JobState.SUCCEEDED))
-
-    # --- Reading and writing the queue's keys ----------------------------------------------------------------------
-
-    async def look(self) -> Seen:
-        keys = self.keys
-        of_jobs = [key(job_id) for job_id in IDS for key in (keys.record, keys.steps)]
-        of_queue = [
-            keys.jobs,
-            keys.delayed,
-            keys.parked(TENANT),
-            keys.parked_tenants,
-            keys.tenants,
-            keys.results,
-            keys.dead,
-        ]
-        found = json.loads(await self.server.eval(LOOK, len(of_jobs) + 7, *of_queue, *of_jobs, GROUP))
-        jobs = {job_id: _job(*job) for job_id, job in zip(IDS, found["jobs"], strict=True)}
-        return Seen(
-            jobs,
-            {entry for entry, _ in found["entries"]},
-            {pending[0] for pending in found["pending"]},
-            list(found["delayed"]),
-            list(found["parked"]),
-            set(found["parked_tenants"]),
-            {name: int(count) for name, count in _pairs(found["in_flight"]).items()},
-            Counter(_pairs(fields)["id"] for _, fields in found["results"]),
-            Counter(_pairs(fields)["id"] for _, fields in found["dead"]),
-        )
-
-    async def _names(self) -> list[bytes]:
-        keys = self.keys
-        of_jobs = [key(job_id) for job_id in IDS for key in (keys.record, keys.steps)]
-        others = [
-            keys.jobs,
-            keys.delayed,
-            keys.parked(TENANT),
-            keys.parked_tenants,
-            keys.tenants,
-            keys.results,
-            keys.dead,
-        ]
-        return [name.encode() for name in (*of_jobs, *others, keys.config)]
-
-    async def _dump(self) -> dict[bytes, tuple[int, bytes | None]]:
-        names = await self._names()
-        async with self.server.pipeline() as pipeline:
-            for name in names:
-                pipeline.pttl(name)
-                pipeline.dump(name)
-            found = iter(await pipeline.execute())
-        return {name: (max(0, next(found)), next(found)) for name in names}
-
-    async def _load(self, saved: dict[bytes, tuple[int, bytes | None]]) -> None:
-        async with self.server.pipeline() as pipeline:
-            pipeline.delete(*await self._names())
-            for name, (lifetime_ms, written) in saved.items():
-                if written is not None:
-                    pipeline.restore(name, lifetime_ms, written)
-            await pipeline.execute()
-
-    async def _delete(self) -> None:
-        await self.server.delete(*await self._names(), *self.keys.lanes)
 
     # --- What the machine knows of coordinators --------------------------------------------------------------------
 
@@ -451,18 +340,6 @@ class QueueMachine(RuleBasedStateMachine):
 
 def _delivery(entry_id: bytes, fields: dict[bytes, bytes], keys: Keys, consumer: str) -> Delivery:
     return Delivery(entry_id.decode(), fields[JOB_FIELD.encode()], keys.jobs, consumer)
-
-
-def _job(fields: Sequence[str], steps: Sequence[Any], *lifetimes: int) -> SeenJob:
-    texts = _pairs(fields)
-    assert ("state" in texts) == bool(texts), f"a record without a state: {texts}"
-    state = JobState(texts["state"]) if texts else None
-    return SeenJob(state, texts, [_pairs(each) for _, each in steps], (lifetimes[0], lifetimes[1]))
-
-
-def _pairs(words: Sequence[str]) -> dict[str, str]:
-    pairs = list(words)
-    return dict(zip(pairs[::2], pairs[1::2], strict=True))
 
 
 def _recent(things: Sequence[T], which: int) -> T:
