@@ -94,7 +94,7 @@ def check(
     redis_url: RedisUrl = DEFAULT_REDIS_URL,
     name: Queue = DEFAULT_QUEUE,
 ) -> None:
-    """Look for jobs that nobody will be given, leaked places, keys that would stay for ever, and gone consumers.
+    """Find jobs that no coordinator would receive, wrong counts, keys without a lifetime, and consumers that have gone.
 
     Safe beside running coordinators. Exit code 1: something is wrong, and was not repaired.
     """

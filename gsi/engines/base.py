@@ -108,7 +108,10 @@ def check_vocabulary(token_ids: Sequence[int], vocabulary_size: int, what: str) 
 async def check_candidates(
     candidates: TokenBatches, num_prefix: int, max_length: int, vocabulary_size: int
 ) -> TokenBatches:
-    """Pass candidates on. Raises InvalidRequestError for one without tokens, too long, or out of the vocabulary."""
+    """Pass candidates on.
+
+    Raises InvalidRequestError if a candidate is empty, is too long, or has a token id outside the vocabulary.
+    """
     async for batch in candidates:
         for candidate in batch:
             _check_candidate(candidate, num_prefix, max_length, vocabulary_size)
