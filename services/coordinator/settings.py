@@ -42,8 +42,8 @@ class CoordinatorSettings(ProcessSettings):
         5,
         ge=1,
         le=100,
-        description="attempts of a job before it is dead; an attempt does not count if its coordinator was lost after a "
-        "kept step",
+        description="attempts of a job before it is dead; an attempt does not count if its coordinator was lost after "
+        "a kept step",
     )
     max_jobs_per_tenant: int = Field(
         0, ge=0, le=10_000, description="jobs of one tenant in flight, over all coordinators; 0: no limit"
