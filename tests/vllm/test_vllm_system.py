@@ -151,7 +151,7 @@ async def test_a_killed_engine_process_costs_a_restart_and_no_job(
     assert not is_alive(service)
     logged = [(name, event["event"]) for name, event in events]
     assert (role, "the engine died; this process is to be started again") in logged
-    assert (role, "ended with code 70; starting it again") in logged
+    assert (role, "ended with code 70; starting it again in 1 s") in logged
 
 
 def is_engine(pid: int) -> bool:
