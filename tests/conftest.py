@@ -17,6 +17,8 @@ from gsi.jobs.connection import Redis, connect
 from gsi.local.embedded_redis import embedded_redis
 from tests.system import ModelServices, start_model_services
 
+pytest_plugins = ("tests.parallel",)
+
 MODELS = Path(__file__).parents[1] / "models"
 WAIT_SECONDS = 60.0
 
