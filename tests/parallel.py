@@ -12,6 +12,7 @@ SHARE_MODEL_SERVICES = (
     "tests/evaluation/test_eval.py",
     "tests/examples/test_examples.py",
     "tests/services/test_background_tasks.py",
+    "tests/services/test_compatibility.py",
     "tests/services/test_methods.py",
     "tests/services/test_outcome_reward.py",
     "tests/services/test_redis_that_cannot_write.py",
