@@ -34,8 +34,9 @@ MAX_JOBS = 2
 MAX_ATTEMPTS = 3
 POISON, *GOOD = [problem["prompt"] for problem in held_out_problems(5)]
 PARAMS = {"n": 4, "seed": 1}
-# Texts without sense or end, many at once: the engines work on each step for seconds.
-LONG = {"prompt": GOOD[0], "params": {"n": 128, "temperature": 3.0, "acceptance_threshold": -1e6}}
+# Texts without sense, many at once: the engines work on each step for seconds. With this seed there are eight steps;
+# with others the first may be the last.
+LONG = {"prompt": GOOD[0], "params": {"n": 128, "temperature": 3.0, "acceptance_threshold": -1e6, "seed": 1}}
 
 
 class PoisonedPrm(prm_pb2_grpc.PrmServiceServicer, health_pb2_grpc.HealthServicer):
