@@ -25,8 +25,8 @@ INSTALLED := .venv/installed
 VLLM_INSTALLED := .venv-vllm/installed
 TOOLS_INSTALLED := .tools/installed
 TYPES_LOG := .venv/types.log
-# Tests of one file stay together: they may share a whole system with three models.
-PARALLEL := --numprocesses $(WORKERS) --dist loadfile
+# Tests of one file stay together: they may share a whole system with three models. tests/parallel.py orders the files.
+PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-scoring bench-step train protos clean

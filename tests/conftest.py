@@ -10,10 +10,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from hypothesis import settings
 
 from gsi.jobs.connection import Redis, connect
 from gsi.local.embedded_redis import embedded_redis
+from tests.system import ModelServices, start_model_services
+
+pytest_plugins = ("tests.parallel",)
 
 MODELS = Path(__file__).parents[1] / "models"
 WAIT_SECONDS = 60.0
@@ -37,6 +41,13 @@ def redis_url() -> Iterator[str]:
     """A server for the whole session; each test has a queue of its own."""
     with embedded_redis() as url:
         yield url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def model_services(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ModelServices]:
+    """Model services for the whole session. A test that uses them runs in the session's loop."""
+    async with start_model_services(tmp_path_factory.mktemp("services")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Engines by name: the class behind a name, and when its runtime is imported."""
 
 import ast
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,23 @@ async def test_an_engine_is_prepared_before_it_is_imported(monkeypatch: pytest.M
     table: EngineTable[object] = EngineTable({"prepared": "prepared_runtime:Engine"})  # type: ignore[type-var]
     assert await table.load("prepared", EngineSettings("a model")) == "a model"
     del sys.modules["prepared_runtime"]
+
+
+class LookingEngine:
+    """An engine that looks whether garbage is collected while it loads, and then may fail."""
+
+    @classmethod
+    async def load(cls, settings: EngineSettings) -> bool:
+        if settings.model == "broken":
+            raise MisconfiguredError("broken")
+        return gc.isenabled()
+
+
+async def test_no_garbage_is_looked_for_while_an_engine_loads() -> None:
+    """A service starts sooner; afterwards garbage is collected as before, also if there is no engine."""
+    table: EngineTable[object] = EngineTable({"looking": f"{__name__}:LookingEngine"})  # type: ignore[type-var]
+    assert await table.load("looking", EngineSettings("a model")) is False
+    assert gc.isenabled()
+    with pytest.raises(MisconfiguredError):
+        await table.load("looking", EngineSettings("broken"))
+    assert gc.isenabled()

@@ -1,26 +1,27 @@
 """``gsi eval`` as people run it: real processes, the shipped family, and what becomes of it when it is killed."""
 
+import asyncio
 import json
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from typer.testing import CliRunner
 
 from gsi.cli.main import app
-from gsi.client.sdk import Client
 from gsi.evaluation.folder import Folder
 from gsi.evaluation.plan import Plan
 from gsi.evaluation.problems import load_problems
 from gsi.evaluation.records import Evaluation
 from gsi.evaluation.runner import run_missing
-from gsi.jobs.connection import connect
 from gsi.jobs.state import JobState
-from gsi.local.stack import local_stack
+from tests.conftest import wait_until
+from tests.system import ModelServices, System
 
 GSI = str(Path(sys.executable).parent / "gsi")
 LIMIT = 8
@@ -51,6 +52,13 @@ def without_times(records: Path) -> dict[tuple[Any, ...], Any]:
 
 def table(report: dict[str, Any]) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name != "timings"} for row in report["rows"]]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def system(model_services: ModelServices) -> AsyncIterator[System]:
+    """A running system for the tests that do not start one."""
+    async with model_services.coordinators("evaluation") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -96,20 +104,24 @@ def test_a_record_holds_every_candidate_of_every_step(uninterrupted: tuple[dict[
                 assert drafted.candidates[drafted.selected].text == step.text
 
 
-def test_an_evaluation_that_was_killed_goes_on_and_ends_with_the_same_table(
-    uninterrupted: tuple[dict[str, Any], Path], tmp_path: Path
+@pytest.mark.asyncio(loop_scope="session")
+async def test_an_evaluation_that_was_killed_goes_on_and_ends_with_the_same_table(
+    uninterrupted: tuple[dict[str, Any], Path], system: System, tmp_path: Path
 ) -> None:
-    """SIGKILL half-way: finished jobs are not run again, and every number but the seconds is the same."""
+    """SIGKILL half-way: finished jobs are not run again, and every number but the seconds is the same.
+
+    Also the same as those of a system that the evaluation started for itself.
+    """
     report, whole = uninterrupted
     folder = tmp_path / "killed"
-    command = [GSI, *OPTIONS, "--json", "--out", str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        wait_for_records(folder / "records.jsonl", NUM_JOBS // 3)
+    options = [*OPTIONS, "--json", "--out", str(folder), *where(system)]
+    with subprocess.Popen([GSI, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        await records_are_written(folder / "records.jsonl", NUM_JOBS // 3)
         process.send_signal(signal.SIGKILL)
     before = (folder / "records.jsonl").read_bytes()
     num_before = before.count(b"\n")
     assert 0 < num_before < NUM_JOBS
-    ran = gsi(*OPTIONS, "--json", "--out", str(folder))
+    ran = await asyncio.to_thread(gsi, *options)
     assert ran.returncode == 0, ran.stderr
     assert f"resuming: {num_before} of {NUM_JOBS} jobs" in ran.stderr
     assert (folder / "records.jsonl").read_bytes().startswith(before[: before.rfind(b"\n") + 1])
@@ -125,14 +137,24 @@ def test_a_finished_evaluation_is_reported_without_a_system(uninterrupted: tuple
     assert "ready" not in ran.stderr
 
 
-def wait_for_records(path: Path, count: int) -> None:
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while not path.exists() or path.read_bytes().count(b"\n") < count:
-        assert time.monotonic() < deadline, "no record was written in time"
-        time.sleep(0.02)
+def where(system: System) -> list[str]:
+    """Return the options that name a running system."""
+    return ["--redis-url", system.stack.redis_url, "--queue", system.queue]
 
 
-async def test_a_running_system_is_used_and_left_empty(tmp_path: Path) -> None:
+async def keys_of_jobs(system: System) -> set[bytes]:
+    return {key async for key in system.redis.scan_iter(f"{system.keys.prefix}job:*")}
+
+
+async def records_are_written(path: Path, count: int) -> None:
+    async def has_records() -> bool:
+        return path.exists() and path.read_bytes().count(b"\n") >= count
+
+    await wait_until(has_records, f"{count} records are written")
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_running_system_is_used_and_left_empty(system: System, tmp_path: Path) -> None:
     """Jobs go through the queue that is there; once on disk they leave its memory."""
     plan = Plan(dataset="arithmetic", methods=("draft", "gsi"), ns=(2,), seeds=1, limit=3)
     folder = Folder(tmp_path / "out")
@@ -140,19 +162,17 @@ async def test_a_running_system_is_used_and_left_empty(tmp_path: Path) -> None:
         dataset="arithmetic", problems=3, labels=plan.methods, ns=(2,), seeds=1, concurrency=3, machine="-", date="-"
     )
     run, problems, seen = folder.begin(plan, evaluation), load_problems("arithmetic", 3), []
-    async with local_stack(tmp_path, lambda *_: None) as stack, Client(stack.redis_url) as client:
-        assert await client.is_served()
-        await run_missing(client, run, problems, folder, concurrency=3, on_job=lambda row, _: seen.append(row))
-        redis: Any = connect(stack.redis_url)
-        keys = [key async for key in redis.scan_iter("*:job:*")]
-        await redis.aclose()
-    assert keys == []
+    assert await system.client.is_served()
+    left_by_others = await keys_of_jobs(system)  # an evaluation that was killed may leave a job, until it expires
+    await run_missing(system.client, run, problems, folder, concurrency=3, on_job=lambda row, _: seen.append(row))
+    assert await keys_of_jobs(system) <= left_by_others
     assert len(folder.read_records()) == len(seen) == 6
     assert seen[:3] == ["draft, n = 1, seed 0"] * 3  # alone, a model writes one candidate whatever n is
 
 
-def test_calibration_reads_the_records_and_runs_what_is_worth_it(
-    uninterrupted: tuple[dict[str, Any], Path], tmp_path: Path
+@pytest.mark.asyncio(loop_scope="session")
+async def test_calibration_reads_the_records_and_runs_what_is_worth_it(
+    uninterrupted: tuple[dict[str, Any], Path], system: System, tmp_path: Path
 ) -> None:
     """One table, a recommended setting with its interval, and the theory with its warnings."""
     _, whole = uninterrupted
@@ -160,7 +180,7 @@ def test_calibration_reads_the_records_and_runs_what_is_worth_it(
     folder.mkdir()
     for name in ("run.json", "records.jsonl"):
         (folder / name).write_bytes((whole / name).read_bytes())
-    ran = gsi("calibrate", str(folder), "--run", "2", "--json")
+    ran = await asyncio.to_thread(gsi, "calibrate", str(folder), "--run", "2", "--json", *where(system))
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout)
     assert found["recommended"]["method"] in {one["method"] for one in found["measured"]}

@@ -13,20 +13,21 @@ import pytest
 import pytest_asyncio
 
 from gsi.client.sdk import Client
-from gsi.local.stack import Stack, local_stack
+from gsi.local.stack import Stack
 from tests.conftest import MODELS
+from tests.system import ModelServices
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SECONDS = 100.0
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def stack(model_services: ModelServices) -> AsyncIterator[Stack]:
     """One system for all examples that use a running one."""
-    async with local_stack(tmp_path_factory.mktemp("examples"), lambda *_: None) as running:
-        yield running
+    async with model_services.coordinators("default") as running:  # the queue that the examples name
+        yield running.stack
 
 
 async def run_example(name: str, *arguments: str, redis_url: str = "redis://127.0.0.1:1/0") -> list[str]:

@@ -21,13 +21,14 @@ from gsi.jobs.submitter import JobSubmitter
 from gsi.jobs.writer import JobWriter
 from gsi.local.demo import held_out_problems
 from gsi.local.embedded_redis import free_port
-from gsi.local.stack import ROLES, Stack, coordinator_environments, local_stack
+from gsi.local.stack import ROLES, Stack, coordinator_environments
 from services.coordinator import __main__ as coordinator_main
 from services.coordinator.background import BackgroundTaskError, background_tasks
 from services.coordinator.leases import LeaseKeeper
 from services.coordinator.models import Models, open_models
 from services.coordinator.settings import CoordinatorSettings
 from services.coordinator.worker import Worker
+from tests.system import ModelServices
 
 LEASE_SECONDS = 600.0  # no test waits for a lease to end
 TIMEOUT_SECONDS = 20.0
@@ -251,9 +252,9 @@ runpy.run_module("services.coordinator", run_name="__main__")
 """
 
 
-async def start(stack: Stack, *command: str) -> asyncio.subprocess.Process:
-    """Start a coordinator of the stack."""
-    (own,) = coordinator_environments(stack.redis_url, "default", 1).values()
+async def start(stack: Stack, queue: str, *command: str) -> asyncio.subprocess.Process:
+    """Start a coordinator of the stack on a queue."""
+    (own,) = coordinator_environments(stack.redis_url, queue, 1).values()
     services = {f"GSI_COORDINATOR_{role.upper()}": stack.addresses[role] for role in ROLES}
     lease = {"GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS)}
     return await asyncio.create_subprocess_exec(
@@ -261,14 +262,15 @@ async def start(stack: Stack, *command: str) -> asyncio.subprocess.Process:
     )
 
 
-async def test_a_process_whose_lease_keeper_dies_exits_and_another_finishes_its_job(tmp_path: Path) -> None:
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_process_whose_lease_keeper_dies_exits_and_another_finishes_its_job(
+    model_services: ModelServices, queue: str
+) -> None:
     """Non-zero, with the error in its log; the job was handed back, so its lease need not end and no attempt counts."""
     job = {"prompt": held_out_problems(1)[0]["prompt"], "params": {"n": 16, "max_steps": 8, "answer_pattern": None}}
-    async with (
-        local_stack(tmp_path, lambda *_: None, num_coordinators=0) as stack,
-        Client(stack.redis_url) as client,
-    ):
-        doomed = await start(stack, "-c", DOOMED)
+    stack = model_services.stack
+    async with Client(stack.redis_url, queue) as client:
+        doomed = await start(stack, queue, "-c", DOOMED)
         job_id = await client.submit(job)
         _, output = await asyncio.wait_for(doomed.communicate(), 60)
         assert doomed.returncode == coordinator_main.EXIT_TASK_ENDED
@@ -277,7 +279,7 @@ async def test_a_process_whose_lease_keeper_dies_exits_and_another_finishes_its_
         assert last["error"] == "lease keeper: ValueError: boom"
         assert "job handed back" in events
 
-        other = await start(stack, "-m", "services.coordinator")
+        other = await start(stack, queue, "-m", "services.coordinator")
         try:
             record = await client.wait(job_id, 60)
         finally:

@@ -1,6 +1,10 @@
 """Which models fit together, and which jobs fit the models."""
 
+import json
+import shutil
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,10 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gsi.algorithm.params import Likelihood
+from gsi.engines.base import EngineSettings
+from gsi.engines.registry import LANGUAGE_ENGINES
 from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.jobs.payload import JobParams
 from gsi.model_info import ModelInfo
 from services.coordinator.compatibility import Limits, common_limits
+from services.draft.servicer import SERVICE, add_to_server
+from tests.conftest import MODELS
+from tests.services.conftest import serving
+from tests.system import ModelServices
 
 SAMPLING, MODEL = Likelihood.SAMPLING, Likelihood.MODEL
 BOTH = frozenset(Likelihood)
@@ -174,3 +184,27 @@ def test_engines_that_are_set_to_no_temperature_take_every_one(
 def test_the_bare_models_likelihood_fits_every_temperature_and_nucleus(temperature: float, top_p: float) -> None:
     """That likelihood does not depend on how the tokens were sampled."""
     Limits(511, BOTH, 0.7).check(JobParams(temperature=temperature, top_p=top_p, likelihood=MODEL))
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_models_with_different_tokenizers_are_refused(
+    model_services: ModelServices, queue: str, tmp_path: Path
+) -> None:
+    """The coordinator does not start, and names the differences."""
+    other = tmp_path / "draft"
+    shutil.copytree(MODELS / "draft", other)
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    last = tokenizer["added_tokens"][-1]
+    last["content"] = f"{last['content']}-renamed"
+    vocabulary = tokenizer["model"].get("vocab", {})
+    vocabulary |= {last["content"]: last["id"]}
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    load = partial(LANGUAGE_ENGINES.load, "transformers", EngineSettings(str(other), num_threads=1))
+    async with serving(SERVICE, add_to_server, load) as draft:
+        settings = {"GSI_COORDINATOR_DRAFT": draft.address}
+        with pytest.raises(MisconfiguredError, match="coordinator-1 did not start") as raised:
+            async with model_services.coordinators(queue, settings=settings):
+                pass
+    message = str(raised.value)
+    assert "have different tokenizers" in message
+    assert "vocabulary fingerprint" in message

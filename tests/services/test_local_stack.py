@@ -1,9 +1,8 @@
-"""``gsi up`` and ``gsi demo`` as a person runs them, and their errors when the models do not fit together."""
+"""``gsi up`` and ``gsi demo`` as a person runs them."""
 
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,11 +15,9 @@ from typing import Any
 import pytest
 
 from gsi.cli.main import REDIS_PORT
-from gsi.errors import MisconfiguredError
 from gsi.jobs.connection import LOST_CONNECTION, connect
-from gsi.local.stack import local_stack
 from gsi.runtime.child import child_command
-from tests.conftest import MODELS, wait_until
+from tests.conftest import wait_until
 
 GSI = str(Path(sys.executable).parent / "gsi")
 UNBUFFERED = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
@@ -128,25 +125,6 @@ async def test_a_child_does_not_outlive_a_parent_that_is_killed() -> None:
         await wait_until(sleeps, "the child has become its command")
         parent.kill()
         await wait_until(is_gone, "the kernel ends the child")
-
-
-async def test_models_with_different_tokenizers_are_refused(tmp_path: Path) -> None:
-    """The coordinator does not start, and names the differences."""
-    other = tmp_path / "draft"
-    shutil.copytree(MODELS / "draft", other)
-    tokenizer = json.loads((other / "tokenizer.json").read_text())
-    last = tokenizer["added_tokens"][-1]
-    last["content"] = f"{last['content']}-renamed"
-    vocabulary = tokenizer["model"].get("vocab", {})
-    vocabulary |= {last["content"]: last["id"]}
-    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
-    settings = {"GSI_DRAFT_MODEL": str(other)}
-    with pytest.raises(MisconfiguredError, match="coordinator-1 did not start") as raised:
-        async with local_stack(tmp_path, lambda *_: None, settings=settings):
-            pass
-    message = str(raised.value)
-    assert "have different tokenizers" in message
-    assert "vocabulary fingerprint" in message
 
 
 def test_the_demo_prints_one_json_object(tmp_path: Path) -> None:

@@ -10,19 +10,19 @@ import pytest_asyncio
 
 from gsi.algorithm.candidates import Message, Population, Prompt, Source, Trajectory, grow
 from gsi.algorithm.methods import METHODS
-from gsi.client.sdk import Client
-from gsi.jobs.connection import connect
+from gsi.jobs.keys import Keys
 from gsi.jobs.payload import JobParams
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from gsi.local.demo import held_out_problems
-from gsi.local.stack import local_stack
 from tests.conftest import wait_until
-from tests.services.test_system import KEYS, LEASE_SECONDS, System
+from tests.services.test_system import LEASE_SECONDS
+from tests.system import ModelServices, System
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+KEYS = Keys("methods")
 PROMPT = held_out_problems(1)[0]["prompt"]
 STEPWISE = [
     "gsi",
@@ -46,16 +46,11 @@ SEARCHING = [
 EVERY_METHOD = STEPWISE + SEARCHING
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    events: list[tuple[str, Mapping[str, Any]]] = []
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def system(model_services: ModelServices) -> AsyncIterator[System]:
     settings = {"GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS)}
-    folder = tmp_path_factory.mktemp("methods")
-    stack = local_stack(folder, lambda name, event: events.append((name, event)), num_coordinators=2, settings=settings)
-    async with stack as running, Client(running.redis_url) as client:
-        redis = connect(running.redis_url)
-        yield System(running, events, client, redis)
-        await redis.aclose()
+    async with model_services.coordinators(KEYS.queue, num_coordinators=2, settings=settings) as running:
+        yield running
 
 
 async def submitted(system: System, **params: Any) -> str:
@@ -66,7 +61,7 @@ async def finished(system: System, **params: Any) -> JobRecord:
     return await system.finished(await submitted(system, **params))
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def recorded(system: System) -> dict[str, tuple[JobRecord, JobRecord]]:
     """Return two runs of every method with the same seed."""
     ids = {

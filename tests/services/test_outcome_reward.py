@@ -1,35 +1,38 @@
 """An outcome reward model in place of a PRM, through the whole system: its raw score becomes what the job says."""
 
 import math
-import shutil
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from gsi.client.sdk import Client
+from gsi.engines.base import EngineSettings
+from gsi.engines.registry import REWARD_ENGINES
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
-from gsi.local.stack import local_stack
-from tests.conftest import MODELS
+from services.prm.servicer import SERVICE, add_to_server
 from tests.engines.reward_checkpoints import classifier
+from tests.services.conftest import serving
+from tests.system import ModelServices
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PROMPT = "Start with 7. Step 1: *4. Step 2: +9. Step 3: -20. Step 4: *3. Work mod 31."
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def client(model_services: ModelServices, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
     """A system whose reward model is a random sequence classifier with one label, as Skywork-Reward's are."""
-    models = tmp_path_factory.mktemp("family")
-    for role in ("draft", "target"):
-        shutil.copytree(MODELS / role, models / role)
-    classifier(models / "prm")
-    stack = local_stack(tmp_path_factory.mktemp("outcome"), lambda *_: None, models=models)
-    async with stack as running, Client(running.redis_url) as connected:
-        yield connected
+    model = tmp_path_factory.mktemp("outcome") / "prm"
+    classifier(model)
+    load = partial(REWARD_ENGINES.load, "transformers", EngineSettings(str(model), num_threads=1))
+    async with serving(SERVICE, add_to_server, load) as prm:
+        settings = {"GSI_COORDINATOR_PRM": prm.address}
+        async with model_services.coordinators("outcome", settings=settings) as running:
+            yield running.client
 
 
 async def steps_of(client: Client, **params: Any) -> tuple[list[StepRecord], dict[str, Any]]:

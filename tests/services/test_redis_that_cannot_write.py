@@ -5,37 +5,27 @@ or a full memory (OOM) does: an error to each command, over a connection that is
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
-from gsi.client.sdk import Client
-from gsi.jobs.connection import RedisError, connect
+from gsi.jobs.connection import RedisError
 from gsi.jobs.state import JobState
 from gsi.local.demo import held_out_problems
-from gsi.local.stack import local_stack
 from tests.conftest import wait_until
-from tests.services.test_system import System
+from tests.system import ModelServices, System
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 NUM_JOBS = 6
 REFUSED = "redis is away or refuses to work; jobs wait for it"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    events: list[tuple[str, Mapping[str, Any]]] = []
-    settings = {"GSI_COORDINATOR_LEASE_SECONDS": "2"}
-    stack = local_stack(
-        tmp_path_factory.mktemp("full"), lambda name, event: events.append((name, event)), settings=settings
-    )
-    async with stack as running, Client(running.redis_url) as client:
-        redis = connect(running.redis_url)
-        yield System(running, events, client, redis)
-        await redis.aclose()
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def system(model_services: ModelServices) -> AsyncIterator[System]:
+    async with model_services.coordinators("full", settings={"GSI_COORDINATOR_LEASE_SECONDS": "2"}) as running:
+        yield running
 
 
 async def shows_redis(system: System, value: float) -> None:

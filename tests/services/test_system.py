@@ -1,6 +1,6 @@
 """The whole system: real processes, real gRPC, a real Redis-protocol server, real models; and what may go wrong.
 
-One stack with two coordinators serves all tests of this file, so each also shows that the one before left no harm.
+Two coordinators serve all tests of this file, so each also shows that the one before left no harm.
 """
 
 import asyncio
@@ -10,90 +10,50 @@ import re
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from prometheus_client.parser import text_string_to_metric_families
 
-from gsi.client.sdk import Client
-from gsi.jobs.connection import Redis, connect
 from gsi.jobs.keys import Keys
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from gsi.local.demo import held_out_problems
-from gsi.local.stack import Stack, local_stack
 from tests.conftest import wait_until
 from tests.services.test_metrics import declarations
+from tests.system import WAIT_SECONDS, ModelServices, System
 from tests.test_docs import base_name
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-KEYS = Keys("default")
+KEYS = Keys("system")
 NUM_JOBS = 10
 PARAMS = {"n": 8}
-WAIT_SECONDS = 60.0
 LEASE_SECONDS = 2.0
 GSI = str(Path(sys.executable).parent / "gsi")
 
 
-class System:
-    """The stack with what its processes have logged."""
-
-    def __init__(self, stack: Stack, events: list[tuple[str, Mapping[str, Any]]], client: Client, redis: Redis) -> None:
-        self.stack = stack
-        self.events = events
-        self.client = client
-        self.redis: Any = redis
-
-    async def push(self, payload: str | bytes) -> str:
-        """Push a payload as any language can, by a bare XADD; return the entry's id."""
-        entry: bytes = await self.redis.xadd(KEYS.jobs, {"job": payload})
-        return entry.decode()
-
-    async def finished(self, job_id: str) -> JobRecord:
-        return await self.client.wait(job_id, WAIT_SECONDS)
-
-    async def submit_recorded_run(self) -> list[str]:
-        """Submit the same problems with the same seeds as every time."""
-        return [
-            await self.client.submit({"prompt": problem["prompt"], "params": {**PARAMS, "seed": seed}})
-            for seed, problem in enumerate(held_out_problems(NUM_JOBS))
-        ]
-
-    def logged(self, process: str, event: str) -> list[Mapping[str, Any]]:
-        return [logged for name, logged in self.events if name == process and logged["event"] == event]
-
-    def metrics(self, process: str) -> dict[str, float]:
-        """Return every sample of a process: name{labels} to value."""
-        with urllib.request.urlopen(f"http://{self.stack.metrics[process]}/metrics") as answer:
-            families = text_string_to_metric_families(answer.read().decode())
-            samples = [sample for family in families for sample in family.samples]
-        return {
-            name + "".join(f" {key}={value}" for key, value in sorted(labels.items()) if key != "le"): value
-            for name, labels, value, *_ in samples
-        }
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    events: list[tuple[str, Mapping[str, Any]]] = []
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def system(model_services: ModelServices) -> AsyncIterator[System]:
     settings = {"GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS)}
-    folder = tmp_path_factory.mktemp("system")
-    stack = local_stack(folder, lambda name, event: events.append((name, event)), num_coordinators=2, settings=settings)
-    async with stack as running, Client(running.redis_url) as client:
-        redis = connect(running.redis_url)
-        yield System(running, events, client, redis)
-        await redis.aclose()
+    async with model_services.coordinators(KEYS.queue, num_coordinators=2, settings=settings) as running:
+        yield running
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def submit_recorded_run(system: System) -> list[str]:
+    """Submit the same problems with the same seeds as every time."""
+    return [
+        await system.client.submit({"prompt": problem["prompt"], "params": {**PARAMS, "seed": seed}})
+        for seed, problem in enumerate(held_out_problems(NUM_JOBS))
+    ]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def recorded(system: System) -> list[list[dict[str, Any]]]:
     """The steps of a run that nothing disturbed."""
-    records = [await system.finished(job_id) for job_id in await system.submit_recorded_run()]
+    records = [await system.finished(job_id) for job_id in await submit_recorded_run(system)]
     assert [record.state for record in records] == [JobState.SUCCEEDED] * NUM_JOBS
     return [written(record) for record in records]
 
@@ -107,7 +67,7 @@ async def test_a_run_with_fixed_seeds_is_the_same_when_run_twice(
     system: System, recorded: list[list[dict[str, Any]]]
 ) -> None:
     """Every token and every number, to the last bit."""
-    ids = await system.submit_recorded_run()
+    ids = await submit_recorded_run(system)
     assert [written(await system.finished(job_id)) for job_id in ids] == recorded
 
 
@@ -115,7 +75,7 @@ async def test_a_run_is_the_same_when_its_coordinator_is_killed_in_the_middle(
     system: System, recorded: list[list[dict[str, Any]]]
 ) -> None:
     """Another coordinator resumes after the last kept step, and writes what the first would have written."""
-    ids = await system.submit_recorded_run()
+    ids = await submit_recorded_run(system)
     victim = await killed_in_the_middle(system, ids)
     records = [await system.finished(job_id) for job_id in ids]
     assert [written(record) for record in records] == recorded
@@ -139,7 +99,7 @@ async def killed_in_the_middle(system: System, ids: list[str]) -> str:
 async def test_a_service_that_is_down_is_waited_for(system: System, recorded: list[list[dict[str, Any]]]) -> None:
     """Jobs in flight resume when the service serves again, none is lost, and each coordinator logs the service once."""
     before = {name: len(waits(system, name)) for name in coordinators(system)}
-    ids = await system.submit_recorded_run()
+    ids = await submit_recorded_run(system)
     await first_step_of_one(system, ids)
     os.kill(system.stack.processes["target"].pid, signal.SIGKILL)
     assert [written(await system.finished(job_id)) for job_id in ids] == recorded
@@ -272,7 +232,7 @@ async def test_a_step_s_time_is_in_its_phases(system: System, recorded: list[lis
         return {name: sum(of.get(name, 0) for of in samples) for name in names}
 
     before = totals()
-    for job_id in await system.submit_recorded_run():
+    for job_id in await submit_recorded_run(system):
         await system.finished(job_id)
 
     async def is_idle() -> bool:
@@ -315,7 +275,7 @@ async def test_gpu_series_exist_where_a_gpu_does_and_their_absence_is_logged_onc
 
 async def command(system: System, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run the command line as a user does."""
-    environment = {**os.environ, "GSI_REDIS_URL": system.stack.redis_url}
+    environment = {**os.environ, **system.environment}
     return await asyncio.to_thread(
         subprocess.run, [GSI, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
     )

@@ -1,0 +1,117 @@
+"""Model services and a Redis that many test files share, and coordinators that a file has for itself.
+
+To start three model services costs twenty seconds of a processor, to start a coordinator one or two. A service keeps
+nothing between calls and the keys of a queue are its own, so files share services and Redis, and each has a queue.
+"""
+
+import asyncio
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from gsi.client.sdk import Client
+from gsi.jobs.connection import Redis, connect
+from gsi.jobs.keys import Keys
+from gsi.jobs.reader import JobRecord
+from gsi.local.child_process import ChildProcess
+from gsi.local.stack import ROLES, Stack, coordinator_environments, local_stack
+
+WAIT_SECONDS = 60.0
+
+Events = list[tuple[str, Mapping[str, Any]]]
+
+
+class System:
+    """Coordinators on one queue, the services behind them, and what all of these processes have logged."""
+
+    def __init__(self, stack: Stack, queue: str, events: Events, client: Client, redis: Redis) -> None:
+        self.stack = stack
+        self.queue = queue
+        self.keys = Keys(queue)
+        self.events = events
+        self.client = client
+        self.redis: Any = redis
+
+    async def push(self, payload: str | bytes) -> str:
+        """Push a payload as any language can, by a bare XADD; return the entry's id."""
+        entry: bytes = await self.redis.xadd(self.keys.jobs, {"job": payload})
+        return entry.decode()
+
+    async def finished(self, job_id: str) -> JobRecord:
+        return await self.client.wait(job_id, WAIT_SECONDS)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a command of ``gsi`` needs to find this system."""
+        return {"GSI_REDIS_URL": self.stack.redis_url, "GSI_QUEUE": self.queue}
+
+    def logged(self, process: str, event: str) -> list[Mapping[str, Any]]:
+        return [logged for name, logged in self.events if name == process and logged["event"] == event]
+
+    def metrics(self, process: str) -> dict[str, float]:
+        """Return every sample of a process: name{labels} to value."""
+        with urllib.request.urlopen(f"http://{self.stack.metrics[process]}/metrics") as answer:
+            families = text_string_to_metric_families(answer.read().decode())
+            samples = [sample for family in families for sample in family.samples]
+        return {
+            name + "".join(f" {key}={value}" for key, value in sorted(labels.items()) if key != "le"): value
+            for name, labels, value, *_ in samples
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ModelServices:
+    """A stack without coordinators, what it has logged, and a folder for logs."""
+
+    stack: Stack
+    events: Events
+    folder: Path
+
+    @asynccontextmanager
+    async def coordinators(
+        self, queue: str, num_coordinators: int = 1, settings: Mapping[str, str] | None = None
+    ) -> AsyncIterator[System]:
+        """Run coordinators on a queue, which nobody else may use. ``settings`` are their environment variables."""
+        events = self.events.copy()
+        shared = {f"GSI_COORDINATOR_{role.upper()}": self.stack.addresses[role] for role in ROLES}
+        shared |= settings or {}
+        environments = coordinator_environments(self.stack.redis_url, queue, num_coordinators)
+        started = {
+            name: ChildProcess(
+                name,
+                [sys.executable, "-m", "services.coordinator"],
+                own | shared,
+                self.folder / f"{queue}-{name}.log",
+                lambda process, event: events.append((process, event)),
+            )
+            for name, own in environments.items()
+        }
+        stack = replace(
+            self.stack,
+            processes={**self.stack.processes, **started},
+            metrics={
+                **self.stack.metrics,
+                **{name: own["GSI_COORDINATOR_METRICS_LISTEN"] for name, own in environments.items()},
+            },
+        )
+        try:
+            await asyncio.gather(*(process.start() for process in started.values()))
+            async with Client(stack.redis_url, queue) as client, aclosing(connect(stack.redis_url)) as redis:
+                yield System(stack, queue, events, client, redis)
+        finally:
+            await asyncio.gather(*(process.stop() for process in started.values()))
+
+
+@asynccontextmanager
+async def start_model_services(folder: Path) -> AsyncIterator[ModelServices]:
+    """Run the shipped models and a Redis."""
+    events: Events = []
+    stack = local_stack(folder, lambda name, event: events.append((name, event)), num_coordinators=0)
+    async with stack as running:
+        yield ModelServices(running, events, folder)
