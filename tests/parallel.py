@@ -21,6 +21,7 @@ SHARE_MODEL_SERVICES = (
 )
 FIRST = (
     *SHARE_MODEL_SERVICES,
+    "tests/jobs/test_queue_machine.py",
     "tests/chaos/test_chaos.py",
     "tests/services/test_local_stack.py",
     "tests/algorithm/test_paper.py",

@@ -79,10 +79,16 @@ class JobReader:
         """Yield every step of a job, from the first, as it is kept, until the job has finished.
 
         Waits for a job that has no record yet: a job that XADD pushed gets its record when it is taken.
+        Raises InvalidRequestError if its record is deleted meanwhile.
         """
         last = b"0"
+        was_seen = False
         while True:
-            is_over = await self._is_finished(job_id)  # asked first: no step follows the end
+            state = await self._state(job_id)  # asked first: no step follows the end
+            if was_seen and state is None:
+                raise self._deleted(job_id)
+            was_seen = state is not None
+            is_over = state is not None and state.is_finished
             wait_ms = None if is_over else FOLLOW_BLOCK_MS
             answer = await self._redis.xread({self._keys.steps(job_id): last}, block=wait_ms)
             for entry_id, fields in (entry for _, entries in answer for entry in entries):
@@ -100,14 +106,14 @@ class JobReader:
         was_seen = False
         async with asyncio.timeout(timeout_seconds):
             while True:
-                state = await self._redis.hget(self._keys.record(job_id), "state")
+                state = await self._state(job_id)
                 was_seen = was_seen or state is not None
-                if was_seen and (state is None or JobState(state.decode()).is_finished):
+                if was_seen and (state is None or state.is_finished):
                     break
                 await asyncio.sleep(WAIT_POLL_SECONDS)
         record = await self.record(job_id)
         if record is None:
-            raise InvalidRequestError(f"id: job {job_id} was deleted, or its lifetime has ended")
+            raise self._deleted(job_id)
         return record
 
     async def forget(self, job_id: str) -> bool:
@@ -140,6 +146,10 @@ class JobReader:
             dead, delayed, *parked = await pipeline.execute()
         return SetAside(dead, delayed, sum(parked))
 
-    async def _is_finished(self, job_id: str) -> bool:
+    async def _state(self, job_id: str) -> JobState | None:
         state = await self._redis.hget(self._keys.record(job_id), "state")
-        return state is not None and JobState(state.decode()).is_finished
+        return None if state is None else JobState(state.decode())
+
+    @staticmethod
+    def _deleted(job_id: str) -> InvalidRequestError:
+        return InvalidRequestError(f"id: job {job_id} was deleted, or its lifetime has ended")

@@ -187,13 +187,15 @@ async def test_an_idempotency_key_whose_job_is_deleted_starts_a_new_job(two: Two
 
 
 async def test_a_job_that_is_deleted_is_not_waited_for(two: Two) -> None:
-    """Whoever waits learns that the job is gone."""
-    task = asyncio.create_task(two.reader.wait(JOB.id, 30))
-    await asyncio.sleep(0.05)  # it has seen the job
+    """Whoever waits for its end, or follows its steps, learns that the job is gone."""
+    waiting = asyncio.create_task(two.reader.wait(JOB.id, 30))
+    following = asyncio.create_task(anext(two.reader.follow(JOB.id)))
+    await asyncio.sleep(0.05)  # both have seen the job
     await two.writer.commit(await two.take(await two.deliver(two.a)), DONE)
     await two.reader.forget(JOB.id)
-    with pytest.raises(InvalidRequestError, match="job job-1 was deleted, or its lifetime has ended"):
-        await task
+    for task in (waiting, following):
+        with pytest.raises(InvalidRequestError, match="job job-1 was deleted, or its lifetime has ended"):
+            await task
 
 
 async def test_a_run_that_fails_after_its_job_was_cancelled_ends_the_job(two: Two) -> None:
