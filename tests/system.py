@@ -5,7 +5,6 @@ nothing between calls and the keys of a queue are its own, so files share servic
 """
 
 import asyncio
-import sys
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -19,8 +18,7 @@ from gsi.client.sdk import Client
 from gsi.jobs.connection import Redis, connect
 from gsi.jobs.keys import Keys
 from gsi.jobs.reader import JobRecord
-from gsi.local.child_process import ChildProcess
-from gsi.local.stack import ROLES, Stack, coordinator_environments, local_stack
+from gsi.local.stack import ROLES, Stack, coordinator_environments, local_stack, make_process
 
 WAIT_SECONDS = 60.0
 
@@ -83,12 +81,12 @@ class ModelServices:
         shared |= settings or {}
         environments = coordinator_environments(self.stack.redis_url, queue, num_coordinators)
         started = {
-            name: ChildProcess(
+            name: make_process(
                 name,
-                [sys.executable, "-m", "services.coordinator"],
                 own | shared,
                 self.folder / f"{queue}-{name}.log",
                 lambda process, event: events.append((process, event)),
+                self.stack.forks,
             )
             for name, own in environments.items()
         }

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gsi.errors import InternalError, MisconfiguredError
 from gsi.runtime.child import child_command
@@ -21,6 +21,21 @@ LINE_BYTES = 2**20  # a traceback is one line of JSON
 
 Event = Mapping[str, Any]
 Report = Callable[[str, Event], None]  # takes the name of a process and an event of its log
+
+
+class Process(Protocol):
+    """A running process, as ``asyncio.subprocess.Process`` is one."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stderr(self) -> asyncio.StreamReader | None: ...
+    @property
+    def returncode(self) -> int | None: ...
+    async def wait(self) -> int: ...
+    async def communicate(self) -> object: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
 
 
 def read_json_line(line: bytes) -> Event | None:
@@ -56,7 +71,7 @@ class ChildProcess:
         self._report = report
         self._is_ready = asyncio.Event()
         self._is_stopping = asyncio.Event()
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Process | None = None
         self._supervision: asyncio.Task[None] | None = None
 
     @property
@@ -112,14 +127,7 @@ class ChildProcess:
             pause = min(2 * pause, MAX_RESTART_SECONDS)
 
     async def _run_once(self) -> int:
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            env=self._environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            limit=LINE_BYTES,
-            start_new_session=True,  # Ctrl-C goes to the parent alone, which stops the processes in order
-        )
+        self._process = await self._start_process()
         assert self._process.stderr is not None, "a pipe was asked for"
         try:
             if self._is_stopping.is_set():  # stop() came before there was a process to signal
@@ -134,6 +142,16 @@ class ChildProcess:
             if self._process.returncode is None:  # nobody reads its log any more: it would block, unsupervised
                 self._process.kill()
                 await self._process.communicate()
+
+    async def _start_process(self) -> Process:
+        return await asyncio.create_subprocess_exec(
+            *self._command,
+            env=self._environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            limit=LINE_BYTES,
+            start_new_session=True,  # Ctrl-C goes to the parent alone, which stops the processes in order
+        )
 
     def _signal_to_stop(self) -> None:
         with suppress(ProcessLookupError):

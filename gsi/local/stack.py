@@ -4,16 +4,32 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from gsi.errors import MisconfiguredError
 from gsi.local.child_process import ChildProcess, Event, Report
 from gsi.local.embedded_redis import free_port, read_server_line, server_command, url_of
+from gsi.local.forks import ForkedChild, ForkServer
 
 SHIPPED_MODELS = Path(__file__).parents[2] / "models"
 ROLES = ("draft", "target", "prm")
+# What the processes import, without the modules that they start as. Torch, transformers and gRPC are in it.
+SERVICE_MODULES = (
+    "gsi.engines.on_transformers.language",
+    "gsi.engines.on_transformers.reward",
+    "gsi.rpc.service_process",
+    "services.draft.servicer",
+    "services.target.servicer",
+    "services.prm.servicer",
+)
+COORDINATOR_MODULES = (
+    "services.coordinator.background",
+    "services.coordinator.models",
+    "services.coordinator.runner",
+    "services.coordinator.worker",
+)
 ROLE_NAMES = tuple(role.upper() for role in ROLES)  # in environment variables
 
 Environment = dict[str, str]
@@ -24,11 +40,12 @@ Groups = Sequence[Sequence[ChildProcess]]
 class Stack:
     """The running parts. ``addresses`` (gRPC, by role) and ``metrics`` (by process) are host:port.
 
-    ``processes`` are those of this project: services and coordinators.
+    ``processes`` are those of this project: services and coordinators. ``forks``: what they are forks of, if they are.
     """
 
     redis_url: str
     redis: ChildProcess
+    forks: ForkServer | None
     addresses: Mapping[str, str]
     processes: Mapping[str, ChildProcess]
     metrics: Mapping[str, str]
@@ -59,16 +76,23 @@ async def local_stack(
     shared = {f"GSI_COORDINATOR_{role}": environments[role.lower()][f"GSI_{role}_LISTEN"] for role in ROLE_NAMES}
     shared |= settings or {}
     redis = _make_redis(folder, port, report)
+    forks = (
+        ForkServer((*SERVICE_MODULES, *COORDINATOR_MODULES), folder / "fork_server.log")
+        if _may_fork(environments)
+        else None
+    )
     processes = {
-        name: ChildProcess(name, _command_of(name), own | shared, folder / f"{name}.log", report)
+        name: make_process(name, own | shared, folder / f"{name}.log", report, forks)
         for name, own in environments.items()
     }
     coordinators = [process for name, process in processes.items() if name not in ROLES]
     services = [processes[role] for role in ROLES]
-    async with running([[redis], [*services, *coordinators]], [coordinators, services, [redis]]):
+    starts, stops = [[redis], [*services, *coordinators]], [coordinators, services, [redis]]
+    async with forks or nullcontext(), running(starts, stops):
         yield Stack(
             redis_url,
             redis,
+            forks,
             addresses={role: environments[role][f"GSI_{role.upper()}_LISTEN"] for role in ROLES},
             processes=processes,
             metrics={name: _metrics_of(own) for name, own in environments.items()},
@@ -143,8 +167,27 @@ def coordinator_environments(redis_url: str, queue: str, num_coordinators: int) 
     }
 
 
-def _command_of(name: str) -> list[str]:
-    return [sys.executable, "-m", f"services.{name.partition('-')[0]}"]
+def make_process(
+    name: str, environment: Environment, log: Path, report: Report, forks: ForkServer | None
+) -> ChildProcess:
+    """Make the process of a role or a coordinator, by its name: a fork, or else an interpreter of its own."""
+    module = f"services.{name.partition('-')[0]}"
+    if forks is None:
+        return ChildProcess(name, [sys.executable, "-m", module], environment, log, report)
+    return ForkedChild(name, module, environment, log, report, forks)
+
+
+def _may_fork(environments: Mapping[str, Environment]) -> bool:
+    """Return whether the services may be forks: vLLM starts processes itself, and a GPU's driver cannot be forked."""
+    for role in ROLES:
+        given = os.environ | environments[role]
+        prefix = f"GSI_{role.upper()}_"
+        if (
+            given.get(f"{prefix}ENGINE", "transformers") != "transformers"
+            or given.get(f"{prefix}DEVICE", "cpu") != "cpu"
+        ):
+            return False
+    return sys.platform == "linux"
 
 
 def _metrics_of(environment: Environment) -> str:

@@ -7,7 +7,6 @@ import asyncio
 import math
 import os
 import signal
-import sys
 import time
 import urllib.request
 from collections import Counter
@@ -31,7 +30,14 @@ from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from gsi.local.child_process import ChildProcess
 from gsi.local.demo import held_out_problems
-from gsi.local.stack import ROLES, coordinator_environments, service_environments
+from gsi.local.forks import ForkedChild, ForkServer
+from gsi.local.stack import (
+    COORDINATOR_MODULES,
+    ROLES,
+    SERVICE_MODULES,
+    coordinator_environments,
+    service_environments,
+)
 from tests.chaos.outcome import LeftBehind, Outcome
 from tests.chaos.redis_server import RedisServer
 from tests.chaos.sizes import Size
@@ -129,6 +135,10 @@ class Chaos:
         self.server = RedisServer(folder)
         self.journal = folder / "journal"
         self._spoilt = folder / "spoilt"
+        self._forks = {
+            kind: ForkServer(modules, folder / f"fork_server-{kind}.log")
+            for kind, modules in (("service", SERVICE_MODULES), ("coordinator", COORDINATOR_MODULES))
+        }
         self.processes: dict[str, ChildProcess] = {}
         self.events: list[tuple[str, Mapping[str, Any]]] = []
         self.addresses: dict[str, str] = {}
@@ -146,11 +156,13 @@ class Chaos:
         environments["draft"] |= {"CHAOS_JOURNAL": str(self.journal), "CHAOS_POISON": POISON}
         environments["draft"] |= {"CHAOS_SPOILT": str(self._spoilt)}
         environments["draft"] |= {"CHAOS_RESTART_SECONDS": str(self._size.restart_seconds)}
-        await self._start({role: (_command(role), environments[role]) for role in ROLES})
+        await self._start({role: environments[role] for role in ROLES})
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stop(list(self.processes))
+        for forks in self._forks.values():
+            await forks.end()
         self.server.stop()
 
     @asynccontextmanager
@@ -161,7 +173,7 @@ class Chaos:
         ours = {f"GSI_COORDINATOR_{role.upper()}": address for role, address in self.addresses.items()}
         ours |= {"GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS), **(settings or {})}
         environments = coordinator_environments(self.server.url, name, num_coordinators)
-        started = {f"{own}-{name}": (_command(own), environments[own] | ours) for own in environments}
+        started = {f"{own}-{name}": environments[own] | ours for own in environments}
         async with connect(self.server.url) as redis, Client(self.server.url, name) as client:
             queue = Queue(name, client, redis)
             try:
@@ -197,7 +209,7 @@ class Chaos:
                 await until(partial(self._has_no_lost_consumer, queue))
 
     async def _has_no_lost_consumer(self, queue: Queue) -> bool:
-        pids = {self.processes[name].pid for name in self.coordinators()}
+        pids = {self.processes[name].pid for name in self.coordinators() if self.is_up(name)}
         return all(coordinator_pid(name) in pids for name in await list_consumers(queue.redis, queue.keys))
 
     def coordinators(self) -> list[str]:
@@ -268,12 +280,17 @@ class Chaos:
         with self._spoilt.open("a") as file:
             file.writelines(lines)
 
-    async def _start(self, commands: Mapping[str, tuple[Sequence[str], Mapping[str, str]]]) -> None:
-        for name, (command, environment) in commands.items():
+    async def _start(self, environments: Mapping[str, Mapping[str, str]]) -> None:
+        for name, environment in environments.items():
+            kind = name.partition("-")[0]
+            module = "tests.chaos.draft" if kind == "draft" else f"services.{kind}"
+            forks = self._forks[
+                "coordinator" if kind == "coordinator" else "service"
+            ]  # torch is no coordinator's memory
             log = self.folder / f"{name}.log"
-            self.processes[name] = ChildProcess(name, command, environment, log, self._report)
+            self.processes[name] = ForkedChild(name, module, environment, log, self._report, forks)
             self._metrics[name] = next(value for key, value in environment.items() if key.endswith("_METRICS_LISTEN"))
-        await asyncio.gather(*(self.processes[name].start() for name in commands))
+        await asyncio.gather(*(self.processes[name].start() for name in environments))
 
     async def _stop(self, names: Sequence[str]) -> None:
         await asyncio.gather(*(self.processes[name].stop() for name in names))
@@ -345,11 +362,6 @@ async def list_consumers(redis: Any, keys: Keys) -> set[str]:
 def coordinator_pid(worker: str) -> int:
     """Return the id of the process that a record names as its worker: host-pid-random."""
     return int(worker.split("-")[-2])
-
-
-def _command(name: str) -> list[str]:
-    kind = name.partition("-")[0]
-    return [sys.executable, "-m", "tests.chaos.draft" if kind == "draft" else f"services.{kind}"]
 
 
 def _memory(pid: int, field_name: str) -> int:

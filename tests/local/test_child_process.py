@@ -187,7 +187,7 @@ def test_gsi_up_ends_with_an_error_when_a_supervision_fails(tmp_path: Path, monk
     @asynccontextmanager
     async def cheap_stack(*_: Any, **__: Any) -> AsyncIterator[Stack]:
         async with running([[child]], [[child]]):
-            yield Stack("redis://127.0.0.1:1", child, {}, {}, {})
+            yield Stack("redis://127.0.0.1:1", child, None, {}, {}, {})
 
     monkeypatch.setattr(main, "local_stack", cheap_stack)
     ran = CliRunner().invoke(main.app, ["up"])
