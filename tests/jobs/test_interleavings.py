@@ -188,8 +188,12 @@ async def test_an_idempotency_key_whose_job_is_deleted_starts_a_new_job(two: Two
 
 async def test_a_job_that_is_deleted_is_not_waited_for(two: Two) -> None:
     """Whoever waits for its end, or follows its steps, learns that the job is gone."""
-    waiting = asyncio.create_task(two.reader.wait(JOB.id, 30))
-    following = asyncio.create_task(anext(two.reader.follow(JOB.id)))
+
+    async def follow() -> None:
+        async for _ in two.reader.follow(JOB.id):
+            pass
+
+    waiting, following = asyncio.create_task(two.reader.wait(JOB.id, 30)), asyncio.create_task(follow())
     await asyncio.sleep(0.05)  # both have seen the job
     await two.writer.commit(await two.take(await two.deliver(two.a)), DONE)
     await two.reader.forget(JOB.id)
