@@ -2,12 +2,13 @@
 
 import pytest
 from hypothesis.errors import FlakyFailure
+from redis.exceptions import ResponseError
 
 from tests.jobs.queue_machine import explore, fault_put_back
 
-NUM_SCHEDULES = 2000
+NUM_SCHEDULES = 300  # CI runs 2,000 of other seeds besides, ``make schedules`` 20,000
 NUM_SEARCHES = 20
-SCHEDULES_OF_A_SEARCH = 120  # of which the first or the second finds each of these faults
+SCHEDULES_OF_A_SEARCH = 120
 
 HOLDS_ENTRY = "if #redis.call('XPENDING', lane, group, entry, entry, 1, consumer) == 0 then return false end\n"
 EXISTS = """if #found == 0 then  -- trimmed or deleted by somebody
@@ -57,9 +58,13 @@ FAULTS = {
 }  # fmt: skip
 
 
-@pytest.mark.timeout(600)
+# The seeds that found them soonest come first. Other seeds find each of them too.
+FOUND_BY = (1, 4, 8, 15)
+
+
+@pytest.mark.timeout(300)
 def test_every_promise_holds_under_every_interleaving(redis_url: str) -> None:
-    """Two thousand schedules of twenty actions: nothing is lost, doubled, mixed up, leaked, or stuck."""
+    """Hundreds of schedules of twenty actions: nothing is lost, doubled, mixed up, leaked, or stuck."""
     explore(redis_url, NUM_SCHEDULES)
 
 
@@ -68,13 +73,13 @@ def test_every_promise_holds_under_every_interleaving(redis_url: str) -> None:
 def test_a_fault_that_is_put_back_is_found(redis_url: str, fault: str) -> None:
     """The search is worth something: it finds what the older scripts did wrong."""
     with fault_put_back(*FAULTS[fault]):
-        assert any(is_found(redis_url, seed) for seed in range(NUM_SEARCHES))
+        assert any(is_found(redis_url, seed) for seed in (*FOUND_BY, *range(NUM_SEARCHES)))
 
 
 def is_found(redis_url: str, seed: int) -> bool:
     """Return whether a short search breaks a promise."""
     try:
         explore(redis_url, SCHEDULES_OF_A_SEARCH, seed)
-    except (AssertionError, FlakyFailure):  # flaky: the same actions at another time need not break it again
+    except (AssertionError, FlakyFailure, ResponseError):  # flaky: the same actions at another time need not break it
         return True
     return False
