@@ -117,17 +117,19 @@ def _print_plan(made: Plan, price: float | None) -> None:
         f"prompt of {work.prompt_tokens:g}",
         highlight=False,
     )
+    names = ", ".join(f"{role} {model.architecture.name}" for role, model in made.setup.models.items())
+    out.print(names, highlight=False, soft_wrap=True)
     out.print(_build_models(made), _build_phases(made), _build_methods(made, price))
     for line in _say_break_even(made):
         out.print(line, highlight=False, soft_wrap=True)
 
 
 def _build_models(made: Plan) -> Table:
-    table = _make_table("memory", "parameters", "weights, GB", "KV/job, MB", "GPUs", "jobs")
+    table = _make_table("memory", "parameters", "weights, GB", "KV of a job, MB", "GPUs", "jobs that fit")
     for role, model in made.setup.models.items():
         memory = made.memory[role]
         table.add_row(
-            f"{role:<6} {model.architecture.name}",
+            role,
             f"{model.architecture.num_parameters / 1e9:.2f} B",
             f"{memory.weights / 1e9:.1f}",
             f"{memory.kv_per_job / 1e6:.0f}",
@@ -230,8 +232,8 @@ def _compare(row: Published) -> dict[str, Any]:
 
 
 def _make_table(first: str, *others: str) -> Table:
-    table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first, overflow="fold")
+    table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column(first, no_wrap=True)
     for name in others:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     return table

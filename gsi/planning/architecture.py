@@ -8,8 +8,6 @@ from typing import Any
 
 from gsi.errors import InvalidRequestError
 
-_REQUIRED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
@@ -142,29 +140,27 @@ def read_config(option: str, file: Path) -> Architecture:
         raise InvalidRequestError(f"{option}: {file} is no JSON object; allowed: a config.json of Hugging Face")
     if experts := [name for name in config if "expert" in name]:
         raise InvalidRequestError(f"{option}: {file} has {experts[0]}; allowed: dense models")
-    sizes = {name: _read_size(option, file, config, name) for name in _REQUIRED}
-    heads = sizes["num_attention_heads"]
-    given = {name: config.get(name) or default for name, default in _defaults(sizes).items()}
+    heads, hidden = (_read_size(option, file, config, name) for name in ("num_attention_heads", "hidden_size"))
+    defaults = {"num_key_value_heads": heads, "head_dim": hidden // heads}
+    given = config | {name: config.get(name) or default for name, default in defaults.items()}
     return Architecture(
         name=file.parent.name,
-        **sizes,
-        num_key_value_heads=_read_size(option, file, {**config, **given}, "num_key_value_heads", at_most=heads),
-        head_size=_read_size(option, file, {**config, **given}, "head_dim"),
+        hidden_size=hidden,
+        intermediate_size=_read_size(option, file, config, "intermediate_size"),
+        num_hidden_layers=_read_size(option, file, config, "num_hidden_layers"),
+        num_attention_heads=heads,
+        num_key_value_heads=_read_size(option, file, given, "num_key_value_heads", at_most=heads),
+        head_size=_read_size(option, file, given, "head_dim", at_most=hidden),
+        vocab_size=_read_size(option, file, config, "vocab_size"),
         tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
         has_attention_bias=bool(config.get("attention_bias", config.get("model_type") == "qwen2")),
     )
 
 
-def _defaults(sizes: Mapping[str, int]) -> dict[str, int]:
-    """Return what a config may leave out: a key-value head for each query head, and the usual head size."""
-    heads = sizes["num_attention_heads"]
-    return {"num_key_value_heads": heads, "head_dim": sizes["hidden_size"] // heads}
-
-
 def _read_size(option: str, file: Path, config: Mapping[str, Any], name: str, at_most: int = 10**9) -> int:
     value = config.get(name)
     if not isinstance(value, int) or not 1 <= value <= at_most:
-        raise InvalidRequestError(f"{option}: {name} is {value} in {file}; allowed: 1 to {at_most}")
+        raise InvalidRequestError(f"{option}: {name} is {value} in {file}; allowed: 1 to {at_most:,}")
     return value
 
 
