@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from gsi.errors import InvalidRequestError
 from gsi.planning.gpus import Gpu
-from gsi.planning.lengths import expected_length
 from gsi.planning.phases import MAX_PASS_TOKENS, Model, Phase, Role, read, write
 from gsi.planning.steps import Setup, Step
+from gsi.planning.systems import ContextReading
 
 # vLLM's default of gpu_memory_utilization: the rest is for activations and CUDA graphs.
 USABLE_MEMORY = 0.9
@@ -60,8 +60,7 @@ def choose_num_gpus(option: str, model: Model, gpu: Gpu, kv_tokens: float) -> in
 
 def count_kv_tokens(setup: Setup) -> float:
     """Return the tokens of a job in the KV cache: its context once, and the candidates of a step."""
-    work = setup.workload
-    return work.context + work.n * expected_length(work.step_tokens, work.max_step_tokens)
+    return setup.workload.context + setup.workload.n * setup.workload.mean
 
 
 def plan_memory(setup: Setup, gpu: Gpu, num_gpus: Mapping[Role, int]) -> dict[Role, Memory]:
@@ -108,7 +107,8 @@ def _spread_writing(setup: Setup, model: Model, phase: Phase, n: int, rows: int)
 
 def _spread_reading(setup: Setup, model: Model, phase: Phase, n: int, _rows: int) -> float:
     """Return the seconds of full passes that reading a job's candidates takes up."""
-    cached = setup.workload.context if setup.system.has_prefix_cache else 0.0
+    is_cached = setup.system.context_reading is not ContextReading.PER_CANDIDATE
+    cached = setup.workload.context if is_cached else 0.0
     return n * _seconds_per_row(model, phase.tokens / n, cached)
 
 

@@ -63,7 +63,7 @@ def make_plan(
     models = {
         role: replace(model, processor=system.make_processor(role, gpu, num_gpus[role])) for role, model in bare.items()
     }
-    setup = Setup(models, system, workload, is_shared)
+    setup = Setup(models, system, workload, num_devices=1 if is_shared else len(models))
     memory = plan_memory(setup, gpu, num_gpus)
     methods = {name: _plan_method(setup, step, memory) for name, step in plan_steps(setup).items()}
     return Plan(setup, gpu, memory, methods, _find_break_even(setup, methods, memory))
@@ -75,7 +75,7 @@ def _plan_method(setup: Setup, step: Step, memory: Mapping[Role, Memory]) -> Met
         read("", setup.models[role], rows=1, length=setup.workload.prompt_tokens, cached=0.0) for role in step.roles
     ]
     reading = (sum if setup.is_shared else max)(phase.seconds for phase in prompt)
-    seconds = reading + setup.workload.num_steps * step.seconds
+    seconds = reading + setup.workload.num_steps * (step.seconds + setup.system.seconds_per_step)
     return MethodPlan(step, num_gpus, seconds, plan_full_batch(setup, step, memory))
 
 
@@ -114,7 +114,7 @@ def to_json(plan: Plan, dollars_per_hour: float | None = None) -> dict[str, Any]
         "gpu": {name: getattr(plan.gpu, name) for name in ("name", "flops", "bandwidth", "memory", "source")},
         "system": plan.setup.system.name,
         "one_gpu": plan.setup.is_shared,
-        "workload": {name: getattr(work, name) for name in Workload.__slots__} | {"context": work.context},
+        "workload": {name: getattr(work, name) for name in (*Workload.__slots__, "context", "longest")},
         "models": {role: _model_to_json(model, plan.memory[role]) for role, model in plan.setup.models.items()},
         "methods": {name: _method_to_json(one, dollars_per_hour) for name, one in plan.methods.items()},
         "break_even_acceptance": {name: getattr(plan.break_even, name) for name in BreakEven.__slots__},

@@ -5,14 +5,18 @@ from dataclasses import dataclass, replace
 
 from gsi.planning.lengths import expected_length, expected_longest
 from gsi.planning.phases import Model, Phase, Role, read, write
-from gsi.planning.systems import System
+from gsi.planning.systems import ContextReading, System
 
 SBON_DRAFT, SBON_TARGET = "soft-best-of-n:draft", "soft-best-of-n:target"
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What jobs are like. ``step_tokens`` is the mean length of a step, ``acceptance`` that of each method."""
+    """What jobs are like. ``step_tokens`` is the mean length of a step, ``acceptance`` that of each method.
+
+    The rest is known where steps were recorded: ``longest_tokens`` of the n candidates (None: by ``lengths.py``), how
+    many of them end with the longest, and at how many times candidates end.
+    """
 
     n: int
     prompt_tokens: float
@@ -20,6 +24,19 @@ class Workload:
     num_steps: float
     max_step_tokens: int
     acceptance: Mapping[str, float]
+    longest_tokens: float | None = None
+    num_last: float = 1.0
+    num_ends: float = 1.0
+
+    @property
+    def mean(self) -> float:
+        """Return the mean tokens of a candidate."""
+        return expected_length(self.step_tokens, self.max_step_tokens)
+
+    @property
+    def longest(self) -> float:
+        """Return the tokens of the longest candidate."""
+        return self.longest_tokens or expected_longest(self.step_tokens, self.max_step_tokens, self.n)
 
     @property
     def context(self) -> float:
@@ -29,12 +46,19 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Models in their roles, the system that runs them, and their jobs. ``is_shared``: one GPU holds all models."""
+    """Models in their roles, the system that runs them, and their jobs.
+
+    ``num_devices`` is how many GPUs or cores the three models share: 3 is one each, 1 is one for all.
+    """
 
     models: Mapping[Role, Model]
     system: System
     workload: Workload
-    is_shared: bool = False
+    num_devices: int = 3
+
+    @property
+    def is_shared(self) -> bool:
+        return self.num_devices == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,38 +147,54 @@ _METHODS: Mapping[str, Callable[[str, Setup], Step]] = {
 
 def _propose(setup: Setup, writer: Role, scorers: tuple[Role, ...], verb: str = "writes") -> Proposal:
     """Return a proposal of n candidates by ``writer``, which ``scorers`` score."""
-    work = setup.workload
-    mean = expected_length(work.step_tokens, work.max_step_tokens)
-    longest = expected_longest(work.step_tokens, work.max_step_tokens, work.n)
-    writing = write(
-        f"{writer} {verb}", setup.models[writer], rows=work.n, mean=mean, longest=longest, context=work.context
-    )
-    scoring = tuple(_score(setup, role, work.n, longest if setup.system.is_padded else mean) for role in scorers)
-    last = tuple(_score(setup, role, 1, longest) for role in scorers)
+    writing = _write(setup, writer, verb)
+    scoring = tuple(_score(setup, role, setup.workload.n) for role in scorers)
+    last = tuple(_score(setup, role, min(setup.workload.num_last, setup.workload.n)) for role in scorers)
+    reading = tuple(_read_context(setup, role) for role in scorers if _reads_once(setup))
+    calls = setup.system.seconds_per_call + (setup.system.seconds_per_scoring if scorers else 0.0)
+
+    def combine(seconds: Callable[[Phase], float], calls: float) -> float:
+        total = sum(map(seconds, (*writing, *reading, *scoring)))
+        if not setup.system.has_overlap:
+            return calls + total
+        written = sum(map(seconds, writing)) + max(map(seconds, last), default=0.0)
+        scored = [seconds(read) + seconds(score) for read, score in zip(reading, scoring, strict=False)]
+        return calls + max(written, total / setup.num_devices, *(scored or map(seconds, scoring)), 0.0)
+
     return Proposal(
-        phases=(writing, *scoring),
-        seconds=_combine(setup, writing.seconds, [one.seconds for one in scoring], [one.seconds for one in last]),
-        floor_seconds=_combine(
-            setup, writing.floor_seconds, [one.floor_seconds for one in scoring], [one.floor_seconds for one in last]
-        ),
+        phases=(*writing, *reading, *scoring),
+        seconds=combine(lambda phase: phase.seconds, calls),
+        floor_seconds=combine(lambda phase: phase.floor_seconds, 0.0),
     )
 
 
-def _score(setup: Setup, role: Role, rows: int, length: float) -> Phase:
-    """Return the reading of candidates: their own tokens, or, without a cache, each with its whole context."""
-    name = "PRM reads" if role == "prm" else f"{role} scores"
-    if role != "prm":  # padding is the PRM's alone
-        length = min(length, expected_length(setup.workload.step_tokens, setup.workload.max_step_tokens))
-    cached = setup.workload.context if setup.system.has_prefix_cache else 0.0
-    return read(name, setup.models[role], rows=rows, length=length + setup.workload.context - cached, cached=cached)
+def _reads_once(setup: Setup) -> bool:
+    return setup.system.context_reading is ContextReading.PER_REQUEST
 
 
-def _combine(setup: Setup, writing: float, scoring: list[float], last: list[float]) -> float:
-    """Return the seconds of a proposal.
+def _write(setup: Setup, role: Role, verb: str) -> tuple[Phase, ...]:
+    """Return the writing of n candidates. The pass that reads the context also gives each candidate's first token."""
+    work, model = setup.workload, setup.models[role]
+    passes = work.longest - setup.system.reads_before_writing
+    written = write(f"{role} {verb}", model, rows=work.n, mean=work.mean, longest=passes, context=work.context)
+    return (_read_context(setup, role), written) if setup.system.reads_before_writing else (written,)
 
-    One after the other, everything adds up; so it does on a GPU that all models share. With overlap and a GPU each,
-    only the scoring of the last candidate follows the writing, unless a scorer takes longer than the writer.
-    """
-    if setup.is_shared or not setup.system.has_overlap:
-        return writing + sum(scoring)
-    return max([writing + max(last, default=0.0), *scoring])
+
+def _read_context(setup: Setup, role: Role) -> Phase:
+    name = "PRM reads context" if role == "prm" else f"{role} reads context"
+    return read(name, setup.models[role], rows=1, length=setup.workload.context, cached=0.0)
+
+
+def _score(setup: Setup, role: Role, rows: float) -> Phase:
+    """Return the reading of candidates: their own tokens, or each with its whole context."""
+    work = setup.workload
+    own = work.longest if setup.system.is_padded and role == "prm" else work.mean
+    context = work.context if setup.system.context_reading is ContextReading.PER_CANDIDATE else 0.0
+    return read(
+        "PRM reads" if role == "prm" else f"{role} scores",
+        setup.models[role],
+        rows=rows,
+        length=own + context,
+        cached=work.context - context,
+        least_passes=min(work.num_ends, rows),
+    )

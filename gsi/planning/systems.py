@@ -1,6 +1,7 @@
 """Two systems that run the methods, and how well each uses a GPU: the constants of the planner, few and named."""
 
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 from gsi.planning.gpus import Gpu
 from gsi.planning.phases import Processor, Role
@@ -26,23 +27,37 @@ PRM_COMPUTE_EFFICIENCY = 0.283
 ANSWER_TOKENS = 326.0
 
 
+class ContextReading(Enum):
+    """How often a scorer reads the context of a step, which is the prompt and the kept steps."""
+
+    NEVER = auto()  # a prefix cache keeps it from step to step
+    PER_REQUEST = auto()
+    PER_CANDIDATE = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class System:
     """How a system runs a step.
 
-    ``has_prefix_cache``: a scorer reads the context once, and not once for each candidate. ``has_overlap``: target and
-    PRM score what is finished while the draft still writes. ``is_padded``: the PRM reads each candidate as long as the
-    longest one. ``prm_compute`` and the others: shares of the datasheet's rates that are reached.
+    ``has_overlap``: target and PRM score what is finished while the draft still writes. ``is_padded``: the PRM reads
+    each candidate as long as the longest one. ``reads_before_writing``: a writer reads the context at each step.
+    ``seconds_per_call`` is what asking a writer costs besides the model, ``seconds_per_scoring`` the same of scorers,
+    which are asked together, and ``seconds_per_step`` what a step costs besides its calls. ``compute``,
+    ``prm_compute`` (the PRM's) and ``bandwidth`` are shares of the datasheet's rates.
     """
 
     name: str
-    has_prefix_cache: bool
+    context_reading: ContextReading
     has_overlap: bool
-    is_padded: bool
+    is_padded: bool = False
+    reads_before_writing: bool = False
     prm_compute: float = COMPUTE_EFFICIENCY
     compute: float = COMPUTE_EFFICIENCY
     bandwidth: float = BANDWIDTH_EFFICIENCY
     seconds_per_pass: float = SECONDS_PER_PASS
+    seconds_per_call: float = 0.0
+    seconds_per_scoring: float = 0.0
+    seconds_per_step: float = 0.0
 
     def make_processor(self, role: Role, gpu: Gpu, num_gpus: int) -> Processor:
         """Return the rates that a model reaches on its GPUs. Several GPUs share a model without loss."""
@@ -58,10 +73,12 @@ class System:
 # then PRM, then target, as the code that its authors published shows. That code turns prefix caching on, but vLLM
 # ignores the cache where it reports log-probabilities of prompts, and for its stock class of the PRM; so writing has a
 # cache and scoring has none. The code pads the texts for the PRM to the longest and decodes the padding back to text.
-PAPER = System("paper", has_prefix_cache=False, has_overlap=False, is_padded=True, prm_compute=PRM_COMPUTE_EFFICIENCY)
+PAPER = System(
+    "paper", ContextReading.PER_CANDIDATE, has_overlap=False, is_padded=True, prm_compute=PRM_COMPUTE_EFFICIENCY
+)
 
 # This repository on vLLM: decision 0007 (the suffix alone is scored) and docs/algorithm.md (scoring by streams).
-OURS = System("ours", has_prefix_cache=True, has_overlap=True, is_padded=False)
+OURS = System("ours", ContextReading.NEVER, has_overlap=True)
 
 SYSTEMS = {system.name: system for system in (OURS, PAPER)}
 

@@ -8,7 +8,15 @@ import pytest
 from scipy.optimize import least_squares
 
 from gsi.planning.published import TABLE_2, Published, predict, relative_error
-from gsi.planning.systems import ANSWER_TOKENS, OURS, PAPER, PRM_COMPUTE_EFFICIENCY, SECONDS_PER_PASS, System
+from gsi.planning.systems import (
+    ANSWER_TOKENS,
+    OURS,
+    PAPER,
+    PRM_COMPUTE_EFFICIENCY,
+    SECONDS_PER_PASS,
+    ContextReading,
+    System,
+)
 
 FITTED = (SECONDS_PER_PASS, PRM_COMPUTE_EFFICIENCY, ANSWER_TOKENS)
 SMALL_N, LARGE_N = TABLE_2[:4], TABLE_2[4:]
@@ -64,7 +72,7 @@ def test_the_prm_is_what_a_candidate_costs() -> None:
 
 def test_a_prm_with_a_cache_would_not_explain_the_figures() -> None:
     """With a warm cache for scoring the best fit is twice as far off: their scorers had none."""
-    cached = fit(TABLE_2, replace(PAPER, has_prefix_cache=True))
+    cached = fit(TABLE_2, replace(PAPER, context_reading=ContextReading.NEVER))
     assert cached.cost > 2 * fit(TABLE_2).cost
 
 
