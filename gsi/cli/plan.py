@@ -1,6 +1,7 @@
 """``gsi plan``: what speculation would cost and gain on GPUs, before one rents them."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +38,7 @@ def plan(
     gpu: Annotated[str, typer.Option(help="The GPU of each model: a100, h100, h200, b200, l4, l40s, …")] = "h100",
     n: Annotated[int, typer.Option(min=1, max=1024, help="Candidates a step.")] = 16,
     acceptance: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of steps that GSI accepts. [default: the paper's, 0.91]")
+        float | None, typer.Option(min=0, max=1, help="Share of steps that GSI accepts; the paper's 0.91 if not given.")
     ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="Folder of gsi calibrate, whose recommended setting gives the acceptance.")
@@ -67,6 +68,15 @@ def plan(
             return
         if system not in SYSTEMS:
             raise InvalidRequestError(f"--system: {system} is not allowed; allowed: {', '.join(SYSTEMS)}")
+        _check_numbers(
+            acceptance=acceptance,
+            rsd_acceptance=rsd_acceptance,
+            steps=steps,
+            step_tokens=step_tokens,
+            prompt_tokens=prompt_tokens,
+            overhead_ms=overhead_ms,
+            price=price,
+        )
         accepted = {"gsi": _choose_acceptance(acceptance, calibration), "rsd": rsd_acceptance}
         given: dict[Role, str] = {"draft": draft, "target": target, "prm": prm}
         made = make_plan(
@@ -80,6 +90,13 @@ def plan(
             print_json(to_json(made, price))
             return
         _print_plan(made, price)
+
+
+def _check_numbers(**given: float | None) -> None:
+    """Raise InvalidRequestError for NaN and infinity, which no range excludes."""
+    for name, value in given.items():
+        if value is not None and not math.isfinite(value):
+            raise InvalidRequestError(f"--{name.replace('_', '-')}: {value} is not allowed; allowed: a finite number")
 
 
 def _choose_acceptance(acceptance: float | None, calibration: Path | None) -> float:

@@ -149,8 +149,9 @@ def _method_to_json(one: MethodPlan, dollars_per_hour: float | None) -> dict[str
         "bottleneck": one.full_batch.bottleneck,
         "busy_seconds_per_answer": dict(one.full_batch.busy_seconds),
         "gpu_hours_per_1000_answers": {"one_job": one.gpu_hours_alone, "full_batch": one.gpu_hours},
-        "dollars_per_1000_answers": dollars_per_hour
-        and {"one_job": dollars_per_hour * one.gpu_hours_alone, "full_batch": dollars_per_hour * one.gpu_hours},
+        "dollars_per_1000_answers": None
+        if dollars_per_hour is None
+        else {"one_job": dollars_per_hour * one.gpu_hours_alone, "full_batch": dollars_per_hour * one.gpu_hours},
     }
 
 

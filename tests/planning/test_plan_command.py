@@ -76,6 +76,8 @@ def test_the_acceptance_is_given_or_calibrated(tmp_path: Path) -> None:
         (("--draft", "gpt"), "--draft: gpt is not allowed; allowed: a folder with config.json"),
         (("--system", "theirs"), "--system: theirs is not allowed; allowed: ours, paper"),
         (("--gpu", "l4", "--one-gpu"), "--one-gpu: l4 has 24 GB"),
+        (("--steps", "nan"), "--steps: nan is not allowed; allowed: a finite number"),
+        (("--step-tokens", "inf"), "--step-tokens: inf is not allowed; allowed: a finite number"),
         (("--calibration", "nowhere"), "--calibration: nowhere/calibration.json is none; allowed: a folder of"),
         (("--acceptance", "0.5", "--calibration", "x"), "--acceptance and --calibration are both given"),
     ],

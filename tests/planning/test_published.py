@@ -1,7 +1,9 @@
 """The planner against the seconds that the GSI paper measured: how well it fits, and what that says."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from gsi.planning.systems import (
 
 FITTED = (SECONDS_PER_PASS, PRM_COMPUTE_EFFICIENCY, ANSWER_TOKENS)
 SMALL_N, LARGE_N = TABLE_2[:4], TABLE_2[4:]
+DOCUMENT = Path(__file__).parents[2] / "docs" / "performance.md"
 
 
 def errors_with(scales: Sequence[float], rows: Sequence[Published] = TABLE_2, system: System = PAPER) -> list[float]:
@@ -38,6 +41,17 @@ def test_each_published_figure_is_within_a_tenth() -> None:
     errors = {(row.method, row.n): relative_error(row) for row in TABLE_2}
     assert max(map(abs, errors.values())) < 0.101, errors
     assert sum(abs(error) < 0.04 for error in errors.values()) >= 4, errors
+
+
+def test_the_document_prints_these_errors() -> None:
+    """Its table has each figure, what is planned and the error, as the code computes them."""
+    printed = re.findall(
+        r"^\| (\S+) \| (16|64) \| ([\d.]+) \| ([\d.]+) \| ([+-][\d.]+) \|$", DOCUMENT.read_text(), re.M
+    )
+    assert printed == [
+        (row.method, str(row.n), f"{row.seconds:.2f}", f"{predict(row):.2f}", f"{100 * relative_error(row):+.1f}")
+        for row in TABLE_2
+    ]
 
 
 def test_the_three_constants_are_where_the_squared_error_is_least() -> None:
