@@ -24,7 +24,7 @@ from gsi.planning.published import (
     relative_error,
 )
 from gsi.planning.report import MethodPlan, Plan, make_plan, to_json
-from gsi.planning.steps import Workload
+from gsi.planning.steps import SBON_TARGET, Workload
 from gsi.planning.systems import ANSWER_TOKENS, OURS, SECONDS_PER_PASS, SYSTEMS, set_overhead
 
 GSI_ROW, RSD_ROW = TABLE_2[0], TABLE_2[1]  # n = 16: the defaults of steps and acceptance
@@ -93,7 +93,7 @@ def plan(
 
 
 def _check_numbers(**given: float | None) -> None:
-    """Raise InvalidRequestError for NaN and infinity, which no range excludes."""
+    """Raise InvalidRequestError for infinity, which no range excludes."""
     for name, value in given.items():
         if value is not None and not math.isfinite(value):
             raise InvalidRequestError(f"--{name.replace('_', '-')}: {value} is not allowed; allowed: a finite number")
@@ -136,7 +136,7 @@ def _print_plan(made: Plan, price: float | None) -> None:
     )
     names = ", ".join(f"{role} {model.architecture.name}" for role, model in made.setup.models.items())
     out.print(names, highlight=False, soft_wrap=True)
-    out.print(_build_models(made), _build_phases(made), _build_methods(made, price))
+    out.print(_build_models(made), _build_phases(made), _build_times(made), _build_methods(made, price))
     for line in _say_break_even(made):
         out.print(line, highlight=False, soft_wrap=True)
 
@@ -157,11 +157,13 @@ def _build_models(made: Plan) -> Table:
 
 
 def _build_phases(made: Plan) -> Table:
-    table = _make_table("a step of GSI", "times", "passes", "GB", "TFLOP", "FLOP/B", "ms", "bound by")
-    for phase in made.methods["gsi"].step.phases:
+    """Return each phase as it happens once; what the target resamples it writes as in S-BoN(target)."""
+    gsi, sbon, target = (made.methods[name].step.first.phases for name in ("gsi", SBON_TARGET, "target"))
+    table = _make_table("phase", "passes", "GB", "TFLOP", "FLOP/B", "ms", "bound by")
+    named = {phase.name: phase for phase in (*gsi, sbon[0])} | {f"{target[0].name}, n = 1": target[0]}
+    for name, phase in named.items():
         table.add_row(
-            phase.name,
-            f"{phase.share:.2f}",
+            name,
             f"{phase.passes:.0f}",
             f"{phase.num_bytes / 1e9:.1f}",
             f"{phase.flops / 1e12:.2f}",
@@ -169,6 +171,18 @@ def _build_phases(made: Plan) -> Table:
             f"{1000 * phase.seconds:.0f}",
             _name_bound(phase),
         )
+    return table
+
+
+def _build_times(made: Plan) -> Table:
+    """Return how often each method does what in a step."""
+    kinds = (("draft", True), ("target", False), ("target", True), ("prm", False))
+    table = _make_table("times in a step", "draft writes", "target scores", "target writes", "PRM reads")
+    for name, one in made.methods.items():
+        counts = dict.fromkeys(kinds, 0.0)
+        for phase in one.step.phases:
+            counts[phase.role, phase.is_writing] += phase.share
+        table.add_row(name, *(f"{count:.2f}" if count else "-" for count in counts.values()))
     return table
 
 

@@ -25,7 +25,7 @@ def test_the_plan_fits_a_terminal_and_has_every_part() -> None:
     """Phases, methods, memory and break-even; the tables within 80 columns, and no cell cut."""
     result = plan()
     assert result.exit_code == 0, result.output
-    for part in ("draft writes", "PRM reads", "soft-best-of-n:target", "weights, GB", "jobs/h", "acceptance rate"):
+    for part in ("draft writes", "PRM reads", "times in a step", "weights, GB", "jobs/h", "acceptance rate"):
         assert part in result.stdout
     assert "…" not in result.stdout
     assert max(map(len, result.stdout.split("GSI is faster")[0].splitlines()[4:])) <= 80
@@ -76,7 +76,7 @@ def test_the_acceptance_is_given_or_calibrated(tmp_path: Path) -> None:
         (("--draft", "gpt"), "--draft: gpt is not allowed; allowed: a folder with config.json"),
         (("--system", "theirs"), "--system: theirs is not allowed; allowed: ours, paper"),
         (("--gpu", "l4", "--one-gpu"), "--one-gpu: l4 has 24 GB"),
-        (("--steps", "nan"), "--steps: nan is not allowed; allowed: a finite number"),
+        (("--steps", "inf"), "--steps: inf is not allowed; allowed: a finite number"),
         (("--step-tokens", "inf"), "--step-tokens: inf is not allowed; allowed: a finite number"),
         (("--calibration", "nowhere"), "--calibration: nowhere/calibration.json is none; allowed: a folder of"),
         (("--acceptance", "0.5", "--calibration", "x"), "--acceptance and --calibration are both given"),
