@@ -13,6 +13,7 @@
 # make bench         measure methods against each other and write benchmarks/RESULTS.md  (about an hour and a half)
 # make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
 # make bench-step    measure what a step costs on vLLM, and what its overlap saves       (about ten minutes)
+# make bench-plan    measure this CPU's constants and predict each method's seconds       (about five minutes)
 # make train         train the small family in models/ again                             (about half an hour)
 # make protos        write what is generated: gRPC stubs, the schema of jobs, tables of metrics and values
 ARGS ?=
@@ -29,10 +30,10 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-scoring bench-step train protos clean
+.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-scoring bench-step bench-plan train protos clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -17
+	@sed -n 's/^# //p' Makefile | head -18
 
 ifeq ($(ENGINE),vllm)
 demo: $(VLLM_INSTALLED)
@@ -90,6 +91,9 @@ bench-scoring: $(VLLM_INSTALLED)
 
 bench-step: $(VLLM_INSTALLED)
 	@$(VLLM_BIN)/python -m benchmarks.step $(ARGS)
+
+bench-plan: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.plan $(ARGS)
 
 train: $(INSTALLED)
 	@$(BIN)/python -m training $(ARGS)

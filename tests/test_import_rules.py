@@ -17,6 +17,7 @@ FLOORS = (
     "gsi.limits",
     "gsi.errors",
     "gsi.limits",
+    "gsi.planning",
     "gsi.algorithm",
     "gsi.model_info",
     "gsi.runtime",

@@ -13,6 +13,7 @@ from gsi.cli import render
 from gsi.cli.calibrate import calibrate, theory
 from gsi.cli.evaluate import evaluate
 from gsi.cli.jobs import cancel, dead
+from gsi.cli.plan import plan
 from gsi.cli.queue_admin import queue
 from gsi.cli.terminal import (
     EXIT_FAILED,
@@ -196,6 +197,7 @@ app.add_typer(dead, name="dead")
 app.command("eval")(evaluate)
 app.command()(calibrate)
 app.command()(theory)
+app.command()(plan)
 app.add_typer(queue, name="queue")
 
 

@@ -1,0 +1,200 @@
+"""What a step of each method does, how long it takes, and from which acceptance rate on speculation pays."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from gsi.planning.lengths import expected_length, expected_longest
+from gsi.planning.phases import Model, Phase, Role, read, write
+from gsi.planning.systems import ContextReading, System
+
+SBON_DRAFT, SBON_TARGET = "soft-best-of-n:draft", "soft-best-of-n:target"
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What jobs are like. ``step_tokens`` is the mean length of a step, ``acceptance`` that of each method.
+
+    The rest is known where steps were recorded: ``longest_tokens`` of the n candidates (None: by ``lengths.py``), how
+    many of them end with the longest, and at how many times candidates end.
+    """
+
+    n: int
+    prompt_tokens: float
+    step_tokens: float
+    num_steps: float
+    max_step_tokens: int
+    acceptance: Mapping[str, float]
+    longest_tokens: float | None = None
+    num_last: float = 1.0
+    num_ends: float = 1.0
+
+    @property
+    def mean(self) -> float:
+        """Return the mean tokens of a candidate."""
+        return expected_length(self.step_tokens, self.max_step_tokens)
+
+    @property
+    def longest(self) -> float:
+        """Return the tokens of the longest candidate."""
+        return self.longest_tokens or expected_longest(self.step_tokens, self.max_step_tokens, self.n)
+
+    @property
+    def context(self) -> float:
+        """Return the tokens before a step, averaged over the steps of an answer."""
+        return self.prompt_tokens + self.step_tokens * max(0.0, self.num_steps - 1) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Models in their roles, the system that runs them, and their jobs.
+
+    ``num_devices`` is how many GPUs or cores the three models share: 3 is one each, 1 is one for all.
+    """
+
+    models: Mapping[Role, Model]
+    system: System
+    workload: Workload
+    num_devices: int = 3
+
+    @property
+    def is_shared(self) -> bool:
+        return self.num_devices == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Candidates of one writer, written and scored. ``seconds`` is from the first token to the last score."""
+
+    phases: tuple[Phase, ...]
+    seconds: float
+    floor_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a method: a first proposal, and for the rejected share of the steps one by the target."""
+
+    method: str
+    first: Proposal
+    resampled: Proposal | None = None
+    acceptance: float = 1.0
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        again = self.resampled.phases if self.resampled else ()
+        return (*self.first.phases, *(phase.at(1 - self.acceptance) for phase in again))
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        return tuple(dict.fromkeys(phase.role for phase in self.phases))
+
+    @property
+    def seconds(self) -> float:
+        """Return the expected seconds of a step of one job, with nothing else on the machine."""
+        return self.first.seconds + (1 - self.acceptance) * (self.resampled.seconds if self.resampled else 0.0)
+
+    @property
+    def floor_seconds(self) -> float:
+        """Return the same without any overhead of a pass: what memory and arithmetic alone would take."""
+        again = self.resampled.floor_seconds if self.resampled else 0.0
+        return self.first.floor_seconds + (1 - self.acceptance) * again
+
+    def break_even(self, other_seconds: float) -> float | None:
+        """Return the acceptance rate at which a step takes ``other_seconds``; None if even 1 is not enough.
+
+        0 means that the step is faster at any rate.
+        """
+        if self.resampled is None or self.first.seconds > other_seconds:
+            return None
+        return max(0.0, 1 - (other_seconds - self.first.seconds) / self.resampled.seconds)
+
+
+def plan_steps(setup: Setup) -> dict[str, Step]:
+    """Return a step of every method, by its name."""
+    return {name: make(name, setup) for name, make in _METHODS.items()}
+
+
+def _plan_gsi(name: str, setup: Setup) -> Step:
+    first = _propose(setup, "draft", ("target", "prm"))
+    return Step(name, first, _propose(setup, "target", ("prm",), "resamples"), setup.workload.acceptance[name])
+
+
+def _plan_rsd(name: str, setup: Setup) -> Step:
+    first = _propose(setup, "draft", ("prm",))
+    return Step(name, first, _propose(setup, "target", ("prm",), "resamples"), setup.workload.acceptance[name])
+
+
+def _plan_sbon_draft(name: str, setup: Setup) -> Step:
+    return Step(name, _propose(setup, "draft", ("prm",)))
+
+
+def _plan_sbon_target(name: str, setup: Setup) -> Step:
+    return Step(name, _propose(setup, "target", ("prm",)))
+
+
+def _plan_target(name: str, setup: Setup) -> Step:
+    return Step(name, _propose(replace(setup, workload=replace(setup.workload, n=1)), "target", ()))
+
+
+_METHODS: Mapping[str, Callable[[str, Setup], Step]] = {
+    "gsi": _plan_gsi,
+    "rsd": _plan_rsd,
+    SBON_DRAFT: _plan_sbon_draft,
+    SBON_TARGET: _plan_sbon_target,
+    "target": _plan_target,
+}
+
+
+def _propose(setup: Setup, writer: Role, scorers: tuple[Role, ...], verb: str = "writes") -> Proposal:
+    """Return a proposal of n candidates by ``writer``, which ``scorers`` score."""
+    writing = _write(setup, writer, verb)
+    scoring = tuple(_score(setup, role, setup.workload.n) for role in scorers)
+    last = tuple(_score(setup, role, min(setup.workload.num_last, setup.workload.n)) for role in scorers)
+    reading = tuple(_read_context(setup, role) for role in scorers if _reads_once(setup))
+    calls = setup.system.seconds_per_call + (setup.system.seconds_per_scoring if scorers else 0.0)
+
+    def combine(seconds: Callable[[Phase], float], calls: float) -> float:
+        total = sum(map(seconds, (*writing, *reading, *scoring)))
+        if not setup.system.has_overlap:
+            return calls + total
+        written = sum(map(seconds, writing)) + max(map(seconds, last), default=0.0)
+        scored = [seconds(read) + seconds(score) for read, score in zip(reading, scoring, strict=False)]
+        return calls + max(written, total / setup.num_devices, *(scored or map(seconds, scoring)), 0.0)
+
+    return Proposal(
+        phases=(*writing, *reading, *scoring),
+        seconds=combine(lambda phase: phase.seconds, calls),
+        floor_seconds=combine(lambda phase: phase.floor_seconds, 0.0),
+    )
+
+
+def _reads_once(setup: Setup) -> bool:
+    return setup.system.context_reading is ContextReading.PER_REQUEST
+
+
+def _write(setup: Setup, role: Role, verb: str) -> tuple[Phase, ...]:
+    """Return the writing of n candidates. The pass that reads the context also gives each candidate's first token."""
+    work, model = setup.workload, setup.models[role]
+    passes = work.longest - setup.system.reads_before_writing
+    written = write(f"{role} {verb}", model, rows=work.n, mean=work.mean, longest=passes, context=work.context)
+    return (_read_context(setup, role), written) if setup.system.reads_before_writing else (written,)
+
+
+def _read_context(setup: Setup, role: Role) -> Phase:
+    name = "PRM reads context" if role == "prm" else f"{role} reads context"
+    return read(name, setup.models[role], rows=1, length=setup.workload.context, cached=0.0)
+
+
+def _score(setup: Setup, role: Role, rows: float) -> Phase:
+    """Return the reading of candidates: their own tokens, or each with its whole context."""
+    work = setup.workload
+    own = work.longest if setup.system.is_padded and role == "prm" else work.mean
+    context = work.context if setup.system.context_reading is ContextReading.PER_CANDIDATE else 0.0
+    return read(
+        "PRM reads" if role == "prm" else f"{role} scores",
+        setup.models[role],
+        rows=rows,
+        length=own + context,
+        cached=work.context - context,
+        least_passes=min(work.num_ends, rows),
+    )

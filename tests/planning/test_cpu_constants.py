@@ -1,0 +1,101 @@
+"""The planner's constants are measured on a CPU: what is timed is counted rightly, and the fit finds the constants."""
+
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from benchmarks.cpu_constants import (
+    UNIT,
+    Observation,
+    expect_seconds,
+    fit_fastest,
+    fit_processor,
+    list_shapes,
+    read_context,
+    time_proposal,
+    time_rating,
+    time_scoring,
+)
+from gsi.engines.base import EngineSettings
+from gsi.engines.hugging_face.tokenizer import Tokenizer
+from gsi.engines.registry import LANGUAGE_ENGINES, REWARD_ENGINES
+from gsi.local.stack import SHIPPED_MODELS
+from gsi.planning.architecture import find_architecture
+from gsi.planning.phases import Model, Phase, Processor, Role, read, write
+from gsi.planning.steps import Setup, Workload, plan_steps
+from gsi.planning.systems import ContextReading, System
+
+TRUE = Processor(flops=40e9, bandwidth=float("inf"), seconds_per_pass=0.0004, seconds_per_token=2e-5)
+
+
+def make_model(role: Role) -> Model:
+    return Model(role, find_architecture("", str(SHIPPED_MODELS / role), is_reward=role == "prm"), UNIT)
+
+
+def list_calls(model: Model) -> list[tuple[Phase, ...]]:
+    calls: list[tuple[Phase, ...]] = []
+    for context, rows, length in list_shapes():
+        written = write("", model, rows=rows, mean=length, longest=length, context=context)
+        scored = read("", model, rows=rows, length=length, cached=context)
+        calls += [(read_context(model, context), written), (read_context(model, context), scored)]
+    return calls
+
+
+def test_the_fit_finds_the_constants_that_made_the_seconds() -> None:
+    """Seconds that follow from three constants give these three back."""
+    calls = list_calls(make_model("target"))
+    found = fit_processor([(call, expect_seconds(TRUE, call)) for call in calls])
+    assert found.seconds_per_pass == pytest.approx(TRUE.seconds_per_pass, rel=1e-6)
+    assert found.seconds_per_token == pytest.approx(TRUE.seconds_per_token, rel=1e-6)
+    assert found.flops == pytest.approx(TRUE.flops, rel=1e-6)
+
+
+def test_repeats_that_were_disturbed_do_not_count() -> None:
+    """One undisturbed repeat of each call is enough, wherever it stands."""
+    rng = random.Random(0)
+    repeats: list[list[Observation]] = []
+    for call in list_calls(make_model("draft")):
+        scales = [1.0, rng.uniform(1.5, 6), rng.uniform(1.5, 6)]
+        rng.shuffle(scales)
+        repeats.append([(call, scale * expect_seconds(TRUE, call)) for scale in scales])
+    assert fit_fastest(repeats).seconds_per_pass == pytest.approx(TRUE.seconds_per_pass, rel=1e-6)
+
+
+@pytest.mark.parametrize(("role", "act"), [("draft", time_proposal), ("target", time_scoring), ("prm", time_rating)])
+async def test_a_call_to_an_engine_is_counted_as_what_it_does(
+    role: Role, act: Callable[..., Awaitable[Observation]]
+) -> None:
+    """A pass over the context, then the candidates' passes and tokens, of a real engine."""
+    model, folder = make_model(role), str(SHIPPED_MODELS / role)
+    engines: Any = REWARD_ENGINES if role == "prm" else LANGUAGE_ENGINES
+    tokenizer = (Tokenizer(folder, None),) if role == "prm" else ()
+    with closing(await engines.load("transformers", EngineSettings(folder, num_threads=1))) as engine:
+        (context, candidates), seconds = await act(engine, *tokenizer, model, random.Random(0), 48, 4, 8)
+    assert seconds > 0
+    assert context.passes == 1
+    assert context.tokens == pytest.approx(48, abs=8)  # the PRM reads text through its template
+    assert candidates.is_writing == (role == "draft")
+    if role == "draft":
+        assert 4 <= candidates.tokens <= 4 * 8
+        assert 0 <= candidates.passes <= 7  # the context's pass gives the first token of each
+    else:
+        assert candidates.passes == 1
+        assert candidates.tokens == pytest.approx(4 * 8, abs=8)
+
+
+def test_cores_that_the_models_share_limit_the_overlap() -> None:
+    """With a core each the scorers' reading is hidden; on one core everything adds up, with the calls besides."""
+    system = System(
+        "cpu", ContextReading.PER_REQUEST, has_overlap=True, reads_before_writing=True, seconds_per_call=0.001
+    )
+    roles: tuple[Role, ...] = ("draft", "target", "prm")
+    models = {role: Model(role, make_model(role).architecture, TRUE) for role in roles}
+    work = Workload(4, 60.0, 7.0, 6.0, 512, {"gsi": 1.0, "rsd": 1.0}, longest_tokens=8.0, num_last=2.0, num_ends=2.0)
+    of_cores = {cores: plan_steps(Setup(models, system, work, cores))["gsi"] for cores in (1, 2, 3)}
+    work_of_all = sum(phase.expected for phase in of_cores[1].phases)
+    assert of_cores[1].seconds == pytest.approx(work_of_all + 0.001)
+    assert of_cores[3].seconds <= of_cores[2].seconds < of_cores[1].seconds
+    assert [phase.role for phase in of_cores[1].first.phases] == ["draft", "draft", "target", "prm", "target", "prm"]

@@ -1,0 +1,97 @@
+"""``gsi plan``: what it prints, as tables and as JSON, and how it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gsi.cli.main import app
+from gsi.local.stack import SHIPPED_MODELS
+
+
+def plan(*options: str) -> Result:
+    return CliRunner(env={"COLUMNS": "80"}).invoke(app, ["plan", *options])
+
+
+def plan_json(*options: str) -> Any:
+    result = plan("--json", *options)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_the_plan_fits_a_terminal_and_has_every_part() -> None:
+    """Phases, methods, memory and break-even; the tables within 80 columns, and no cell cut."""
+    result = plan()
+    assert result.exit_code == 0, result.output
+    for part in ("draft writes", "PRM reads", "times in a step", "weights, GB", "jobs/h", "acceptance rate"):
+        assert part in result.stdout
+    assert "…" not in result.stdout
+    assert max(map(len, result.stdout.split("GSI is faster")[0].splitlines()[4:])) <= 80
+
+
+def test_the_json_has_bytes_flops_seconds_memory_and_cost() -> None:
+    """One object, with figures that agree with each other."""
+    found = plan_json("--gpu", "h200", "--n", "4", "--price", "2")
+    gsi = found["methods"]["gsi"]
+    assert found["gpu"]["name"] == "h200"
+    assert found["workload"]["n"] == 4
+    assert [phase["role"] for phase in gsi["phases"]] == ["draft", "target", "prm", "target", "prm"]
+    assert all(phase["bytes"] > 0 and phase["flops"] > 0 and phase["seconds"] > 0 for phase in gsi["phases"])
+    assert gsi["floor_seconds_per_step"] < gsi["seconds_per_step"] < gsi["seconds_per_answer"]
+    for one in found["methods"].values():
+        hours = one["gpu_hours_per_1000_answers"]["full_batch"]
+        assert hours == pytest.approx(1000 * one["gpus"] / one["jobs_per_hour_full_batch"])
+        assert one["dollars_per_1000_answers"]["full_batch"] == pytest.approx(2 * hours)
+    assert 0 < found["break_even_acceptance"]["seconds_of_sbon_target"] < 1
+
+
+def test_models_may_be_folders() -> None:
+    """The shipped family is planned from its config.json files."""
+    found = plan_json(*(f"--{role}={SHIPPED_MODELS / role}" for role in ("draft", "target", "prm")))
+    assert found["models"]["target"]["parameters"] < 2e6
+
+
+def test_the_published_figures_stand_beside_the_planned_ones() -> None:
+    """Eight rows, each with its error."""
+    rows = plan_json("--published")
+    assert [row["published"] for row in rows] == [0.87, 0.74, 0.79, 1.14, 2.06, 1.88, 1.99, 2.76]
+    for row in rows:
+        assert row["relative_error"] == pytest.approx(row["planned"] / row["published"] - 1)
+    assert "soft-best-of-n:draft" in plan("--published").stdout
+
+
+def test_the_acceptance_is_given_or_calibrated(tmp_path: Path) -> None:
+    """A folder of gsi calibrate gives the acceptance of the setting that it recommends."""
+    (tmp_path / "calibration.json").write_text(json.dumps({"recommended": {"acceptance": 0.75}}))
+    for options in (("--acceptance", "0.75"), ("--calibration", str(tmp_path))):
+        assert plan_json(*options)["methods"]["gsi"]["acceptance"] == 0.75
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--gpu", "v100"), "--gpu: v100 is not allowed; allowed: a100-40gb"),
+        (("--draft", "gpt"), "--draft: gpt is not allowed; allowed: a folder with config.json"),
+        (("--system", "theirs"), "--system: theirs is not allowed; allowed: ours, paper"),
+        (("--gpu", "l4", "--one-gpu"), "--one-gpu: l4 has 24 GB"),
+        (("--steps", "inf"), "--steps: inf is not allowed; allowed: a finite number"),
+        (("--step-tokens", "inf"), "--step-tokens: inf is not allowed; allowed: a finite number"),
+        (("--calibration", "nowhere"), "--calibration: nowhere/calibration.json is none; allowed: a folder of"),
+        (("--acceptance", "0.5", "--calibration", "x"), "--acceptance and --calibration are both given"),
+    ],
+)
+def test_what_is_not_allowed_is_refused_by_its_option(options: tuple[str, ...], said: str) -> None:
+    """Exit code 2, one line, the option and what is allowed."""
+    result = plan(*options)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"refused  {said}")
+
+
+def test_a_calibration_that_recommends_nothing_is_refused(tmp_path: Path) -> None:
+    """gsi calibrate without a run recommends no setting."""
+    (tmp_path / "calibration.json").write_text(json.dumps({"recommended": None}))
+    result = plan("--calibration", str(tmp_path))
+    assert result.exit_code == 2
+    assert "recommends nothing" in result.stderr
