@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from pydantic.fields import FieldInfo
 
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.reward_map import REWARD_MAPS
 from gsi.algorithm.weighting import WEIGHTINGS
-from gsi.cli.main import app
+from gsi.cli.main import load_command
 from gsi.errors import InvalidRequestError
 from gsi.evaluation.problems import HUB_DATASETS, KNOWN_SHAPES
 from gsi.evaluation.records import RecordedJob
@@ -255,8 +254,9 @@ def test_a_command_has_the_options_that_a_document_gives_it(document: Path) -> N
 
 def options_of(*words: str) -> set[str]:
     """Return the options of a command of ``gsi``, by the words that it is called with."""
-    command: Any = typer.main.get_command(app)
-    for word in words:
+    name, *rest = words
+    command: Any = load_command(name)
+    for word in rest:
         if hasattr(command, "commands"):
             command = command.commands[word]
     return {option for parameter in command.params for option in parameter.opts} | {"--help"}

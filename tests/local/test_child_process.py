@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from gsi.cli import main
+from gsi.cli import system
+from gsi.cli.main import app
 from gsi.errors import InternalError, MisconfiguredError
 from gsi.local import child_process
 from gsi.local.child_process import ChildProcess
@@ -189,8 +190,8 @@ def test_gsi_up_ends_with_an_error_when_a_supervision_fails(tmp_path: Path, monk
         async with running([[child]], [[child]]):
             yield Stack("redis://127.0.0.1:1", child, None, {}, {}, {})
 
-    monkeypatch.setattr(main, "local_stack", cheap_stack)
-    ran = CliRunner().invoke(main.app, ["up"])
+    monkeypatch.setattr(system, "local_stack", cheap_stack)
+    ran = CliRunner().invoke(app, ["up"])
     assert ran.exit_code == 1
     assert "child: it is killed, because its supervision failed: ValueError('not for printing')" in ran.stderr
     assert "stopped" not in ran.stderr

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gsi.cli.main import REDIS_PORT
+from gsi.cli.system import REDIS_PORT
 from gsi.jobs.connection import LOST_CONNECTION, connect
 from gsi.runtime.child import child_command
 from tests.conftest import wait_until
