@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 
 import structlog
 
-from gsi.grading.notation import compare_as_text
+from gsi.grading.answers import compare_as_text
 from gsi.limits import COMPARISON_SECONDS, MAX_COMPARED_ANSWERS, SLOW_COMPARISON_SECONDS, VOTE_SECONDS
 from gsi.runtime.child import child_command
 

@@ -3,18 +3,15 @@ r"""Whether an answer is right: the main grader compares by mathematics, the str
 Both read the last ``\boxed{…}`` of a text, or else what the job's answer pattern found. A text without either is wrong.
 """
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 from gsi.grading import mathematics
+from gsi.grading.answers import are_alike
+from gsi.grading.choices import split_letter
 from gsi.grading.equality import EqualityChecker
-from gsi.grading.notation import find_last_boxed, normalise
-
-# "B", "(B)", "B.", "b", "\text{B}", "(B) Inositol", but neither "A = 5" nor "A cat".
-_LETTER = re.compile(
-    r"(?:\\(?:text|textbf|mathrm|mathbf|boxed)\b|[\s({\[$*])*([a-z])(?:[).:,}\]*$]|\s*$)", re.IGNORECASE
-)
+from gsi.grading.notation import find_last_boxed, write_latex
+from gsi.grading.units import strip_words_before
 
 
 class AnswerKind(StrEnum):
@@ -51,7 +48,7 @@ def _grade_by_text(text: str, answer: str | None, expected: str, kind: AnswerKin
     given = answer if boxed is None else boxed
     if given is None:
         return Grade(False, False), None
-    if normalise(given) == normalise(expected):
+    if are_alike(expected, given):
         return Grade(True, True), None
     if kind is AnswerKind.CHOICE:
         return Grade(_read_letter(given) == expected, False), None
@@ -59,5 +56,5 @@ def _grade_by_text(text: str, answer: str | None, expected: str, kind: AnswerKin
 
 
 def _read_letter(given: str) -> str | None:
-    found = _LETTER.match(given)
-    return found[1].upper() if found else None
+    found = split_letter(strip_words_before(write_latex(given)))
+    return found[0].upper() if found else None

@@ -1,32 +1,62 @@
 r"""Answers as text: where a text has its answer, and one notation for what can be written in several ways."""
 
 import re
-from functools import lru_cache
-
-from gsi.limits import MAX_ANSWER_CHARACTERS
+from collections.abc import Callable
 
 _BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)  # ``\\.`` takes \{ and \} along, which pair with nothing
+
+_Rules = tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
+
+_SYMBOLS = str.maketrans(
+    {"\N{MINUS SIGN}": "-", "\N{EN DASH}": "-", "\N{MULTIPLICATION SIGN}": r"\times ", "·": r"\cdot ", "÷": "/"}
+    | {"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "±": r"\pm ", "≈": r"\approx ", "∞": r"\infty ", "°": r"^\circ "}
+    | {"π": r"\pi ", "θ": r"\theta ", "∅": r"\emptyset ", "∈": r"\in ", "\N{UNION}": r"\cup ", "∩": r"\cap "}
+    | {"\N{DOUBLE-STRUCK CAPITAL R}": r"\mathbb{R}", "²": "^2", "³": "^3", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}"}
+    | {"¾": r"\frac{3}{4}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}"}
+)
+
+_UNWRAP = (re.compile(r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|boldsymbol|boxed) ?\{([^{}]*)\}"), r" \1 ")
 
 # In this order. As in the comparison of the MATH data set (math_equivalence.py in github.com/hendrycks/math), without
 # its steps that calculate (0.5 to a fraction) or that drop the left side of an equation. Each takes linear time: of
 # white space that may be missing or long, the first leaves one space.
-_NOTATION = (
+_LATEX: _Rules = (
     (re.compile(r"\s+"), " "),
+    (re.compile(r"^ ?\*\*(.*)\*\* ?$"), r"\1"),  # Markdown's bold type
     (re.compile(r"(?<=\d),\\! ?(?=\d{3})"), ""),  # 10,\!080
-    (re.compile(r"(?<!\\)\\[!,:; ]|\\q?quad(?![a-zA-Z])|~"), " "),
-    (re.compile(r"\\(?:left|right)(?![a-zA-Z])"), ""),
-    (re.compile(r"\\[dt]frac(?![a-zA-Z])"), r"\\frac"),
-    (re.compile(r"\\([nlg]e)q(?![a-zA-Z])"), r"\\\1"),
-    (re.compile(r"\^ ?\{? ?\\circ ?\}?|\\degree(?![a-zA-Z])|°"), ""),
-    (re.compile(r"\\?[$%]"), ""),
-    (re.compile(r"(?<=[\d})]) *\\(?:text|mbox|mathrm) ?\{[^{}]*\} ?(?:\^ ?(?:\d|\{\d\}))? ?\.? ?$"), ""),  # a unit
-    (re.compile(r"\\(?:text|textbf|mbox|mathrm|mathbf) ?\{([^{}]*)\}"), r"\1"),
+    (re.compile(r"\\displaystyle(?![a-zA-Z])|\\!|(?<!\\)\\[()\[\]]"), ""),
+    (re.compile(r"(?<!\\)\\[,:; ]|\\q?quad(?![a-zA-Z])|~"), " "),
+    (re.compile(r"\\(?:left|right|[bB]igg?[lr]?)(?![a-zA-Z])"), ""),
+    (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
+    (re.compile(r"\\([nlg]e)q(?:slant)?(?![a-zA-Z])"), r"\\\1"),
+    (re.compile(r"([<>])="), lambda found: r"\le " if found[1] == "<" else r"\ge "),
+    (re.compile(r"\\(?:mid|[lr]?vert)(?![a-zA-Z])"), "|"),
+    (re.compile(r"\\colon(?![a-zA-Z])"), ":"),
+    (re.compile(r"\\([lr])brace(?![a-zA-Z])"), lambda found: r"\{" if found[1] == "l" else r"\}"),
+    (re.compile(r"\\([lr])angle(?![a-zA-Z])"), lambda found: "(" if found[1] == "l" else ")"),  # a vector
+    (re.compile(r"\\varnothing(?![a-zA-Z])|^ ?\\\{ ?\\\} ?$"), r"\\emptyset"),
+    (re.compile(r"^( ?\\\{[^:|]*):"), r"\1|"),  # a set by a rule
+    (re.compile(r"\^ ?\{? ?\\circ ?\}?|\\degree(?![a-zA-Z])"), r"^\\circ "),
+    _UNWRAP,
+    _UNWRAP,  # once more for \boxed{\textbf{(B)}\ 23}
+    (re.compile(r"(?:√|(?<![\\a-zA-Z])sqrt) ?\(([^()]*)\)|√ ?(\d+|\w)"), r"\\sqrt{\1\2}"),
     (re.compile(r"\\frac ?(\d) ?(\d)"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\sqrt ?(\w)"), r"\\sqrt{\1}"),
-    (re.compile(r"^ ?([+-]?\d{1,3}(?:,\d{3})+)(?=(?:\.\d*)? ?$)"), lambda found: found[1].replace(",", "")),
+    (re.compile(r" +"), " "),
+)
+
+_NUMBERS: _Rules = (
+    (re.compile(r"^ ?([+-]?\d{1,3}(?:[, ]\d{3})+)(?=(?:\.\d*)? ?$)"), lambda found: re.sub("[, ]", "", found[1])),
+    (re.compile(r"(?<![\d.,])(\d+) (\d+) ?/ ?(\d+)(?![\d.])"), r"\1\\frac{\2}{\3}"),  # a mixed number: 3 1/2
+    (re.compile(r"(?<=[\d}]) to (?=[\d\\])"), ":"),
     (re.compile(r"(?<!\d)\.(?=\d)"), "0."),
+    (re.compile(r"(?<=\d)\.(\d+)(?![\d.]| ?\\)"), lambda found: f".{found[1]}".rstrip("0").rstrip(".")),  # 145.0, 2.50
+)
+
+_TEXT: _Rules = (
+    (re.compile(r"\^\\circ|\\?[$%]"), ""),
     (re.compile(r"\. *$"), ""),
-    (re.compile(r" "), ""),
+    (re.compile(r"(?<!\d) | (?!\d)"), ""),  # 1 2 is not 12
 )
 
 
@@ -43,21 +73,29 @@ def find_last_boxed(text: str) -> str | None:
     return found
 
 
-@lru_cache(maxsize=512)  # a vote compares each of up to 256 answers with many others
-def normalise(answer: str) -> str:
-    r"""Return the answer in one notation, without algebra.
+def write_latex(answer: str) -> str:
+    r"""Return the answer in one kind of LaTeX, which a parser reads as it reads the answer.
 
-    Removed: white space, dollar and percent signs, degrees, ``\left``, ``\right``, a last period, a unit in ``\text{}``
-    behind a value, the commas of one long number. Rewritten: ``\dfrac`` and ``\tfrac``, ``\leq``, ``\frac12``,
-    ``\sqrt2``, ``\text{even}``, ``.5``.
+    Rewritten: Unicode's symbols, ``\dfrac`` and ``\tfrac``, ``\leq``, ``\mid``, ``\varnothing``, ``\frac12``,
+    ``\sqrt2``, ``\text{even}``. Removed: ``\left``, ``\right``, all white space but single spaces.
     """
-    for pattern, replacement in _NOTATION:
-        answer = pattern.sub(replacement, answer)
-    return answer
+    return _apply(_LATEX, answer.translate(_SYMBOLS)).strip()
 
 
-def compare_as_text(expected: str, given: str) -> bool | None:
-    """Return whether two answers are equal, if their text decides: equal notation, or too long for sympy; else None."""
-    if normalise(expected) == normalise(given):
-        return True
-    return False if max(len(expected), len(given)) > MAX_ANSWER_CHARACTERS else None
+def write_numbers(latex: str) -> str:
+    r"""Return LaTeX with one notation of numbers: 1,250, 10 080, ``.5``, ``145.0``, 3 1/2, and 3 to 4."""
+    return _apply(_NUMBERS, latex)
+
+
+def shorten(latex: str) -> str:
+    """Return LaTeX without what makes no difference to a reader: for comparison, not for a parser.
+
+    Removed: dollar and percent signs, degrees, a last period, and white space, but for that between two digits.
+    """
+    return _apply(_TEXT, latex)
+
+
+def _apply(rules: _Rules, text: str) -> str:
+    for pattern, replacement in rules:
+        text = pattern.sub(replacement, text)
+    return text

@@ -30,6 +30,13 @@ CASES = [
     (r"\boxed{B = 5}", None, "B", AnswerKind.CHOICE, WRONG),
     (r"\boxed{23}", None, "B", AnswerKind.CHOICE, WRONG),
     (r"\boxed{\frac{B}{2}}", None, "B", AnswerKind.CHOICE, WRONG),
+    (r"\boxed{B, C}", None, "B", AnswerKind.CHOICE, WRONG),
+    (r"\boxed{(B) is wrong}", None, "B", AnswerKind.CHOICE, WRONG),
+    (r"\boxed{\text{The answer is B}}", None, "B", AnswerKind.CHOICE, RIGHT),
+    (r"\boxed{145.0}", None, "145", AnswerKind.MATH, RIGHT),
+    (r"\boxed{145.0}", None, "145", AnswerKind.EXACT, RIGHT),
+    (r"\boxed{5\text{ km}}", None, r"5\text{ cm}", AnswerKind.MATH, WRONG),
+    (r"\boxed{0.25}", None, r"25\%", AnswerKind.MATH, LENIENT),
     (r"The answer is \boxed{20}", "20", "20", AnswerKind.EXACT, RIGHT),
     (r"The answer is \boxed{10+10}", "10+10", "20", AnswerKind.EXACT, WRONG),
 ]

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsi.grading.notation import compare_as_text, find_last_boxed, normalise
+from gsi.grading.answers import are_alike, compare_as_text, read
+from gsi.grading.intervals import write_intervals
+from gsi.grading.notation import find_last_boxed, shorten, write_latex, write_numbers
 from gsi.limits import MAX_ANSWER_CHARACTERS
 
 
@@ -54,11 +56,22 @@ def test_a_box_gives_back_what_was_put_into_it(answer: str, before: str) -> None
         (r"\sqrt3", r"\sqrt{3}"),
         (".5", "0.5"),
         (r"a\leq b", r"a \le b"),
+        (r"\{x \mid x > 0\}", r"\{x : x > 0\}"),
+        (r"\varnothing", r"\{ \}"),
+        ("145.0", "145"),
+        ("2.50", "2.5"),
+        ("3 1/2", r"3\frac12"),
+        ("3 to 4", "3:4"),
+        ("18 dollars", r"\$18"),
+        ("The answer is 18.", "18"),
+        (r"\text{5 hours}", "5 hrs"),
+        ("101_{two}", "101_2"),
         (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix}1\\2\end{pmatrix}"),
     ],
 )
 def test_notation_makes_no_difference(one: str, other: str) -> None:
     """One answer, written in two ways."""
+    assert are_alike(one, other)
     assert compare_as_text(one, other) is True
 
 
@@ -78,6 +91,28 @@ def test_notation_is_no_algebra(one: str, other: str) -> None:
     assert compare_as_text(one, other) is None
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("12", "1 2"),
+        ("1:2:3", "1:3:2"),
+        (r"5\text{ cm}", r"5\text{ km}"),
+        ("18 dollars", "18 euros"),
+        ("101_2", "101_3"),
+        ("90^\\circ", "90 radians"),
+        (r"\$20", r"20\%"),
+        ("(B)", "The answer is C"),
+        ("even", "odd"),
+        ("silent", "listen"),
+        (r"\{1,3\}", "(1,3)"),
+    ],
+)
+def test_some_answers_are_different_at_sight(one: str, other: str) -> None:
+    """Mathematics is not asked: it drops units, and would read 1 2 as 12."""
+    assert compare_as_text(one, other) is False
+    assert compare_as_text(other, one) is False
+
+
 def test_a_long_answer_is_compared_as_text_alone() -> None:
     """Nobody calculates with it."""
     long = "1+" * MAX_ANSWER_CHARACTERS
@@ -89,5 +124,18 @@ def test_a_long_answer_is_compared_as_text_alone() -> None:
 def test_an_endless_answer_holds_nobody_up(part: str) -> None:
     """Time grows with the length, not with its square: this would take minutes."""
     text = part * 200_000
-    assert len(normalise(text)) <= len(text)
+    assert len(shorten(write_numbers(write_latex(text)))) <= len(text)
+    assert len(read(text).text) <= len(text)
     assert find_last_boxed(text) is None
+
+
+@pytest.mark.parametrize("end", ["", "!", "\\"])
+@pytest.mark.parametrize(
+    "part",
+    ["1 m^ 2 ", "m^2 ", "m/ ", "5 m", "1 million ", "the a ", "1\\pi m\\cdot ", "x<1 or ", "\\{x|", "(B) ", "1 1/"],
+)
+def test_no_answer_is_hard_to_take_apart(part: str, end: str) -> None:
+    """The longest answer that mathematics compares is read at once: two ways to read a space would take for ever."""
+    text = (part * MAX_ANSWER_CHARACTERS)[: MAX_ANSWER_CHARACTERS - len(end)] + end
+    assert read(text).text
+    assert write_intervals(text)
