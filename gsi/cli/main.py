@@ -3,7 +3,7 @@
 Answers go to standard output; progress, warnings and errors to standard error.
 """
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any, Final
 
 import typer
@@ -56,17 +56,12 @@ class LazyGroup(TyperGroup):
 
 def load_command(name: str) -> Any:
     """Import a subcommand; return it as click has it."""
-    found = _import(COMMANDS[name][0])
+    found = resolve_name(COMMANDS[name][0])
     if isinstance(found, typer.Typer):
-        return typer.main.get_command(found)
-    alone = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+        return typer.main.get_group(found)
+    alone = typer.Typer(add_completion=False)
     alone.command(name)(found)
     return typer.main.get_command(alone)
-
-
-def _import(place: str) -> Any:
-    module, _, attribute = place.partition(":")
-    return getattr(import_module(module), attribute)
 
 
 def not_loaded() -> None:
@@ -86,4 +81,4 @@ for _name, (_, _summary) in COMMANDS.items():
 
 def main() -> None:
     """Run the command line. Standard output is for answers, so logs go to standard error."""
-    app(obj=lambda: _import("gsi.runtime.process_log:configure_logging")("gsi", "console", "error"))
+    app(obj=lambda: resolve_name("gsi.runtime.process_log:configure_logging")("gsi", "console", "error"))

@@ -8,7 +8,7 @@ import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any, Generic
 
 from gsi.engines.base import E, EngineSettings, Follower, LanguageEngine, RewardEngine
@@ -41,9 +41,9 @@ class EngineTable(Generic[E]):
         if name not in self.classes:
             raise ValueError(f"unknown engine {name!r}; allowed: {', '.join(self.classes)}")
         if name in PREPARATIONS:
-            _import_object(PREPARATIONS[name])()
+            resolve_name(PREPARATIONS[name])()
         try:  # in a thread: importing takes seconds, and the process must answer health checks meanwhile
-            return await asyncio.to_thread(_import_object, self.classes[name])
+            return await asyncio.to_thread(resolve_name, self.classes[name])
         except ModuleNotFoundError as error:
             raise MisconfiguredError(
                 f"engine {name} is not installed ({error}): pip install 'gsi-serve[{name}]'"
@@ -58,11 +58,6 @@ def _no_garbage_collection() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-def _import_object(place: str) -> Any:
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
 
 
 LANGUAGE_ENGINES: EngineTable[LanguageEngine] = EngineTable(

@@ -24,3 +24,11 @@ def test_help_imports_no_subcommand() -> None:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "submit" in ran.stdout
     assert ran.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_subcommand_offers_to_change_the_shell(name: str) -> None:
+    """Completion is not installed by ``gsi``, nor by one of its groups."""
+    assert not {
+        option for parameter in load_command(name).params for option in parameter.opts if "completion" in option
+    }
