@@ -3,8 +3,8 @@
 The transformers engine reads, writes and scores by its ports, at several batches and depths, on one thread, as each
 service of a local system has. The seconds of each call are the sum of its passes, FLOPs and sampled tokens, each times
 a constant; non-negative least squares of the relative errors finds the constants. Seconds are those of the processor,
-so that other programs on the machine disturb less. What a call and a step cost besides is measured by jobs whose steps
-have one token, in seconds of the clock: that part wants a quiet machine.
+so other programs on the machine disturb the figures less. Calls and steps have costs of their own, outside the models.
+Jobs whose steps have one token measure these costs, in seconds of the clock: that part wants a quiet machine.
 """
 
 import random
@@ -25,8 +25,8 @@ from gsi.client.sdk import Client
 from gsi.engines.base import EngineSettings
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.registry import LANGUAGE_ENGINES, REWARD_ENGINES
-from gsi.planning.architecture import find_architecture
-from gsi.planning.phases import Model, Phase, Processor, Role, read, write
+from gsi.planning.architecture import Role, find_architecture
+from gsi.planning.phases import Model, Phase, Processor, read, write
 from gsi.planning.steps import SBON_DRAFT, Setup, Workload, plan_steps
 from gsi.planning.systems import System
 from gsi.rpc.convert import ReceivedText, ReceivedTokens
@@ -48,7 +48,7 @@ async def measure_models(models: Path) -> dict[Role, Model]:
     """Return each model of a folder with the constants that this machine gives it."""
     measured = {}
     for role in ROLES:
-        architecture = find_architecture(f"--{role}", str(models / role), is_reward=role == "prm")
+        architecture = find_architecture(role, str(models / role))
         observe = observe_reward if role == "prm" else observe_language
         observed = await observe(models / role, Model(role, architecture, UNIT))
         measured[role] = Model(role, architecture, fit_fastest(observed))
@@ -186,10 +186,11 @@ def make_text(rng: random.Random, length: int) -> str:
 
 
 async def measure_calls(client: Client, setup: Setup) -> System:
-    """Return the system of ``setup`` with what its calls and steps cost besides the models.
+    """Return the system of ``setup`` with the costs of its calls and steps, outside the models.
 
-    Jobs whose steps have one token: written by the draft alone, which is one call, and by GSI that accepts everything,
-    where target and PRM score it. What is longer than the models take, by the planner, is the calls'.
+    The jobs have steps of one token. The draft alone writes some of them, which is one call a step; GSI that accepts
+    everything writes the others, and target and PRM score them. The planner says how long the models take; the rest of
+    a step's time is the calls'.
     """
     alone, rest = await time_empty_steps(client, {"method": "draft"})
     scored, _ = await time_empty_steps(client, {"method": "gsi", "acceptance_threshold": -1e6})
@@ -201,7 +202,7 @@ async def measure_calls(client: Client, setup: Setup) -> System:
 
 
 async def time_empty_steps(client: Client, method: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the seconds of a step of one token, and those that a job takes for each step besides."""
+    """Return the seconds of a step of one token, and the seconds a step that a job spends between its steps."""
     fixed = {"n": 1, "max_step_tokens": 1, "max_steps": EMPTY_STEPS, "answer_pattern": None}
     calls, rests = [], []
     for seed in range(NUM_EMPTY_JOBS + 1):  # the first one warms up and is not counted

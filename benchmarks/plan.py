@@ -2,12 +2,11 @@
 
 ``make bench-plan``. It measures the constants (``cpu_constants.py``, a minute), runs a few problems one job at a time,
 takes from their records how long steps are and how many are accepted, and predicts the seconds of each method.
-``--records FOLDER`` reads the records of another evaluation, one that ran one job at a time with the same models.
+``--records FOLDER`` reads the records of an evaluation that ran one job at a time with the same models.
 """
 
 import argparse
 import asyncio
-import json
 import os
 import statistics
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cpu_constants import describe_empty_steps, measure_calls, measure_models, to_json
-from benchmarks.results import describe_conditions, write_section
+from benchmarks.results import describe_conditions, publish
 from gsi.algorithm.candidates import Message, Outcome
 from gsi.cli.evaluate import run_with_progress
 from gsi.client.sdk import Client
@@ -27,7 +26,8 @@ from gsi.evaluation.plan import Plan
 from gsi.evaluation.records import RecordedJob
 from gsi.evaluation.session import System as Runner
 from gsi.local.stack import SHIPPED_MODELS, local_stack
-from gsi.planning.phases import Model, Role
+from gsi.planning.architecture import Role
+from gsi.planning.phases import Model
 from gsi.planning.steps import Setup, Workload, plan_steps
 from gsi.planning.systems import ContextReading, System
 
@@ -64,7 +64,7 @@ def _count_tokens(candidate: Any) -> int:
 def predict_rows(
     jobs: Sequence[RecordedJob], models: Mapping[Role, Model], system: System, tokenizer: Tokenizer
 ) -> list[dict[str, Any]]:
-    """Return for each method and n the seconds that were measured and those that are predicted."""
+    """Return the measured and the predicted seconds of each method and n."""
     groups: dict[tuple[str, int], list[RecordedJob]] = {}
     for job in jobs:
         if job.label in METHODS and job.steps and job.started_at is not None and job.finished_at is not None:
@@ -126,9 +126,9 @@ def format_plan(report: Mapping[str, Any]) -> str:
     """Return the report as a section of RESULTS.md."""
     lines = [
         f"One job at a time; {report['machine']}; {report['date']}. A call costs "
-        f"{1000 * report['seconds_per_call']:.1f} ms besides its model, asking scorers "
+        f"{1000 * report['seconds_per_call']:.1f} ms more than its model takes, asking scorers "
         f"{1000 * report['seconds_per_scoring']:.1f} ms more, a step {1000 * report['seconds_per_step']:.1f} ms "
-        "besides its calls.",
+        "more than its calls.",
         "",
         "| model | parameters | layers | ms a pass | ms a sampled token | GFLOP/s |",
         "|---|--:|--:|--:|--:|--:|",
@@ -175,10 +175,7 @@ def main() -> None:
         "rows": rows,
         "largest_error": max(abs(row["relative_error"]) for row in rows),
     }
-    if given.json:
-        print(json.dumps(report))
-    else:
-        write_section("The planner on a CPU (`make bench-plan`)", format_plan(report))
+    publish(report, "The planner on a CPU (`make bench-plan`)", format_plan, as_json=given.json)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ moment of the machine affects all of them. Every candidate is new, so that no wa
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import statistics
@@ -23,7 +22,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchmarks.models import count_parameters, make_random_model
-from benchmarks.results import describe_conditions, progress, write_section
+from benchmarks.results import describe_conditions, progress, publish
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.weighting import logistic
 from gsi.engines.base import EngineSettings
@@ -266,10 +265,7 @@ def main() -> None:
     configure_logging("bench-scoring", level="warning")
     measured = asyncio.run(measure_sizes(given.sizes, given.repeats))
     report = {"repeats": given.repeats, **describe_conditions(), "engine": "vLLM", **measured}
-    if given.json:
-        print(json.dumps(report))
-    else:
-        write_section("Scoring on vLLM (`make bench-scoring`)", format_scoring(report))
+    publish(report, "Scoring on vLLM (`make bench-scoring`)", format_scoring, as_json=given.json)
 
 
 if __name__ == "__main__":

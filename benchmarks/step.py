@@ -13,7 +13,6 @@ cache.
 
 import argparse
 import asyncio
-import json
 import statistics
 import tempfile
 import time
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.models import count_parameters, make_inflated_model, make_random_model
-from benchmarks.results import describe_conditions, progress, write_section
+from benchmarks.results import describe_conditions, progress, publish
 from gsi.algorithm.candidates import Candidate, Message, Outcome, Prompt, Source, Trajectory
 from gsi.algorithm.generate import generate
 from gsi.algorithm.params import Params, SamplingParams, StopRules
@@ -256,10 +255,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the report and leave RESULTS.md unchanged")
     given = parser.parse_args()
     report = {**describe_conditions(), **asyncio.run(measure_models(given.problems))}
-    if given.json:
-        print(json.dumps(report))
-    else:
-        write_section("Steps on vLLM (`make bench-step`)", format_steps(report))
+    publish(report, "Steps on vLLM (`make bench-step`)", format_steps, as_json=given.json)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from gsi.cli.terminal import explain_errors, out, print_json
 from gsi.errors import InvalidRequestError
-from gsi.planning.architecture import find_architecture
+from gsi.planning.architecture import Role, find_architecture
 from gsi.planning.gpus import find_gpu
-from gsi.planning.phases import Phase, Role
+from gsi.planning.phases import Phase
 from gsi.planning.published import (
     MAX_STEP_TOKENS,
     PAPER_MODELS,
@@ -80,7 +80,7 @@ def plan(
         accepted = {"gsi": _choose_acceptance(acceptance, calibration), "rsd": rsd_acceptance}
         given: dict[Role, str] = {"draft": draft, "target": target, "prm": prm}
         made = make_plan(
-            {role: find_architecture(f"--{role}", name, is_reward=role == "prm") for role, name in given.items()},
+            {role: find_architecture(role, name) for role, name in given.items()},
             find_gpu("--gpu", gpu),
             set_overhead(SYSTEMS[system], overhead_ms / 1000),
             Workload(n, prompt_tokens, step_tokens, steps, max_step_tokens, accepted),

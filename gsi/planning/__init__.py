@@ -1,7 +1,7 @@
 """What speculation costs and gains on GPUs, from first principles: ``gsi plan``.
 
 A forward pass takes as long as the slower of two things: reading its bytes (memory-bandwidth-bound) and doing its FLOPs
-(compute-bound), and a fixed overhead besides. This is the roofline. Everything else is counting: which passes a step of
+(compute-bound), and a fixed overhead. This is the roofline. Everything else is counting: which passes a step of
 each method makes, which of them wait for others, and how many jobs share them. No model is loaded and nothing is
 measured here.
 

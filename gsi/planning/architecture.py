@@ -4,9 +4,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gsi.errors import InvalidRequestError
+
+Role = Literal["draft", "target", "prm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,23 +113,27 @@ NAMED: Mapping[str, Architecture] = {
 }
 
 
-def find_architecture(option: str, given: str, *, is_reward: bool = False) -> Architecture:
-    """Return the architecture of a named model, or of a folder or file with a ``config.json``.
+def find_architecture(role: Role, given: str) -> Architecture:
+    """Return the architecture of a named model, or of a folder or file with a ``config.json``, in its role.
 
     An organisation in front of the name and ``-Instruct`` behind it make no difference. Raises InvalidRequestError that
-    names the option.
+    names the role's option.
     """
+    return replace(_find_architecture(f"--{role}", given), is_reward=role == "prm")
+
+
+def _find_architecture(option: str, given: str) -> Architecture:
     path = Path(given)
     file = path / "config.json" if path.is_dir() else path
     if file.is_file():
-        return _set_role(read_config(option, file), is_reward)
+        return read_config(option, file)
     short = given.rpartition("/")[2].removesuffix("-Instruct")
     found = next((one for name, one in NAMED.items() if name.lower() == short.lower()), None)
     if found is None:
         raise InvalidRequestError(
             f"{option}: {given} is not allowed; allowed: a folder with config.json, or one of {', '.join(NAMED)}"
         )
-    return _set_role(found, is_reward)
+    return found
 
 
 def read_config(option: str, file: Path) -> Architecture:
@@ -162,7 +168,3 @@ def _read_size(option: str, file: Path, config: Mapping[str, Any], name: str, at
     if not isinstance(value, int) or not 1 <= value <= at_most:
         raise InvalidRequestError(f"{option}: {name} is {value} in {file}; allowed: 1 to {at_most:,}")
     return value
-
-
-def _set_role(architecture: Architecture, is_reward: bool) -> Architecture:
-    return replace(architecture, is_reward=is_reward)

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gsi.errors import InvalidRequestError
+from gsi.planning.architecture import Role
 from gsi.planning.gpus import Gpu
-from gsi.planning.phases import MAX_PASS_TOKENS, Model, Phase, Role, read, write
+from gsi.planning.phases import MAX_PASS_TOKENS, Model, Phase, read, write
 from gsi.planning.steps import Setup, Step
 from gsi.planning.systems import ContextReading
 

@@ -2,11 +2,8 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from gsi.planning.architecture import Architecture
-
-Role = Literal["draft", "target", "prm"]
+from gsi.planning.architecture import Architecture, Role
 
 # vLLM's default of max_num_batched_tokens on GPUs of this class: a longer prefill takes another pass over the weights.
 MAX_PASS_TOKENS = 8192
@@ -16,9 +13,9 @@ MAX_PASS_TOKENS = 8192
 class Processor:
     """The rates at which a model runs, as reached and not as printed.
 
-    ``flops`` and ``bandwidth`` (bytes) are per second. ``seconds_per_pass`` is what a forward pass costs besides:
-    scheduler, launches, sampler, detokeniser. ``seconds_per_token`` is host work on each token that is written.
-    ``bytes_per_value`` is the size of a weight and of a number in the KV cache.
+    ``flops`` and ``bandwidth`` (bytes) are per second. ``seconds_per_pass`` is what a forward pass costs more than
+    these rates say: scheduler, launches, sampler, detokeniser. ``seconds_per_token`` is host work on each token that is
+    written. ``bytes_per_value`` is the size of a weight and of a number in the KV cache.
     """
 
     flops: float
@@ -55,7 +52,7 @@ class Model:
 class Phase:
     """What one model does in a step. ``share`` is how often the phase happens in a step: 1, or the rejected share.
 
-    Figures are those of one occurrence; ``expected`` multiplies by the share.
+    Figures are those of one occurrence.
     """
 
     name: str
@@ -74,11 +71,6 @@ class Phase:
     def intensity(self) -> float:
         """Return the arithmetic intensity in FLOPs a byte."""
         return self.flops / self.num_bytes
-
-    @property
-    def expected(self) -> float:
-        """Return the expected seconds of this phase in a step."""
-        return self.share * self.seconds
 
     def at(self, share: float) -> "Phase":
         return replace(self, share=share)

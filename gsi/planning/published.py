@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from gsi.planning.architecture import find_architecture
+from gsi.planning.architecture import Role, find_architecture
 from gsi.planning.gpus import GPUS
-from gsi.planning.phases import Model, Role
+from gsi.planning.phases import Model
 from gsi.planning.steps import SBON_DRAFT, SBON_TARGET, Setup, Workload, plan_steps
 from gsi.planning.systems import ANSWER_TOKENS, PAPER, System
 
@@ -53,7 +53,7 @@ def predict(row: Published, system: System = PAPER, answer_tokens: float = ANSWE
     models: dict[Role, Model] = {
         role: Model(
             role,
-            find_architecture(f"--{role}", name, is_reward=role == "prm"),
+            find_architecture(role, name),
             system.make_processor(role, GPUS["h100"], 1),
         )
         for role, name in PAPER_MODELS.items()

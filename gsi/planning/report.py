@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gsi.planning.architecture import Architecture
+from gsi.planning.architecture import Architecture, Role
 from gsi.planning.full_batch import FullBatch, Memory, choose_num_gpus, count_kv_tokens, plan_full_batch, plan_memory
 from gsi.planning.gpus import Gpu
-from gsi.planning.phases import Model, Phase, Processor, Role, read
+from gsi.planning.phases import Model, Phase, Processor, read
 from gsi.planning.steps import SBON_TARGET, Setup, Step, Workload, plan_steps
 from gsi.planning.systems import System
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from gsi.planning.architecture import Role
 from gsi.planning.lengths import expected_length, expected_longest
-from gsi.planning.phases import Model, Phase, Role, read, write
+from gsi.planning.phases import Model, Phase, read, write
 from gsi.planning.systems import ContextReading, System
 
 SBON_DRAFT, SBON_TARGET = "soft-best-of-n:draft", "soft-best-of-n:target"
@@ -111,38 +112,17 @@ class Step:
 
 def plan_steps(setup: Setup) -> dict[str, Step]:
     """Return a step of every method, by its name."""
-    return {name: make(name, setup) for name, make in _METHODS.items()}
-
-
-def _plan_gsi(name: str, setup: Setup) -> Step:
-    first = _propose(setup, "draft", ("target", "prm"))
-    return Step(name, first, _propose(setup, "target", ("prm",), "resamples"), setup.workload.acceptance[name])
-
-
-def _plan_rsd(name: str, setup: Setup) -> Step:
-    first = _propose(setup, "draft", ("prm",))
-    return Step(name, first, _propose(setup, "target", ("prm",), "resamples"), setup.workload.acceptance[name])
-
-
-def _plan_sbon_draft(name: str, setup: Setup) -> Step:
-    return Step(name, _propose(setup, "draft", ("prm",)))
-
-
-def _plan_sbon_target(name: str, setup: Setup) -> Step:
-    return Step(name, _propose(setup, "target", ("prm",)))
-
-
-def _plan_target(name: str, setup: Setup) -> Step:
-    return Step(name, _propose(replace(setup, workload=replace(setup.workload, n=1)), "target", ()))
-
-
-_METHODS: Mapping[str, Callable[[str, Setup], Step]] = {
-    "gsi": _plan_gsi,
-    "rsd": _plan_rsd,
-    SBON_DRAFT: _plan_sbon_draft,
-    SBON_TARGET: _plan_sbon_target,
-    "target": _plan_target,
-}
+    alone = replace(setup, workload=replace(setup.workload, n=1))
+    drafted, written = _propose(setup, "draft", ("prm",)), _propose(setup, "target", ("prm",))
+    resampled, acceptance = _propose(setup, "target", ("prm",), "resamples"), setup.workload.acceptance
+    steps = (
+        Step("gsi", _propose(setup, "draft", ("target", "prm")), resampled, acceptance["gsi"]),
+        Step("rsd", drafted, resampled, acceptance["rsd"]),
+        Step(SBON_DRAFT, drafted),
+        Step(SBON_TARGET, written),
+        Step("target", _propose(alone, "target", ())),
+    )
+    return {step.method: step for step in steps}
 
 
 def _propose(setup: Setup, writer: Role, scorers: tuple[Role, ...], verb: str = "writes") -> Proposal:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
+from gsi.planning.architecture import Role
 from gsi.planning.gpus import Gpu
-from gsi.planning.phases import Processor, Role
+from gsi.planning.phases import Processor
 
 # Not fitted. The share of the datasheet's bandwidth that a decode pass reaches. 0.6 to 0.85 is usual for a language
 # model's kernels (model bandwidth utilisation); the fit moves little with it, as docs/performance.md shows.
@@ -16,8 +17,8 @@ COMPUTE_EFFICIENCY = 0.60
 # The three constants below are fitted to the eight figures of the GSI paper's Table 2 (published.py) by least squares
 # of the relative errors; tests/planning/test_published.py holds them to the minimum.
 
-# What a decode pass costs besides the roofline: scheduler, launches, sampler over 152,000 logits a row, detokeniser.
-# Plausible: a few milliseconds for vLLM 0.8.5, which the authors' requirements.txt pins, at 16 to 64 rows.
+# What a decode pass costs more than the roofline says: scheduler, launches, sampler over 152,000 logits a row,
+# detokeniser. Plausible: a few milliseconds for vLLM 0.8.5, which the authors' requirements.txt pins, at 16 to 64 rows.
 SECONDS_PER_PASS = 0.0034
 # The share of the datasheet's FLOPs at which the PRM read candidates. Plausible: below COMPUTE_EFFICIENCY, because the
 # stock class pools by step, which forbids chunked prefill, CUDA graphs and the cache (decision 0007), and the authors'
@@ -41,8 +42,8 @@ class System:
 
     ``has_overlap``: target and PRM score what is finished while the draft still writes. ``is_padded``: the PRM reads
     each candidate as long as the longest one. ``reads_before_writing``: a writer reads the context at each step.
-    ``seconds_per_call`` is what asking a writer costs besides the model, ``seconds_per_scoring`` the same of scorers,
-    which are asked together, and ``seconds_per_step`` what a step costs besides its calls. ``compute``,
+    ``seconds_per_call`` is the cost of asking a writer, outside the model, ``seconds_per_scoring`` the same of scorers,
+    which are asked together, and ``seconds_per_step`` the cost of a step outside its calls. ``compute``,
     ``prm_compute`` (the PRM's) and ``bandwidth`` are shares of the datasheet's rates.
     """
 
@@ -84,5 +85,5 @@ SYSTEMS = {system.name: system for system in (OURS, PAPER)}
 
 
 def set_overhead(system: System, seconds_per_pass: float) -> System:
-    """Return a system whose passes cost so much besides. At 0 its seconds are the floor."""
+    """Return a system whose passes have this overhead. At 0 its seconds are the floor."""
     return replace(system, seconds_per_pass=seconds_per_pass)

@@ -8,7 +8,7 @@ from safetensors import safe_open
 
 from gsi.errors import InvalidRequestError
 from gsi.local.stack import SHIPPED_MODELS
-from gsi.planning.architecture import NAMED, find_architecture
+from gsi.planning.architecture import NAMED, Role, find_architecture
 
 SMALL = {
     "hidden_size": 4,
@@ -28,9 +28,9 @@ def write_config(folder: Path, **changed: object) -> str:
 
 
 @pytest.mark.parametrize("role", ["draft", "target", "prm"])
-def test_the_parameters_of_a_checkpoint_are_those_of_its_weights(role: str) -> None:
+def test_the_parameters_of_a_checkpoint_are_those_of_its_weights(role: Role) -> None:
     """Counted from config.json as from the file of weights."""
-    planned = find_architecture("--x", str(SHIPPED_MODELS / role), is_reward=role == "prm").num_parameters
+    planned = find_architecture(role, str(SHIPPED_MODELS / role)).num_parameters
     with safe_open(SHIPPED_MODELS / role / "model.safetensors", "np") as weights:
         shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118
     sizes = []
@@ -65,7 +65,7 @@ def test_a_named_model_has_the_parameters_of_its_card(name: str, billions: float
 
 def test_a_small_model_counted_by_hand(tmp_path: Path) -> None:
     """Every figure that the planner reads off an architecture."""
-    model = find_architecture("--draft", write_config(tmp_path))
+    model = find_architecture("draft", write_config(tmp_path))
     layer = 4 * 4 + 4 * 4 + 2 * 4 * 2 + 3 * 4 * 8 + 2 * 4  # queries, output, key and value, MLP, two norms
     assert model.num_block_parameters == 2 * layer + 4
     assert model.num_parameters == 2 * layer + 4 + 40
@@ -77,8 +77,8 @@ def test_a_small_model_counted_by_hand(tmp_path: Path) -> None:
 
 def test_an_untied_head_is_stored_and_an_embedding_is_not_read(tmp_path: Path) -> None:
     """Tied or not, a pass reads the layers and one matrix of the vocabulary's size."""
-    tied = find_architecture("--draft", write_config(tmp_path))
-    untied = find_architecture("--draft", write_config(tmp_path, tie_word_embeddings=False))
+    tied = find_architecture("draft", write_config(tmp_path))
+    untied = find_architecture("draft", write_config(tmp_path, tie_word_embeddings=False))
     assert untied.num_parameters - tied.num_parameters == 40
     assert untied.num_values_read == tied.num_values_read
 
@@ -88,7 +88,7 @@ def test_an_untied_head_is_stored_and_an_embedding_is_not_read(tmp_path: Path) -
 )
 def test_a_name_may_have_an_organisation_and_instruct(given: str) -> None:
     """A model is found by what its checkpoint is called."""
-    assert find_architecture("--target", given) == NAMED["Qwen2.5-Math-7B"]
+    assert find_architecture("target", given) == NAMED["Qwen2.5-Math-7B"]
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_a_name_may_have_an_organisation_and_instruct(given: str) -> None:
 def test_a_config_that_cannot_be_planned_is_refused(tmp_path: Path, changed: dict[str, object], said: str) -> None:
     """The error names the option and the field."""
     with pytest.raises(InvalidRequestError, match=f"--target: .*{said}"):
-        find_architecture("--target", write_config(tmp_path, **changed))
+        find_architecture("target", write_config(tmp_path, **changed))
 
 
 def test_a_name_that_is_not_known_is_refused_with_those_that_are() -> None:
     """The error says what is allowed."""
     with pytest.raises(InvalidRequestError, match=r"--draft: gpt is not allowed; allowed: .*Qwen2\.5-Math-1\.5B"):
-        find_architecture("--draft", "gpt")
+        find_architecture("draft", "gpt")

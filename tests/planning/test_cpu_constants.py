@@ -23,8 +23,8 @@ from gsi.engines.base import EngineSettings
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.registry import LANGUAGE_ENGINES, REWARD_ENGINES
 from gsi.local.stack import SHIPPED_MODELS
-from gsi.planning.architecture import find_architecture
-from gsi.planning.phases import Model, Phase, Processor, Role, read, write
+from gsi.planning.architecture import Role, find_architecture
+from gsi.planning.phases import Model, Phase, Processor, read, write
 from gsi.planning.steps import Setup, Workload, plan_steps
 from gsi.planning.systems import ContextReading, System
 
@@ -32,7 +32,7 @@ TRUE = Processor(flops=40e9, bandwidth=float("inf"), seconds_per_pass=0.0004, se
 
 
 def make_model(role: Role) -> Model:
-    return Model(role, find_architecture("", str(SHIPPED_MODELS / role), is_reward=role == "prm"), UNIT)
+    return Model(role, find_architecture(role, str(SHIPPED_MODELS / role)), UNIT)
 
 
 def list_calls(model: Model) -> list[tuple[Phase, ...]]:
@@ -87,7 +87,7 @@ async def test_a_call_to_an_engine_is_counted_as_what_it_does(
 
 
 def test_cores_that_the_models_share_limit_the_overlap() -> None:
-    """With a core each the scorers' reading is hidden; on one core everything adds up, with the calls besides."""
+    """With a core each the scorers' reading is hidden; on one core everything adds up, and so do the calls."""
     system = System(
         "cpu", ContextReading.PER_REQUEST, has_overlap=True, reads_before_writing=True, seconds_per_call=0.001
     )
@@ -95,7 +95,7 @@ def test_cores_that_the_models_share_limit_the_overlap() -> None:
     models = {role: Model(role, make_model(role).architecture, TRUE) for role in roles}
     work = Workload(4, 60.0, 7.0, 6.0, 512, {"gsi": 1.0, "rsd": 1.0}, longest_tokens=8.0, num_last=2.0, num_ends=2.0)
     of_cores = {cores: plan_steps(Setup(models, system, work, cores))["gsi"] for cores in (1, 2, 3)}
-    work_of_all = sum(phase.expected for phase in of_cores[1].phases)
+    work_of_all = sum(phase.share * phase.seconds for phase in of_cores[1].phases)
     assert of_cores[1].seconds == pytest.approx(work_of_all + 0.001)
     assert of_cores[3].seconds <= of_cores[2].seconds < of_cores[1].seconds
     assert [phase.role for phase in of_cores[1].first.phases] == ["draft", "draft", "target", "prm", "target", "prm"]

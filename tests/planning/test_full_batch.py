@@ -22,7 +22,7 @@ def test_weights_and_the_cache_of_the_jobs_that_fit_are_within_the_memory() -> N
 
 def test_a_target_that_is_too_large_for_one_gpu_gets_several() -> None:
     """145 GB of weights: four GPUs of 80 GB, of which 72 can be used, or two of 141 GB."""
-    large = {**ARCHITECTURES, "target": find_architecture("--target", "Qwen2.5-72B")}
+    large = {**ARCHITECTURES, "target": find_architecture("target", "Qwen2.5-72B")}
     assert make_plan(large, GPUS["h100"], OURS, WORK).memory["target"].num_gpus == 4
     assert make_plan(large, GPUS["h200"], OURS, WORK).memory["target"].num_gpus == 2
     with pytest.raises(

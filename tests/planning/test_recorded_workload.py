@@ -6,8 +6,8 @@ from benchmarks.plan import TRANSFORMERS, describe_workload, predict_rows
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.local.stack import SHIPPED_MODELS
-from gsi.planning.architecture import find_architecture
-from gsi.planning.phases import Model, Processor, Role
+from gsi.planning.architecture import Role, find_architecture
+from gsi.planning.phases import Model, Processor
 from tests.evaluation.made_records import candidate, job, proposal, step
 
 TOKENIZER = Tokenizer(str(SHIPPED_MODELS / "draft"), None)
@@ -45,7 +45,7 @@ def test_a_row_has_what_was_measured_and_what_is_planned() -> None:
     models = {
         role: Model(
             role,
-            find_architecture("", str(SHIPPED_MODELS / role), is_reward=role == "prm"),
+            find_architecture(role, str(SHIPPED_MODELS / role)),
             Processor(1e10, float("inf"), 0.001),
         )
         for role in roles

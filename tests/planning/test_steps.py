@@ -30,7 +30,7 @@ def test_each_method_asks_the_models_that_it_needs() -> None:
 def test_one_after_the_other_the_phases_add_up() -> None:
     """In the paper's system a step takes the sum of its phases."""
     for step in plan_steps(make_setup(PAPER)).values():
-        assert step.seconds == pytest.approx(sum(phase.expected for phase in step.phases))
+        assert step.seconds == pytest.approx(sum(phase.share * phase.seconds for phase in step.phases))
 
 
 def test_with_overlap_only_the_last_candidate_is_waited_for() -> None:

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from gsi.planning.architecture import find_architecture
-from gsi.planning.phases import Model, Processor, Role
+from gsi.planning.architecture import Role, find_architecture
+from gsi.planning.phases import Model, Processor
 from gsi.planning.published import PAPER_MODELS
 from gsi.planning.steps import Setup, Workload
 from gsi.planning.systems import OURS, System
@@ -14,8 +14,7 @@ FAST = Processor(flops=500e12, bandwidth=2e12, seconds_per_pass=0.002)
 
 def make_setup(system: System = OURS, work: Workload = WORK, processor: Processor = FAST) -> Setup:
     models: dict[Role, Model] = {
-        role: Model(role, find_architecture("", name, is_reward=role == "prm"), processor)
-        for role, name in PAPER_MODELS.items()
+        role: Model(role, find_architecture(role, name), processor) for role, name in PAPER_MODELS.items()
     }
     return Setup(models, system, work)
 
