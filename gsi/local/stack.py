@@ -75,15 +75,12 @@ async def local_stack(
     environments = service_environments(models, engine) | coordinator_environments(redis_url, queue, num_coordinators)
     shared = {f"GSI_COORDINATOR_{role}": environments[role.lower()][f"GSI_{role}_LISTEN"] for role in ROLE_NAMES}
     shared |= settings or {}
+    environments = {name: own | shared for name, own in environments.items()}
     redis = _make_redis(folder, port, report)
-    forks = (
-        ForkServer((*SERVICE_MODULES, *COORDINATOR_MODULES), folder / "fork_server.log")
-        if _may_fork(environments)
-        else None
-    )
+    modules = (*SERVICE_MODULES, *COORDINATOR_MODULES)
+    forks = ForkServer(modules, folder / "fork_server.log") if may_fork(environments) else None
     processes = {
-        name: make_process(name, own | shared, folder / f"{name}.log", report, forks)
-        for name, own in environments.items()
+        name: make_process(name, own, folder / f"{name}.log", report, forks) for name, own in environments.items()
     }
     coordinators = [process for name, process in processes.items() if name not in ROLES]
     services = [processes[role] for role in ROLES]
@@ -177,7 +174,7 @@ def make_process(
     return ForkedChild(name, module, environment, log, report, forks)
 
 
-def _may_fork(environments: Mapping[str, Environment]) -> bool:
+def may_fork(environments: Mapping[str, Environment]) -> bool:
     """Return whether the services may be forks: vLLM starts processes itself, and a GPU's driver cannot be forked."""
     for role in ROLES:
         given = os.environ | environments[role]

@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from gsi.local.child_process import ChildProcess
-from gsi.local.stack import ROLES, SHIPPED_MODELS, service_environments
+from gsi.local.stack import ROLES, SHIPPED_MODELS, make_process, service_environments
 from tests.fuzz.attacks import ATTACKS, METHODS, Attack, Ending, with_every_ending
 from tests.fuzz.calling import ALLOWED, CLIENT_LOST, Caller
 from tests.fuzz.canary import Canary
@@ -52,9 +52,7 @@ async def services(folder: Path) -> AsyncIterator[Services]:
     """Run the three services on the shipped models; their logs go to the folder."""
     environments = service_environments(SHIPPED_MODELS, "transformers")
     processes = {
-        role: ChildProcess(
-            role, [sys.executable, "-m", f"services.{role}"], own, folder / f"{role}.log", lambda *_: None
-        )
+        role: make_process(role, own, folder / f"{role}.log", lambda *_: None, None)
         for role, own in environments.items()
     }
     try:

@@ -13,6 +13,7 @@ import pytest_asyncio
 from gsi.errors import InternalError
 from gsi.local import child_process
 from gsi.local.forks import Fork, ForkedChild, ForkServer
+from gsi.local.stack import ROLES, SHIPPED_MODELS, may_fork, service_environments
 from tests.conftest import wait_until
 from tests.services.test_local_stack import children_of, is_alive
 
@@ -91,6 +92,16 @@ async def test_a_fork_that_ends_is_started_again_and_so_is_the_server(
     assert server not in children_of(os.getpid())
     await child.stop()
     assert not is_alive(child.pid)
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(("setting", "value"), [("ENGINE", "vllm"), ("DEVICE", "cuda:0")])
+def test_vllm_and_gpus_are_not_forked(role: str, setting: str, value: str) -> None:
+    """One service is enough: vLLM starts processes itself, and a GPU's driver cannot be forked."""
+    environments = service_environments(SHIPPED_MODELS, "transformers")
+    assert may_fork(environments)
+    environments[role][f"GSI_{role.upper()}_{setting}"] = value
+    assert not may_fork(environments)
 
 
 async def test_no_fork_outlives_its_server(tmp_path: Path) -> None:
