@@ -1,6 +1,7 @@
 """A model as its service describes it: enough to tell whether models fit together and whether a model has changed."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gsi.algorithm.params import Likelihood
 
@@ -23,7 +24,15 @@ class ModelInfo:
     num_parameters: int | None = None  # of the whole model, shared parameters counted once; None: unknown
     has_bounded_rewards: bool = True  # of a PRM: True: rewards lie in [0, 1]; False: any real number
     num_speculative_tokens: int = 0  # drafted at a time inside the engine (speculative decoding); 0: none
+    dtype: str = ""  # of the weights as the engine computes with them; "": unknown
+    checkpoint_fingerprint: str = ""  # see ``gsi/engines/hugging_face/fingerprint.py``; "": unknown
 
     def is_same_model(self, other: "ModelInfo") -> bool:
-        """Return whether two replicas may answer the same calls. Engines may differ, as during a rolling update."""
-        return replace(other, engine=self.engine, engine_version=self.engine_version) == self
+        """Return whether two replicas may answer the same calls. Engines may differ, as during a rolling update.
+
+        A service of an older release does not know its fingerprint, which then says nothing.
+        """
+        told: dict[str, Any] = {"engine": self.engine, "engine_version": self.engine_version, "dtype": self.dtype}
+        if not (self.checkpoint_fingerprint and other.checkpoint_fingerprint):
+            told["checkpoint_fingerprint"] = self.checkpoint_fingerprint
+        return replace(other, **told) == self

@@ -8,7 +8,14 @@ from typing import Annotated, Any
 import typer
 from rich.markdown import Markdown
 
-from gsi.cli.evaluate import Concurrency, ModelsFolder, OptionalRedisUrl, read_whole_numbers, run_with_progress
+from gsi.cli.evaluate import (
+    Concurrency,
+    ModelsFolder,
+    OptionalRedisUrl,
+    OwnSystem,
+    read_whole_numbers,
+    run_with_progress,
+)
 from gsi.cli.terminal import Engine, Queue, err, explain_errors, import_evaluation, out, print_json
 from gsi.errors import InvalidRequestError
 
@@ -26,6 +33,7 @@ def calibrate(
     concurrency: Concurrency = None,
     engine: Engine = None,
     models: ModelsFolder = None,
+    own_system: OwnSystem = False,
     redis_url: OptionalRedisUrl = None,
     queue: Queue = "default",
 ) -> None:
@@ -47,9 +55,10 @@ def calibrate(
         )
         rows: list[Any] = []
         if num_runs:
-            system = session.System(redis_url, queue, engine, models, concurrency)
+            system = session.System(redis_url, queue, engine, models, concurrency, own_system)
             plan = recommendation.plan_runs(run, findings)
-            rows = run_with_progress(plan, folder_of(folder / "calibration" / plan.name), system).rows
+            into = folder_of(folder / "calibration" / plan.name)
+            rows = run_with_progress(plan, into, system, like=run.evaluation.identity).rows
         markdown = recommendation.write_calibration(run, findings, rows)
         plain = recommendation.build_calibration_json(run, findings, rows)
         (folder / "calibration.md").write_text(markdown)

@@ -1,5 +1,6 @@
 """``gsi eval``: which method, which n, and what does it buy."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +28,7 @@ from gsi.errors import InvalidRequestError
 if TYPE_CHECKING:
     from gsi.evaluation.estimates import Estimate
     from gsi.evaluation.figures import Row
-    from gsi.evaluation.records import RecordedJob
+    from gsi.evaluation.records import Identity, RecordedJob
     from gsi.evaluation.session import FinishedEvaluation
 
 EXIT_INTERRUPTED = 130  # the exit status of a shell after SIGINT
@@ -44,6 +45,9 @@ OptionalRedisUrl = Annotated[
 ModelsFolder = Annotated[
     Path | None,
     typer.Option("--models", help="Folder with models draft, target and prm, if this command starts a system."),
+]
+OwnSystem = Annotated[
+    bool, typer.Option("--own-system", help="Start a system for this command, even beside one that runs.")
 ]
 Concurrency = Annotated[
     int | None,
@@ -80,6 +84,7 @@ def evaluate(
     concurrency: Concurrency = None,
     engine: Engine = None,
     models: ModelsFolder = None,
+    own_system: OwnSystem = False,
     redis_url: OptionalRedisUrl = None,
     queue: Queue = "default",
 ) -> None:
@@ -95,15 +100,18 @@ def evaluate(
             seeds=seeds,
             params=read_params(param),
         )
-        system = session.System(redis_url, queue, engine, models, concurrency)
+        system = session.System(redis_url, queue, engine, models, concurrency, own_system)
         folder = import_evaluation("folder").Folder(out_folder or EVALUATIONS / plan.name)
         outcome = run_with_progress(plan, folder, system)
         _print_outcome(outcome, as_json=as_json)
 
 
-def run_with_progress(plan: Any, folder: Any, system: Any) -> "FinishedEvaluation":
-    """Run an evaluation with a progress bar on standard error. The bar judges the time left by the jobs of this run."""
-    session = import_evaluation("session")
+def run_with_progress(plan: Any, folder: Any, system: Any, like: "Identity | None" = None) -> "FinishedEvaluation":
+    """Run an evaluation with a progress bar on standard error. The bar judges the time left by the jobs of this run.
+
+    Raises InvalidRequestError if the system has other models than the evaluation ``like``.
+    """
+    session, identities = import_evaluation("session"), import_evaluation("identity")
     begun, problems = session.begin(plan, folder, system)
     total, done = session.count_jobs(begun, problems), len(folder.read_records())
     if 0 < done < total:
@@ -122,12 +130,24 @@ def run_with_progress(plan: Any, folder: Any, system: Any) -> "FinishedEvaluatio
         def on_job(row: str, _: Any) -> None:
             progress.update(task, advance=1, description=row)
 
+        def on_identity(identity: "Identity") -> None:
+            line = identities.describe_identity(identity, begun.evaluation.dataset)
+            err.print(f"measures  {escape(line)}", highlight=False, soft_wrap=True)
+            identities.refuse_other_models(like, identity)
+
+        watch = session.Watch(_show_trouble, on_identity, on_job)
         try:
-            outcome: FinishedEvaluation = run(session.evaluate(begun, problems, folder, system, show_event, on_job))
+            outcome: FinishedEvaluation = run(session.evaluate(begun, problems, folder, system, watch))
         except KeyboardInterrupt:
             err.print(f"stopped; the same command resumes with the records in {folder.path}", highlight=False)
             raise typer.Exit(EXIT_INTERRUPTED) from None
         return outcome
+
+
+def _show_trouble(process: str, event: Mapping[str, Any]) -> None:
+    """Show warnings and errors. What is measured is the first line; the parts of an own system are not news."""
+    if event.get("event") != "ready":
+        show_event(process, event)
 
 
 def read_whole_numbers(name: str, text: str) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 | file            | holds |
 |-----------------|-------|
-| run.json        | the plan, the id of the run, and its conditions |
+| run.json        | the plan, the id of the run, its conditions, and what it measures (its identity) |
 | records.jsonl   | a job per line, in the order in which the jobs finished |
 | report.md, report.json, *.png | the report, computed from the records alone |
 """
@@ -14,8 +14,9 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from gsi.errors import InvalidRequestError
+from gsi.evaluation.identity import refuse_other
 from gsi.evaluation.plan import Plan
-from gsi.evaluation.records import Evaluation, RecordedJob
+from gsi.evaluation.records import Evaluation, Identity, RecordedJob
 
 
 class EvaluationRun(BaseModel):
@@ -53,10 +54,26 @@ class Folder:
             return run
         self.path.mkdir(parents=True, exist_ok=True)
         run = EvaluationRun(id=secrets.token_hex(6), plan=plan, evaluation=evaluation)
+        self._write_run(run)
+        return run
+
+    def identify(self, run: EvaluationRun, identity: Identity) -> EvaluationRun:
+        """Return the run with its identity, which a folder without records takes from its next jobs.
+
+        Raises InvalidRequestError that names what differs from the identity of the folder's records.
+        """
+        if not self.read_records():
+            evaluation = run.evaluation.model_copy(update={"identity": identity})
+            run = run.model_copy(update={"evaluation": evaluation})
+            self._write_run(run)
+        refuse_other(run.evaluation.identity, identity, str(self.path))
+        return run
+
+    def _write_run(self, run: EvaluationRun) -> None:
+        path = self.path / "run.json"
         draft = path.with_suffix(".part")  # so that a crash leaves the whole file or none
         draft.write_text(run.model_dump_json(indent=2) + "\n")
         draft.replace(path)
-        return run
 
     def read_run(self) -> EvaluationRun:
         """Return what was asked for. Raises InvalidRequestError if the folder holds no evaluation."""

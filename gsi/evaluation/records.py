@@ -12,10 +12,14 @@ from gsi.jobs.step_record import Record
 
 
 class RecordedModel(Record):
-    """The model of one role. ``num_parameters`` is None where the engine does not know it."""
+    """The model of one role. ``num_parameters`` is None, a text is "" where the service does not tell it."""
 
     model: str
+    revision: str = ""
     engine: str = ""
+    engine_version: str = ""
+    dtype: str = ""
+    checkpoint_fingerprint: str = ""  # what it covers: gsi/engines/hugging_face/fingerprint.py
     num_parameters: int | None = None
     num_speculative_tokens: int = 0  # that the engine drafts by itself
 
@@ -35,6 +39,17 @@ class RecordedJob(ResultDocument):
     models: Mapping[str, RecordedModel] = {}  # by role: draft, target, prm
 
 
+class Identity(Record):
+    """What the jobs of an evaluation ran on. Digests are SHA-256 in hexadecimal; an unknown text is ""."""
+
+    system: str  # address and queue, without a password
+    models: Mapping[str, RecordedModel]  # by role
+    dataset: str  # digest of the problems: prompts, system messages, expected answers
+    template: str  # the system message of the prompts
+    code: str  # of this process, which renders and grades
+    coordinator_code: str  # of the coordinator that answered first
+
+
 class Evaluation(Record):
     """What an evaluation was asked for, and under which conditions it ran."""
 
@@ -46,3 +61,4 @@ class Evaluation(Record):
     concurrency: int  # jobs in the queue or in flight at once
     machine: str
     date: str
+    identity: Identity | None = None  # None until the system is known

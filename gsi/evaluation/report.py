@@ -81,6 +81,13 @@ def _write_conditions(evaluation: Evaluation, jobs: Sequence[RecordedJob], rows:
         f"- **machine**: {escape_cell(evaluation.machine)}; {_count(evaluation.concurrency, 'job')} at once",
         f"- **date**: {evaluation.date}",
     ]
+    if identity := evaluation.identity:
+        lines += [
+            f"- **system**: {escape_cell(identity.system)}",
+            f"- **data set**: {escape_cell(evaluation.dataset)}, SHA-256 of its problems `{identity.dataset}`",
+            f"- **system message**: {escape_cell(identity.template)}",
+            f"- **code**: {identity.code}; coordinator {identity.coordinator_code or 'unknown'}",
+        ]
     lines += [
         f"- **{role}**: {_format_model(model)}" for role, found in figures.list_models(jobs).items() for model in found
     ]
@@ -106,7 +113,11 @@ def _format_model(model: RecordedModel) -> str:
     name = (
         PurePath(model.model).name if PurePath(model.model).is_absolute() else model.model
     )  # a folder of some machine
-    return ", ".join(escape_cell(part) for part in (name, size, model.engine) if part)
+    files = f"files `{model.checkpoint_fingerprint}`" if model.checkpoint_fingerprint else None
+    engine = " ".join(filter(None, (model.engine, model.engine_version)))
+    revision = f"revision {model.revision}" if model.revision else None
+    parts = (name, revision, size, engine, model.dtype, files)
+    return ", ".join(escape_cell(part) for part in parts if part)
 
 
 def _format_size(num_parameters: int) -> str:

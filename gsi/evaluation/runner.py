@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from gsi.algorithm.parts import run_all
 from gsi.client.sdk import Client
 from gsi.evaluation.folder import EvaluationRun, Folder
+from gsi.evaluation.identity import refuse_stranger
 from gsi.evaluation.plan import Task, list_tasks
 from gsi.evaluation.problems import Problem
 from gsi.evaluation.records import RecordedJob
@@ -31,8 +32,11 @@ async def run_missing(
             async def finish(task: Task, slots: asyncio.Semaphore = slots) -> None:
                 async with slots:
                     record = await _run_task(client, run, task, checker)
-                folder.append(record)
-                await client.forget(record.id)  # it is on disk; the server's memory is for the next jobs
+                try:
+                    refuse_stranger(run.evaluation.identity, record)
+                    folder.append(record)
+                finally:
+                    await client.forget(record.id)  # it is on disk; or its id would give the stranger's answer again
                 on_job(f"{task.row.label}, n = {task.row.n}, seed {task.seed}", record)
 
             await run_all([finish(task) for task in missing])

@@ -2,20 +2,22 @@
 
 import json
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from gsi.client.sdk import DEFAULT_REDIS_URL, Client
-from gsi.errors import MisconfiguredError
+from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.evaluation.figures import Row, compute_rows
 from gsi.evaluation.folder import EvaluationRun, Folder
+from gsi.evaluation.identity import describe_template, digest_problems, identify, refuse_other
 from gsi.evaluation.plan import Plan, list_tasks, plan_rows
 from gsi.evaluation.plots import write_plots
 from gsi.evaluation.problems import Problem, load_problems
-from gsi.evaluation.records import Evaluation, RecordedJob
+from gsi.evaluation.records import Evaluation, Identity, RecordedJob
 from gsi.evaluation.report import build_report_json, write_report
 from gsi.evaluation.runner import OnJob, run_missing
 from gsi.jobs.connection import RedisAccess
@@ -26,6 +28,7 @@ from gsi.runtime.machine import describe_machine, today
 
 EMBEDDED_CONCURRENCY = 4  # three services share a laptop's cores
 CONCURRENCY = 64  # elsewhere: enough to keep GPUs busy
+OWN_SYSTEM = "a system of its own"
 DEFAULT_PORT = 6379  # of DEFAULT_REDIS_URL
 
 
@@ -38,11 +41,29 @@ class System:
     engine: str | None = None  # of the embedded system
     models: Path | None = None  # of the embedded system: a folder with draft, target and prm
     concurrency: int | None = None  # jobs in the queue at once; None: the default
+    is_own: bool = False  # start an embedded system, whatever runs
 
     @property
     def is_embedded(self) -> bool:
-        """Whether no system runs on this machine, so that an embedded one is started for the evaluation."""
-        return self.redis_url is None and is_free(DEFAULT_PORT)
+        """Whether an embedded system is started for the evaluation: asked for, or no system runs on this machine."""
+        return self.is_own or (self.redis_url is None and is_free(DEFAULT_PORT))
+
+    @property
+    def address(self) -> str:
+        """Where jobs are pushed, without user and password."""
+        if self.is_embedded:
+            return OWN_SYSTEM
+        url = urlsplit(self.redis_url or DEFAULT_REDIS_URL)
+        return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}, queue {self.queue}"
+
+    def check(self) -> None:
+        """Raise InvalidRequestError if models are asked for that the system would not have."""
+        for name, value in (("models", self.models), ("engine", self.engine)):
+            if value is not None and not self.is_embedded:
+                raise InvalidRequestError(
+                    f"{name}: {value} is not allowed with the running system {self.address}, which has its own models; "
+                    "allowed: without it, or with --own-system, which starts another beside it"
+                )
 
     @property
     def num_jobs(self) -> int:
@@ -71,6 +92,15 @@ class System:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """Whom an evaluation tells what happens. ``on_identity`` may raise, before any job of the evaluation runs."""
+
+    on_event: Report  # of a process of the embedded system
+    on_identity: Callable[[Identity], None]
+    on_job: OnJob
+
+
+@dataclass(frozen=True, slots=True)
 class FinishedEvaluation:
     """A finished evaluation and its report."""
 
@@ -83,6 +113,7 @@ class FinishedEvaluation:
 
 def begin(plan: Plan, folder: Folder, system: System) -> tuple[EvaluationRun, list[Problem]]:
     """Check everything that can be checked before a job is pushed; return the run, new or resumed, and its problems."""
+    system.check()
     asked = plan_rows(plan)
     problems = load_problems(plan.dataset, plan.limit, plan.fields or None)
     evaluation = Evaluation(
@@ -95,7 +126,17 @@ def begin(plan: Plan, folder: Folder, system: System) -> tuple[EvaluationRun, li
         machine=describe_machine() if system.is_embedded else "a system that was running",
         date=today(),
     )
-    return folder.begin(plan, evaluation), problems
+    run = folder.begin(plan, evaluation)
+    _refuse_other_problems(run, problems, folder)
+    return run, problems
+
+
+def _refuse_other_problems(run: EvaluationRun, problems: Sequence[Problem], folder: Folder) -> None:
+    """Raise InvalidRequestError if the data set has changed: also a finished evaluation is not reported then."""
+    there = run.evaluation.identity
+    if there is not None and folder.read_records():
+        asked = {"dataset": digest_problems(problems), "template": describe_template(problems)}
+        refuse_other(there, there.model_copy(update=asked), str(folder.path))
 
 
 def count_jobs(run: EvaluationRun, problems: Sequence[Problem]) -> int:
@@ -104,12 +145,19 @@ def count_jobs(run: EvaluationRun, problems: Sequence[Problem]) -> int:
 
 
 async def evaluate(
-    run: EvaluationRun, problems: Sequence[Problem], folder: Folder, system: System, report: Report, on_job: OnJob
+    run: EvaluationRun, problems: Sequence[Problem], folder: Folder, system: System, watch: Watch
 ) -> FinishedEvaluation:
-    """Run the missing jobs, then write the report. If no job is missing, no system is needed."""
+    """Run the missing jobs, then write the report. If no job is missing, no system is needed.
+
+    Raises InvalidRequestError that names the difference if the missing jobs would run on something else.
+    """
     if len(folder.read_records()) < count_jobs(run, problems):
-        async with system.client(report) as client:
-            await run_missing(client, run, problems, folder, concurrency=run.evaluation.concurrency, on_job=on_job)
+        async with system.client(watch.on_event) as client:
+            identity = await identify(client, system.address, problems)
+            watch.on_identity(identity)
+            run = folder.identify(run, identity)
+            concurrency = run.evaluation.concurrency
+            await run_missing(client, run, problems, folder, concurrency=concurrency, on_job=watch.on_job)
     return finish(run, folder)
 
 

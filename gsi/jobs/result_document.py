@@ -33,8 +33,15 @@ class ResultDocument(Record):
     )
     models: Mapping[str, Any] | None = Field(
         None,
-        description="By role (draft, target, prm): model, revision, engine, engine_version, num_parameters (null: "
-        "unknown) and num_speculative_tokens. null: the job has not succeeded.",
+        description="By role (draft, target, prm): model, revision, engine, engine_version, dtype, "
+        "checkpoint_fingerprint, num_parameters (null: unknown) and num_speculative_tokens. null: the job has not "
+        "succeeded.",
+    )
+    prompt_tokens: int | None = Field(
+        None, description="The prompt's tokens by the draft's chat template. null: the job has not succeeded."
+    )
+    code: str | None = Field(
+        None, description="Version of the coordinator's code: release+digest. null: the job has not succeeded."
     )
     submitted_at: float | None = Field(None, description="When the job was submitted.")
     started_at: float | None = Field(None, description="When a coordinator first took the job. null: not yet.")
@@ -55,6 +62,8 @@ class ResultDocument(Record):
             attempt=int(fields.get("attempt", 0)),
             params=json.loads(fields.get("params") or "null"),
             models=json.loads(fields.get("models") or "null"),
+            prompt_tokens=int(fields["prompt_tokens"]) if fields.get("prompt_tokens") else None,
+            code=fields.get("code") or None,
             steps=tuple(steps),
             **{name: int(milliseconds) / 1000 if milliseconds else None for name, milliseconds in times.items()},
         )

@@ -95,7 +95,9 @@ class JobResult:
     answer: str = ""
     error: str = ""
     params: str = ""  # JSON: every parameter in force, with the seed
-    models: str = ""  # JSON: by role, the model, its engine and its size
+    models: str = ""  # JSON: by role, the model, its files, its engine and its size
+    prompt_tokens: str = ""  # a number: the length of the rendered prompt
+    code: str = ""  # see ``gsi/runtime/code_version.py``
     lifetime_seconds: float | None = None  # how long the job can be read; None: as the policy says
 
 

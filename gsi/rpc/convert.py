@@ -186,6 +186,8 @@ def info_to_proto(info: ModelInfo) -> candidates_pb2.ModelInfo:
         num_parameters=info.num_parameters or 0,
         has_bounded_rewards=info.has_bounded_rewards,
         num_speculative_tokens=info.num_speculative_tokens,
+        dtype=info.dtype,
+        checkpoint_fingerprint=info.checkpoint_fingerprint,
     )
 
 
@@ -205,6 +207,8 @@ def info_from_proto(message: candidates_pb2.ModelInfo) -> ModelInfo:
         num_parameters=message.num_parameters or None,
         has_bounded_rewards=message.has_bounded_rewards,
         num_speculative_tokens=message.num_speculative_tokens,
+        dtype=message.dtype,
+        checkpoint_fingerprint=message.checkpoint_fingerprint,
     )
 
 

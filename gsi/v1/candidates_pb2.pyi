@@ -274,6 +274,8 @@ class ModelInfo(_message.Message):
     NUM_PARAMETERS_FIELD_NUMBER: _builtins.int
     HAS_BOUNDED_REWARDS_FIELD_NUMBER: _builtins.int
     NUM_SPECULATIVE_TOKENS_FIELD_NUMBER: _builtins.int
+    DTYPE_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FINGERPRINT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name or path of the checkpoint."""
     revision: _builtins.str
@@ -293,6 +295,12 @@ class ModelInfo(_message.Message):
     """Of a PRM: whether every reward lies in [0, 1]; false: any real number. Without a meaning for other models."""
     num_speculative_tokens: _builtins.int
     """The tokens that the engine drafts at a time for its own speculative decoding; 0: none."""
+    dtype: _builtins.str
+    """The type of the weights as the engine computes with them, such as bfloat16; "": unknown."""
+    checkpoint_fingerprint: _builtins.str
+    """SHA-256 over what a checkpoint's files hold: configuration and tokenizer whole, of weights the names, shapes and
+    types of all tensors and samples of each. Not over every byte of the weights. "": unknown.
+    """
     @_builtins.property
     def eos_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -320,10 +328,12 @@ class ModelInfo(_message.Message):
         num_parameters: _builtins.int = ...,
         has_bounded_rewards: _builtins.bool = ...,
         num_speculative_tokens: _builtins.int = ...,
+        dtype: _builtins.str = ...,
+        checkpoint_fingerprint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "engine_version", b"engine_version", "eos_token_ids", b"eos_token_ids", "has_bounded_rewards", b"has_bounded_rewards", "likelihoods", b"likelihoods", "max_length", b"max_length", "model", b"model", "num_parameters", b"num_parameters", "num_speculative_tokens", b"num_speculative_tokens", "revision", b"revision", "step_delimiter_token_ids", b"step_delimiter_token_ids", "temperature", b"temperature", "tokenizer_fingerprint", b"tokenizer_fingerprint", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_fingerprint", b"checkpoint_fingerprint", "dtype", b"dtype", "engine", b"engine", "engine_version", b"engine_version", "eos_token_ids", b"eos_token_ids", "has_bounded_rewards", b"has_bounded_rewards", "likelihoods", b"likelihoods", "max_length", b"max_length", "model", b"model", "num_parameters", b"num_parameters", "num_speculative_tokens", b"num_speculative_tokens", "revision", b"revision", "step_delimiter_token_ids", b"step_delimiter_token_ids", "temperature", b"temperature", "tokenizer_fingerprint", b"tokenizer_fingerprint", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -153,5 +153,8 @@ class Models:
 
 
 def _describe(info: ModelInfo) -> dict[str, Any]:
-    names = ("model", "revision", "engine", "engine_version", "num_parameters", "num_speculative_tokens")
+    names = (
+        *("model", "revision", "engine", "engine_version", "dtype", "checkpoint_fingerprint"),
+        *("num_parameters", "num_speculative_tokens"),
+    )
     return {name: getattr(info, name) for name in names}

@@ -24,6 +24,7 @@ from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.stream import Delivery
 from gsi.jobs.writer import JobResult, JobWriter, Lease, LeaseLostError
+from gsi.runtime.code_version import describe_code
 from services.coordinator import metrics
 from services.coordinator.leases import LeaseKeeper, RunningJob
 from services.coordinator.models import Models
@@ -163,6 +164,8 @@ class JobRunner:
             answer=answer or "",
             params=params.model_dump_json(),
             models=self._models.description,
+            prompt_tokens=str(len(prompt.token_ids)),
+            code=describe_code(),
         )
 
     async def _render_prompt(self, job: Job) -> Prompt:

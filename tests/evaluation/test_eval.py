@@ -137,6 +137,32 @@ def test_a_finished_evaluation_is_reported_without_a_system(uninterrupted: tuple
     assert "ready" not in ran.stderr
 
 
+@pytest.mark.asyncio(loop_scope="session")
+async def test_what_is_measured_is_said_first_and_kept(system: System, tmp_path: Path) -> None:
+    """Going on with another model is refused with the difference; so are models beside a running system."""
+    options = ["eval", "--limit", "2", "--n", "1", "--methods", "draft", "--out", str(tmp_path), *where(system)]
+    ran = await asyncio.to_thread(gsi, *options)
+    assert ran.returncode == 0, ran.stderr
+    first = ran.stderr.splitlines()[0]
+    identity = Folder(tmp_path).read_run().evaluation.identity
+    assert identity is not None
+    assert first.startswith(f"measures  {system.stack.redis_url}, queue {system.queue}: draft draft (local, transform")
+    for role in ("draft", "target", "prm"):
+        assert identity.models[role].dtype == "float32"
+        assert f"files {identity.models[role].checkpoint_fingerprint[:12]}" in first
+    assert identity.code == identity.coordinator_code
+    run, records = tmp_path / "run.json", tmp_path / "records.jsonl"
+    fingerprint = identity.models["target"].checkpoint_fingerprint
+    run.write_text(run.read_text().replace(fingerprint, "0" * 64))
+    records.write_bytes(records.read_bytes().splitlines(keepends=True)[0])
+    ran = await asyncio.to_thread(gsi, *options)
+    assert ran.returncode == 2
+    assert f"target.checkpoint_fingerprint: 000000000000 there, {fingerprint[:12]} here" in ran.stderr
+    ran = await asyncio.to_thread(gsi, *options, "--models", "models")
+    assert ran.returncode == 2
+    assert "models: models is not allowed with the running system" in ran.stderr
+
+
 def where(system: System) -> list[str]:
     """Return the options that name a running system."""
     return ["--redis-url", system.stack.redis_url, "--queue", system.queue]

@@ -196,9 +196,8 @@ def test_json_is_plain_and_finite() -> None:
     assert gsi["tokens_per_problem"]["target_scored"] == 1000
     assert "accuracy_by_problem" not in gsi
     assert odd["params"]["reward_floor"] == "-Infinity"
-    assert made["models"]["prm"] == [
-        {"model": "tiny-prm", "engine": "transformers", "num_parameters": 50, "num_speculative_tokens": 0}
-    ]
+    (prm,) = made["models"]["prm"]
+    assert prm.items() >= {"model": "tiny-prm", "engine": "transformers", "num_parameters": 50}.items()
     assert made["comparisons"][0]["difference"]["value"] == 0.25
     assert [each["answer"] for each in made["disagreements"]] == ["7|0"]
     assert made["evaluation"]["labels"] == [REFERENCE, "gsi"]

@@ -22,6 +22,8 @@ DONE = {
     "attempt": "2",
     "params": '{"n": 4}',
     "models": '{"draft": {"model": "tiny"}}',
+    "prompt_tokens": "12",
+    "code": "1.2.0+ab",
     "started_at": "1700000001000",
     "finished_at": "1700000002500",
 }
@@ -40,6 +42,8 @@ def test_a_finished_job_is_told_in_full() -> None:
         "attempt": 2,
         "params": {"n": 4},
         "models": {"draft": {"model": "tiny"}},
+        "prompt_tokens": 12,
+        "code": "1.2.0+ab",
         "submitted_at": 1700000000.123,
         "started_at": 1700000001.0,
         "finished_at": 1700000002.5,

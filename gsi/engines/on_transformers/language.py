@@ -11,6 +11,7 @@ from gsi.algorithm.candidates import Message, Score
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches, TokenSequence
 from gsi.engines.base import STEP_DELIMITER, EngineSettings, check_candidates, check_likelihood, wait_forever
+from gsi.engines.hugging_face.fingerprint import fingerprint_checkpoint
 from gsi.engines.hugging_face.parameter_count import count_parameters
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_transformers.prefix import Prefix, PrefixModel, load_checkpoint
@@ -101,4 +102,6 @@ def describe_checkpoint(
         engine="transformers",
         engine_version=transformers.__version__,
         num_parameters=count_parameters(model),
+        dtype=str(model.dtype).removeprefix("torch."),
+        checkpoint_fingerprint=fingerprint_checkpoint(settings.model, settings.revision),
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 from gsi.algorithm.params import Likelihood
 from gsi.engines.base import STEP_DELIMITER, EngineSettings
+from gsi.engines.hugging_face.fingerprint import fingerprint_checkpoint
 from gsi.engines.hugging_face.parameter_count import count_parameters_without_weights
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_vllm.core import VllmCore
@@ -36,4 +37,6 @@ def describe_model(
         temperature=settings.temperature if is_tempered else None,
         num_parameters=count_parameters_without_weights(partial(make, hf_config)),
         num_speculative_tokens=speculative.num_speculative_tokens if speculative is not None else 0,
+        dtype=str(model_config.dtype).removeprefix("torch."),
+        checkpoint_fingerprint=fingerprint_checkpoint(settings.model, settings.revision),
     )
