@@ -80,6 +80,10 @@ class LanguageEngine(Engine, Target, Protocol):
         """Return the token ids of the conversation by the model's chat template, up to where the answer starts."""
         ...
 
+    def show(self, token_ids: Sequence[int]) -> str:
+        """Return tokens as text for people to read, with the names of control tokens."""
+        ...
+
 
 class RewardEngine(Engine, Prm, Protocol):
     """A reward model. ``info.has_bounded_rewards`` says whether its rewards lie in [0, 1] or are any real numbers."""

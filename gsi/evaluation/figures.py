@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.methods import METHODS
-from gsi.evaluation.costs import ROLES, Tokens, average_flops, average_tokens
+from gsi.evaluation.costs import Tokens, average_flops, average_tokens
 from gsi.evaluation.estimates import Estimate, estimate_mean, estimate_ratio
-from gsi.evaluation.records import Evaluation, RecordedJob, RecordedModel
+from gsi.evaluation.records import Evaluation, RecordedJob
 from gsi.jobs.state import JobState
 
 REFERENCE = "soft-best-of-n:target"  # what the other methods approximate
@@ -46,7 +46,10 @@ class Row:
     problems: int
     seeds: int
     jobs: int
-    accuracy: Estimate  # interval over problems; the seeds of a problem are averaged first
+    answered: int  # jobs that succeeded; the figures below are theirs, those of all jobs if there are none
+    failures: int  # jobs that did not succeed: no answers, so neither right nor wrong
+    failure_reason: str | None  # of the first of them
+    accuracy: Estimate  # interval over problems; the seeds of a problem are averaged first; nan if none answered
     strict_accuracy: Estimate  # the same by the strict grader
     accuracy_by_problem: Mapping[str, float]
     accuracy_over_seeds: Estimate  # mean of the seeds' accuracies; interval over seeds
@@ -59,7 +62,6 @@ class Row:
     share_draft_alone_correct: float  # share of jobs that are both by the draft alone and correct
     states: Mapping[str, int]
     stop_reasons: Mapping[str, int]
-    failures: int  # jobs that did not succeed; they count as wrong
     timings: Timings
 
     @property
@@ -70,14 +72,15 @@ class Row:
     def can_reject(self) -> bool:
         return can_reject(self.method)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether no job of the row succeeded: the method was not measured."""
+        return self.answered == 0
 
-@dataclass(frozen=True, slots=True)
-class StepRewards:
-    """Rewards of the steps of a method that can reject, ascending (RSD paper, Figure 3)."""
-
-    accepted: tuple[float, ...]  # of the draft's kept steps
-    rejected: tuple[float, ...]  # of the draft's selected candidates that failed the test
-    replacement: tuple[float, ...]  # of the target's steps that replaced the rejected candidates
+    @property
+    def has_none_right(self) -> bool:
+        """Whether every answer is wrong: more often a wrong data set or prompt than a bad method."""
+        return self.answered > 0 and self.accuracy.value == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,74 +94,64 @@ class Comparison:
     difference: Estimate  # accuracy of the row minus accuracy of the reference
 
 
-@dataclass(frozen=True, slots=True)
-class Disagreement:
-    """A job that one grader calls correct and the other wrong."""
-
-    label: str
-    n: int
-    seed: int
-    problem: str
-    expected: str
-    answer: str | None
-    is_correct: bool
-    is_correct_strict: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A job that did not succeed."""
-
-    label: str
-    n: int
-    seed: int
-    problem: str
-    state: str
-    error: str | None
-
-
 def compute_rows(evaluation: Evaluation, jobs: Sequence[RecordedJob]) -> list[Row]:
     """Return a row for each (label, n) that has jobs: labels in the evaluation's order, n ascending."""
-    groups = _group(jobs, lambda job: (_find_place(evaluation, job.label), job.label, job.n))
-    return [_compute_row(of_row) for of_row in groups.values()]
+    groups = group_jobs(jobs, lambda job: (find_place(evaluation, job.label), job.label, job.n))
+    return [_compute_row(evaluation, of_row) for of_row in groups.values()]
 
 
-def _find_place(evaluation: Evaluation, label: str) -> int:
+def find_place(evaluation: Evaluation, label: str) -> int:
     """Return a label's place in the evaluation's order; a label that was not asked for comes last."""
     return evaluation.labels.index(label) if label in evaluation.labels else len(evaluation.labels)
 
 
-def _compute_row(jobs: Sequence[RecordedJob]) -> Row:
-    by_problem = _group(jobs, lambda job: job.problem)
+def _compute_row(evaluation: Evaluation, jobs: Sequence[RecordedJob]) -> Row:
+    answered = [job for job in jobs if job.state is JobState.SUCCEEDED]
+    failed = [job for job in jobs if job.state is not JobState.SUCCEEDED]
+    counted = answered or jobs
+    by_problem = group_jobs(answered, lambda job: job.problem)
     accuracy_by_problem = _average_accuracy(by_problem)
-    accuracies_of_seeds = list(_average_accuracy(_group(jobs, lambda job: job.seed)).values())
+    accuracies_of_seeds = list(_average_accuracy(group_jobs(answered, lambda job: job.seed)).values())
     strict = [statistics.fmean(job.is_correct_strict for job in of_problem) for of_problem in by_problem.values()]
-    alone = [job for job in jobs if is_by_draft_alone(job)]
-    states = Counter(job.state.value for job in jobs)
-    stop_reasons = Counter(job.stop_reason for job in jobs if job.stop_reason is not None)
+    alone = [job for job in answered if is_by_draft_alone(job)]
     return Row(
         label=jobs[0].label,
         n=jobs[0].n,
-        params=_find_shared_params([job for job in jobs if job.state is JobState.SUCCEEDED] or jobs),
-        problems=len(by_problem),
-        seeds=len(accuracies_of_seeds),
+        params=_find_shared_params(counted),
+        problems=len({job.problem for job in jobs}),
+        seeds=len({job.seed for job in jobs}),
         jobs=len(jobs),
-        accuracy=estimate_mean(list(accuracy_by_problem.values())),
-        strict_accuracy=estimate_mean(strict),
+        answered=len(answered),
+        failures=len(failed),
+        failure_reason=explain_failure(evaluation, failed[0]) if failed else None,
+        accuracy=_estimate_mean(list(accuracy_by_problem.values())),
+        strict_accuracy=_estimate_mean(strict),
         accuracy_by_problem=accuracy_by_problem,
-        accuracy_over_seeds=estimate_mean(accuracies_of_seeds),
+        accuracy_over_seeds=_estimate_mean(accuracies_of_seeds),
         seeds_standard_deviation=statistics.stdev(accuracies_of_seeds) if len(accuracies_of_seeds) > 1 else None,
-        acceptance_rate=_estimate_acceptance(by_problem.values()),
-        steps_per_problem=statistics.fmean(len(job.steps) for job in jobs),
-        tokens_per_problem=average_tokens(jobs),
-        flops_per_problem=average_flops(jobs),
-        share_draft_alone=len(alone) / len(jobs),
-        share_draft_alone_correct=sum(job.is_correct for job in alone) / len(jobs),
-        states=dict(sorted(states.items())),
-        stop_reasons=dict(sorted(stop_reasons.items())),
-        failures=len(jobs) - states[JobState.SUCCEEDED.value],
-        timings=_average_timings(jobs),
+        acceptance_rate=_estimate_acceptance(group_jobs(counted, lambda job: job.problem).values()),
+        steps_per_problem=statistics.fmean(len(job.steps) for job in counted),
+        tokens_per_problem=average_tokens(counted),
+        flops_per_problem=average_flops(counted),
+        share_draft_alone=len(alone) / len(counted),
+        share_draft_alone_correct=sum(job.is_correct for job in alone) / len(counted),
+        states=dict(sorted(Counter(job.state.value for job in jobs).items())),
+        stop_reasons=dict(sorted(Counter(job.stop_reason for job in jobs if job.stop_reason is not None).items())),
+        timings=_average_timings(counted),
     )
+
+
+def explain_failure(evaluation: Evaluation, job: RecordedJob) -> str:
+    """Return why a job failed; a parameter that a coordinator of another version refuses may be unknown to it."""
+    reason, identity = job.error or job.state.value, evaluation.identity
+    if reason.startswith("params.") and identity is not None and identity.coordinator_code != identity.code:
+        there = identity.coordinator_code or "unknown, so an older release"
+        reason += f" (the coordinator's version is {there}, and ours {identity.code}: it may not know the rule)"
+    return reason
+
+
+def _estimate_mean(values: Sequence[float]) -> Estimate:
+    return estimate_mean(values) if values else Estimate(math.nan)
 
 
 def compare_accuracies(row: Row, reference: Row) -> Estimate:
@@ -202,64 +195,7 @@ def is_by_draft_alone(job: RecordedJob) -> bool:
     return job.state is JobState.SUCCEEDED and bool(job.steps) and is_drafted
 
 
-def list_disagreements(evaluation: Evaluation, jobs: Sequence[RecordedJob]) -> list[Disagreement]:
-    """Return the jobs on which the two graders disagree, in the order of the rows."""
-    return [
-        Disagreement(
-            job.label, job.n, job.seed, job.problem, job.expected, job.answer, job.is_correct, job.is_correct_strict
-        )
-        for job in _sort_jobs(evaluation, jobs)
-        if job.is_correct != job.is_correct_strict
-    ]
-
-
-def list_failures(evaluation: Evaluation, jobs: Sequence[RecordedJob]) -> list[Failure]:
-    """Return the jobs that did not succeed, in the order of the rows."""
-    return [
-        Failure(job.label, job.n, job.seed, job.problem, job.state.value, job.error)
-        for job in _sort_jobs(evaluation, jobs)
-        if job.state is not JobState.SUCCEEDED
-    ]
-
-
-def collect_rewards(evaluation: Evaluation, jobs: Iterable[RecordedJob]) -> dict[str, StepRewards]:
-    """Return the finite rewards of each label that can reject, over all its n."""
-    able = [job for job in jobs if can_reject(job.params.get("method"))]
-    groups = _group(able, lambda job: (_find_place(evaluation, job.label), job.label, 0))
-    return {label: _collect_rewards_of_label(of_label) for (_, label, _), of_label in groups.items()}
-
-
-def _collect_rewards_of_label(jobs: Iterable[RecordedJob]) -> StepRewards:
-    steps = [step for job in jobs for step in job.steps]
-    resampled = [step for step in steps if step.outcome is Outcome.RESAMPLED]
-    drafted = [p for step in resampled for p in step.proposals if p.source is Source.DRAFT]
-    return StepRewards(
-        accepted=_sort_finite(step.reward for step in steps if step.outcome is Outcome.ACCEPTED),
-        rejected=_sort_finite(p.candidates[p.selected].reward for p in drafted if p.selected is not None),
-        replacement=_sort_finite(step.reward for step in resampled),
-    )
-
-
-def _sort_finite(values: Iterable[float | None]) -> tuple[float, ...]:
-    return tuple(sorted(value for value in values if value is not None and math.isfinite(value)))
-
-
-def list_models(jobs: Iterable[RecordedJob]) -> dict[str, list[RecordedModel]]:
-    """Return the distinct models of each role: one model, unless the evaluation was resumed with another."""
-    found = {(role, model) for job in jobs for role, model in job.models.items()}
-    return {
-        role: sorted((model for of, model in found if of == role), key=str)
-        for role in ROLES
-        if any(of == role for of, _ in found)
-    }
-
-
-def _sort_jobs(evaluation: Evaluation, jobs: Iterable[RecordedJob]) -> list[RecordedJob]:
-    """Return the jobs in the order of the rows."""
-    return sorted(jobs, key=lambda job: (_find_place(evaluation, job.label), job.label, job.n, job.seed, job.problem))
-
-
-def _group(jobs: Iterable[RecordedJob], key: Callable[[RecordedJob], K]) -> dict[K, list[RecordedJob]]:
+def group_jobs(jobs: Iterable[RecordedJob], key: Callable[[RecordedJob], K]) -> dict[K, list[RecordedJob]]:
     """Return the jobs of each key, keys ascending."""
     groups: dict[K, list[RecordedJob]] = defaultdict(list)
     for job in jobs:

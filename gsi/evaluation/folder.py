@@ -9,6 +9,7 @@
 
 import os
 import secrets
+from collections import Counter
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -16,7 +17,8 @@ from pydantic import BaseModel, ValidationError
 from gsi.errors import InvalidRequestError
 from gsi.evaluation.identity import refuse_other
 from gsi.evaluation.plan import Plan
-from gsi.evaluation.records import Evaluation, Identity, RecordedJob
+from gsi.evaluation.records import Evaluation, Identity, RecordedJob, TaskKey
+from gsi.jobs.state import JobState
 
 
 class EvaluationRun(BaseModel):
@@ -88,11 +90,19 @@ class Folder:
     def read_records(self) -> list[RecordedJob]:
         """Return the finished jobs. A last line that a crash has cut is dropped: its job runs again.
 
-        Raises InvalidRequestError that names a line that is not a record.
+        Of a task that was run again, because its job failed, the last job is returned. Raises InvalidRequestError that
+        names a line that is not a record.
         """
+        return list({job.key: job for job in self._read_all()}.values())
+
+    def count_failed(self) -> Counter[TaskKey]:
+        """Return how many jobs of each task have failed, those that were run again included."""
+        return Counter(job.key for job in self._read_all() if job.state is not JobState.SUCCEEDED)
+
+    def _read_all(self) -> list[RecordedJob]:
         if self._records is None:
             self._records = self._read_file()
-        return list(self._records)
+        return self._records
 
     def _read_file(self) -> list[RecordedJob]:
         if not self.records_path.exists():

@@ -21,28 +21,22 @@ from gsi.runtime.code_version import describe_code
 
 SHOWN_DIGITS = 12  # of a digest
 UNKNOWN = "unknown"
+MAX_PROBES = 5
 
 
-async def identify(client: Client, address: str, problems: Sequence[Problem]) -> Identity:
-    """Ask a system what it is made of, by a job of one token, and return that with the problems and the code.
+async def identify(client: Client, address: str, problems: Sequence[Problem]) -> tuple[Identity, str]:
+    """Ask a system what it is made of, by a job of one token; return that, and the first prompt as rendered.
 
-    Raises MisconfiguredError if the job does not succeed: then no job of the evaluation would.
+    A problem that cannot be asked, such as a prompt that is too long, leaves its turn to the next. Raises
+    MisconfiguredError if none of the first ``MAX_PROBES`` can.
     """
-    first = problems[0]
-    job_id = await client.submit(
-        {
-            "id": f"eval-probe-{secrets.token_hex(8)}",
-            "prompt": first.prompt,
-            "system": first.system,
-            "priority": Priority.HIGH,
-            "params": {"method": "draft", "max_steps": 1, "max_step_tokens": 1},
-        }
-    )
-    result = ResultDocument.model_validate((await client.wait(job_id)).to_dict())
-    await client.forget(job_id)
-    if result.state is not JobState.SUCCEEDED:
-        raise MisconfiguredError(f"the system cannot answer the first problem: {result.state}: {result.error}")
-    return Identity(
+    for problem in problems[:MAX_PROBES]:
+        result = await _probe(client, problem)
+        if result.state is JobState.SUCCEEDED:
+            break
+    else:
+        raise MisconfiguredError(f"the system cannot answer the first problems: {result.state}: {result.error}")
+    identity = Identity(
         system=address,
         models={role: RecordedModel.model_validate(model) for role, model in (result.models or {}).items()},
         dataset=digest_problems(problems),
@@ -50,6 +44,22 @@ async def identify(client: Client, address: str, problems: Sequence[Problem]) ->
         code=describe_code(),
         coordinator_code=result.code or "",
     )
+    return identity, result.rendered_prompt or "\n".join(filter(None, (problem.system, problem.prompt)))
+
+
+async def _probe(client: Client, problem: Problem) -> ResultDocument:
+    job_id = await client.submit(
+        {
+            "id": f"eval-probe-{secrets.token_hex(8)}",
+            "prompt": problem.prompt,
+            "system": problem.system,
+            "priority": Priority.HIGH,
+            "params": {"method": "draft", "max_steps": 1, "max_step_tokens": 1, "keep_candidates": True},
+        }
+    )
+    result = ResultDocument.model_validate((await client.wait(job_id)).to_dict())
+    await client.forget(job_id)
+    return result
 
 
 def digest_problems(problems: Sequence[Problem]) -> str:

@@ -12,6 +12,7 @@ from gsi.algorithm.methods import METHODS
 from gsi.algorithm.seeds import derive_seed
 from gsi.errors import InvalidRequestError
 from gsi.evaluation.problems import Problem
+from gsi.evaluation.records import TaskKey
 from gsi.jobs.job import parse_payload
 from gsi.jobs.method_spec import parse_method
 from gsi.jobs.payload import JobParams, JobPayload
@@ -30,6 +31,8 @@ class Plan(BaseModel):
     methods: tuple[str, ...]  # as written: name, or name:option
     ns: tuple[int, ...]
     seeds: int
+    system: str | None = None  # the system message of all prompts; None: the data set's; "": none
+    is_strict: bool = False  # refuse a data set in which a row has no answer
     params: dict[str, Any] = {}  # of every job; the options of a method take precedence
 
     @property
@@ -57,19 +60,21 @@ class Task:
     problem: Problem
 
     @property
-    def key(self) -> tuple[str, int, int, str]:
+    def key(self) -> TaskKey:
         """Return what identifies the task in its evaluation."""
         return (self.row.label, self.row.n, self.seed, self.problem.id)
 
-    def payload(self, run_id: str) -> JobPayload:
+    def payload(self, run_id: str, num_failed: int = 0) -> JobPayload:
         """Return the job to push. Its id is derived from the task, so pushing it twice runs it once.
+
+        After ``num_failed`` jobs of the task that failed it has another id: their results may still be there.
 
         A problem has the same job seed in every method, so that methods are compared on the same random numbers.
         """
         params = {**self.row.params, "seed": derive_seed("evaluation", self.problem.id, self.seed)}
         return parse_payload(
             {
-                "id": f"eval-{run_id}-{_digest(repr(self.key))}",
+                "id": f"eval-{run_id}-{_digest(repr(self.key))}" + (f"-{num_failed}" if num_failed else ""),
                 "prompt": self.problem.prompt,
                 "system": self.problem.system,
                 "params": {**params, "keep_candidates": True},

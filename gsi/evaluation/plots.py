@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from gsi.evaluation import figures
+from gsi.evaluation.cases import StepRewards, collect_rewards
 from gsi.evaluation.estimates import Estimate
-from gsi.evaluation.figures import Row, StepRewards
+from gsi.evaluation.figures import Row
 from gsi.evaluation.records import Evaluation, RecordedJob
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, without yellow, which is too light for lines.
@@ -50,6 +50,7 @@ class Series:
 def write_plots(evaluation: Evaluation, jobs: Sequence[RecordedJob], rows: Sequence[Row], folder: Path) -> list[Path]:
     """Write a PNG into ``folder`` for each plot that the records allow; return the paths in the report's order."""
     folder.mkdir(parents=True, exist_ok=True)
+    rows = [row for row in rows if not row.has_failed]
     drawn = {
         "accuracy-over-n": plot_accuracy_over_n(evaluation, rows),
         "accuracy-over-flops": plot_accuracy_over_flops(evaluation, rows),
@@ -172,9 +173,7 @@ def read_threshold(row: Row) -> float | None:
 def plot_rewards_of_steps(evaluation: Evaluation, jobs: Sequence[RecordedJob]) -> Figure | None:
     """Plot a panel for each method that has accepted and rejected steps, over all its n (RSD paper, Figure 3)."""
     found = {
-        label: each
-        for label, each in figures.collect_rewards(evaluation, jobs).items()
-        if each.accepted and each.rejected
+        label: each for label, each in collect_rewards(evaluation, jobs).items() if each.accepted and each.rejected
     }
     if not found:
         return None

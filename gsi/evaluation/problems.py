@@ -8,7 +8,7 @@ which RSD uses too, zero-shot here for choices as well; and github.com/j-geuter/
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -129,12 +129,21 @@ HUB_DATASETS = {
 Fields = Mapping[str, Any]
 
 
-def load_problems(dataset: str, limit: int | None = None, mapping: Mapping[str, str] | None = None) -> list[Problem]:
+def load_problems(
+    dataset: str,
+    limit: int | None = None,
+    mapping: Mapping[str, str] | None = None,
+    *,
+    system: str | None = None,
+    on_skip: Callable[[str], None] | None = None,
+) -> list[Problem]:
     """Load the first ``limit`` problems (None: all) of a data set by name, or of a JSONL file.
 
     ``mapping`` names the fields of a file (``{"problem": "question", "answer": "final_answer"}``; also choices,
-    context, id); without it, the first line must have the fields of a known shape. Raises InvalidRequestError that
-    names file, line and field, and MisconfiguredError if the hub cannot be reached.
+    context, id); without it, the first line must have the fields of a known shape. ``system`` replaces the data set's
+    system message; "": none. ``on_skip`` is told of each row without an answer, which is left out; None: such a row is
+    refused. Raises InvalidRequestError that names file, line and field, and MisconfiguredError if the hub cannot be
+    reached.
     """
     if limit is not None and limit < 1:
         raise InvalidRequestError(f"limit: {limit} is not allowed; allowed: 1 and more")
@@ -142,18 +151,18 @@ def load_problems(dataset: str, limit: int | None = None, mapping: Mapping[str, 
     if mapping and not path.is_file():
         raise InvalidRequestError(f"field: {dataset} is no file; allowed: field mappings of a JSONL file")
     if path.is_file():
-        problems = _read_problems(_read_file(path), None if not mapping else _build_shape(mapping))
+        problems = _read_problems(_read_file(path), None if not mapping else _build_shape(mapping), on_skip)
     elif dataset == ARITHMETIC:
-        problems = _read_problems(_read_arithmetic(), replace(PLAIN, kind=AnswerKind.EXACT))
+        problems = _read_problems(_read_arithmetic(), replace(PLAIN, kind=AnswerKind.EXACT), on_skip)
     elif dataset in HUB_DATASETS:
-        problems = _read_problems(_read_hub(dataset, HUB_DATASETS[dataset]), HUB_DATASETS[dataset].shape)
+        problems = _read_problems(_read_hub(dataset, HUB_DATASETS[dataset]), HUB_DATASETS[dataset].shape, on_skip)
     else:
         known = ", ".join([ARITHMETIC, *HUB_DATASETS])
         raise InvalidRequestError(f"dataset: {dataset} is not known; allowed: {known}, or the path of a JSONL file")
     loaded = list(islice(problems, limit))
     if not loaded:
-        raise InvalidRequestError(f"dataset: {dataset} has no problems")
-    return loaded
+        raise InvalidRequestError(f"dataset: {dataset} has no problems with an answer")
+    return loaded if system is None else [replace(problem, system=system or None) for problem in loaded]
 
 
 def _read_arithmetic() -> Iterator[tuple[str, Fields]]:
@@ -222,11 +231,16 @@ def _recognise_shape(where: str, row: Fields) -> Shape:
     )
 
 
-def _read_problems(rows: Iterable[tuple[str, Fields]], shape: Shape | None) -> Iterator[Problem]:
+def _read_problems(
+    rows: Iterable[tuple[str, Fields]], shape: Shape | None, on_skip: Callable[[str], None] | None
+) -> Iterator[Problem]:
     """Yield the problems of rows. Without a shape, the first row decides the shape."""
     seen = set()
     for index, (where, row) in enumerate(rows):
         shape = shape or _recognise_shape(where, row)
+        if on_skip is not None and _has_no_answer(row, shape):
+            on_skip(where)
+            continue
         problem = _read_problem(where, row, shape, index)
         if problem.id in seen:
             raise InvalidRequestError(
@@ -234,6 +248,13 @@ def _read_problems(rows: Iterable[tuple[str, Fields]], shape: Shape | None) -> I
             )
         seen.add(problem.id)
         yield problem
+
+
+def _has_no_answer(row: Fields, shape: Shape) -> bool:
+    """Return whether a row leaves its answer open, as the rows of a hidden test set do."""
+    value = row.get(shape.answer)
+    parts = value if isinstance(value, list) else [value]
+    return all(part is None or (isinstance(part, str) and not part.strip()) for part in parts)
 
 
 def _read_problem(where: str, row: Fields, shape: Shape, index: int) -> Problem:

@@ -10,6 +10,8 @@ from typing import Any
 from gsi.jobs.result_document import ResultDocument
 from gsi.jobs.step_record import Record
 
+TaskKey = tuple[str, int, int, str]  # label, n, seed, problem: names a task in its evaluation
+
 
 class RecordedModel(Record):
     """The model of one role. ``num_parameters`` is None, a text is "" where the service does not tell it."""
@@ -33,10 +35,14 @@ class RecordedJob(ResultDocument):
     label: str  # the method as it was asked for: "rsd:binary=0.7"
     n: int
     seed: int  # 0, 1, … of the evaluation; the job's own is in ``params``
-    is_correct: bool
+    is_correct: bool  # False of a job that did not succeed, which no figure counts as an answer
     is_correct_strict: bool
     params: Mapping[str, Any]  # every parameter that was in force: method, beta, acceptance_threshold, …
     models: Mapping[str, RecordedModel] = {}  # by role: draft, target, prm
+
+    @property
+    def key(self) -> TaskKey:
+        return (self.label, self.n, self.seed, self.problem)
 
 
 class Identity(Record):
@@ -61,4 +67,5 @@ class Evaluation(Record):
     concurrency: int  # jobs in the queue or in flight at once
     machine: str
     date: str
+    skipped: int = 0  # rows of the data set without an answer
     identity: Identity | None = None  # None until the system is known

@@ -9,11 +9,12 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from gsi.evaluation import figures
+from gsi.evaluation import cases, figures
 from gsi.evaluation.estimates import Estimate
 from gsi.evaluation.figures import REFERENCE, Comparison, Row
 from gsi.evaluation.records import Evaluation, RecordedJob, RecordedModel
 from gsi.evaluation.tables import (
+    NONE,
     Column,
     escape_cell,
     format_code,
@@ -24,6 +25,7 @@ from gsi.evaluation.tables import (
     write_table,
 )
 
+NONE_RIGHT = "Is it the right data set, system message and answer format?"
 SHOWN_CASES = 20  # of disagreements and of failures; the JSON has all
 SHOWN_PARAMS = ("beta", "acceptance_threshold", "n_target", "temperature", "top_p", "likelihood", "max_tokens")
 PREFIXES = ((10**18, "E"), (10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"), (1, ""))
@@ -33,12 +35,12 @@ def build_report_json(evaluation: Evaluation, jobs: Sequence[RecordedJob], rows:
     """Return the whole report as JSON values; a number that is not finite is a string, as in the records."""
     report = {
         "evaluation": evaluation,
-        "models": figures.list_models(jobs),
+        "models": cases.list_models(jobs),
         # Without the list of all problems, which would hide the rest; the records have it.
         "rows": [_list_values(row, without="accuracy_by_problem") for row in rows],
         "comparisons": [_list_values(comparison) for comparison in figures.compare_with_reference(rows)],
-        "disagreements": figures.list_disagreements(evaluation, jobs),
-        "failures": figures.list_failures(evaluation, jobs),
+        "disagreements": cases.list_disagreements(evaluation, jobs),
+        "failures": cases.list_failures(evaluation, jobs),
     }
     plain: dict[str, Any] = json.loads(to_json(report, inf_nan_mode="strings"))
     return plain
@@ -64,6 +66,7 @@ def write_report(
         f"# Evaluation on {escape_cell(evaluation.dataset)}",
         _write_conditions(evaluation, jobs, rows),
         *_write_accuracy(evaluation, rows),
+        *_write_first_prompt(jobs),
         *_write_comparisons(rows),
         *_write_cost(rows),
         *_write_draft_alone(rows),
@@ -89,7 +92,7 @@ def _write_conditions(evaluation: Evaluation, jobs: Sequence[RecordedJob], rows:
             f"- **code**: {identity.code}; coordinator {identity.coordinator_code or 'unknown'}",
         ]
     lines += [
-        f"- **{role}**: {_format_model(model)}" for role, found in figures.list_models(jobs).items() for model in found
+        f"- **{role}**: {_format_model(model)}" for role, found in cases.list_models(jobs).items() for model in found
     ]
     shared = [name for name in SHOWN_PARAMS if rows and _is_shared(name, rows)]
     if shared:
@@ -131,13 +134,14 @@ def _write_accuracy(evaluation: Evaluation, rows: Sequence[Row]) -> list[str]:
         return ["No job has finished yet."]
     columns = [
         *_make_name_columns(rows),
-        Column("accuracy, %", [format_percent_with_interval(row.accuracy) for row in rows]),
-        Column("strict, %", [format_percent(row.strict_accuracy.value) for row in rows]),
+        Column("accuracy, %", [_format_accuracy(row) for row in rows]),
+        Column("strict, %", [NONE if row.has_failed else format_percent(row.strict_accuracy.value) for row in rows]),
         Column("SD of seeds", [format_percent(row.seeds_standard_deviation) for row in rows]),
         Column("accepted, %", [format_percent_with_interval(row.acceptance_rate) for row in rows]),
         Column("steps", [format_significant(row.steps_per_problem) for row in rows]),
         Column("s / step", [format_significant(row.timings.seconds_per_step) for row in rows]),
         Column("s / problem", [format_significant(row.timings.seconds_per_problem) for row in rows]),
+        Column("failed", [_format_failures(row) for row in rows], is_number=False),
     ]
     note = (
         "± is half of a 95 % interval over problems; the seeds of a problem are averaged first. *strict* is the "
@@ -147,14 +151,35 @@ def _write_accuracy(evaluation: Evaluation, rows: Sequence[Row]) -> list[str]:
     )
     if any(row.accuracy.half_width == 0 for row in rows):
         note += " ± 0.0 means that these problems show no difference, not that others would show none."
-    return ["## Accuracy and speed", write_table(columns), _wrap(note), *_write_incomplete(evaluation, rows)]
+    return ["## Accuracy and speed", write_table(columns), _wrap(note), *_write_doubts(evaluation, rows)]
 
 
-def _write_incomplete(evaluation: Evaluation, rows: Sequence[Row]) -> list[str]:
-    """Say which rows have fewer answers than were asked for, so that nobody compares them by mistake."""
+def _format_accuracy(row: Row) -> str:
+    return "FAILED" if row.has_failed else format_percent_with_interval(row.accuracy)
+
+
+def _format_failures(row: Row) -> str:
+    return f"{row.failures:,} of {row.jobs:,}: {format_code(row.failure_reason)}" if row.failures else NONE
+
+
+def _write_doubts(evaluation: Evaluation, rows: Sequence[Row]) -> list[str]:
+    """Say which rows have fewer answers than were asked for or none that is right, so that nobody trusts them."""
     asked = evaluation.problems * evaluation.seeds
     short = [f"{escape_cell(row.label)}, n = {row.n} ({row.jobs:,} of {asked:,})" for row in rows if row.jobs < asked]
-    return [_wrap(f"Not complete: {'; '.join(short)}.")] if short else []
+    wrong = [f"{escape_cell(row.label)}, n = {row.n}" for row in rows if row.has_none_right]
+    doubts = [f"Not complete: {'; '.join(short)}."] if short else []
+    if wrong:
+        doubts.append(f"Not one answer is right: {'; '.join(wrong)}. {NONE_RIGHT}")
+    return [_wrap(doubt) for doubt in doubts]
+
+
+def _write_first_prompt(jobs: Sequence[RecordedJob]) -> list[str]:
+    """Show what the models read first: a wrong data set, template or system message shows there."""
+    first = next((job for job in jobs if job.rendered_prompt), None)
+    if first is None:
+        return []
+    lines = [f"    {line}" for line in (first.rendered_prompt or "").splitlines()]  # indented: a block of code
+    return ["## A prompt as rendered", "\n".join(lines), f"Expected: {format_code(first.expected)}."]
 
 
 def _write_comparisons(rows: Sequence[Row]) -> list[str]:
@@ -238,7 +263,7 @@ def _write_endings(rows: Sequence[Row]) -> list[str]:
 
 
 def _write_failures(evaluation: Evaluation, jobs: Sequence[RecordedJob]) -> list[str]:
-    found = figures.list_failures(evaluation, jobs)
+    found = cases.list_failures(evaluation, jobs)
     if not found:
         return []
     shown = found[:SHOWN_CASES]
@@ -247,12 +272,15 @@ def _write_failures(evaluation: Evaluation, jobs: Sequence[RecordedJob]) -> list
         Column("state", [each.state for each in shown], is_number=False),
         Column("error", [format_code(each.error) for each in shown], is_number=False),
     ]
-    counted = f"{_count(len(found), 'job')} did not succeed and counted as wrong{_tell_how_many_shown(found)}."
+    counted = (
+        f"{_count(len(found), 'job')} did not succeed{_tell_how_many_shown(found)}. Failed jobs are no answers, "
+        "neither right nor wrong; `gsi eval --retry-failed` runs them again."
+    )
     return ["## Failures", counted, write_table(columns)]
 
 
 def _write_disagreements(evaluation: Evaluation, jobs: Sequence[RecordedJob]) -> list[str]:
-    found = figures.list_disagreements(evaluation, jobs)
+    found = cases.list_disagreements(evaluation, jobs)
     if not jobs:
         return []
     if not found:
@@ -280,12 +308,12 @@ def _make_name_columns(rows: Sequence[Row]) -> list[Column]:
     ]
 
 
-def _make_case_columns(cases: Sequence[figures.Disagreement] | Sequence[figures.Failure]) -> list[Column]:
+def _make_case_columns(found: Sequence[cases.Disagreement] | Sequence[cases.Failure]) -> list[Column]:
     return [
-        Column("method", [escape_cell(case.label) for case in cases], is_number=False),
-        Column("n", [str(case.n) for case in cases]),
-        Column("seed", [str(case.seed) for case in cases]),
-        Column("problem", [escape_cell(case.problem) for case in cases], is_number=False),
+        Column("method", [escape_cell(case.label) for case in found], is_number=False),
+        Column("n", [str(case.n) for case in found]),
+        Column("seed", [str(case.seed) for case in found]),
+        Column("problem", [escape_cell(case.problem) for case in found], is_number=False),
     ]
 
 

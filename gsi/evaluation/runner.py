@@ -9,21 +9,36 @@ from gsi.evaluation.folder import EvaluationRun, Folder
 from gsi.evaluation.identity import refuse_stranger
 from gsi.evaluation.plan import Task, list_tasks
 from gsi.evaluation.problems import Problem
-from gsi.evaluation.records import RecordedJob
+from gsi.evaluation.records import RecordedJob, TaskKey
 from gsi.grading.equality import EqualityChecker
 from gsi.grading.graders import grade_with
+from gsi.jobs.payload import JobPayload
+from gsi.jobs.state import JobState
 
 OnJob = Callable[[str, RecordedJob], None]  # (the row, a job of the row that has just been written)
 
 
-async def run_missing(
-    client: Client, run: EvaluationRun, problems: Sequence[Problem], folder: Folder, *, concurrency: int, on_job: OnJob
-) -> None:
-    """Run every job of the plan that has no record, at most ``concurrency`` in the queue at once.
+def list_done(folder: Folder, *, retry_failed: bool) -> set[TaskKey]:
+    """Return the tasks that need not be run: those with a record; with ``retry_failed``, with an answer."""
+    records = folder.read_records()
+    return {record.key for record in records if record.state is JobState.SUCCEEDED or not retry_failed}
 
-    A job that ends without an answer is recorded: it counts as wrong, and the report lists it.
+
+async def run_missing(
+    client: Client,
+    run: EvaluationRun,
+    problems: Sequence[Problem],
+    folder: Folder,
+    *,
+    concurrency: int,
+    on_job: OnJob,
+    retry_failed: bool = False,
+) -> None:
+    """Run every job of the plan that has no record (or has failed), at most ``concurrency`` in the queue at once.
+
+    A job that ends without an answer is recorded, and the report lists it. It is no wrong answer.
     """
-    done = {(record.label, record.n, record.seed, record.problem) for record in folder.read_records()}
+    done, num_failed = list_done(folder, retry_failed=retry_failed), folder.count_failed()
     async with EqualityChecker() as checker:
         for group in list_tasks(run.plan, problems):
             missing = [task for task in group if task.key not in done]
@@ -31,7 +46,7 @@ async def run_missing(
 
             async def finish(task: Task, slots: asyncio.Semaphore = slots) -> None:
                 async with slots:
-                    record = await _run_task(client, run, task, checker)
+                    record = await _run_task(client, task, task.payload(run.id, num_failed[task.key]), checker)
                 try:
                     refuse_stranger(run.evaluation.identity, record)
                     folder.append(record)
@@ -42,8 +57,7 @@ async def run_missing(
             await run_all([finish(task) for task in missing])
 
 
-async def _run_task(client: Client, run: EvaluationRun, task: Task, checker: EqualityChecker) -> RecordedJob:
-    payload = task.payload(run.id)
+async def _run_task(client: Client, task: Task, payload: JobPayload, checker: EqualityChecker) -> RecordedJob:
     record = await client.wait(await client.submit(payload))
     problem, fields = task.problem, record.to_dict()
     grade = await grade_with(checker, fields["text"], fields["answer"], problem.expected, problem.kind)

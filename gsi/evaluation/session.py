@@ -19,7 +19,7 @@ from gsi.evaluation.plots import write_plots
 from gsi.evaluation.problems import Problem, load_problems
 from gsi.evaluation.records import Evaluation, Identity, RecordedJob
 from gsi.evaluation.report import build_report_json, write_report
-from gsi.evaluation.runner import OnJob, run_missing
+from gsi.evaluation.runner import OnJob, list_done, run_missing
 from gsi.jobs.connection import RedisAccess
 from gsi.local.child_process import Report
 from gsi.local.embedded_redis import is_free
@@ -96,8 +96,9 @@ class Watch:
     """Whom an evaluation tells what happens. ``on_identity`` may raise, before any job of the evaluation runs."""
 
     on_event: Report  # of a process of the embedded system
-    on_identity: Callable[[Identity], None]
+    on_identity: Callable[[Identity, str], None]  # with the first prompt as rendered
     on_job: OnJob
+    retry_failed: bool = False  # whether jobs that failed are run again
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,14 @@ def begin(plan: Plan, folder: Folder, system: System) -> tuple[EvaluationRun, li
     """Check everything that can be checked before a job is pushed; return the run, new or resumed, and its problems."""
     system.check()
     asked = plan_rows(plan)
-    problems = load_problems(plan.dataset, plan.limit, plan.fields or None)
+    skipped: list[str] = []
+    problems = load_problems(
+        plan.dataset,
+        plan.limit,
+        plan.fields or None,
+        system=plan.system,
+        on_skip=None if plan.is_strict else skipped.append,
+    )
     evaluation = Evaluation(
         dataset=Path(plan.dataset).name,
         problems=len(problems),
@@ -125,6 +133,7 @@ def begin(plan: Plan, folder: Folder, system: System) -> tuple[EvaluationRun, li
         concurrency=system.num_jobs,
         machine=describe_machine() if system.is_embedded else "a system that was running",
         date=today(),
+        skipped=len(skipped),
     )
     run = folder.begin(plan, evaluation)
     _refuse_other_problems(run, problems, folder)
@@ -144,6 +153,11 @@ def count_jobs(run: EvaluationRun, problems: Sequence[Problem]) -> int:
     return sum(len(group) for group in list_tasks(run.plan, problems))
 
 
+def count_done(folder: Folder, *, retry_failed: bool = False) -> int:
+    """Return how many jobs need not be run: those on record; with ``retry_failed``, those with an answer."""
+    return len(list_done(folder, retry_failed=retry_failed))
+
+
 async def evaluate(
     run: EvaluationRun, problems: Sequence[Problem], folder: Folder, system: System, watch: Watch
 ) -> FinishedEvaluation:
@@ -151,13 +165,21 @@ async def evaluate(
 
     Raises InvalidRequestError that names the difference if the missing jobs would run on something else.
     """
-    if len(folder.read_records()) < count_jobs(run, problems):
+    if count_done(folder, retry_failed=watch.retry_failed) < count_jobs(run, problems):
         async with system.client(watch.on_event) as client:
-            identity = await identify(client, system.address, problems)
-            watch.on_identity(identity)
+            identity, rendered = await identify(client, system.address, problems)
+            watch.on_identity(identity, rendered)
             run = folder.identify(run, identity)
             concurrency = run.evaluation.concurrency
-            await run_missing(client, run, problems, folder, concurrency=concurrency, on_job=watch.on_job)
+            await run_missing(
+                client,
+                run,
+                problems,
+                folder,
+                concurrency=concurrency,
+                on_job=watch.on_job,
+                retry_failed=watch.retry_failed,
+            )
     return finish(run, folder)
 
 

@@ -40,6 +40,9 @@ class ResultDocument(Record):
     prompt_tokens: int | None = Field(
         None, description="The prompt's tokens by the draft's chat template. null: the job has not succeeded."
     )
+    rendered_prompt: str | None = Field(
+        None, description="The prompt by the draft's chat template. null: the job does not keep_candidates."
+    )
     code: str | None = Field(
         None, description="Version of the coordinator's code: release+digest. null: the job has not succeeded."
     )
@@ -63,6 +66,7 @@ class ResultDocument(Record):
             params=json.loads(fields.get("params") or "null"),
             models=json.loads(fields.get("models") or "null"),
             prompt_tokens=int(fields["prompt_tokens"]) if fields.get("prompt_tokens") else None,
+            rendered_prompt=fields.get("rendered_prompt") or None,
             code=fields.get("code") or None,
             steps=tuple(steps),
             **{name: int(milliseconds) / 1000 if milliseconds else None for name, milliseconds in times.items()},

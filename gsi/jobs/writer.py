@@ -97,6 +97,7 @@ class JobResult:
     params: str = ""  # JSON: every parameter in force, with the seed
     models: str = ""  # JSON: by role, the model, its files, its engine and its size
     prompt_tokens: str = ""  # a number: the length of the rendered prompt
+    rendered_prompt: str = ""  # by the chat template, for a job that keeps its candidates
     code: str = ""  # see ``gsi/runtime/code_version.py``
     lifetime_seconds: float | None = None  # how long the job can be read; None: as the policy says
 

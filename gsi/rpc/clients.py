@@ -165,14 +165,22 @@ class DraftClient(ServiceClient):
 
     async def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the token ids of the conversation by the draft's chat template."""
-        request = draft_pb2.RenderPromptRequest(messages=convert.messages_to_proto(messages))
+        token_ids, _ = await self._render(messages, with_text=False)
+        return token_ids
+
+    async def render_with_text(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], str]:
+        """Return the token ids of the conversation, and the same as text; "" from a service of an older release."""
+        return await self._render(messages, with_text=True)
+
+    async def _render(self, messages: Sequence[Message], *, with_text: bool) -> tuple[tuple[int, ...], str]:
+        request = draft_pb2.RenderPromptRequest(messages=convert.messages_to_proto(messages), with_text=with_text)
         async with (
             self._observe_call("RenderPrompt") as metadata,
             _cancel_at_end(self._stub.RenderPrompt(request, timeout=self._timeout, metadata=metadata)) as call,
         ):
             await self._refuse_stranger(call)
             answer = await call
-        return tuple(answer.token_ids)
+        return tuple(answer.token_ids), answer.text
 
     def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
         return self._propose(self._stub, _make_propose_request(prefix, n, sampling, seed))

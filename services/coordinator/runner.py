@@ -140,7 +140,7 @@ class JobRunner:
         params = job.payload.params.in_force(has_bounded_rewards=limits.has_bounded_rewards, seed=job.seed)
         limits.check(params)
         kept = await self._reader.steps(job.id)
-        prompt = await call_with_retries(self._models, lambda: self._render_prompt(job))
+        prompt, rendered = await call_with_retries(self._models, lambda: self._render_prompt(job))
         finder, in_force = AnswerFinder(params.answer_pattern), params.to_params()
         report_start(params, num_kept=len(kept))
         watch = StepWatch(in_force, num_kept=len(kept))
@@ -165,19 +165,24 @@ class JobRunner:
             params=params.model_dump_json(),
             models=self._models.description,
             prompt_tokens=str(len(prompt.token_ids)),
+            rendered_prompt=rendered,
             code=describe_code(),
         )
 
-    async def _render_prompt(self, job: Job) -> Prompt:
-        messages = job.payload.messages
-        token_ids = await self._models.draft.render(messages)
+    async def _render_prompt(self, job: Job) -> tuple[Prompt, str]:
+        """Return the prompt, and its text by the chat template if the job asks for a full record."""
+        messages, rendered = job.payload.messages, ""
+        if job.payload.params.keep_candidates:
+            token_ids, rendered = await self._models.draft.render_with_text(messages)
+        else:
+            token_ids = await self._models.draft.render(messages)
         longest = self._models.limits.max_length - 1
         if len(token_ids) > longest:
             raise InvalidRequestError(
                 f"prompt: {len(token_ids)} tokens by the model's chat template; "
                 f"allowed: 1 to {longest}, which leaves room for a token in the models' context"
             )
-        return Prompt(messages, token_ids)
+        return Prompt(messages, token_ids), rendered
 
     async def _make(self, make: Callable[[], Awaitable[Round]], watch: StepWatch) -> Round:
         watch.begin()

@@ -29,7 +29,8 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
     ) -> draft_pb2.RenderPromptResponse:
         engine, messages = self._engine.get(), convert.messages_from_proto(request.messages)
         token_ids = await self._texts.run(count_characters(messages), engine.render, messages)
-        return draft_pb2.RenderPromptResponse(token_ids=token_ids)
+        text = await self._texts.run(count_characters(messages), engine.show, token_ids) if request.with_text else ""
+        return draft_pb2.RenderPromptResponse(token_ids=token_ids, text=text)
 
     async def Propose(
         self, request: candidates_pb2.ProposeRequest, context: Any

@@ -62,6 +62,9 @@ class WatchedEngine:
     def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
         return self._engine.render(messages)
 
+    def show(self, token_ids: Sequence[int]) -> str:
+        return self._engine.show(token_ids)
+
     def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
         return self._engine.score(prefix, sampling, candidates)
 

@@ -163,6 +163,39 @@ async def test_what_is_measured_is_said_first_and_kept(system: System, tmp_path:
     assert "models: models is not allowed with the running system" in ran.stderr
 
 
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_wrong_data_set_shows_itself(system: System, tmp_path: Path) -> None:
+    """The first prompt is shown as rendered, skipped rows are counted, 0 % is doubted, a failed job is no answer."""
+    rows = [
+        {"id": 1, "task": "1 " * 400, "result": "no such answer"},  # longer than the models' context
+        {"id": 2, "task": "1 + 2 + 3", "result": "no such answer"},
+        {"id": 3, "task": "2 + 2 + 3", "result": None},
+    ]
+    (tmp_path / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fields = [part for pair in ("problem=task", "answer=result") for part in ("--field", pair)]
+    options = ["eval", "--dataset", str(tmp_path / "set.jsonl"), *fields, "--n", "1", "--methods", "draft"]
+    options += [*where(system), "--out", str(tmp_path / "out"), "--no-system"]
+    ran = await asyncio.to_thread(gsi, *options, "--strict")
+    assert ran.returncode == 2
+    assert "line 3: field result: missing" in ran.stderr.replace("\n", " ")
+    ran = await asyncio.to_thread(gsi, *options)
+    assert ran.returncode == 0, ran.stderr
+    said = ran.stderr
+    assert "1 rows without an answer" in said
+    prompt = next(job.rendered_prompt for job in Folder(tmp_path / "out").read_records() if job.rendered_prompt)
+    assert "1 + 2 + 3" in prompt
+    assert all(f"  {line}" in said for line in prompt.splitlines())
+    assert "1 of 2 jobs of draft, n = 1: prompt: " in said
+    assert "0 % right  draft, n = 1: is it the right data set" in said
+    assert "expected no such answer, answered " in said
+    again = await asyncio.to_thread(gsi, *options, "--json", "--retry-failed")
+    assert again.returncode == 0, again.stderr
+    assert "resuming: 1 of 2 jobs" in again.stderr
+    (row,) = json.loads(again.stdout)["rows"]
+    assert (row["jobs"], row["answered"], row["failures"]) == (2, 1, 1)  # it failed again, and is still one job
+    assert (tmp_path / "out" / "records.jsonl").read_bytes().count(b"\n") == 3
+
+
 def where(system: System) -> list[str]:
     """Return the options that name a running system."""
     return ["--redis-url", system.stack.redis_url, "--queue", system.queue]

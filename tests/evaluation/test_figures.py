@@ -11,23 +11,19 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gsi.algorithm.candidates import Outcome, Source
+from gsi.evaluation.cases import StepRewards, collect_rewards, list_disagreements, list_failures, list_models
 from gsi.evaluation.costs import count_tokens, estimate_job_flops
 from gsi.evaluation.estimates import Estimate, estimate_mean, estimate_ratio
 from gsi.evaluation.figures import (
     Row,
-    StepRewards,
-    collect_rewards,
     compare_accuracies,
     compare_with_reference,
     compute_rows,
     find_row,
     find_target_alone,
     is_by_draft_alone,
-    list_disagreements,
-    list_failures,
-    list_models,
 )
-from gsi.evaluation.records import RecordedJob, RecordedModel
+from gsi.evaluation.records import Identity, RecordedJob, RecordedModel
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from tests.evaluation.made_records import (
@@ -266,15 +262,31 @@ def test_a_job_without_times_has_no_seconds() -> None:
 
 
 def test_states_and_stop_reasons_are_counted() -> None:
-    """A failed job is a failure, has no stop reason, and counts as a wrong answer."""
+    """A failed job is a failure, has no stop reason, and is no wrong answer."""
     failed = job("p2", state=JobState.FAILED, stop_reason=None, is_correct=False, error="prompt: too long")
     row = only_row(job("p0"), job("p1", stop_reason="EOS"), failed)
     assert row.states == {"FAILED": 1, "SUCCEEDED": 2}
     assert row.stop_reasons == {"ANSWER": 1, "EOS": 1}
     assert row.failures == 1
-    assert row.accuracy.value == pytest.approx(2 / 3)
+    assert (row.accuracy.value, row.answered, row.failure_reason) == (1.0, 2, "prompt: too long")
     (failure,) = list_failures(evaluation(), [job("p0"), failed])
     assert (failure.problem, failure.state, failure.error) == ("p2", "FAILED", "prompt: too long")
+
+
+def test_a_method_that_failed_was_not_measured() -> None:
+    """All of its jobs failed, so it has no accuracy, and the reason says whether the coordinator is another release."""
+    error = 'params.method: "new" is not allowed; allowed: gsi'
+    failed = [job(f"p{i}", state=JobState.FAILED, is_correct=False, error=error, models={}) for i in range(3)]
+    row = only_row(*failed)
+    assert row.has_failed
+    assert math.isnan(row.accuracy.value)
+    assert row.failure_reason == error
+    identity = Identity(system="-", models={}, dataset="-", template="-", code="1.1+bb", coordinator_code="")
+    (told,) = compute_rows(evaluation(identity=identity), failed)
+    assert told.failure_reason is not None
+    assert told.failure_reason.startswith(f"{error} (the coordinator's version is unknown, so an older release")
+    assert not only_row(job(is_correct=False)).has_failed
+    assert only_row(job(is_correct=False)).has_none_right
 
 
 def test_shared_parameters() -> None:

@@ -126,8 +126,8 @@ def test_a_running_system_has_its_own_models() -> None:
         with pytest.raises(
             InvalidRequestError, match=r"is not allowed with the running system .*--own-system"
         ) as refused:
-            System(url, **options).check()  # type: ignore[arg-type]
+            System(url, **options).check()
         assert "secret" not in str(refused.value)
-        System(url, is_own=True, **options).check()  # type: ignore[arg-type]
+        System(url, is_own=True, **options).check()
     assert System(url).address == "redis://models:6379/0, queue default"
     assert System(url, is_own=True).address == OWN_SYSTEM

@@ -265,3 +265,28 @@ def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(MisconfiguredError, match="pip install 'gsi-serve\\[eval\\]'"):
         load_problems("math500")
     assert load_problems(str(DATA / "gsm8k.jsonl"))
+
+
+def test_rows_without_an_answer_are_skipped_and_counted(tmp_path: Path) -> None:
+    """Whoever asks for them to be refused learns which line it is; a wrong answer is refused in any case."""
+    path = tmp_path / "set.jsonl"
+    answers = ["5", None, "", [], [" "], 7]
+    path.write_text("".join(json.dumps({"problem": "2+3", "answer": answer}) + "\n" for answer in answers))
+    skipped: list[str] = []
+    problems = load_problems(str(path), on_skip=skipped.append)
+    assert [(problem.id, problem.expected) for problem in problems] == [("0", "5"), ("5", "7")]
+    assert skipped == [f"{path}, line {number}" for number in (2, 3, 4, 5)]
+    assert len(load_problems(str(path), 2, on_skip=skipped.append)) == 2
+    with pytest.raises(InvalidRequestError, match="line 2: field answer: missing"):
+        load_problems(str(path))
+    path.write_text('{"problem": "2+3", "answer": {}}\n')
+    with pytest.raises(InvalidRequestError, match="field answer: not allowed"):
+        load_problems(str(path), on_skip=skipped.append)
+
+
+def test_the_system_message_can_be_chosen_or_left_out(tmp_path: Path) -> None:
+    """Models that were trained without one answer worse with one."""
+    path = tmp_path / "set.jsonl"
+    path.write_text('{"problem": "2+3", "answer": "5"}\n')
+    found = [load_problems(str(path), system=system)[0].system for system in (None, "Be brief.", "")]
+    assert found == [STEP_BY_STEP, "Be brief.", None]

@@ -154,12 +154,29 @@ def test_failures_are_listed() -> None:
     """With their state and error; there is no such section where every job succeeded."""
     failed = job("p1", state=JobState.FAILED, stop_reason=None, is_correct=False, error="prompt: `x` is\nnot allowed")
     text = markdown(evaluation(), [job(), failed])
-    assert "1 job did not succeed and counted as wrong." in text
+    assert "1 job did not succeed. Failed jobs are no answers, neither right nor wrong" in text
+    (row,) = table_under("Accuracy and speed", text)
+    assert (row["accuracy, %"], row["failed"]) == ("100.0", "1 of 2: `` prompt: `x` is not allowed ``")
+    (row,) = table_under("Accuracy and speed", markdown(evaluation(), [failed]))
+    assert row["accuracy, %"] == "FAILED"
     (line,) = table_under("Failures", text)
     assert (line["state"], line["error"]) == ("FAILED", "`` prompt: `x` is not allowed ``")
     (endings,) = table_under("How the jobs ended", text)
     assert (endings["jobs"], endings["ANSWER"], endings["FAILED"]) == ("2", "1", "1")
     assert "## Failures" not in markdown(evaluation(), [job()])
+
+
+def test_a_row_without_a_right_answer_is_named() -> None:
+    """It is more often a wrong data set than a bad method."""
+    text = markdown(evaluation(), [job(is_correct=False), job(n=8)])
+    assert "Not one answer is right: gsi, n = 4. Is it the right data set" in text
+    assert "Not one answer" not in markdown(evaluation(), [job()])
+
+
+def test_a_prompt_is_shown_as_the_models_read_it() -> None:
+    """With the chat template's control tokens, and with what is expected."""
+    text = markdown(evaluation(), [job(rendered_prompt="<|im_start|>user\n2 + 3<|im_end|>")])
+    assert "## A prompt as rendered\n\n    <|im_start|>user\n    2 + 3<|im_end|>\n\nExpected: `7`." in text
 
 
 def test_an_incomplete_row_is_named() -> None:

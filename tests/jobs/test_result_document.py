@@ -43,6 +43,7 @@ def test_a_finished_job_is_told_in_full() -> None:
         "params": {"n": 4},
         "models": {"draft": {"model": "tiny"}},
         "prompt_tokens": 12,
+        "rendered_prompt": None,
         "code": "1.2.0+ab",
         "submitted_at": 1700000000.123,
         "started_at": 1700000001.0,

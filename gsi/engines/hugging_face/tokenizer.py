@@ -66,6 +66,13 @@ class Tokenizer:
         )
         return text
 
+    def show(self, token_ids: Sequence[int]) -> str:
+        """Return the tokens as text for people to read, with the names of control tokens."""
+        text: str = self._tokenizer.decode(
+            list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return text
+
     def token_id(self, token: str) -> int | None:
         """Return the id of a token; None if the vocabulary does not have it."""
         found: int | None = self._tokenizer.get_vocab().get(token)

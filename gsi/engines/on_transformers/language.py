@@ -43,6 +43,9 @@ class TransformersEngine:
     def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
         return self._tokenizer.render(messages)
 
+    def show(self, token_ids: Sequence[int]) -> str:
+        return self._tokenizer.show(token_ids)
+
     async def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
         read = await self._model.run(self._model.read, prefix)
         batch = SamplingBatch(self._model, read, n, sampling, seed, self.info.eos_token_ids, self._tokenizer.decode)

@@ -82,6 +82,9 @@ class VllmEngine:
     def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
         return self._tokenizer.render(messages)
 
+    def show(self, token_ids: Sequence[int]) -> str:
+        return self._tokenizer.show(token_ids)
+
     async def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
         check_prefix(prefix, self.info.max_length, self.core.vocabulary_size)
         self._check_law(sampling)
