@@ -11,11 +11,12 @@ from typing import Any
 
 from benchmarks.results import RESULTS, write_section
 from gsi.cli.evaluate import run_with_progress
+from gsi.evaluation.estimates import Estimate
 from gsi.evaluation.figures import Row, compare_accuracies, find_row
 from gsi.evaluation.folder import Folder
 from gsi.evaluation.plan import Plan
 from gsi.evaluation.session import System
-from gsi.evaluation.tables import Column, write_table
+from gsi.evaluation.tables import Column, format_percent_with_interval, write_table
 
 OUT = RESULTS.with_name("out")  # records, which git ignores
 PLOTS = RESULTS.with_name("plots")
@@ -55,10 +56,9 @@ def compare_order(rows: Sequence[Row], n: int) -> list[dict[str, Any]]:
     pairs = []
     for low, high in pairwise(found):
         difference = compare_accuracies(high, low)
-        half_width = difference.half_width or 0.0
-        if difference.value < -half_width:
+        if difference.high < 0:
             verdict = "reversed"
-        elif difference.value > half_width or low.label == "gsi":  # GSI approximates the target and may equal it
+        elif difference.low > 0 or low.label == "gsi":  # GSI approximates the target and may equal it
             verdict = "as in the paper"
         else:
             verdict = "no difference shown"
@@ -68,7 +68,8 @@ def compare_order(rows: Sequence[Row], n: int) -> list[dict[str, Any]]:
                 "lower": low.label,
                 "higher": high.label,
                 "difference": difference.value,
-                "half_width_95": half_width,
+                "low_95": difference.low,
+                "high_95": difference.high,
                 "verdict": verdict,
             }
         )
@@ -83,7 +84,8 @@ def format_methods(report: str, rows: Sequence[Row], ns: Sequence[int]) -> str:
     parts = ["\n".join(conditions).strip(), *shown]
     order = [pair for n in ns for pair in compare_order(rows, n)]
     if order:
-        points = [f"{100 * pair['difference']:+.1f} ± {100 * pair['half_width_95']:.1f}" for pair in order]
+        estimates = [Estimate(pair["difference"], pair["low_95"], pair["high_95"]) for pair in order]
+        points = [format_percent_with_interval(estimate, sign="+") for estimate in estimates]
         columns = [
             Column("n", [str(pair["n"]) for pair in order]),
             Column("lower", [pair["lower"] for pair in order], is_number=False),

@@ -29,7 +29,6 @@ from gsi.cli.terminal import (
 from gsi.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from gsi.evaluation.estimates import Estimate
     from gsi.evaluation.figures import Row
     from gsi.evaluation.folder import EvaluationRun
     from gsi.evaluation.records import Identity, RecordedJob
@@ -80,6 +79,9 @@ def evaluate(
     ] = "gsi,rsd,soft-best-of-n:draft,soft-best-of-n:target",
     n: Annotated[str, typer.Option(help="Candidates a step, or responses: one or several, separated by commas.")] = "4",
     seeds: Annotated[int, typer.Option(help="Runs of each problem.")] = 1,
+    seed_offset: Annotated[
+        int, typer.Option(help="The first seed: with another offset the runs are fresh, a replicate of those before.")
+    ] = 0,
     limit: Annotated[int | None, typer.Option(help="Number of problems, from the first. [default: all]")] = None,
     field: Field = None,
     param: Param = None,
@@ -111,6 +113,7 @@ def evaluate(
             methods=tuple(filter(None, (method.strip() for method in methods.split(",")))),
             ns=read_whole_numbers("n", n),
             seeds=seeds,
+            seed_offset=seed_offset,
             system=_read_system(system_message, no_system=no_system),
             is_strict=strict,
             params=read_params(param),
@@ -214,10 +217,11 @@ def read_whole_numbers(name: str, text: str) -> tuple[int, ...]:
 
 def build_table(rows: "list[Row]") -> Table:
     """Return the main figures; the report has the others."""
+    format_interval = import_evaluation("tables").format_percent_with_interval
     table = Table(
         header_style="bold",
         box=SIMPLE_HEAD,
-        caption="±: 95 % over problems; tokens a problem: the draft's + the target's",
+        caption="[ ]: 95 % interval over problems; tokens a problem: the draft's + the target's",
         caption_justify="left",
     )
     table.add_column("method", min_width=21, overflow="fold")
@@ -229,8 +233,8 @@ def build_table(rows: "list[Row]") -> Table:
         table.add_row(
             _format_label(row),
             str(row.n),
-            "FAILED" if row.has_failed else _format_percent(row.accuracy),
-            _format_percent(row.acceptance_rate),
+            "FAILED" if row.has_failed else format_interval(row.accuracy, digits=0),
+            "-" if row.acceptance_rate is None else f"{100 * row.acceptance_rate.value:.1f}",
             "-" if seconds is None else f"{seconds:.3f}",
             f"{tokens.draft_written:,.0f} + {tokens.target_written:,.0f}",
         )
@@ -270,10 +274,3 @@ def _print_doubts(outcome: "FinishedEvaluation") -> None:
             )
     if any(row.failures for row in outcome.rows):
         err.print("jobs that failed are no wrong answers; the same command with --retry-failed runs them again")
-
-
-def _format_percent(estimate: "Estimate | None") -> str:
-    if estimate is None:
-        return "-"
-    interval = "" if estimate.half_width is None else f" ± {100 * estimate.half_width:.1f}"
-    return f"{100 * estimate.value:.1f}{interval}"

@@ -9,12 +9,13 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, TypeVar
 
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.methods import METHODS
 from gsi.evaluation.costs import Tokens, average_flops, average_tokens
-from gsi.evaluation.estimates import Estimate, estimate_mean, estimate_ratio
+from gsi.evaluation.estimates import Estimate, estimate_difference, estimate_mean, estimate_ratio, estimate_share
 from gsi.evaluation.records import Evaluation, RecordedJob
 from gsi.jobs.state import JobState
 
@@ -85,13 +86,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A row against soft best-of-n with the target at the same n, over the problems that both rows have."""
+    """Two rows, over the problems that both have answered."""
 
     label: str
     n: int
-    reference: str
+    other_label: str
+    other_n: int
     problems: int
-    difference: Estimate  # accuracy of the row minus accuracy of the reference
+    difference: Estimate  # accuracy of the row minus accuracy of the other
 
 
 def compute_rows(evaluation: Evaluation, jobs: Sequence[RecordedJob]) -> list[Row]:
@@ -124,10 +126,10 @@ def _compute_row(evaluation: Evaluation, jobs: Sequence[RecordedJob]) -> Row:
         answered=len(answered),
         failures=len(failed),
         failure_reason=explain_failure(evaluation, failed[0]) if failed else None,
-        accuracy=_estimate_mean(list(accuracy_by_problem.values())),
-        strict_accuracy=_estimate_mean(strict),
+        accuracy=_estimate_share(list(accuracy_by_problem.values()), len(answered)),
+        strict_accuracy=_estimate_share(strict, len(answered)),
         accuracy_by_problem=accuracy_by_problem,
-        accuracy_over_seeds=_estimate_mean(accuracies_of_seeds),
+        accuracy_over_seeds=estimate_mean(accuracies_of_seeds) if answered else Estimate(math.nan),
         seeds_standard_deviation=statistics.stdev(accuracies_of_seeds) if len(accuracies_of_seeds) > 1 else None,
         acceptance_rate=_estimate_acceptance(group_jobs(counted, lambda job: job.problem).values()),
         steps_per_problem=statistics.fmean(len(job.steps) for job in counted),
@@ -150,8 +152,8 @@ def explain_failure(evaluation: Evaluation, job: RecordedJob) -> str:
     return reason
 
 
-def _estimate_mean(values: Sequence[float]) -> Estimate:
-    return estimate_mean(values) if values else Estimate(math.nan)
+def _estimate_share(values: Sequence[float], num_answers: int) -> Estimate:
+    return estimate_share(values, num_answers) if values else Estimate(math.nan)
 
 
 def compare_accuracies(row: Row, reference: Row) -> Estimate:
@@ -160,20 +162,16 @@ def compare_accuracies(row: Row, reference: Row) -> Estimate:
     Raises ``statistics.StatisticsError`` if they have none in common.
     """
     common = row.accuracy_by_problem.keys() & reference.accuracy_by_problem.keys()
-    return estimate_mean([row.accuracy_by_problem[p] - reference.accuracy_by_problem[p] for p in sorted(common)])
+    return estimate_difference([row.accuracy_by_problem[p] - reference.accuracy_by_problem[p] for p in sorted(common)])
 
 
-def compare_with_reference(all_rows: Sequence[Row]) -> list[Comparison]:
-    """Compare each row with the reference at the same n, if that row exists and shares problems with it."""
-    found = []
-    for row in all_rows:
-        reference = find_row(all_rows, REFERENCE, row.n)
-        if reference is None or reference is row:
-            continue
-        common = len(row.accuracy_by_problem.keys() & reference.accuracy_by_problem.keys())
-        if common:
-            found.append(Comparison(row.label, row.n, reference.label, common, compare_accuracies(row, reference)))
-    return found
+def compare_rows(all_rows: Sequence[Row]) -> list[Comparison]:
+    """Compare every pair of rows that share problems; of a pair, the later row stands first."""
+    return [
+        Comparison(row.label, row.n, other.label, other.n, common, compare_accuracies(row, other))
+        for other, row in combinations(all_rows, 2)
+        if (common := len(row.accuracy_by_problem.keys() & other.accuracy_by_problem.keys()))
+    ]
 
 
 def find_row(all_rows: Sequence[Row], label: str, n: int) -> Row | None:

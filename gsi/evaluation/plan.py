@@ -18,6 +18,7 @@ from gsi.jobs.method_spec import parse_method
 from gsi.jobs.payload import JobParams, JobPayload
 
 MAX_SEEDS = 1000
+MAX_SEED_OFFSET = 10**6
 
 
 class Plan(BaseModel):
@@ -31,6 +32,7 @@ class Plan(BaseModel):
     methods: tuple[str, ...]  # as written: name, or name:option
     ns: tuple[int, ...]
     seeds: int
+    seed_offset: int = 0  # the first seed; plans whose seeds do not overlap run fresh random numbers
     system: str | None = None  # the system message of all prompts; None: the data set's; "": none
     is_strict: bool = False  # refuse a data set in which a row has no answer
     params: dict[str, Any] = {}  # of every job; the options of a method take precedence
@@ -88,6 +90,8 @@ def plan_rows(plan: Plan) -> list[PlannedRow]:
         raise InvalidRequestError(f"methods: none; allowed: {', '.join(METHODS)}, each with options behind colons")
     if not 1 <= plan.seeds <= MAX_SEEDS:
         raise InvalidRequestError(f"seeds: {plan.seeds} is not allowed; allowed: 1 to {MAX_SEEDS}")
+    if not 0 <= plan.seed_offset <= MAX_SEED_OFFSET:
+        raise InvalidRequestError(f"seed_offset: {plan.seed_offset} is not allowed; allowed: 0 to {MAX_SEED_OFFSET}")
     if not plan.ns:
         raise InvalidRequestError("n: none; allowed: whole numbers from 1 to 256")
     found: dict[tuple[str, int], PlannedRow] = {}
@@ -102,7 +106,7 @@ def list_tasks(plan: Plan, problems: Sequence[Problem]) -> Iterator[list[Task]]:
 
     Rows take turns, seed by seed, so that a busy moment of the machine affects all rows alike.
     """
-    for seed, row in product(range(plan.seeds), plan_rows(plan)):
+    for seed, row in product(range(plan.seed_offset, plan.seed_offset + plan.seeds), plan_rows(plan)):
         yield [Task(row, seed, problem) for problem in problems]
 
 

@@ -277,10 +277,9 @@ def _draw_line(axes: Axes, points: Sequence[tuple[float, Estimate]], name: str |
     """Draw a line with its 95 % band."""
     xs = [x for x, _ in points]
     values = [estimate.value for _, estimate in points]
-    half_widths = [estimate.half_width or 0.0 for _, estimate in points]
     axes.plot(xs, values, color=style.colour, marker=style.marker, linestyle=style.dashes, markersize=5, label=name)
-    low = [max(0.0, value - half) for value, half in zip(values, half_widths, strict=True)]
-    high = [min(1.0, value + half) for value, half in zip(values, half_widths, strict=True)]
+    low = [max(0.0, estimate.low) for _, estimate in points]  # of an interval without ends, all that a share can be
+    high = [min(1.0, estimate.high) for _, estimate in points]
     axes.fill_between(xs, low, high, color=style.colour, alpha=0.1, linewidth=0)
 
 

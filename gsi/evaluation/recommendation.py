@@ -1,7 +1,6 @@
 """From the records of one setting to a recommended one: what the records say, the few worth running, what they gave."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from pydantic_core import to_json
 
 from gsi.errors import InvalidRequestError
 from gsi.evaluation.calibration import Calibration, CalibrationRow, Setting, calibrate, choose_worth_running, write_grid
-from gsi.evaluation.estimates import Estimate, estimate_mean
+from gsi.evaluation.estimates import Estimate, estimate_difference, estimate_share
 from gsi.evaluation.figures import Row
 from gsi.evaluation.folder import EvaluationRun, Folder
 from gsi.evaluation.plan import Plan
@@ -42,10 +41,10 @@ class MeasuredSetting:
         return sum(self.accuracy_by_problem.values()) / len(self.accuracy_by_problem)
 
     @property
-    def accuracy_half_width(self) -> float:
-        """Half of the 95 % interval (Student's t over problems); inf for a single problem."""
-        half_width = estimate_mean(list(self.accuracy_by_problem.values())).half_width
-        return math.inf if half_width is None else half_width
+    def accuracy_interval(self) -> Estimate:
+        """The accuracy with its 95 % interval, as wide as if each problem had been run once."""
+        values = list(self.accuracy_by_problem.values())
+        return estimate_share(values, len(values))
 
 
 def read_gsi_records(folder: Folder, n: int | None) -> list[RecordedJob]:
@@ -105,7 +104,7 @@ def collect_measured(findings: Findings, rows: Sequence[Row]) -> list[MeasuredSe
 
 
 def estimate_lost_accuracy(measured: MeasuredSetting, best: MeasuredSetting) -> Estimate:
-    """Return by how much ``best`` is more accurate, problem by problem, with a 95 % interval (Student's t).
+    """Return by how much ``best`` is more accurate, problem by problem, with a 95 % interval.
 
     Raises InvalidRequestError unless both were measured on the same problems.
     """
@@ -114,7 +113,7 @@ def estimate_lost_accuracy(measured: MeasuredSetting, best: MeasuredSetting) -> 
             "measured: settings with different problems; allowed: the same problems for every setting, at least one"
         )
     lost = [best.accuracy_by_problem[problem] - accuracy for problem, accuracy in measured.accuracy_by_problem.items()]
-    return estimate_mean(lost)
+    return estimate_difference(lost)
 
 
 def recommend(measured: Sequence[MeasuredSetting]) -> MeasuredSetting:
@@ -178,7 +177,7 @@ def _build_measured(one: MeasuredSetting, measured: Sequence[MeasuredSetting]) -
         "method": format_label(one.setting),
         "setting": one.setting,
         "accuracy": one.accuracy,
-        "accuracy_half_width": one.accuracy_half_width,
+        "accuracy_interval": one.accuracy_interval,
         "acceptance": one.acceptance,
         "cost": one.cost,
         "accuracy_lost": estimate_lost_accuracy(one, most_accurate),
@@ -203,9 +202,9 @@ def _write_recommendation(findings: Findings, rows: Sequence[Row]) -> list[str]:
     ]
     lost = estimate_lost_accuracy(chosen, best)
     return [
-        f"**Recommended: `{format_label(chosen.setting)}`**, accuracy {chosen.accuracy:.1%} ± "
-        f"{chosen.accuracy_half_width:.1%}: the cheapest that is not shown to be worse than the best. It may lose up "
-        f"to {max(0.0, lost.high):.1%} against it (upper end of the paired 95 % interval).",
+        f"**Recommended: `{format_label(chosen.setting)}`**, accuracy "
+        f"{format_percent_with_interval(chosen.accuracy_interval)} %: the cheapest that is not shown to be worse than "
+        f"the best. It may lose up to {max(0.0, lost.high):.1%} against it (upper end of the paired 95 % interval).",
         write_table(columns),
         "*lost*: accuracy against the best, with its paired interval; *expected*: the acceptance that the records "
         "promised; cost: FLOPs per problem, or tokens if a model's size is unknown. Several settings were compared, "

@@ -38,7 +38,7 @@ def build_report_json(evaluation: Evaluation, jobs: Sequence[RecordedJob], rows:
         "models": cases.list_models(jobs),
         # Without the list of all problems, which would hide the rest; the records have it.
         "rows": [_list_values(row, without="accuracy_by_problem") for row in rows],
-        "comparisons": [_list_values(comparison) for comparison in figures.compare_with_reference(rows)],
+        "comparisons": [_list_values(comparison) for comparison in figures.compare_rows(rows)],
         "disagreements": cases.list_disagreements(evaluation, jobs),
         "failures": cases.list_failures(evaluation, jobs),
     }
@@ -47,10 +47,10 @@ def build_report_json(evaluation: Evaluation, jobs: Sequence[RecordedJob], rows:
 
 
 def _list_values(figure: Row | Comparison, without: str = "") -> dict[str, Any]:
-    """Return the values of a dataclass by name; of an estimate the value and the half width."""
+    """Return the values of a dataclass by name; of an estimate the value and the ends of its interval."""
     values = {field.name: getattr(figure, field.name) for field in fields(figure) if field.name != without}
     return {
-        name: {"value": value.value, "half_width": value.half_width} if isinstance(value, Estimate) else value
+        name: {"value": value.value, "low": value.low, "high": value.high} if isinstance(value, Estimate) else value
         for name, value in values.items()
     }
 
@@ -144,13 +144,11 @@ def _write_accuracy(evaluation: Evaluation, rows: Sequence[Row]) -> list[str]:
         Column("failed", [_format_failures(row) for row in rows], is_number=False),
     ]
     note = (
-        "± is half of a 95 % interval over problems; the seeds of a problem are averaged first. *strict* is the "
+        "Brackets are 95 % intervals over problems; the seeds of a problem are averaged first. *strict* is the "
         "accuracy by the strict grader, *SD of seeds* the standard deviation of the seeds' accuracies, *accepted* the "
         "share of steps whose draft was kept. Seconds were measured with "
         f"{_count(evaluation.concurrency, 'job')} at once."
     )
-    if any(row.accuracy.half_width == 0 for row in rows):
-        note += " ± 0.0 means that these problems show no difference, not that others would show none."
     return ["## Accuracy and speed", write_table(columns), _wrap(note), *_write_doubts(evaluation, rows)]
 
 
@@ -183,20 +181,29 @@ def _write_first_prompt(jobs: Sequence[RecordedJob]) -> list[str]:
 
 
 def _write_comparisons(rows: Sequence[Row]) -> list[str]:
-    compared = figures.compare_with_reference(rows)
+    """Compare every pair at the same n, and every row with the target alone; the JSON has all other pairs."""
+    alone = figures.find_target_alone(rows)
+    names = {(alone.label, alone.n)} if alone else set()
+    compared = [
+        each
+        for each in figures.compare_rows(rows)
+        if each.n == each.other_n or {(each.label, each.n), (each.other_label, each.other_n)} & names
+    ]
     if not compared:
         return []
     columns = [
         Column("method", [escape_cell(each.label) for each in compared], is_number=False),
         Column("n", [str(each.n) for each in compared]),
+        Column("minus", [escape_cell(each.other_label) for each in compared], is_number=False),
+        Column("its n", [str(each.other_n) for each in compared]),
         Column("difference, points", [format_percent_with_interval(each.difference, sign="+") for each in compared]),
         Column("problems", [f"{each.problems:,}" for each in compared]),
     ]
     note = (
-        "Accuracy minus the reference's accuracy on the same problems; ± is half of the 95 % interval of the paired "
-        "mean."
+        "Difference of the accuracies on the same problems, with the 95 % interval of paired differences. report.json "
+        "has every other pair. The intervals are not corrected for the number of pairs."
     )
-    return [f"## Compared with {REFERENCE} at the same n", write_table(columns), _wrap(note)]
+    return ["## Paired differences", write_table(columns), _wrap(note)]
 
 
 def _write_cost(rows: Sequence[Row]) -> list[str]:

@@ -1,5 +1,6 @@
 """Tables in Markdown, and how their cells are printed, for every report of this package."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,12 +39,14 @@ def format_percent(share: float | None) -> str:
     return NONE if share is None else f"{100 * share:.1f}"
 
 
-def format_percent_with_interval(share: Estimate | None, sign: str = "") -> str:
-    """Return a share in percent, with the half width of its interval if it has one; sign "+" shows a plus."""
+def format_percent_with_interval(share: Estimate | None, sign: str = "", digits: int = 1) -> str:
+    """Return a share in percent, with its interval if it has one; sign "+" shows a plus, ``digits`` are of the ends."""
     if share is None:
         return NONE
     value = f"{100 * share.value:{sign}.1f}"
-    return value if share.half_width is None else f"{value} ± {100 * share.half_width:.1f}"
+    if not math.isfinite(share.high - share.low):
+        return value
+    return f"{value} [{100 * share.low:{sign}.{digits}f}, {100 * share.high:{sign}.{digits}f}]"
 
 
 def format_whole(number: float) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import pytest
@@ -13,11 +13,11 @@ from scipy import stats
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.evaluation.cases import StepRewards, collect_rewards, list_disagreements, list_failures, list_models
 from gsi.evaluation.costs import count_tokens, estimate_job_flops
-from gsi.evaluation.estimates import Estimate, estimate_mean, estimate_ratio
+from gsi.evaluation.estimates import Estimate, estimate_difference, estimate_mean, estimate_ratio, estimate_share
 from gsi.evaluation.figures import (
     Row,
     compare_accuracies,
-    compare_with_reference,
+    compare_rows,
     compute_rows,
     find_row,
     find_target_alone,
@@ -72,8 +72,7 @@ def test_accuracy_averages_a_problems_seeds_first() -> None:
     assert (row.problems, row.seeds, row.jobs) == (2, 2, 4)
     assert row.accuracy_by_problem == {"p0": 1.0, "p1": 0.5}
     assert row.accuracy.value == 0.75
-    low, high = stats.t.interval(0.95, 1, loc=0.75, scale=stats.sem([1.0, 0.5]))
-    assert row.accuracy.half_width == pytest.approx((high - low) / 2)
+    assert row.accuracy == estimate_share([1.0, 0.5], 4)
 
 
 def test_accuracy_over_seeds() -> None:
@@ -83,16 +82,17 @@ def test_accuracy_over_seeds() -> None:
     assert row.accuracy_over_seeds.value == pytest.approx(2 / 3)
     assert row.seeds_standard_deviation == pytest.approx(statistics.stdev(of_seeds))
     low, high = stats.t.interval(0.95, 2, loc=2 / 3, scale=stats.sem(of_seeds))
-    assert row.accuracy_over_seeds.half_width == pytest.approx((high - low) / 2)
+    assert (row.accuracy_over_seeds.low, row.accuracy_over_seeds.high) == pytest.approx((low, high))
 
 
-def test_one_observation_has_no_interval() -> None:
-    """One problem and one seed say nothing about others."""
+def test_one_observation_says_next_to_nothing() -> None:
+    """One right answer excludes accuracies under 2.5 %, and one seed says nothing of others."""
     row = only_row(job(steps=[accepted_step()]))
-    assert row.accuracy == Estimate(1.0)
-    assert row.accuracy_over_seeds.half_width is None
+    assert (row.accuracy.value, row.accuracy.high) == (1.0, 1.0)
+    assert row.accuracy.low == pytest.approx(0.025)
+    assert row.accuracy_over_seeds == Estimate(1.0)
     assert row.seeds_standard_deviation is None
-    assert row.acceptance_rate == Estimate(1.0)
+    assert row.acceptance_rate == row.accuracy
 
 
 def test_the_strict_grader_has_its_own_accuracy() -> None:
@@ -108,8 +108,9 @@ def test_acceptance_is_a_share_of_steps() -> None:
     assert row.acceptance_rate is not None
     assert row.acceptance_rate.value == 0.5
     assert row.steps_per_problem == 3
-    # residuals (1 - 0.5 * 4) / 3 and (2 - 0.5 * 2) / 3; the standard error of their mean is 1/3
-    assert row.acceptance_rate.half_width == pytest.approx(stats.t.ppf(0.975, 1) / 3)
+    # residuals (1 - 0.5 * 4) / 3 and (2 - 0.5 * 2) / 3; the variance of their mean is 1/9
+    num = 0.25 / (1 / 9) * (stats.t.ppf(0.975, 5) / stats.t.ppf(0.975, 1)) ** 2
+    assert row.acceptance_rate.low == pytest.approx(stats.beta.ppf(0.025, num / 2, num / 2 + 1))
 
 
 @pytest.mark.parametrize("label", ["soft-best-of-n:draft", "beam-search", "majority-vote"])
@@ -132,15 +133,16 @@ def test_an_interval_is_scipys(values: list[float]) -> None:
     half_width = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
     estimate = estimate_mean(values)
     assert estimate.value == pytest.approx(statistics.mean(values), abs=1e-12)
-    assert estimate.half_width == pytest.approx(half_width, abs=1e-9)
+    assert estimate.high - estimate.low == pytest.approx(2 * half_width, abs=1e-9)
 
 
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=30))
 def test_a_ratio_of_equal_wholes_is_a_mean(parts: list[int]) -> None:
     """If every problem has 5 steps, the ratio and its interval are those of the problems' shares."""
-    of_ratio, of_mean = estimate_ratio(parts, [5] * len(parts)), estimate_mean([part / 5 for part in parts])
-    assert of_ratio.value == pytest.approx(of_mean.value)
-    assert of_ratio.half_width == pytest.approx(of_mean.half_width, abs=1e-12)
+    of_ratio = estimate_ratio(parts, [5] * len(parts))
+    of_mean = estimate_share([part / 5 for part in parts], 5 * len(parts))
+    for one, other in zip(astuple(of_ratio), astuple(of_mean), strict=True):
+        assert one == pytest.approx(other, abs=1e-9)
 
 
 def branching_step(candidates_rated: bool = True) -> StepRecord:
@@ -309,18 +311,19 @@ def test_paired_differences() -> None:
     high = graded("gsi", {"p0": [True, True], "p1": [True, True], "p2": [True, True]})
     of_gsi, of_target = compute_rows(evaluation(["gsi", TARGET_LABEL]), [*low, *high])
     difference = compare_accuracies(of_gsi, of_target)
-    assert difference == estimate_mean([1.0, 0.5, 0.0])
-    (comparison,) = compare_with_reference([of_gsi, of_target])
-    assert (comparison.label, comparison.reference, comparison.problems) == ("gsi", TARGET_LABEL, 3)
+    assert difference == estimate_difference([1.0, 0.5, 0.0])
+    (comparison,) = compare_rows([of_target, of_gsi])
+    assert (comparison.label, comparison.other_label, comparison.problems) == ("gsi", TARGET_LABEL, 3)
     assert comparison.difference == difference
 
 
-def test_a_pair_needs_the_same_n_and_a_common_problem() -> None:
-    """Another n is another question; a problem that one row has not answered yet is left out."""
+def test_any_two_rows_that_share_a_problem_are_a_pair() -> None:
+    """Also at another n; a problem that one row has not answered yet is left out."""
     target = graded(TARGET_LABEL, {"p0": [True], "p1": [True]})
     others = [*graded("gsi", {"p0": [True]}, n=16), *graded("rsd", {"p9": [True]}), *graded("beam", {"p1": [False]})]
-    found = compare_with_reference(compute_rows(evaluation(), [*target, *others]))
-    assert [(c.label, c.problems, c.difference.value) for c in found] == [("beam", 1, -1.0)]
+    found = compare_rows(compute_rows(evaluation([TARGET_LABEL]), [*target, *others]))
+    pairs = [(c.label, c.n, c.other_label, c.problems, c.difference.value) for c in found]
+    assert pairs == [("beam", 4, TARGET_LABEL, 1, -1.0), ("gsi", 16, TARGET_LABEL, 1, 0.0)]
 
 
 def test_find() -> None:

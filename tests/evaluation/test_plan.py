@@ -103,3 +103,15 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
         folder.read_records()
     with pytest.raises(InvalidRequestError, match=r"run\.json: cannot be read"):
         folder.read_run()
+
+
+def test_another_offset_makes_fresh_runs() -> None:
+    """A replicate shares no random number with the runs before; its records say which seeds it had."""
+    problems = load_problems("arithmetic", 1)
+    plan = Plan(dataset="arithmetic", methods=("gsi",), ns=(4,), seeds=2)
+    first = [task for group in list_tasks(plan, problems) for task in group]
+    again = [task for group in list_tasks(plan.model_copy(update={"seed_offset": 2}), problems) for task in group]
+    assert [task.seed for task in (*first, *again)] == [0, 1, 2, 3]
+    assert len({task.payload("run").params.seed for task in (*first, *again)}) == 4
+    with pytest.raises(InvalidRequestError, match="seed_offset: -1 is not allowed; allowed: 0 to"):
+        plan_rows(plan.model_copy(update={"seed_offset": -1}))

@@ -67,16 +67,15 @@ def test_parameters_that_differ_are_not_all_methods() -> None:
 
 
 def test_the_main_table() -> None:
-    """Percentages with one digit, in the order of the labels; half widths behind them."""
+    """Percentages with one digit, in the order of the labels; intervals behind them."""
     conditions, jobs = a_small_evaluation()
     target, gsi = table_under("Accuracy and speed", markdown(conditions, jobs))
     row = figures.find_row(figures.compute_rows(conditions, jobs), "gsi", 4)
     assert row is not None
-    assert row.accuracy.half_width is not None
     assert (target["method"], target["n"], target["accepted, %"]) == (REFERENCE, "4", "-")
-    assert gsi["accuracy, %"] == f"75.0 ± {100 * row.accuracy.half_width:.1f}"
+    assert gsi["accuracy, %"] == f"75.0 [{100 * row.accuracy.low:.1f}, {100 * row.accuracy.high:.1f}]"
     assert (gsi["strict, %"], gsi["SD of seeds"]) == ("50.0", "35.4")
-    assert gsi["accepted, %"].startswith("50.0 ±")
+    assert gsi["accepted, %"].startswith("50.0 [")
     assert (gsi["steps"], gsi["s / step"], gsi["s / problem"]) == ("1.00", "0.50", "2.00")
 
 
@@ -86,7 +85,7 @@ def test_without_timings_there_are_no_seconds() -> None:
     rows = [replace(row, timings=Timings(None, None)) for row in figures.compute_rows(conditions, jobs)]
     text = report.write_report(conditions, jobs, rows)
     assert "s / step" not in text
-    assert "75.0 ±" in text
+    assert "75.0 [" in text
 
 
 def test_the_cost_table() -> None:
@@ -119,9 +118,9 @@ def test_unknown_flops_are_left_out() -> None:
 
 def test_methods_are_compared_with_the_target() -> None:
     """In points, with a sign, problem by problem."""
-    (line,) = table_under(f"Compared with {REFERENCE} at the same n", markdown(*a_small_evaluation()))
-    assert line["difference, points"].startswith("+25.0 ± ")
-    assert (line["method"], line["problems"]) == ("gsi", "2")
+    (line,) = table_under("Paired differences", markdown(*a_small_evaluation()))
+    assert line["difference, points"].startswith("+25.0 [-")
+    assert (line["method"], line["minus"], line["problems"]) == ("gsi", REFERENCE, "2")
 
 
 def test_solved_by_the_draft_alone() -> None:
@@ -156,7 +155,7 @@ def test_failures_are_listed() -> None:
     text = markdown(evaluation(), [job(), failed])
     assert "1 job did not succeed. Failed jobs are no answers, neither right nor wrong" in text
     (row,) = table_under("Accuracy and speed", text)
-    assert (row["accuracy, %"], row["failed"]) == ("100.0", "1 of 2: `` prompt: `x` is not allowed ``")
+    assert (row["accuracy, %"], row["failed"]) == ("100.0 [2.5, 100.0]", "1 of 2: `` prompt: `x` is not allowed ``")
     (row,) = table_under("Accuracy and speed", markdown(evaluation(), [failed]))
     assert row["accuracy, %"] == "FAILED"
     (line,) = table_under("Failures", text)
@@ -209,7 +208,7 @@ def test_json_is_plain_and_finite() -> None:
     made = report.build_report_json(conditions, jobs, rows)
     assert json.loads(json.dumps(made, allow_nan=False)) == made
     _, gsi, odd = made["rows"]
-    assert gsi["accuracy"] == {"value": 0.75, "half_width": rows[1].accuracy.half_width}
+    assert gsi["accuracy"] == {"value": 0.75, "low": rows[1].accuracy.low, "high": rows[1].accuracy.high}
     assert gsi["tokens_per_problem"]["target_scored"] == 1000
     assert "accuracy_by_problem" not in gsi
     assert odd["params"]["reward_floor"] == "-Infinity"
@@ -244,12 +243,12 @@ def test_significant_digits(value: float | None, printed: str) -> None:
     [
         (None, "", "-"),
         (Estimate(0.5), "", "50.0"),
-        (Estimate(0.5, 0.5 - 0.1234, 0.5 + 0.1234), "+", "+50.0 ± 12.3"),
-        (Estimate(-0.05, -0.05, -0.05), "+", "-5.0 ± 0.0"),
+        (Estimate(0.5, 0.5 - 0.1234, 0.5 + 0.1234), "+", "+50.0 [+37.7, +62.3]"),
+        (Estimate(-0.05, -0.05, -0.05), "+", "-5.0 [-5.0, -5.0]"),
     ],
 )
 def test_percentages(share: Estimate | None, sign: str, printed: str) -> None:
-    """In percent, with the half width where there is one."""
+    """In percent, with the interval where there is one."""
     assert tables.format_percent_with_interval(share, sign) == printed
 
 
@@ -272,9 +271,7 @@ def test_names_of_models(model: str, shown: str) -> None:
     assert f"- **prm**: {shown}" in text.splitlines()
 
 
-def test_no_difference_is_no_certainty() -> None:
-    """Where all problems came out alike the interval is empty, and the report says what that means."""
-    alike = [job("p0"), job("p1")]
-    sentence = "± 0.0 means that these problems show no difference"
-    assert sentence in markdown(evaluation(), alike)
-    assert sentence not in markdown(evaluation(), [*alike, job("p2", is_correct=False)])
+def test_all_right_is_no_certainty() -> None:
+    """Two right answers of two are compatible with an accuracy of 16 %, and the table says so."""
+    (row,) = table_under("Accuracy and speed", markdown(evaluation(), [job("p0"), job("p1")]))
+    assert row["accuracy, %"] == "100.0 [15.8, 100.0]"
