@@ -21,12 +21,22 @@ from gsi.errors import InvalidRequestError
 
 
 def calibrate(
-    folder: Annotated[Path, typer.Argument(help="Folder of an evaluation with method gsi (gsi eval --out FOLDER).")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of an evaluation with method gsi or rsd (gsi eval --out FOLDER).")
+    ],
+    method: Annotated[
+        str | None, typer.Option(help="gsi, or rsd with its binary weighting. [default: gsi if it is recorded]")
+    ] = None,
     n: Annotated[int | None, typer.Option(help="The n whose records are read. [default: the largest]")] = None,
     betas: Annotated[str, typer.Option(help="Values of beta to try.")] = "5,10,20,40,80",
-    thresholds: Annotated[str, typer.Option(help="Values of u to try.")] = "-0.5,0,0.2,0.4,0.5,0.6,0.7,0.8,0.9",
+    thresholds: Annotated[
+        str, typer.Option(help="Values of u (rsd: delta) to try.")
+    ] = "-0.5,0,0.2,0.4,0.5,0.6,0.7,0.8,0.9",
     ns: Annotated[str | None, typer.Option(help="Smaller values of n to try. [default: the recorded n only]")] = None,
     num_runs: Annotated[int, typer.Option("--run", help="Number of settings to run, 2 to 6; 0: none.")] = 4,
+    margin: Annotated[
+        float, typer.Option(min=0, max=100, help="Points of accuracy that a cheaper setting may lose.")
+    ] = 1.0,
     reward_bound: Annotated[float, typer.Option(help="The largest reward, for the theorems.")] = 1.0,
     epsilon: Annotated[float, typer.Option(help="Epsilon of Theorem 1, in nats.")] = 0.1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
@@ -43,7 +53,7 @@ def calibrate(
         folder_of = import_evaluation("folder").Folder
         source = folder_of(folder)
         run = source.read_run()
-        jobs = recommendation.read_gsi_records(source, n)
+        jobs = recommendation.read_records(source, method, n)
         findings = recommendation.analyse_records(
             jobs,
             betas=_read_numbers("betas", betas),
@@ -59,15 +69,17 @@ def calibrate(
             plan = recommendation.plan_runs(run, findings)
             into = folder_of(folder / "calibration" / plan.name)
             rows = run_with_progress(plan, into, system, like=run.evaluation.identity).rows
-        markdown = recommendation.write_calibration(run, findings, rows)
-        plain = recommendation.build_calibration_json(run, findings, rows)
+        markdown = recommendation.write_calibration(run, findings, rows, margin / 100)
+        plain = recommendation.build_calibration_json(run, findings, rows, margin / 100)
         (folder / "calibration.md").write_text(markdown)
         (folder / "calibration.json").write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
         if as_json:
             print_json(plain)
             return
         shown, _, rest = markdown.partition("## Worth running")
-        _print_calibration(shown if rows else rest.partition("## Theory")[0], findings.theory.warnings, folder)
+        worth_running = rest.partition("## Theory")[0].partition("## All settings")[0]
+        warnings = findings.theory.warnings if findings.theory else ()
+        _print_calibration(shown if rows else worth_running, warnings, folder)
 
 
 def _print_calibration(markdown: str, warnings: Sequence[str], folder: Path) -> None:

@@ -221,11 +221,13 @@ def build_table(rows: "list[Row]") -> Table:
     table = Table(
         header_style="bold",
         box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
         caption="[ ]: 95 % interval over problems; tokens a problem: the draft's + the target's",
         caption_justify="left",
     )
     table.add_column("method", min_width=21, overflow="fold")
-    for name in ("n", "accuracy, %", "accepted, %", "s/step", "tokens"):
+    for name in ("n", "accuracy, %", "accepted", "s/step", "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         seconds = row.timings.seconds_per_step

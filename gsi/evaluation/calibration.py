@@ -1,5 +1,8 @@
 """What other settings of beta, u and n would have done with the candidates that are on record, without a model.
 
+The same for method ``rsd`` with the binary weighting, which tests the reward alone: its log ratios count as 0, and its
+delta stands in the place of u.
+
 A draft proposal of method ``gsi`` keeps the reward and both likelihoods of every candidate. Lines 4 to 6 of Algorithm 1
 (GSI paper) read nothing else, so they can be computed again for any beta and u, and for any n up to the recorded one.
 What is sound:
@@ -33,9 +36,8 @@ from gsi.evaluation.costs import estimate_flops, list_parameter_counts
 from gsi.evaluation.draft_proposals import DraftProposal, read_draft_proposals
 from gsi.evaluation.estimates import Estimate, bootstrap_mean
 from gsi.evaluation.records import RecordedJob
-from gsi.evaluation.tables import NONE, Column, write_table
 
-PAPER_BETA, PAPER_THRESHOLD = 20.0, 0.5  # GSI paper, section 4
+PAPERS = {"gsi": (20.0, 0.5), "rsd": (20.0, 0.7)}  # beta, and u or delta: GSI paper, section 4
 MAX_WORTH_RUNNING = 6
 DEFAULT_BETAS = (5.0, 10.0, 20.0, 40.0, 80.0)
 DEFAULT_THRESHOLDS = (-0.5, 0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -43,7 +45,10 @@ DEFAULT_THRESHOLDS = (-0.5, 0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Setting:
-    """What is calibrated. A resampling has the records' ``n_target`` candidates, or else n."""
+    """What is calibrated. A resampling has the records' ``n_target`` candidates, or else n.
+
+    Of method rsd ``acceptance_threshold`` is the delta of the binary weighting.
+    """
 
     beta: float
     acceptance_threshold: float
@@ -62,15 +67,12 @@ class CalibrationRow:
     effective_sample_size: float  # 1 / sum of squared weights; 0 where no candidate has a weight
     effective_share: float  # of n
     changed_share: float | None  # of steps whose candidate or outcome would differ; None for records not of method gsi
-    draft_tokens: float  # written by the draft, read by target and PRM
+    draft_tokens: float  # written by the draft, read by the PRM
+    scored_tokens: float  # read by the target, which scores them; 0 for method rsd
     target_tokens: float  # written by the target, read by the PRM
     flops: float | None  # None where a model's number of parameters is unknown
     reward: float
-
-    @property
-    def scored_tokens(self) -> float:
-        """Tokens that the target reads to score them."""
-        return self.draft_tokens
+    imputed_share: float = 0.0  # of the resamplings: their reward and length are means of other steps, or the draft's
 
     @property
     def prm_tokens(self) -> float:
@@ -89,6 +91,7 @@ class Calibration:
     """A row per setting, and what the rows rest on."""
 
     rows: tuple[CalibrationRow, ...]
+    method: str  # gsi or rsd
     num_problems: int
     num_left_out: int  # steps without a draft proposal that has every reward and both likelihoods of n candidates
     target_figures_from: (
@@ -101,7 +104,8 @@ class _Recorded:
     """Everything that is read of the records, once."""
 
     proposals: tuple[DraftProposal, ...]
-    setting: Setting | None  # None for records of another method than gsi: they were made without a test
+    method: str  # whose settings are computed: gsi or rsd
+    setting: Setting | None  # None for records of another method: they were made without a test
     n: int
     n_target: int | None
     num_parameters: Mapping[str, int | None]  # by role
@@ -121,6 +125,7 @@ class _WeighedProposal:
     law: Sequence[float]
     chosen: int
     target_reward: float
+    is_imputed: bool  # whether the target's reward is not that of the step's own target proposal
 
     def compute_acceptance(self, u: float) -> float:
         """Return the probability that the step is accepted."""
@@ -169,7 +174,7 @@ def calibrate(
     recorded = _read_records(records)
     ns = ns or (recorded.n,)
     _check_grid(betas, thresholds, ns, recorded.n)
-    paper = Setting(PAPER_BETA, PAPER_THRESHOLD, recorded.n)
+    paper = Setting(*PAPERS[recorded.method], recorded.n)
     settings = {Setting(*values) for values in product(betas, thresholds, ns)} | {paper}
     settings |= {recorded.setting} if recorded.setting is not None else set()
     rows: list[CalibrationRow] = []
@@ -178,13 +183,16 @@ def calibrate(
         rows += [_compute_calibration_row(s, weighed, recorded) for s in settings if (s.beta, s.n) == (beta, n)]
     return Calibration(
         rows=tuple(sorted(rows, key=lambda row: row.setting)),
+        method=recorded.method,
         num_problems=len({proposal.problem for proposal in recorded.proposals}),
         num_left_out=recorded.num_left_out,
         target_figures_from=recorded.target_figures_from,
     )
 
 
-def choose_worth_running(grid: Sequence[CalibrationRow], k: int = MAX_WORTH_RUNNING) -> list[CalibrationRow]:
+def choose_worth_running(
+    grid: Sequence[CalibrationRow], k: int = MAX_WORTH_RUNNING, method: str = "gsi"
+) -> list[CalibrationRow]:
     """Return at most k settings to run for real, in order of cost.
 
     The recorded and the paper's setting are always chosen. The others are Pareto choices between the expected cost and
@@ -197,7 +205,7 @@ def choose_worth_running(grid: Sequence[CalibrationRow], k: int = MAX_WORTH_RUNN
         raise InvalidRequestError(f"k: {k} is not allowed; allowed: a whole number from 2 to {MAX_WORTH_RUNNING}")
     by_cost = sorted(grid, key=lambda row: (row.cost, -row.reward, row.setting))
     most_candidates = max((row.setting.n for row in grid), default=0)
-    paper = Setting(PAPER_BETA, PAPER_THRESHOLD, most_candidates)
+    paper = Setting(*PAPERS[method], most_candidates)
     chosen = [row for row in by_cost if row.is_recorded or row.setting == paper]
     front: list[CalibrationRow] = []
     for row in by_cost:
@@ -210,43 +218,37 @@ def choose_worth_running(grid: Sequence[CalibrationRow], k: int = MAX_WORTH_RUNN
     return sorted(chosen, key=lambda row: (row.cost, row.setting))
 
 
-def write_grid(rows: Sequence[CalibrationRow]) -> str:
-    """Return a table of the figures; the recorded setting is marked with *."""
-    columns = [
-        Column("beta", [f"{row.setting.beta:g}{'*' if row.is_recorded else ''}" for row in rows]),
-        Column("u", [f"{row.setting.acceptance_threshold:g}" for row in rows]),
-        Column("n", [str(row.setting.n) for row in rows]),
-        Column("acceptance", [str(row.acceptance) for row in rows]),
-        Column("first step", [str(row.first_step_acceptance) for row in rows]),
-        Column("ESS", [f"{row.effective_sample_size:.1f}" for row in rows]),
-        Column("ESS / n", [f"{row.effective_share:.2f}" for row in rows]),
-        Column("changed", [NONE if row.changed_share is None else f"{row.changed_share:.3f}" for row in rows]),
-        Column("draft tokens", [f"{row.draft_tokens:.1f}" for row in rows]),
-        Column("target tokens", [f"{row.target_tokens:.1f}" for row in rows]),
-        Column("PRM tokens", [f"{row.prm_tokens:.1f}" for row in rows]),
-        Column("FLOPs", [NONE if row.flops is None else f"{row.flops:.3g}" for row in rows]),
-        Column("reward", [f"{row.reward:.3f}" for row in rows]),
-    ]
-    return write_table(columns) + "\n"
-
-
 def _read_records(records: Sequence[RecordedJob]) -> _Recorded:
-    proposals = read_draft_proposals(records)
-    names = ("method", "beta", "acceptance_threshold", "n_target")
-    if len({(record.n, *(record.params.get(name) for name in names)) for record in records}) > 1:
+    names = ("method", "beta", "acceptance_threshold", "weighting", "n_target")
+    if len({(record.n, *(repr(record.params.get(name)) for name in names)) for record in records}) > 1:
         raise InvalidRequestError(
-            "records: of several settings; allowed: records of one (method, beta, u, n, n_target)"
+            "records: of several settings; allowed: records of one (method, beta, u or weighting, n, n_target)"
         )
     first, params = records[0], records[0].params
-    is_gsi = params.get("method") == "gsi"
+    method = "rsd" if params.get("method") == "rsd" else "gsi"
+    proposals = read_draft_proposals(records, needs_ratios=method == "gsi")
     return _Recorded(
         proposals=tuple(proposals),
-        setting=Setting(float(params["beta"]), float(params["acceptance_threshold"]), first.n) if is_gsi else None,
+        method=method,
+        setting=_read_setting(first),
         n=first.n,
         n_target=params.get("n_target"),
         num_parameters=list_parameter_counts(first),
         num_left_out=sum(len(record.steps) for record in records) - len(proposals),
     )
+
+
+def _read_setting(record: RecordedJob) -> Setting | None:
+    """Return the setting of gsi or of rsd's binary weighting; None for other methods, which make no such test."""
+    params = record.params
+    if params.get("method") == "gsi":
+        return Setting(float(params["beta"]), float(params["acceptance_threshold"]), record.n)
+    if params.get("method") == "rsd":
+        weighting = params["weighting"]
+        if weighting["name"] != "binary":
+            raise InvalidRequestError(f"records: weighting {weighting['name']} has no threshold; allowed: binary")
+        return Setting(float(params["beta"]), float(weighting["delta"]), record.n)
+    return None
 
 
 def _check_grid(betas: Sequence[float], thresholds: Sequence[float], ns: Sequence[int], recorded_n: int) -> None:
@@ -273,16 +275,20 @@ def _weigh_proposals(recorded: _Recorded, beta: float, n: int) -> list[_WeighedP
     ]
     elsewhere = _average([reward for reward in resampled if reward is not None])
     return [
-        _weigh_proposal(one, beta, n, elsewhere if reward is None else reward)
+        _weigh_proposal(
+            one, beta, n, elsewhere if reward is None else reward, is_imputed=reward is None or not of_target
+        )
         for one, reward in zip(recorded.proposals, resampled, strict=True)
     ]
 
 
-def _weigh_proposal(proposal: DraftProposal, beta: float, n: int, target_reward: float) -> _WeighedProposal:
+def _weigh_proposal(
+    proposal: DraftProposal, beta: float, n: int, target_reward: float, *, is_imputed: bool
+) -> _WeighedProposal:
     pairs = zip(proposal.rewards[:n], proposal.log_ratios[:n], strict=True)
     tilted = [tilted_reward(reward, ratio, beta) for reward, ratio in pairs]
     chosen = select(tilted, beta, proposal.uniform)
-    return _WeighedProposal(proposal, tilted, probabilities(tilted, beta), chosen, target_reward)
+    return _WeighedProposal(proposal, tilted, probabilities(tilted, beta), chosen, target_reward, is_imputed)
 
 
 def _average_selected(rewards: Sequence[float], beta: float) -> float | None:
@@ -304,7 +310,8 @@ def _compute_calibration_row(
     accepted = bootstrap_mean(acceptance, problems)
     draft_tokens = _average([sum(one.proposal.num_tokens[:n]) for one in weighed])
     target_tokens = (1 - accepted.value) * (recorded.n_target or n) * _average_target_length(recorded)
-    tokens = {"draft": draft_tokens, "target": draft_tokens + target_tokens, "prm": draft_tokens + target_tokens}
+    scored = draft_tokens if recorded.method == "gsi" else 0.0
+    tokens = {"draft": draft_tokens, "target": scored + target_tokens, "prm": draft_tokens + target_tokens}
     return CalibrationRow(
         setting=setting,
         is_recorded=setting == recorded.setting,
@@ -315,10 +322,19 @@ def _compute_calibration_row(
         effective_share=size / n,
         changed_share=None if recorded.setting is None else _average([one.is_changed(u) for one in weighed]),
         draft_tokens=draft_tokens,
+        scored_tokens=scored,
         target_tokens=target_tokens,
         flops=estimate_flops(tokens, recorded.num_parameters),
         reward=_average([one.compute_reward(u) for one in weighed]),
+        imputed_share=_compute_imputed_share(weighed, acceptance),
     )
+
+
+def _compute_imputed_share(weighed: Sequence[_WeighedProposal], acceptance: Sequence[float]) -> float:
+    """Return which share of the expected resamplings has no target proposal of its own; 0 without resamplings."""
+    resampled = [1 - accepted for accepted in acceptance]
+    imputed = math.fsum(part for part, one in zip(resampled, weighed, strict=True) if one.is_imputed)
+    return imputed / math.fsum(resampled) if imputed else 0.0
 
 
 def _average_target_length(recorded: _Recorded) -> float:

@@ -35,30 +35,29 @@ class DraftProposal:
         return self.index == 0
 
 
-def read_draft_proposals(records: Sequence[RecordedJob]) -> list[DraftProposal]:
+def read_draft_proposals(records: Sequence[RecordedJob], *, needs_ratios: bool = True) -> list[DraftProposal]:
     """Return, in the records' order, every draft proposal that has each candidate's reward and likelihoods.
 
-    Raises InvalidRequestError if there is none.
+    Without ``needs_ratios``, likelihoods are not read and log ratios are 0: a tilted reward is a reward then, as
+    method rsd tests it. Raises InvalidRequestError if there is none.
     """
-    read = (_read_proposal(record, step) for record in records for step in record.steps)
+    read = (_read_proposal(record, step, needs_ratios=needs_ratios) for record in records for step in record.steps)
     found = [proposal for proposal in read if proposal is not None]
     if not found:
         raise InvalidRequestError(
             "records: no draft proposal has every reward and both likelihoods; allowed: records of method gsi"
+            if needs_ratios
+            else "records: no draft proposal has every reward; allowed: records of method rsd or gsi"
         )
     return found
 
 
-def _read_proposal(record: RecordedJob, step: StepRecord) -> DraftProposal | None:
+def _read_proposal(record: RecordedJob, step: StepRecord, *, needs_ratios: bool) -> DraftProposal | None:
     drafted, target = _find_proposal(step, Source.DRAFT), _find_proposal(step, Source.TARGET)
     if drafted is None or len(drafted.candidates) < record.n:
         return None
     rewards = _list_rewards(drafted)
-    log_ratios = [
-        log_ratio(candidate.log_likelihood_target, candidate.log_likelihood)
-        for candidate in drafted.candidates
-        if candidate.log_likelihood_target is not None
-    ]
+    log_ratios = _list_log_ratios(drafted) if needs_ratios else [0.0] * len(drafted.candidates)
     if not len(rewards) == len(log_ratios) == len(drafted.candidates):
         return None
     return DraftProposal(
@@ -77,6 +76,14 @@ def _read_proposal(record: RecordedJob, step: StepRecord) -> DraftProposal | Non
 
 def _find_proposal(step: StepRecord, source: Source) -> ProposalRecord | None:
     return next((proposal for proposal in step.proposals if proposal.source is source), None)
+
+
+def _list_log_ratios(proposal: ProposalRecord) -> list[float]:
+    return [
+        log_ratio(candidate.log_likelihood_target, candidate.log_likelihood)
+        for candidate in proposal.candidates
+        if candidate.log_likelihood_target is not None
+    ]
 
 
 def _list_rewards(proposal: ProposalRecord) -> tuple[float, ...]:

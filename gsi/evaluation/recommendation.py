@@ -8,14 +8,24 @@ from typing import Any
 from pydantic_core import to_json
 
 from gsi.errors import InvalidRequestError
-from gsi.evaluation.calibration import Calibration, CalibrationRow, Setting, calibrate, choose_worth_running, write_grid
+from gsi.evaluation.calibration import (
+    PAPERS,
+    Calibration,
+    CalibrationRow,
+    Setting,
+    calibrate,
+    choose_worth_running,
+)
+from gsi.evaluation.calibration_tables import THRESHOLDS, write_grid
 from gsi.evaluation.estimates import Estimate, estimate_difference, estimate_share
 from gsi.evaluation.figures import Row
 from gsi.evaluation.folder import EvaluationRun, Folder
 from gsi.evaluation.plan import Plan
 from gsi.evaluation.records import RecordedJob
-from gsi.evaluation.tables import Column, format_percent_with_interval, write_table
+from gsi.evaluation.tables import Column, format_code, format_percent_with_interval, write_table
 from gsi.evaluation.theory import TheoryReport, apply_theorems, write_theory
+
+DEFAULT_MARGIN = 0.01  # of accuracy: what a cheaper setting may lose
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +34,11 @@ class Findings:
 
     calibration: Calibration
     worth_running: list[CalibrationRow]
-    theory: TheoryReport
+    theory: TheoryReport | None  # None for rsd: its records have no likelihoods
+
+    @property
+    def method(self) -> str:
+        return self.calibration.method
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +61,20 @@ class MeasuredSetting:
         return estimate_share(values, len(values))
 
 
-def read_gsi_records(folder: Folder, n: int | None) -> list[RecordedJob]:
-    """Return the records of plain ``gsi`` at n, by default the largest. Raises InvalidRequestError without any."""
-    found = [job for job in folder.read_records() if job.label == "gsi" and job.state.value == "SUCCEEDED"]
+def read_records(folder: Folder, method: str | None, n: int | None) -> list[RecordedJob]:
+    """Return the records of plain ``gsi`` or ``rsd`` at n, by default the first that there is, at its largest n.
+
+    Raises InvalidRequestError without any.
+    """
+    if method is not None and method not in PAPERS:
+        raise InvalidRequestError(f"method: {method} is not allowed; allowed: {', '.join(PAPERS)}")
+    jobs = [job for job in folder.read_records() if job.state.value == "SUCCEEDED"]
+    label = method or next((label for label in PAPERS if any(job.label == label for job in jobs)), "gsi")
+    found = [job for job in jobs if job.label == label]
     ns = sorted({job.n for job in found})
     if not ns:
         raise InvalidRequestError(
-            f"{folder.path}: no records of method gsi; allowed: an evaluation whose --methods has gsi"
+            f"{folder.path}: no records of method {label}; allowed: an evaluation whose --methods has gsi or rsd"
         )
     if n is not None and n not in ns:
         raise InvalidRequestError(f"n: {n} is not recorded; allowed: {', '.join(map(str, ns))}")
@@ -72,25 +93,36 @@ def analyse_records(
 ) -> Findings:
     """Compute everything that needs no model."""
     grid = calibrate(jobs, betas, thresholds, ns)
-    chosen = choose_worth_running(grid.rows, num_runs)
-    return Findings(grid, chosen, apply_theorems(jobs, reward_bound, epsilon))
+    chosen = choose_worth_running(grid.rows, num_runs, grid.method)
+    theory = apply_theorems(jobs, reward_bound, epsilon) if grid.method == "gsi" else None
+    return Findings(grid, chosen, theory)
 
 
-def format_label(setting: Setting) -> str:
+def format_label(setting: Setting, method: str = "gsi") -> str:
     """Return a setting as a method that an evaluation runs."""
+    if method == "rsd":
+        return f"rsd:binary={setting.acceptance_threshold:g}:beta={setting.beta:g}:n={setting.n}"
     return f"gsi:beta={setting.beta:g}:u={setting.acceptance_threshold:g}:n={setting.n}"
 
 
 def plan_runs(run: EvaluationRun, findings: Findings) -> Plan:
-    """Return the evaluation of the settings worth running: the same problems, seeds and other parameters."""
-    labels = tuple(format_label(row.setting) for row in findings.worth_running)
-    return run.plan.model_copy(update={"methods": labels, "ns": (run.plan.ns[0],)})
+    """Return the evaluation of the settings worth running: the same problems and other parameters, on fresh seeds.
+
+    The records chose the settings, so on their own seeds the chosen ones would look better than they are.
+    """
+    labels = tuple(format_label(row.setting, findings.method) for row in findings.worth_running)
+    fresh = run.plan.seed_offset + run.plan.seeds
+    return run.plan.model_copy(update={"methods": labels, "ns": (run.plan.ns[0],), "seed_offset": fresh})
 
 
 def collect_measured(findings: Findings, rows: Sequence[Row]) -> list[MeasuredSetting]:
-    """Return what the settings gave. The cost is in FLOPs per problem, or in tokens if a model's size is unknown."""
-    by_label = {row.label: row for row in rows}
-    found = [(row.setting, by_label[format_label(row.setting)]) for row in findings.worth_running]
+    """Return what the settings gave, without those whose every job failed.
+
+    The cost is in FLOPs per problem, or in tokens if a model's size is unknown.
+    """
+    by_label = {row.label: row for row in rows if not row.has_failed}
+    labels = {row.setting: format_label(row.setting, findings.method) for row in findings.worth_running}
+    found = [(setting, by_label[label]) for setting, label in labels.items() if label in by_label]
     has_flops = all(row.flops_per_problem is not None for _, row in found)
     return [
         MeasuredSetting(
@@ -104,63 +136,75 @@ def collect_measured(findings: Findings, rows: Sequence[Row]) -> list[MeasuredSe
 
 
 def estimate_lost_accuracy(measured: MeasuredSetting, best: MeasuredSetting) -> Estimate:
-    """Return by how much ``best`` is more accurate, problem by problem, with a 95 % interval.
+    """Return by how much ``best`` is more accurate, over the problems that both answered, with a 95 % interval.
 
-    Raises InvalidRequestError unless both were measured on the same problems.
+    Raises InvalidRequestError if there are none.
     """
-    if measured.accuracy_by_problem.keys() != best.accuracy_by_problem.keys() or not best.accuracy_by_problem:
+    common = sorted(measured.accuracy_by_problem.keys() & best.accuracy_by_problem.keys())
+    if not common:
         raise InvalidRequestError(
-            "measured: settings with different problems; allowed: the same problems for every setting, at least one"
+            "measured: settings with different problems; allowed: settings with at least one problem in common"
         )
-    lost = [best.accuracy_by_problem[problem] - accuracy for problem, accuracy in measured.accuracy_by_problem.items()]
-    return estimate_difference(lost)
+    return estimate_difference([best.accuracy_by_problem[p] - measured.accuracy_by_problem[p] for p in common])
 
 
-def recommend(measured: Sequence[MeasuredSetting]) -> MeasuredSetting:
-    """Return the cheapest setting that is not shown to be less accurate than the most accurate setting.
-
-    "Shown" means that the paired 95 % interval of ``estimate_lost_accuracy`` lies above 0; of equal costs the more
-    accurate wins. Few problems show little, and then the cheapest is returned: read the upper end of the interval,
-    which says how much accuracy may be lost. Many settings compared at once are not corrected for. Raises
-    InvalidRequestError for none.
-    """
+def find_best(measured: Sequence[MeasuredSetting]) -> MeasuredSetting:
+    """Return the most accurate setting, of equals the cheapest. Raises InvalidRequestError for none."""
     if not measured:
         raise InvalidRequestError("measured: nothing was measured; allowed: at least one setting")
-    best = max(measured, key=lambda m: (m.accuracy, -m.cost))
-    good = [candidate for candidate in measured if estimate_lost_accuracy(candidate, best).low <= 0]
-    return min(good, key=lambda m: (m.cost, -m.accuracy, m.setting))
+    return max(measured, key=lambda one: (one.accuracy, -one.cost))
 
 
-def write_calibration(run: EvaluationRun, findings: Findings, rows: Sequence[Row]) -> str:
+def recommend(measured: Sequence[MeasuredSetting], margin: float = DEFAULT_MARGIN) -> MeasuredSetting:
+    """Return the cheapest setting that is shown to be not inferior to the most accurate one, else that one itself.
+
+    "Shown" means that the paired 95 % interval of ``estimate_lost_accuracy`` ends at or below ``margin``, a share: a
+    test of non-inferiority at 2.5 %. Few problems show little, and then the best is returned, not the cheapest. Of
+    equal costs the more accurate wins. The best was chosen by the same answers, which makes the test stricter; several
+    settings compared at once are not corrected for. Raises InvalidRequestError for none.
+    """
+    best = find_best(measured)
+    good = [one for one in measured if one is best or estimate_lost_accuracy(one, best).high <= margin]
+    return min(good, key=lambda one: (one.cost, -one.accuracy, one.setting))
+
+
+def write_calibration(
+    run: EvaluationRun, findings: Findings, rows: Sequence[Row], margin: float = DEFAULT_MARGIN
+) -> str:
     """Return the whole calibration in Markdown; ``rows`` is empty if nothing was run."""
-    grid = findings.calibration
+    grid, theory = findings.calibration, findings.theory
+    num_steps = grid.rows[0].num_steps
     parts = [
-        f"# Calibration on {run.evaluation.dataset}",
-        *(_write_recommendation(findings, rows) if rows else []),
+        f"# Calibration of {findings.method} on {run.evaluation.dataset}",
+        *(_write_recommendation(findings, rows, margin) if rows else []),
         "## Worth running",
-        write_grid(findings.worth_running),
-        f"From {grid.num_problems} problems, {findings.theory.num_prefixes} steps; {grid.num_left_out} left out. "
-        "\\* is the recorded setting. Tokens, FLOPs and reward are those expected of a step. Candidates do not depend "
+        write_grid(findings.worth_running, findings.method),
+        f"From {grid.num_problems} problems, {num_steps} steps; {grid.num_left_out} left out. "
+        "\\* is the recorded setting. *draft*, *target* and *PRM* are tokens that each writes or rates. "
+        "Tokens, FLOPs and reward are those expected of a step. Candidates do not depend "
         "on beta and u, the prefixes of later steps do: *first step* is unbiased, the others hold for the recorded "
         "prefixes.",
-        "## Theory",
-        write_theory(findings.theory),
+        *(["## Theory", write_theory(theory)] if theory else []),
         "## All settings",
-        write_grid(grid.rows),
+        write_grid(grid.rows, findings.method),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def build_calibration_json(run: EvaluationRun, findings: Findings, rows: Sequence[Row]) -> dict[str, Any]:
+def build_calibration_json(
+    run: EvaluationRun, findings: Findings, rows: Sequence[Row], margin: float = DEFAULT_MARGIN
+) -> dict[str, Any]:
     """Return the whole calibration as JSON values; a number that is not finite is a string."""
-    measured = collect_measured(findings, rows) if rows else []
-    best = recommend(measured) if measured else None
+    measured = collect_measured(findings, rows)
+    chosen, best = (recommend(measured, margin), find_best(measured)) if measured else (None, None)
     plain: dict[str, Any] = json.loads(
         to_json(
             {
                 "dataset": run.evaluation.dataset,
-                "recommended": best and _build_measured(best, measured),
-                "measured": [_build_measured(one, measured) for one in measured],
+                "method": findings.method,
+                "margin": margin,
+                "recommended": chosen and best and _build_measured(chosen, best, findings.method),
+                "measured": [_build_measured(one, best, findings.method) for one in measured if best],
                 "worth_running": findings.worth_running,
                 "theory": findings.theory,
                 "grid": findings.calibration.rows,
@@ -171,46 +215,60 @@ def build_calibration_json(run: EvaluationRun, findings: Findings, rows: Sequenc
     return plain
 
 
-def _build_measured(one: MeasuredSetting, measured: Sequence[MeasuredSetting]) -> dict[str, Any]:
-    most_accurate = max(measured, key=lambda other: other.accuracy)
+def _build_measured(one: MeasuredSetting, best: MeasuredSetting, method: str) -> dict[str, Any]:
     return {
-        "method": format_label(one.setting),
+        "method": format_label(one.setting, method),
         "setting": one.setting,
         "accuracy": one.accuracy,
         "accuracy_interval": one.accuracy_interval,
         "acceptance": one.acceptance,
         "cost": one.cost,
-        "accuracy_lost": estimate_lost_accuracy(one, most_accurate),
+        "accuracy_lost": estimate_lost_accuracy(one, best),
     }
 
 
-def _write_recommendation(findings: Findings, rows: Sequence[Row]) -> list[str]:
+def _write_recommendation(findings: Findings, rows: Sequence[Row], margin: float) -> list[str]:
     measured = collect_measured(findings, rows)
-    chosen, best = recommend(measured), max(measured, key=lambda one: one.accuracy)
-    by_label = {row.label: row for row in rows}
+    failed = [f"`{row.label}` FAILED: {format_code(row.failure_reason)}." for row in rows if row.has_failed]
+    if not measured:
+        return [f"**Nothing is recommended**: every setting failed. {' '.join(failed)}"]
+    chosen, best = recommend(measured, margin), find_best(measured)
     expected = {row.setting: row.acceptance for row in findings.worth_running}
-    found = [by_label[format_label(one.setting)] for one in measured]
     columns = [
         Column("beta", [f"{one.setting.beta:g}" for one in measured]),
-        Column("u", [f"{one.setting.acceptance_threshold:g}" for one in measured]),
+        Column(THRESHOLDS[findings.method], [f"{one.setting.acceptance_threshold:g}" for one in measured]),
         Column("n", [str(one.setting.n) for one in measured]),
-        Column("accuracy, %", [format_percent_with_interval(row.accuracy) for row in found]),
-        Column("lost, %", [_format_lost(estimate_lost_accuracy(one, best)) for one in measured]),
-        Column("accepted, %", [format_percent_with_interval(row.acceptance_rate) for row in found]),
-        Column("expected", [f"{100 * expected[one.setting].value:.1f}" for one in measured]),
-        Column("cost", [f"{one.cost:.3g}" for one in measured]),
+        Column("accuracy, %", [format_percent_with_interval(one.accuracy_interval, digits=0) for one in measured]),
+        Column("lost", [_format_lost(one, best) for one in measured]),
+        Column(
+            "accepted", [f"{100 * one.acceptance:.0f} / {100 * expected[one.setting].value:.0f}" for one in measured]
+        ),
+        Column("cost", [f"{one.cost:.2g}" for one in measured]),
     ]
-    lost = estimate_lost_accuracy(chosen, best)
     return [
-        f"**Recommended: `{format_label(chosen.setting)}`**, accuracy "
-        f"{format_percent_with_interval(chosen.accuracy_interval)} %: the cheapest that is not shown to be worse than "
-        f"the best. It may lose up to {max(0.0, lost.high):.1%} against it (upper end of the paired 95 % interval).",
+        _explain_choice(chosen, best, margin, findings.method),
+        *failed,
         write_table(columns),
-        "*lost*: accuracy against the best, with its paired interval; *expected*: the acceptance that the records "
-        "promised; cost: FLOPs per problem, or tokens if a model's size is unknown. Several settings were compared, "
-        "and the intervals are not corrected for that.",
+        "*lost*: accuracy against the best, in points, with its paired 95 % interval; *accepted*: % of steps, measured "
+        "/ as the records promised; *cost*: FLOPs per problem, or tokens if a model's size is unknown. The runs have "
+        "fresh seeds. Several settings were compared, and the intervals are not corrected for that.",
     ]
 
 
-def _format_lost(lost: Estimate) -> str:
-    return f"{100 * lost.value:.1f} [{100 * lost.low:.1f}, {100 * lost.high:.1f}]"
+def _format_lost(one: MeasuredSetting, best: MeasuredSetting) -> str:
+    return "(best)" if one is best else format_percent_with_interval(estimate_lost_accuracy(one, best))
+
+
+def _explain_choice(chosen: MeasuredSetting, best: MeasuredSetting, margin: float, method: str) -> str:
+    accuracy = format_percent_with_interval(chosen.accuracy_interval)
+    said = f"**Recommended: `{format_label(chosen.setting, method)}`**, accuracy {accuracy} %: "
+    if chosen is best:
+        return (
+            f"{said}the most accurate of those that were run. No cheaper one is shown to lose at most "
+            f"{100 * margin:g} points against it."
+        )
+    lost = estimate_lost_accuracy(chosen, best)
+    return (
+        f"{said}the cheapest that is shown to lose at most {100 * margin:g} points against the most accurate "
+        f"(non-inferiority: the paired 95 % interval of its loss ends at {100 * lost.high:.1f})."
+    )

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.params import Params
 from gsi.algorithm.soft_best_of_n import probabilities
+from gsi.algorithm.weighting import Binary
 from gsi.errors import InvalidRequestError
 from gsi.evaluation.calibration import (
     Calibration,
@@ -23,8 +24,8 @@ from gsi.evaluation.calibration import (
     calibrate,
     choose_worth_running,
     compute_effective_sample_size,
-    write_grid,
 )
+from gsi.evaluation.calibration_tables import write_grid
 from gsi.evaluation.draft_proposals import read_draft_proposals
 from gsi.evaluation.estimates import Estimate, bootstrap_mean
 from gsi.evaluation.recommendation import MeasuredSetting, estimate_lost_accuracy, recommend
@@ -310,7 +311,7 @@ async def test_records_of_another_method_have_no_recorded_setting() -> None:
 def row_of(setting: Setting, flops: float, reward: float, is_recorded: bool = False) -> CalibrationRow:
     """Return a row of which only the cost and the reward matter."""
     rate = Estimate(0.5, 0.4, 0.6)
-    return CalibrationRow(setting, is_recorded, 10, rate, rate, 2.0, 0.5, 0.0, 4.0, 2.0, flops, reward)
+    return CalibrationRow(setting, is_recorded, 10, rate, rate, 2.0, 0.5, 0.0, 4.0, 4.0, 2.0, flops, reward)
 
 
 CHEAP, MIDDLE, DEAR, WORSE = (Setting(beta, 0.5, 4) for beta in (1.0, 2.0, 40.0, 50.0))
@@ -351,48 +352,88 @@ def measured(setting: Setting, accuracies: Sequence[float], cost: float) -> Meas
     return MeasuredSetting(setting, {f"problem-{i}": value for i, value in enumerate(accuracies)}, cost, acceptance=0.8)
 
 
-def test_the_cheapest_setting_that_is_not_shown_to_be_worse_is_recommended() -> None:
-    """The best is dear, the cheapest is worse on every problem, the middle one is about as good."""
-    best = measured(DEAR, [1.0] * 20, cost=9)
-    middle = measured(MIDDLE, [1.0] * 19 + [0.5], cost=5)
-    cheap = measured(CHEAP, [0.5] * 20, cost=1)
+def test_the_cheapest_setting_that_is_shown_to_be_not_inferior_is_recommended() -> None:
+    """The best is dear, the cheapest loses 5 points, the middle one nothing: within a point, as 500 problems show."""
+    best = measured(DEAR, [1.0] * 500, cost=9)
+    middle = measured(MIDDLE, [1.0] * 500, cost=5)
+    cheap = measured(CHEAP, [1.0] * 475 + [0.0] * 25, cost=1)
     assert recommend([cheap, middle, best]) == middle
+    assert recommend([cheap, middle, best], margin=0.1) == cheap
     assert recommend([best, cheap]) == best
     lost = estimate_lost_accuracy(cheap, best)
-    assert lost.low < lost.value == 0.5 < lost.high
+    assert lost.low < lost.value == 0.05 < lost.high
+
+
+def test_few_problems_do_not_make_the_cheapest_a_recommendation() -> None:
+    """Eight problems hide a loss of 30 points: nothing is shown, so the best is recommended, not the cheapest."""
+    best, cheap = measured(DEAR, [1.0] * 8, cost=9), measured(CHEAP, [1.0] * 7 + [0.0], cost=1)
+    assert recommend([cheap, best]) == best
+    assert recommend([cheap, best], margin=0.9) == cheap
 
 
 def test_accuracies_are_compared_problem_by_problem() -> None:
     """Problems differ far more than settings do: paired, the small difference shows; the intervals alone overlap."""
-    hard_and_easy = [0.1, 0.9] * 100
+    hard_and_easy = [0.1, 0.9] * 300
     best = measured(DEAR, hard_and_easy, cost=9)
-    worse = measured(CHEAP, [value - 0.05 for value in hard_and_easy], cost=1)
+    worse = measured(CHEAP, [value - 0.005 for value in hard_and_easy], cost=1)
     assert best.accuracy_interval.low < worse.accuracy_interval.high
-    assert recommend([worse, best]) == best
+    assert recommend([worse, best], margin=0.015) == worse
 
 
-def test_one_problem_shows_nothing() -> None:
-    """Without a second problem there is no interval, so the cheapest is as good as any."""
-    best, cheap = measured(DEAR, [1.0], cost=9), measured(CHEAP, [0.0], cost=1)
-    assert recommend([best, cheap]) == cheap
-
-
-def test_only_the_same_problems_can_be_compared() -> None:
-    """Accuracies of different problems say nothing about settings, and no setting at all says nothing."""
+def test_only_common_problems_are_compared() -> None:
+    """A job that failed leaves its problem out; without a common problem nothing can be said."""
+    assert estimate_lost_accuracy(measured(CHEAP, [1.0], 1), measured(DEAR, [1.0, 0.0], 9)).value == 0
+    other = MeasuredSetting(CHEAP, {"elsewhere": 1.0}, 1, acceptance=0.8)
     with pytest.raises(InvalidRequestError, match="measured: settings with different problems"):
-        recommend([measured(DEAR, [1.0, 1.0], 9), measured(CHEAP, [1.0], 1)])
+        estimate_lost_accuracy(other, measured(DEAR, [1.0], 9))
     with pytest.raises(InvalidRequestError, match="measured: nothing was measured"):
         recommend([])
 
 
-async def test_the_table_has_a_line_for_each_setting() -> None:
-    """Every row is in the table once, the recorded one with a mark, and all lines have the same cells."""
-    grid = calibrate(await recorded_jobs(WORLD, PARAMS, num_problems=5), [3.0], [0.5, 0.7])
-    lines = [" ".join(line.split()) for line in write_grid(grid.rows).splitlines()]
-    assert len(lines) == 2 + len(grid.rows)
-    assert len({line.count("|") for line in lines}) == 1
-    assert lines[2].startswith("| 3* | 0.5 | 4 | ")
-    assert lines[3].startswith("| 3 | 0.7 | 4 | ")
+def with_weighting(records: Sequence[RecordedJob], **weighting: object) -> list[RecordedJob]:
+    return [record.model_copy(update={"params": {**record.params, "weighting": weighting}}) for record in records]
+
+
+async def test_records_of_rsd_are_calibrated_by_the_reward_alone() -> None:
+    """Its binary weighting tests r >= delta; the recorded setting changes nothing, and the target scores nothing."""
+    params = replace(PARAMS, method="rsd", weighting=Binary(0.5))
+    records = await recorded_jobs(WORLD, params, num_problems=40, num_steps=2)
+    grid = calibrate(with_weighting(records, name="binary", delta=0.5), [3.0, 20.0], [0.2, 0.5, 0.95])
+    recorded = only(Setting(3.0, 0.5, 4), grid)
+    assert (grid.method, recorded.is_recorded) == ("rsd", True)
+    assert (recorded.changed_share, recorded.scored_tokens) == (0.0, 0.0)
+    counted = [step.outcome is Outcome.ACCEPTED for record in records for step in record.steps]
+    assert recorded.acceptance.value == pytest.approx(sum(counted) / len(counted), abs=0.15)
+    assert only(Setting(3.0, 0.95, 4), grid).acceptance.value < recorded.acceptance.value
+    assert any(row.setting == Setting(20.0, 0.7, 4) for row in grid.rows)  # the paper's delta
+    with pytest.raises(InvalidRequestError, match="records: weighting clip has no threshold; allowed: binary"):
+        calibrate(with_weighting(records, name="clip"))
+
+
+async def test_what_is_imputed_is_marked() -> None:
+    """A threshold above the recorded one rejects steps for which the target wrote nothing."""
+    grid = calibrate(await recorded_jobs(WORLD, PARAMS, num_problems=30), [3.0], [0.5, 0.9])
+    stricter = only(Setting(3.0, 0.9, 4), grid)
+    assert 0 < stricter.imputed_share < 1
+    text = write_grid([stricter])
+    assert f"~{stricter.reward:.3f}" in text
+    assert "~ is imputed" in text
+    lenient = replace(PARAMS, acceptance_threshold=-9.0)  # resamples nothing
+    accepted = calibrate(await recorded_jobs(WORLD, lenient, num_problems=5), [3.0], [-9.0])
+    assert "~" not in write_grid([only(Setting(3.0, -9.0, 4), accepted)])
+
+
+async def test_the_tables_have_a_line_for_each_setting_and_80_columns() -> None:
+    """Every row is in both tables once, the recorded one with a mark."""
+    grid = calibrate(await recorded_jobs(WORLD, PARAMS, num_problems=5), [3.0, 80.0], [-0.5, 0.5, 0.7])
+    large = {"draft_tokens": 12345.6, "target_tokens": 12345.6, "flops": 1.23e17, "imputed_share": 0.5}
+    acceptance, costs, *_ = write_grid([replace(row, **large) for row in grid.rows]).split("\n\n")  # type: ignore[arg-type]
+    for table in (acceptance, costs):
+        assert max(map(len, table.splitlines())) <= 80
+        lines = [" ".join(line.split()) for line in table.splitlines()]
+        assert len(lines) == 2 + len(grid.rows)
+        assert len({line.count("|") for line in lines}) == 1
+        assert sum(line.startswith("| 3* | 0.5 | 4 | ") for line in lines) == 1
 
 
 def test_the_interval_takes_the_problem_as_the_unit() -> None:

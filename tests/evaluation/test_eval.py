@@ -244,12 +244,14 @@ async def test_calibration_reads_the_records_and_runs_what_is_worth_it(
     found = json.loads(ran.stdout)
     assert found["recommended"]["method"] in {one["method"] for one in found["measured"]}
     assert len(found["measured"]) == 2
-    recorded = next(one for one in found["measured"] if one["setting"]["beta"] == 20)
-    gsi_row = next(row for row in uninterrupted[0]["rows"] if row["label"] == "gsi")
-    assert recorded["accuracy"] == pytest.approx(gsi_row["accuracy"]["value"])  # run again, it is the same
-    assert recorded["acceptance"] == pytest.approx(gsi_row["acceptance_rate"]["value"])
+    (run,) = (folder / "calibration").iterdir()
+    assert {record.seed for record in Folder(run).read_records()} == {1}  # fresh: the records have seed 0
+    assert found["margin"] == 0.01
     assert found["theory"]["theorem_1_log10_n"] > 15  # e^(2 beta) alone is 10^17
     assert "Recommended" in (folder / "calibration.md").read_text()
+    ran = await asyncio.to_thread(gsi, "calibrate", str(folder), "--run", "0", "--json", "--method", "rsd")
+    assert ran.returncode == 2
+    assert "no records of method rsd" in ran.stderr.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
