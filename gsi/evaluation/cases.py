@@ -1,14 +1,17 @@
 """Lists that a report has beside its rows: jobs that failed, graders that disagree, rewards of steps, models."""
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.evaluation.costs import ROLES
+from gsi.evaluation.estimates import Estimate, bootstrap_mean
 from gsi.evaluation.figures import can_reject, find_place, group_jobs
 from gsi.evaluation.records import Evaluation, RecordedJob, RecordedModel
 from gsi.jobs.state import JobState
+from gsi.jobs.step_record import StepRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,21 @@ class StepRewards:
     accepted: tuple[float, ...]  # of the draft's kept steps
     rejected: tuple[float, ...]  # of the draft's selected candidates that failed the test
     replacement: tuple[float, ...]  # of the target's steps that replaced the rejected candidates
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRewards:
+    """Mean rewards of all candidates, the draft's against the target's, at steps for which both wrote.
+
+    The test has rejected the draft's there, so the draft looks worse than over all steps.
+    """
+
+    label: str
+    n: int
+    steps: int
+    draft: float
+    target: float
+    difference: Estimate  # target minus draft; interval over problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +100,39 @@ def _collect_rewards_of_label(jobs: Iterable[RecordedJob]) -> StepRewards:
         rejected=_sort_finite(p.candidates[p.selected].reward for p in drafted if p.selected is not None),
         replacement=_sort_finite(step.reward for step in resampled),
     )
+
+
+def compare_rewards(evaluation: Evaluation, jobs: Iterable[RecordedJob]) -> list[SourceRewards]:
+    """Compare the two models' rewards step by step, for each row that has steps with candidates of both."""
+    groups = group_jobs(jobs, lambda job: (find_place(evaluation, job.label), job.label, job.n))
+    return [made for of_row in groups.values() if (made := _compare_rewards_of_row(of_row)) is not None]
+
+
+def _compare_rewards_of_row(jobs: Sequence[RecordedJob]) -> SourceRewards | None:
+    pairs = [
+        (job.problem, pair) for job in jobs for step in job.steps if (pair := _average_by_source(step)) is not None
+    ]
+    if not pairs:
+        return None
+    return SourceRewards(
+        label=jobs[0].label,
+        n=jobs[0].n,
+        steps=len(pairs),
+        draft=statistics.fmean(draft for _, (draft, _) in pairs),
+        target=statistics.fmean(target for _, (_, target) in pairs),
+        difference=bootstrap_mean([target - draft for _, (draft, target) in pairs], [problem for problem, _ in pairs]),
+    )
+
+
+def _average_by_source(step: StepRecord) -> tuple[float, float] | None:
+    """Return the mean rewards of a step's draft and target candidates; None if either has none."""
+    rewards = {
+        source: _sort_finite(c.reward for p in step.proposals if p.source is source for c in p.candidates)
+        for source in (Source.DRAFT, Source.TARGET)
+    }
+    if not all(rewards.values()):
+        return None
+    return statistics.fmean(rewards[Source.DRAFT]), statistics.fmean(rewards[Source.TARGET])
 
 
 def _sort_finite(values: Iterable[float | None]) -> tuple[float, ...]:

@@ -1,7 +1,7 @@
 """What a job cost: tokens by role, and the FLOPs that they stand for."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gsi.algorithm.candidates import Source
@@ -89,9 +89,38 @@ def estimate_job_flops(job: RecordedJob) -> float | None:
     return estimate_flops(tokens, list_parameter_counts(job))
 
 
-def average_flops(jobs: Sequence[RecordedJob]) -> float | None:
-    """Return the mean FLOPs of a job; None if those of any job are not known."""
-    of_jobs = [estimate_job_flops(job) for job in jobs]
+def estimate_prompt_flops(job: RecordedJob) -> float | None:
+    """Return the FLOPs of reading a job's prompt once by each model that worked: 2 N a token.
+
+    That is what engines with a prefix cache do; without one, every step reads the prompt and all steps before it again.
+    None if the prompt's length is not on record, or a model's number of parameters is not known.
+    """
+    if job.prompt_tokens is None:
+        return None
+    counted = count_tokens(job)
+    worked = {
+        "draft": counted.draft_written > 0,
+        "target": counted.target_written + counted.target_scored > 0,
+        "prm": counted.prm_rated > 0,
+    }
+    tokens = {role: float(job.prompt_tokens * has_worked) for role, has_worked in worked.items()}
+    return estimate_flops(tokens, list_parameter_counts(job))
+
+
+def estimate_target_flops(job: RecordedJob) -> float | None:
+    """Return the FLOPs of the target alone in a job, without those of the PRM; None if they are not known."""
+    if any(model.num_speculative_tokens for model in job.models.values()):
+        return None
+    counted = count_tokens(job)
+    written = {"target": counted.target_written + counted.target_scored}
+    return estimate_flops(written, list_parameter_counts(job))
+
+
+def average_flops(
+    jobs: Sequence[RecordedJob], estimate: Callable[[RecordedJob], float | None] = estimate_job_flops
+) -> float | None:
+    """Return the mean of an estimate over jobs; None if that of any job is not known."""
+    of_jobs = [estimate(job) for job in jobs]
     known = [flops for flops in of_jobs if flops is not None]
     return statistics.fmean(known) if len(known) == len(of_jobs) else None
 

@@ -14,7 +14,13 @@ from typing import Any, TypeVar
 
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.methods import METHODS
-from gsi.evaluation.costs import Tokens, average_flops, average_tokens
+from gsi.evaluation.costs import (
+    Tokens,
+    average_flops,
+    average_tokens,
+    estimate_prompt_flops,
+    estimate_target_flops,
+)
 from gsi.evaluation.estimates import Estimate, estimate_difference, estimate_mean, estimate_ratio, estimate_share
 from gsi.evaluation.records import Evaluation, RecordedJob
 from gsi.jobs.state import JobState
@@ -59,6 +65,8 @@ class Row:
     steps_per_problem: float  # rounds, if the method keeps several trajectories
     tokens_per_problem: Tokens
     flops_per_problem: float | None  # None: not known, see ``estimate_job_flops``
+    target_flops_per_problem: float | None  # of the target alone, without the PRM
+    prompt_flops_per_problem: float | None  # of reading each prompt once, which ``flops_per_problem`` leaves out
     share_draft_alone: float  # see ``is_by_draft_alone``
     share_draft_alone_correct: float  # share of jobs that are both by the draft alone and correct
     states: Mapping[str, int]
@@ -135,6 +143,8 @@ def _compute_row(evaluation: Evaluation, jobs: Sequence[RecordedJob]) -> Row:
         steps_per_problem=statistics.fmean(len(job.steps) for job in counted),
         tokens_per_problem=average_tokens(counted),
         flops_per_problem=average_flops(counted),
+        target_flops_per_problem=average_flops(counted, estimate_target_flops),
+        prompt_flops_per_problem=average_flops(counted, estimate_prompt_flops),
         share_draft_alone=len(alone) / len(counted),
         share_draft_alone_correct=sum(job.is_correct for job in alone) / len(counted),
         states=dict(sorted(Counter(job.state.value for job in jobs).items())),
@@ -182,6 +192,17 @@ def find_row(all_rows: Sequence[Row], label: str, n: int) -> Row | None:
 def find_target_alone(all_rows: Sequence[Row]) -> Row | None:
     """Return the row in which the target works alone, or None."""
     return next((row for label, n in TARGET_ALONE if (row := find_row(all_rows, label, n)) is not None), None)
+
+
+def find_baseline(all_rows: Sequence[Row]) -> tuple[float, str] | None:
+    """Return the FLOPs of the plain target for one answer, without a PRM, and the row that they are taken from.
+
+    They are the one baseline of every table. None if no row has the target alone, or its size is not known.
+    """
+    alone = find_target_alone(all_rows)
+    if alone is None or alone.has_failed or not alone.target_flops_per_problem:
+        return None
+    return alone.target_flops_per_problem, f"{alone.label}, n = {alone.n}"
 
 
 def is_by_draft_alone(job: RecordedJob) -> bool:

@@ -63,6 +63,8 @@ class Problem:
     expected: str
     system: str | None
     kind: AnswerKind
+    level: str | None = None  # as the data set names it; MATH has both
+    subject: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +271,8 @@ def _read_problem(where: str, row: Fields, shape: Shape, index: int) -> Problem:
     else:
         expected = _read_answer(where, row, shape.answer)
     problem_id = index if shape.id is None else row.get(shape.id, index)
-    return Problem(str(problem_id), prompt, expected, shape.system, shape.kind)
+    strata = {name: str(row[name]) for name in ("level", "subject") if isinstance(row.get(name), str | int)}
+    return Problem(str(problem_id), prompt, expected, shape.system, shape.kind, **strata)
 
 
 def _read_text(where: str, row: Fields, field: str) -> str:

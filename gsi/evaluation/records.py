@@ -32,6 +32,8 @@ class RecordedJob(ResultDocument):
     problem: str  # its id in the data set
     prompt: str
     expected: str
+    level: str | None = None  # of the problem, where the data set names it
+    subject: str | None = None
     label: str  # the method as it was asked for: "rsd:binary=0.7"
     n: int
     seed: int  # 0, 1, … of the evaluation; the job's own is in ``params``

@@ -1,7 +1,6 @@
 """The report of an evaluation, as Markdown to read and as JSON to compute with."""
 
 import json
-import textwrap
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import PurePath
@@ -10,9 +9,12 @@ from typing import Any
 from pydantic_core import to_json
 
 from gsi.evaluation import cases, figures
+from gsi.evaluation.attempts import compute_attempts
 from gsi.evaluation.estimates import Estimate
-from gsi.evaluation.figures import REFERENCE, Comparison, Row
+from gsi.evaluation.figures import Comparison, Row
 from gsi.evaluation.records import Evaluation, RecordedJob, RecordedModel
+from gsi.evaluation.report_details import write_attempts, write_cost, write_source_rewards, write_strata
+from gsi.evaluation.strata import Stratum, compute_strata
 from gsi.evaluation.tables import (
     NONE,
     Column,
@@ -21,14 +23,15 @@ from gsi.evaluation.tables import (
     format_percent,
     format_percent_with_interval,
     format_significant,
-    format_whole,
+    format_size,
+    make_name_columns,
+    wrap_note,
     write_table,
 )
 
 NONE_RIGHT = "Is it the right data set, system message and answer format?"
 SHOWN_CASES = 20  # of disagreements and of failures; the JSON has all
 SHOWN_PARAMS = ("beta", "acceptance_threshold", "n_target", "temperature", "top_p", "likelihood", "max_tokens")
-PREFIXES = ((10**18, "E"), (10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"), (1, ""))
 
 
 def build_report_json(evaluation: Evaluation, jobs: Sequence[RecordedJob], rows: Sequence[Row]) -> dict[str, Any]:
@@ -39,6 +42,9 @@ def build_report_json(evaluation: Evaluation, jobs: Sequence[RecordedJob], rows:
         # Without the list of all problems, which would hide the rest; the records have it.
         "rows": [_list_values(row, without="accuracy_by_problem") for row in rows],
         "comparisons": [_list_values(comparison) for comparison in figures.compare_rows(rows)],
+        "strata": [_list_values(stratum) for stratum in compute_strata(evaluation, jobs)],
+        "attempts": compute_attempts(jobs),
+        "source_rewards": [_list_values(each) for each in cases.compare_rewards(evaluation, jobs)],
         "disagreements": cases.list_disagreements(evaluation, jobs),
         "failures": cases.list_failures(evaluation, jobs),
     }
@@ -46,7 +52,7 @@ def build_report_json(evaluation: Evaluation, jobs: Sequence[RecordedJob], rows:
     return plain
 
 
-def _list_values(figure: Row | Comparison, without: str = "") -> dict[str, Any]:
+def _list_values(figure: Row | Comparison | Stratum | cases.SourceRewards, without: str = "") -> dict[str, Any]:
     """Return the values of a dataclass by name; of an estimate the value and the ends of its interval."""
     values = {field.name: getattr(figure, field.name) for field in fields(figure) if field.name != without}
     return {
@@ -68,7 +74,10 @@ def write_report(
         *_write_accuracy(evaluation, rows),
         *_write_first_prompt(jobs),
         *_write_comparisons(rows),
-        *_write_cost(rows),
+        *write_cost(rows),
+        *write_strata(evaluation, jobs),
+        *write_attempts(jobs),
+        *write_source_rewards(evaluation, jobs),
         *_write_draft_alone(rows),
         *_write_endings(rows),
         *_write_failures(evaluation, jobs),
@@ -112,7 +121,7 @@ def _is_shared(name: str, rows: Sequence[Row]) -> bool:
 
 
 def _format_model(model: RecordedModel) -> str:
-    size = f"{_format_size(model.num_parameters)} parameters" if model.num_parameters is not None else None
+    size = f"{format_size(model.num_parameters)} parameters" if model.num_parameters is not None else None
     name = (
         PurePath(model.model).name if PurePath(model.model).is_absolute() else model.model
     )  # a folder of some machine
@@ -123,17 +132,11 @@ def _format_model(model: RecordedModel) -> str:
     return ", ".join(escape_cell(part) for part in parts if part)
 
 
-def _format_size(num_parameters: int) -> str:
-    """Return a number of parameters as the field writes it: 1.54 B."""
-    unit, prefix = _find_prefix(num_parameters)
-    return f"{format_significant(num_parameters / unit)} {prefix.replace('G', 'B')}" if prefix else str(num_parameters)
-
-
 def _write_accuracy(evaluation: Evaluation, rows: Sequence[Row]) -> list[str]:
     if not rows:
         return ["No job has finished yet."]
     columns = [
-        *_make_name_columns(rows),
+        *make_name_columns(rows),
         Column("accuracy, %", [_format_accuracy(row) for row in rows]),
         Column("strict, %", [NONE if row.has_failed else format_percent(row.strict_accuracy.value) for row in rows]),
         Column("SD of seeds", [format_percent(row.seeds_standard_deviation) for row in rows]),
@@ -149,7 +152,7 @@ def _write_accuracy(evaluation: Evaluation, rows: Sequence[Row]) -> list[str]:
         "share of steps whose draft was kept. Seconds were measured with "
         f"{_count(evaluation.concurrency, 'job')} at once."
     )
-    return ["## Accuracy and speed", write_table(columns), _wrap(note), *_write_doubts(evaluation, rows)]
+    return ["## Accuracy and speed", write_table(columns), wrap_note(note), *_write_doubts(evaluation, rows)]
 
 
 def _format_accuracy(row: Row) -> str:
@@ -168,7 +171,7 @@ def _write_doubts(evaluation: Evaluation, rows: Sequence[Row]) -> list[str]:
     doubts = [f"Not complete: {'; '.join(short)}."] if short else []
     if wrong:
         doubts.append(f"Not one answer is right: {'; '.join(wrong)}. {NONE_RIGHT}")
-    return [_wrap(doubt) for doubt in doubts]
+    return [wrap_note(doubt) for doubt in doubts]
 
 
 def _write_first_prompt(jobs: Sequence[RecordedJob]) -> list[str]:
@@ -203,43 +206,7 @@ def _write_comparisons(rows: Sequence[Row]) -> list[str]:
         "Difference of the accuracies on the same problems, with the 95 % interval of paired differences. report.json "
         "has every other pair. The intervals are not corrected for the number of pairs."
     )
-    return ["## Paired differences", write_table(columns), _wrap(note)]
-
-
-def _write_cost(rows: Sequence[Row]) -> list[str]:
-    if not rows:
-        return []
-    counted = [row.tokens_per_problem for row in rows]
-    known = [row.flops_per_problem for row in rows if row.flops_per_problem]
-    unit, prefix = _find_prefix(min(known, default=1))
-    alone = figures.find_target_alone(rows)
-    columns = [
-        *_make_name_columns(rows),
-        Column("draft writes", [format_whole(each.draft_written) for each in counted]),
-        Column("target writes", [format_whole(each.target_written) for each in counted]),
-        Column("target scores", [format_whole(each.target_scored) for each in counted]),
-        Column("PRM rates", [format_whole(each.prm_rated) for each in counted]),
-        Column(f"{prefix}FLOPs", [format_significant(_divide(row.flops_per_problem, unit)) for row in rows]),
-        Column("FLOPs / target alone", [_format_relative(row, alone) for row in rows]),
-        Column(
-            f"FLOPs / {REFERENCE}", [_format_relative(row, figures.find_row(rows, REFERENCE, row.n)) for row in rows]
-        ),
-    ]
-    note = (
-        "Tokens and FLOPs per problem, discarded candidates included. FLOPs are 2 N for each token that a model of N "
-        "parameters writes, scores or rates (RSD paper, section 3.3); reading prompts is not counted. The last columns "
-        f"are ratios of FLOPs: to the target alone, and to {REFERENCE} with the same n."
-    )
-    return ["## Cost", write_table(columns), _wrap(note)]
-
-
-def _format_relative(row: Row, reference: Row | None) -> str:
-    """Return the ratio of a row's FLOPs to the reference's."""
-    return format_significant(_divide(row.flops_per_problem, reference.flops_per_problem if reference else None))
-
-
-def _divide(part: float | None, whole: float | None) -> float | None:
-    return None if part is None or not whole else part / whole
+    return ["## Paired differences", write_table(columns), wrap_note(note)]
 
 
 def _write_draft_alone(rows: Sequence[Row]) -> list[str]:
@@ -247,12 +214,12 @@ def _write_draft_alone(rows: Sequence[Row]) -> list[str]:
     if not shown:
         return []
     columns = [
-        *_make_name_columns(shown),
+        *make_name_columns(shown),
         Column("draft alone, %", [format_percent(row.share_draft_alone) for row in shown]),
         Column("and correct, %", [format_percent(row.share_draft_alone_correct) for row in shown]),
     ]
     note = "Share of all answers whose every step is the draft's, and share of all answers that are also correct."
-    return ["## Solved by the draft alone", write_table(columns), _wrap(note)]
+    return ["## Solved by the draft alone", write_table(columns), wrap_note(note)]
 
 
 def _write_endings(rows: Sequence[Row]) -> list[str]:
@@ -261,7 +228,7 @@ def _write_endings(rows: Sequence[Row]) -> list[str]:
     reasons = sorted({reason for row in rows for reason in row.stop_reasons})
     states = sorted({state for row in rows for state in row.states} - {"SUCCEEDED"})
     columns = [
-        *_make_name_columns(rows),
+        *make_name_columns(rows),
         Column("jobs", [f"{row.jobs:,}" for row in rows]),
         *[Column(reason, [f"{row.stop_reasons.get(reason, 0):,}" for row in rows]) for reason in reasons],
         *[Column(state, [f"{row.states.get(state, 0):,}" for row in rows]) for state in states],
@@ -308,13 +275,6 @@ def _write_plots(plots: Sequence[PurePath]) -> list[str]:
     return ["## Plots", *images] if images else []
 
 
-def _make_name_columns(rows: Sequence[Row]) -> list[Column]:
-    return [
-        Column("method", [escape_cell(row.label) for row in rows], is_number=False),
-        Column("n", [str(row.n) for row in rows]),
-    ]
-
-
 def _make_case_columns(found: Sequence[cases.Disagreement] | Sequence[cases.Failure]) -> list[Column]:
     return [
         Column("method", [escape_cell(case.label) for case in found], is_number=False),
@@ -326,15 +286,6 @@ def _make_case_columns(found: Sequence[cases.Disagreement] | Sequence[cases.Fail
 
 def _tell_how_many_shown(found: Sequence[object]) -> str:
     return f"; the first {SHOWN_CASES}" if len(found) > SHOWN_CASES else ""
-
-
-def _find_prefix(value: float) -> tuple[int, str]:
-    """Return the largest unit that is not above the value, and its prefix."""
-    return next(((unit, prefix) for unit, prefix in PREFIXES if value >= unit), (1, ""))
-
-
-def _wrap(note: str) -> str:
-    return textwrap.fill(note, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _count(number: int, noun: str) -> str:

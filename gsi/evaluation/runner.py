@@ -67,6 +67,8 @@ async def _run_task(client: Client, task: Task, payload: JobPayload, checker: Eq
             "problem": problem.id,
             "prompt": problem.prompt,
             "expected": problem.expected,
+            "level": problem.level,
+            "subject": problem.subject,
             "label": task.row.label,
             "n": task.row.n,
             "seed": task.seed,

@@ -2,15 +2,28 @@
 
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from tabulate import tabulate
 
 from gsi.evaluation.estimates import Estimate
 
 NONE = "-"  # there is no such figure
+PREFIXES = ((10**18, "E"), (10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"), (1, ""))
 SHOWN_CHARACTERS = 60  # of an answer or an error
+
+
+class Named(Protocol):
+    """A figure of a method at one n."""
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def n(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +74,30 @@ def format_significant(value: float | None) -> str:
     if value >= 99.95:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
+def make_name_columns(rows: Sequence[Named]) -> list[Column]:
+    """Return the columns that name a line: the method and its n."""
+    return [
+        Column("method", [escape_cell(row.label) for row in rows], is_number=False),
+        Column("n", [str(row.n) for row in rows]),
+    ]
+
+
+def find_prefix(value: float) -> tuple[int, str]:
+    """Return the largest unit that is not above the value, and its prefix."""
+    return next(((unit, prefix) for unit, prefix in PREFIXES if value >= unit), (1, ""))
+
+
+def format_size(num_parameters: int) -> str:
+    """Return a number of parameters as the field writes it: 1.54 B."""
+    unit, prefix = find_prefix(num_parameters)
+    return f"{format_significant(num_parameters / unit)} {prefix.replace('G', 'B')}" if prefix else str(num_parameters)
+
+
+def wrap_note(note: str) -> str:
+    """Return a paragraph in lines of at most 120 characters."""
+    return textwrap.fill(note, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def escape_cell(text: str) -> str:

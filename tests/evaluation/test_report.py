@@ -9,12 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.methods import PAPERS_ORDER, judge_order
+from gsi.algorithm.candidates import Source
 from gsi.evaluation import figures, report, tables
 from gsi.evaluation.estimates import Estimate
 from gsi.evaluation.figures import Timings
 from gsi.evaluation.records import Evaluation, RecordedJob, RecordedModel
 from gsi.jobs.state import JobState
-from tests.evaluation.made_records import MODELS, accepted_step, evaluation, job, resampled_step
+from tests.evaluation.made_records import (
+    MODELS,
+    accepted_step,
+    candidate,
+    evaluation,
+    job,
+    proposal,
+    resampled_step,
+    step,
+)
 
 REFERENCE = "soft-best-of-n:target"
 
@@ -98,13 +109,46 @@ def test_the_cost_table() -> None:
     assert gsi["kFLOPs"] == "470"  # 2 * (10 * 1000 + 100 * 1500 + 50 * 1500)
 
 
-def test_costs_are_related_to_the_target() -> None:
-    """Both to the target alone and to soft best-of-n with it at the same n."""
-    alone = job(label=REFERENCE, n=1, steps=[resampled_step()])
-    best_of_4 = job(label=REFERENCE, n=4, steps=[resampled_step()] * 4)
-    text = markdown(evaluation(), [alone, best_of_4, job(n=4, steps=[resampled_step()] * 2)])
-    ratios = [(line["FLOPs / target alone"], line[f"FLOPs / {REFERENCE}"]) for line in table_under("Cost", text)]
-    assert ratios == [("2.00", "0.50"), ("1.00", "1.00"), ("4.00", "1.00")]
+def test_costs_are_related_to_one_baseline() -> None:
+    """The target's own tokens of its n = 1 row, without the PRM's; each prompt's reading stands beside."""
+    alone = job(label=REFERENCE, n=1, steps=[resampled_step()], prompt_tokens=10)
+    best_of_4 = job(label=REFERENCE, n=4, steps=[resampled_step()] * 4, prompt_tokens=10)
+    text = markdown(evaluation(), [alone, best_of_4, job(n=4, steps=[resampled_step()] * 2, prompt_tokens=10)])
+    lines = table_under("Cost", text)
+    # a resampled step costs 2 * (10 + 100 * 2 + 50 * 2), of which the target's part is 2 * 100 * 2
+    assert [line["FLOPs / plain target"] for line in lines] == ["3.10", "1.55", "6.20"]
+    assert {line["prompt, FLOPs"] for line in lines} == {"3,200"}  # 2 * 160 parameters * 10 tokens
+    assert f"the target's tokens of {REFERENCE}, n = 1." in " ".join(text.split())
+    plain = job(label="target", n=1, steps=[step(proposal(Source.TARGET, candidate(4)), source=Source.TARGET)])
+    lines = table_under("Cost", markdown(evaluation(), [plain, alone]))
+    assert [line["FLOPs / plain target"] for line in lines] == ["0.78", "1.00"]
+    assert "FLOPs / plain target" not in markdown(evaluation(), [job(steps=[resampled_step()])])
+
+
+def test_accuracy_by_level_and_subject() -> None:
+    """A line for each value that the data set names, a column for each row; none where it names nothing."""
+    jobs = [
+        job("p0", level="1", subject="Algebra"),
+        job("p1", level="5", subject="Algebra", is_correct=False),
+        job("p2", level="5", subject="Geometry"),
+        job("p2", level="5", subject="Geometry", label="rsd", is_correct=False),
+    ]
+    text = markdown(evaluation(["gsi", "rsd"]), jobs)
+    assert table_under("Accuracy by level, %", text) == [
+        {"level": "1", "problems": "1", "gsi, 4": "100.0", "rsd, 4": "-"},
+        {"level": "5", "problems": "2", "gsi, 4": "50.0", "rsd, 4": "0.0"},
+    ]
+    assert [line["subject"] for line in table_under("Accuracy by subject, %", text)] == ["Algebra", "Geometry"]
+    assert "Accuracy by" not in markdown(evaluation(), [job()])
+
+
+def test_rewards_of_both_models_are_compared_where_both_wrote() -> None:
+    """At the steps that were resampled; accepted steps have no candidate of the target."""
+    jobs = [job(f"p{i}", steps=[accepted_step(), resampled_step(0.2, 0.8)]) for i in range(3)]
+    (line,) = table_under("Draft's against target's rewards", markdown(evaluation(), jobs))
+    assert (line["steps"], line["draft"], line["target"]) == ("3", "0.200", "0.800")
+    assert line["target - draft"].startswith("0.6 [")
+    assert "Draft's against" not in markdown(evaluation(), [job(steps=[accepted_step()])])
 
 
 def test_unknown_flops_are_left_out() -> None:
@@ -275,3 +319,17 @@ def test_all_right_is_no_certainty() -> None:
     """Two right answers of two are compatible with an accuracy of 16 %, and the table says so."""
     (row,) = table_under("Accuracy and speed", markdown(evaluation(), [job("p0"), job("p1")]))
     assert row["accuracy, %"] == "100.0 [15.8, 100.0]"
+
+
+@pytest.mark.parametrize(
+    ("difference", "verdict"),
+    [
+        (Estimate(0.02, 0.01, 0.03), "as in the paper"),
+        (Estimate(0.02, -0.01, 0.05), "no difference shown"),
+        (Estimate(-0.02, -0.03, -0.01), "reversed"),
+    ],
+)
+def test_an_order_is_the_papers_only_where_the_interval_shows_it(difference: Estimate, verdict: str) -> None:
+    """An interval that holds 0 shows nothing; and RSD is the lowest in the GSI paper's Table 1."""
+    assert judge_order(difference) == verdict
+    assert PAPERS_ORDER[0] == ("rsd", "soft-best-of-n:draft")

@@ -1,0 +1,127 @@
+"""What several answers to one problem are worth together: pass@k, and best-of-k by the PRM, from records alone.
+
+The answers of a problem are its jobs of one row, a seed each; of best-of-n and majority vote they are all responses of
+these jobs, which the records keep. Both figures are means over every choice of k answers, so no chance is left in them.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gsi.evaluation.figures import group_jobs
+from gsi.evaluation.records import RecordedJob
+from gsi.grading.graders import AnswerKind, grade
+from gsi.jobs.answer_pattern import AnswerFinder
+from gsi.jobs.state import JobState
+from gsi.jobs.step_record import BranchRecord
+
+RESPONSES = frozenset({"best-of-n", "majority-vote"})  # methods whose trajectories are independent answers
+SCORES: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "last": lambda rewards: rewards[-1],
+    "minimum": min,
+    "product": math.prod,
+}  # of a response, from the rewards of its steps; the names are those of the parameter aggregate
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An answer to a problem. ``rewards`` are those of its steps; empty if the PRM was not asked of each."""
+
+    is_correct: bool
+    rewards: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFigures:
+    """Shares of problems, over those with at least k answers."""
+
+    label: str
+    n: int
+    k: int
+    problems: int
+    pass_at_k: float  # one of k answers is right
+    best_of_k: Mapping[str, float]  # the answer with the highest score is right, by score; empty without rewards
+
+
+def compute_attempts(jobs: Sequence[RecordedJob]) -> list[AttemptFigures]:
+    """Return the figures of each row for k = 1, 2, 4, … as far as a problem has answers."""
+    answered = [job for job in jobs if job.state is JobState.SUCCEEDED]
+    found = []
+    for of_row in group_jobs(answered, lambda job: (0, job.label, job.n)).values():
+        groups = group_jobs(of_row, lambda job: job.problem).values()
+        problems = [[attempt for job in group for attempt in list_attempts(job)] for group in groups]
+        most = max(map(len, problems))
+        found += [_compute_figures(of_row[0], problems, 2**power) for power in range(most.bit_length())]
+    return found
+
+
+def list_attempts(job: RecordedJob) -> list[Attempt]:
+    """Return the answers that a job has on record: one, or all responses of best-of-n and majority vote.
+
+    A response that was not chosen has no grade on record, so all responses of a job are graded by notation alone.
+    """
+    if job.params.get("method") not in RESPONSES:
+        return [Attempt(job.is_correct, _list_rewards([step.reward for step in job.steps]))]
+    finder = AnswerFinder(job.params.get("answer_pattern"))
+    return [
+        Attempt(
+            grade(text, finder.find(text), job.expected, AnswerKind.EXACT).is_correct_strict, _list_rewards(rewards)
+        )
+        for text, rewards in _follow_responses(job)
+    ]
+
+
+def estimate_pass(num_attempts: int, num_right: int, k: int) -> float:
+    """Return the probability that one of k answers, drawn without replacement, is right (Chen et al., 2021)."""
+    return 1 - math.comb(num_attempts - num_right, k) / math.comb(num_attempts, k)
+
+
+def estimate_best(attempts: Sequence[Attempt], score: Callable[[Sequence[float]], float], k: int) -> float:
+    """Return the probability that the highest score among k answers, drawn without replacement, is a right answer's.
+
+    Equal scores are decided by the answers' order. Each answer has rewards.
+    """
+    best_first = sorted(attempts, key=lambda attempt: score(attempt.rewards), reverse=True)  # keeps equals in order
+    worse = range(len(attempts) - 1, -1, -1)  # how many answers each one beats
+    wins = sum(math.comb(num, k - 1) for num, attempt in zip(worse, best_first, strict=True) if attempt.is_correct)
+    return wins / math.comb(len(attempts), k)
+
+
+def _compute_figures(job: RecordedJob, problems: Sequence[Sequence[Attempt]], k: int) -> AttemptFigures:
+    enough = [attempts for attempts in problems if len(attempts) >= k]
+    is_rated = all(attempt.rewards for attempts in enough for attempt in attempts)
+    return AttemptFigures(
+        label=job.label,
+        n=job.n,
+        k=k,
+        problems=len(enough),
+        pass_at_k=statistics.fmean(
+            estimate_pass(len(attempts), sum(attempt.is_correct for attempt in attempts), k) for attempts in enough
+        ),
+        best_of_k={
+            name: statistics.fmean(estimate_best(attempts, score, k) for attempts in enough)
+            for name, score in SCORES.items()
+            if is_rated
+        },
+    )
+
+
+def _list_rewards(rewards: Sequence[float | None]) -> tuple[float, ...]:
+    """Return the rewards of all steps, those that are no numbers as -inf; none if a step has no reward."""
+    known = [reward for reward in rewards if reward is not None]
+    return tuple(-math.inf if math.isnan(reward) else reward for reward in known) if len(known) == len(rewards) else ()
+
+
+def _follow_responses(job: RecordedJob) -> list[tuple[str, list[float | None]]]:
+    """Return the text of each response and the rewards of its steps, put together round by round."""
+    population: list[tuple[str, list[float | None]]] = [("", [])] * job.n
+    for made in job.steps:
+        grown = []
+        for branch in made.branches or (BranchRecord(parent=0, step=made),):
+            text, rewards = population[branch.parent]
+            if branch.step is not None:
+                text, rewards = text + branch.step.text, [*rewards, branch.step.reward]
+            grown.append((text, rewards))
+        population = grown
+    return population
