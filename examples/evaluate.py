@@ -22,7 +22,7 @@ async def main(path: Path) -> None:
     """Run the plan and print a row for each method."""
     folder, system = Folder(path), System(os.environ.get("GSI_REDIS_URL"))
     run, problems = begin(PLAN, folder, system)
-    outcome = await evaluate(run, problems, folder, system, lambda *_: None, lambda *_: None)
+    outcome = await evaluate(run, problems, folder, system)
     print(f"{'method':<22} {'accuracy':>8} {'accepted':>8} {'draft':>6} {'target':>6}")
     for row in outcome.rows:
         tokens, rate = row.tokens_per_problem, row.acceptance_rate

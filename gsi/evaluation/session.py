@@ -91,14 +91,21 @@ class System:
                 yield client
 
 
+def _ignore(*_: object) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Watch:
     """Whom an evaluation tells what happens. ``on_identity`` may raise, before any job of the evaluation runs."""
 
-    on_event: Report  # of a process of the embedded system
-    on_identity: Callable[[Identity, str], None]  # with the first prompt as rendered
-    on_job: OnJob
+    on_event: Report = _ignore  # of a process of the embedded system
+    on_identity: Callable[[Identity, str], None] = _ignore  # with the first prompt as rendered
+    on_job: OnJob = _ignore
     retry_failed: bool = False  # whether jobs that failed are run again
+
+
+NOBODY = Watch()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +166,7 @@ def count_done(folder: Folder, *, retry_failed: bool = False) -> int:
 
 
 async def evaluate(
-    run: EvaluationRun, problems: Sequence[Problem], folder: Folder, system: System, watch: Watch
+    run: EvaluationRun, problems: Sequence[Problem], folder: Folder, system: System, watch: Watch = NOBODY
 ) -> FinishedEvaluation:
     """Run the missing jobs, then write the report. If no job is missing, no system is needed.
 
