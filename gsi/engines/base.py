@@ -30,6 +30,8 @@ class EngineSettings:
     num_threads: int | None = None
     engine_args: str = ""
     max_waiting_requests: int = 1024
+    batching: bool = True
+    prefix_cache_bytes: int = 2**28
     likelihood: Likelihood = Likelihood.SAMPLING
     temperature: float = SamplingParams().temperature
 

@@ -123,6 +123,17 @@ class ServiceSettings(ProcessSettings):
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="number format of the weights")
     num_threads: int | None = Field(None, ge=1, le=1024, description="threads of a CPU engine; unset: the runtime's")
+    batching: bool = Field(
+        True,
+        description="whether a forward pass of the transformers engine may serve several requests; with `false` and "
+        "`prefix_cache_bytes` 0, equal requests get answers that are equal to the last bit",
+    )
+    prefix_cache_bytes: int = Field(
+        2**28,
+        ge=0,
+        le=2**40,
+        description="memory for the keys and values of prefixes that the transformers engine keeps between calls",
+    )
     engine_args: str = Field("", description="arguments of vLLM's engine, as on the command line of `vllm serve`")
     max_waiting_requests: int = Field(
         1024,

@@ -9,11 +9,12 @@ import pytest
 import torch
 from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from gsi.algorithm.candidates import Candidate, FinishReason, Message
+from gsi.algorithm.candidates import FinishReason, Message
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.engines.base import EngineSettings, LanguageEngine
-from gsi.engines.on_transformers.prefix import PrefixModel
-from gsi.engines.on_transformers.sampling import SamplingBatch
+from gsi.engines.on_transformers.passes import Part, Passes
+from gsi.engines.on_transformers.prefix_model import PrefixModel
+from gsi.engines.on_transformers.proposal import SamplingBatch
 from gsi.engines.registry import LANGUAGE_ENGINES
 from gsi.rpc.convert import ReceivedTokens
 from tests.conftest import MODELS
@@ -39,9 +40,21 @@ class TestTransformersEngine(LanguageEngineContract):
     """The shared contract."""
 
 
-async def test_the_same_seed_gives_the_same_candidates_to_the_last_bit(engine: LanguageEngine) -> None:
+@pytest.fixture(scope="module")
+def exact_engine() -> Iterator[LanguageEngine]:
+    """An engine whose passes serve one request, and which keeps no prefix."""
+    settings = EngineSettings(str(MODELS / "target"), num_threads=1, batching=False, prefix_cache_bytes=0)
+    engine = asyncio.run(LANGUAGE_ENGINES.load("transformers", settings))
+    yield engine
+    engine.close()
+
+
+async def test_without_batching_the_same_seed_gives_the_same_candidates_to_the_last_bit(
+    exact_engine: LanguageEngine,
+) -> None:
     """A forward pass holds the candidates of one proposal, whatever else the engine is asked."""
-    once, again, _ = await asyncio.gather(*(propose_all(engine, 8, SamplingParams(), seed) for seed in (7, 7, 8)))
+    proposals = (propose_all(exact_engine, 8, SamplingParams(), seed) for seed in (7, 7, 8))
+    once, again, _ = await asyncio.gather(*proposals)
     assert once == again
 
 
@@ -69,24 +82,24 @@ async def test_a_proposal_that_is_closed_writes_no_further_token(
     engine: LanguageEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cancelling costs no more than the token in flight."""
-    num_tokens = 0
-    advance = SamplingBatch.advance
+    num_passes = 0
+    run = Passes.run
 
-    def advance_and_count(batch: SamplingBatch) -> list[Candidate]:
-        nonlocal num_tokens
-        num_tokens += 1
-        return advance(batch)
+    def run_and_count(passes: Passes, parts: Sequence[Part]) -> None:
+        nonlocal num_passes
+        num_passes += 1
+        run(passes, parts)
 
-    monkeypatch.setattr(SamplingBatch, "advance", advance_and_count)
+    monkeypatch.setattr(Passes, "run", run_and_count)
     sampling = SamplingParams(temperature=5.0, max_step_tokens=200)
     async with aclosing(engine.propose(engine.render(MESSAGES), 64, sampling, 0)) as stream:
         await anext(stream)
-        at_first_candidate = num_tokens
-    await anext(engine.propose(engine.render(MESSAGES), 1, SamplingParams(max_step_tokens=1), 0))
-    assert num_tokens == at_first_candidate + 1
+        at_first_candidate = num_passes
+    await anext(engine.propose(engine.render((Message("user", "7"),)), 1, SamplingParams(max_step_tokens=1), 0))
+    assert num_passes <= at_first_candidate + 2  # the token in flight, and the other prompt
 
 
-def test_a_sliding_window_is_that_of_a_plain_pass() -> None:
+async def test_a_sliding_window_is_that_of_a_plain_pass() -> None:
     """The prefix is longer than the window, and each token sees exactly its window."""
     torch.manual_seed(0)
     config = MistralConfig(
@@ -99,10 +112,10 @@ def test_a_sliding_window_is_that_of_a_plain_pass() -> None:
         sliding_window=8,
     )
     plain = MistralForCausalLM(config).eval()
-    model = PrefixModel(plain, max_length=64, device="cpu", num_threads=1)
+    model = PrefixModel(plain, 64, EngineSettings("", num_threads=1))
     tokens, rows = list(range(20)), [[21, 22, 23], [24]]
-    read = model.read(tokens)
-    outputs = model.continue_rows(read.cache(2), rows)
+    read = await model.run(model.read(tokens))
+    outputs = await model.run(model.continue_rows(read.cache(2), rows))
     with torch.inference_mode():
         for row, output in zip(rows, outputs, strict=True):
             expected = plain(torch.tensor([tokens + row])).logits[0, len(tokens) :]
@@ -117,7 +130,7 @@ def decode(token_ids: Sequence[int]) -> str:
     return "".join(PIECES[token] for token in token_ids)
 
 
-def test_a_boundary_is_found_whichever_tokens_write_it() -> None:
+async def test_a_boundary_is_found_whichever_tokens_write_it() -> None:
     """The token that completes the delimiter ends the step, whether one token writes it or two."""
     config = Qwen2Config(
         vocab_size=6,
@@ -127,11 +140,11 @@ def test_a_boundary_is_found_whichever_tokens_write_it() -> None:
         num_attention_heads=1,
         num_key_value_heads=1,
     )
-    model = PrefixModel(Qwen2ForCausalLM(config), max_length=64, device="cpu", num_threads=1)
-    batch = SamplingBatch(model, model.read([0]), 200, SamplingParams(temperature=5.0), 1, {5}, decode)
-    candidates = []
+    model = PrefixModel(Qwen2ForCausalLM(config), 64, EngineSettings("", num_threads=1))
+    batch = SamplingBatch(model, 200, SamplingParams(temperature=5.0), 1, {5}, decode)
+    candidates = await model.run(batch.begin([0]))
     while not batch.is_finished:
-        candidates += batch.advance()
+        candidates += await model.run(batch.go_on())
     model.close()
     reasons = {candidate.finish_reason for candidate in candidates}
     assert {FinishReason.DELIMITER, FinishReason.EOS} <= reasons

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import closing
+from functools import lru_cache
 
 import torch
 import transformers
@@ -14,8 +16,12 @@ from gsi.engines.base import STEP_DELIMITER, EngineSettings, check_candidates, c
 from gsi.engines.hugging_face.fingerprint import fingerprint_checkpoint
 from gsi.engines.hugging_face.parameter_count import count_parameters
 from gsi.engines.hugging_face.tokenizer import Tokenizer
-from gsi.engines.on_transformers.prefix import Prefix, PrefixModel, load_checkpoint
-from gsi.engines.on_transformers.sampling import SamplingBatch, likelihood_law
+from gsi.engines.on_transformers.checkpoint import load_checkpoint
+from gsi.engines.on_transformers.model_thread import Work
+from gsi.engines.on_transformers.prefix import Prefix
+from gsi.engines.on_transformers.prefix_model import PrefixModel
+from gsi.engines.on_transformers.proposal import SamplingBatch
+from gsi.engines.on_transformers.sampling import likelihood_law
 from gsi.errors import MisconfiguredError
 from gsi.model_info import ModelInfo
 
@@ -28,7 +34,8 @@ class TransformersEngine:
         self._tokenizer = Tokenizer(settings.model, settings.revision)
         model = load_checkpoint(AutoModelForCausalLM, settings)
         self.info = describe_checkpoint(settings, model, self._tokenizer, tuple(Likelihood))
-        self._model = PrefixModel(model, self.info.max_length, settings.device, settings.num_threads)
+        self._model = PrefixModel(model, self.info.max_length, settings)
+        self._decode_token = lru_cache(maxsize=None)(lambda token_id: self._tokenizer.decode([token_id]))
 
     @classmethod
     async def load(cls, settings: EngineSettings) -> "TransformersEngine":
@@ -47,33 +54,36 @@ class TransformersEngine:
         return self._tokenizer.show(token_ids)
 
     async def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
-        read = await self._model.run(self._model.read, prefix)
-        batch = SamplingBatch(self._model, read, n, sampling, seed, self.info.eos_token_ids, self._tokenizer.decode)
-        while not batch.is_finished:
-            if finished := await self._model.run(batch.advance):
-                yield finished
+        batch = SamplingBatch(self._model, n, sampling, seed, self.info.eos_token_ids, self._decode)
+        with closing(batch):
+            yield await self._model.run(batch.begin(prefix))
+            while not batch.is_finished:
+                yield await self._model.run(batch.go_on())
 
     async def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
         check_likelihood(sampling)
-        read = await self._model.run(self._model.read, prefix)
+        read = await self._model.run(self._model.read(prefix))
         limits = (len(prefix), self._model.max_length, self._model.vocabulary_size)
         async for batch in check_candidates(candidates, *limits):
-            values = await self._model.run(self._sum_log_probabilities, read, sampling, batch)
+            values = await self._model.run(self._sum_log_probabilities(read, sampling, batch))
             yield [Score(candidate.index, value) for candidate, value in zip(batch, values, strict=True)]
 
     def _sum_log_probabilities(
         self, prefix: Prefix, sampling: SamplingParams, candidates: Sequence[TokenSequence]
-    ) -> list[float]:
+    ) -> Work[list[float]]:
         """Return the log-likelihood (nats) of each candidate, from one forward pass over all of them."""
         rows = [candidate.token_ids for candidate in candidates]
         logits = prefix.last_outputs.expand(len(rows), 1, -1)
         if max(map(len, rows)) > 1:  # the last token of a candidate is predicted, not read
-            read = self._model.continue_rows(prefix.cache(len(rows)), [row[:-1] for row in rows])
+            read = yield from self._model.continue_rows(prefix.cache(len(rows)), [row[:-1] for row in rows])
             logits = torch.cat([logits, read], dim=1)
         return [
             float(likelihood_law(row_logits[: len(row)], sampling)[range(len(row)), list(row)].sum())
             for row, row_logits in zip(rows, logits, strict=True)  # row by row, or the doubles would fill the memory
         ]
+
+    def _decode(self, token_ids: Sequence[int]) -> str:
+        return self._decode_token(token_ids[0]) if len(token_ids) == 1 else self._tokenizer.decode(token_ids)
 
 
 def refuse_engine_args(settings: EngineSettings) -> None:

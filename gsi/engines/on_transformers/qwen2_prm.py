@@ -8,7 +8,7 @@ Skywork-o1-Open-PRM.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -40,14 +40,19 @@ class _Qwen2RewardModel(Qwen2PreTrainedModel):
         position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
+        **options: Any,
     ) -> RewardOutput:
-        """Return outputs [batch, length, outputs] for token ids [batch, length]; the mask also covers the cache."""
+        """Return outputs [batch, length, outputs] for token ids [batch, length]; the mask also covers the cache.
+
+        ``options`` are for the attention.
+        """
         hidden = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
             use_cache=use_cache,
+            **options,
         )
         return RewardOutput(logits=self._head(hidden.last_hidden_state), past_key_values=hidden.past_key_values)
 

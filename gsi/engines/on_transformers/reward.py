@@ -10,7 +10,9 @@ from gsi.engines.base import EngineSettings, check_length, wait_forever
 from gsi.engines.hugging_face.reward_families import FAMILIES, find_family, read_architecture, read_reward
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_transformers.language import describe_checkpoint, refuse_engine_args
-from gsi.engines.on_transformers.prefix import Prefix, PrefixModel
+from gsi.engines.on_transformers.model_thread import Work
+from gsi.engines.on_transformers.prefix import Prefix
+from gsi.engines.on_transformers.prefix_model import PrefixModel
 from gsi.engines.on_transformers.reward_checkpoint import load_reward_model
 from gsi.engines.text_threads import TextThreads, count_characters
 from gsi.errors import MisconfiguredError
@@ -33,7 +35,7 @@ class TransformersRewardEngine:
         model = load_reward_model(architecture, settings)
         described = describe_checkpoint(settings, model, tokenizer, likelihoods=())
         self.info = replace(described, has_bounded_rewards=family.is_bounded)
-        self._model = PrefixModel(model, self.info.max_length, settings.device, settings.num_threads)
+        self._model = PrefixModel(model, self.info.max_length, settings)
 
     @classmethod
     async def load(cls, settings: EngineSettings) -> "TransformersRewardEngine":
@@ -49,19 +51,19 @@ class TransformersRewardEngine:
     async def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
         num_characters = count_characters(messages, steps)
         prefix = await self._texts.run(num_characters, self._family.prefix, messages, steps)
-        read = await self._model.run(self._model.read, prefix)
+        read = await self._model.run(self._model.read(prefix))
         async for batch in candidates:
             num_characters = sum(len(candidate.text) for candidate in batch)
             rows = await self._texts.run(num_characters, self._read_texts, batch)
-            rewards = await self._model.run(self._rate, read, rows)
+            rewards = await self._model.run(self._rate(read, rows))
             yield [Score(candidate.index, reward) for candidate, reward in zip(batch, rewards, strict=True)]
 
     def _read_texts(self, candidates: Sequence[StepText]) -> list[list[int]]:
         return [self._family.candidate(candidate.text) for candidate in candidates]
 
-    def _rate(self, prefix: Prefix, rows: Sequence[Sequence[int]]) -> list[float]:
+    def _rate(self, prefix: Prefix, rows: Sequence[Sequence[int]]) -> Work[list[float]]:
         """Return the reward of each candidate, read at its last token, from one forward pass over all of them."""
         check_length(prefix.length + max(map(len, rows)), self._model.max_length)
-        outputs = self._model.continue_rows(prefix.cache(len(rows)), rows)
+        outputs = yield from self._model.continue_rows(prefix.cache(len(rows)), rows)
         at_last = outputs[range(len(rows)), [len(row) - 1 for row in rows]].double()
         return [read_reward(self._family, row) for row in at_last.tolist()]

@@ -4,11 +4,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification, Cache
+from transformers import AutoModelForSequenceClassification
 
 from gsi.engines.base import EngineSettings
 from gsi.engines.hugging_face.reward_families import CLASSIFIER, QWEN_PROCESS_REWARD, SKYWORK_PROCESS_REWARD
-from gsi.engines.on_transformers.prefix import load_checkpoint
+from gsi.engines.on_transformers.checkpoint import load_checkpoint
 from gsi.engines.on_transformers.qwen2_prm import Qwen2ForPrmModel, Qwen2ForProcessRewardModel, RewardOutput
 from gsi.errors import MisconfiguredError
 
@@ -54,11 +54,12 @@ class EveryTokenClassifier(nn.Module):
         self.config = classifier.config
         self.classifier = classifier
 
-    def forward(
-        self, input_ids: torch.Tensor, past_key_values: Cache | None = None, use_cache: bool | None = None
-    ) -> RewardOutput:
-        """Return outputs [batch, length, labels] for token ids [batch, length] behind the tokens in the cache."""
-        hidden = self.classifier.base_model(input_ids=input_ids, past_key_values=past_key_values, use_cache=use_cache)
+    def forward(self, input_ids: torch.Tensor, **options: Any) -> RewardOutput:
+        """Return outputs [batch, length, labels] for token ids [batch, length] behind the tokens in the cache.
+
+        ``options`` are those of the classifier's backbone.
+        """
+        hidden = self.classifier.base_model(input_ids=input_ids, **options)
         return RewardOutput(
             logits=self.classifier.score(hidden.last_hidden_state), past_key_values=hidden.past_key_values
         )

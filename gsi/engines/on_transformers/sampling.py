@@ -1,16 +1,11 @@
-"""The law that candidates are sampled from, and the sampling of n candidates in one batch."""
+"""The law that candidates are sampled from, and draws from it."""
 
-import random
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import torch
 
-from gsi.algorithm.candidates import Candidate
 from gsi.algorithm.params import Likelihood, SamplingParams
-from gsi.algorithm.seeds import derive_seed
-from gsi.engines.on_transformers.prefix import Prefix, PrefixModel, Tensor
-from gsi.engines.step_end import Decode, find_finish_reason
+from gsi.engines.on_transformers.passes import Draw, Part, Tensor, do_or_blame
 
 
 def sampling_law(logits: Tensor, temperature: float, top_p: float) -> Tensor:
@@ -50,72 +45,28 @@ def draw(law: Tensor, uniforms: Sequence[float]) -> list[int]:
     return tokens
 
 
-@dataclass(slots=True)
-class _Row:
-    """A candidate that is not finished."""
+def draw_all(parts: Sequence[Part]) -> None:
+    """Draw for each part that asks for it. Parts with the same law are drawn together: a call costs more than a row."""
+    by_law: dict[SamplingParams, list[Part]] = {}
+    for part in parts:
+        if part.draw is not None and part.error is None:
+            by_law.setdefault(part.draw.sampling, []).append(part)
+    for alike in by_law.values():
+        do_or_blame(_draw_alike, alike)
 
-    index: int
-    random: random.Random
-    token_ids: list[int] = field(default_factory=list)
-    log_likelihood: float = 0.0
+
+def _draw_alike(parts: Sequence[Part]) -> None:
+    draws = [part.draw for part in parts if part.draw is not None]
+    uniforms = [number for wanted in draws for number in wanted.uniforms]
+    drawn = iter(draw_tokens(torch.cat([part.outputs[:, -1] for part in parts]), Draw(draws[0].sampling, uniforms)))
+    for part in parts:
+        part.drawn = [next(drawn) for _ in part.rows]
 
 
-class SamplingBatch:
-    """n candidates that are sampled side by side; each call of ``advance`` adds a token to each of them.
-
-    A forward pass holds these candidates and no other request's, so the same (prefix, n, seed) gives the same
-    candidates bit by bit.
-    """
-
-    def __init__(
-        self,
-        model: PrefixModel,
-        prefix: Prefix,
-        n: int,
-        sampling: SamplingParams,
-        seed: int,
-        eos_token_ids: Collection[int],
-        decode: Decode,
-    ) -> None:
-        self._model = model
-        self._cache = prefix.cache(n)
-        self._logits = prefix.last_outputs.expand(n, -1)
-        self._rows = [_Row(index, random.Random(derive_seed(seed, index))) for index in range(n)]
-        self._sampling = sampling
-        self._max_tokens = min(sampling.max_step_tokens, model.max_length - prefix.length)
-        self._eos_token_ids = eos_token_ids
-        self._decode = decode
-
-    @property
-    def is_finished(self) -> bool:
-        return not self._rows
-
-    def advance(self) -> list[Candidate]:
-        """Sample a token of every unfinished candidate; return the candidates that are finished now."""
-        if self._rows[0].token_ids:
-            self._logits = self._model.continue_rows(self._cache, [row.token_ids[-1:] for row in self._rows])[:, -1]
-        self._sample_tokens()
-        reasons = [
-            find_finish_reason(row.token_ids, self._decode, self._eos_token_ids, self._max_tokens) for row in self._rows
-        ]
-        finished = [
-            Candidate(row.index, tuple(row.token_ids), self._decode(row.token_ids), row.log_likelihood, reason)
-            for row, reason in zip(self._rows, reasons, strict=True)
-            if reason is not None
-        ]
-        self._keep([position for position, reason in enumerate(reasons) if reason is None])
-        return finished
-
-    def _sample_tokens(self) -> None:
-        sampling = self._sampling
-        law = sampling_law(self._logits, sampling.temperature, sampling.top_p)
-        tokens = draw(law, [row.random.random() for row in self._rows])
-        likelihoods = law if sampling.likelihood is Likelihood.SAMPLING else likelihood_law(self._logits, sampling)
-        for position, (row, token) in enumerate(zip(self._rows, tokens, strict=True)):
-            row.token_ids.append(token)
-            row.log_likelihood += float(likelihoods[position, token])
-
-    def _keep(self, positions: list[int]) -> None:
-        if 0 < len(positions) < len(self._rows):
-            self._cache.batch_select_indices(torch.tensor(positions, device=self._logits.device))
-        self._rows = [self._rows[position] for position in positions]
+def draw_tokens(logits: Tensor, wanted: Draw) -> list[tuple[int, float]]:
+    """Return for each row of logits [rows, vocabulary] a token id and its log-likelihood (nats)."""
+    sampling = wanted.sampling
+    law = sampling_law(logits, sampling.temperature, sampling.top_p)
+    tokens = draw(law, wanted.uniforms)
+    likelihoods = law if sampling.likelihood is Likelihood.SAMPLING else likelihood_law(logits, sampling)
+    return list(zip(tokens, likelihoods[range(len(tokens)), tokens].tolist(), strict=True))
