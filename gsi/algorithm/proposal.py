@@ -116,8 +116,16 @@ async def _forward(proposals: CandidateBatches, channels: Sequence[Channel]) -> 
 
 
 async def _drain(channel: Channel) -> AsyncGenerator[Sequence[Candidate], None]:
-    while (batch := await channel.get()) is not None:
-        yield batch
+    """Yield what is in the channel, together: a scorer that was busy gets one message instead of many."""
+    batch = await channel.get()
+    while batch is not None:
+        waiting = list(batch)
+        while not channel.empty() and (batch := channel.get_nowait()) is not None:
+            waiting += batch
+        yield waiting
+        if batch is None:
+            return
+        batch = await channel.get()
 
 
 async def _collect(answers: ScoreBatches) -> tuple[list[Score], float]:

@@ -51,6 +51,7 @@ class ModelThread:
         self._batches = batches
         self._arrivals: SimpleQueue[_Request | None] = SimpleQueue()  # None: close
         self._waiting: deque[_Request] = deque()
+        self.num_requests = 0  # that are unfinished; for the model's thread
         self._thread = threading.Thread(target=self._serve, args=(num_threads,), name="model", daemon=True)
         self._thread.start()
 
@@ -70,6 +71,7 @@ class ModelThread:
         if num_threads:
             torch.set_num_threads(num_threads)  # OpenMP has a number per thread
         while (arrived := self._take_arrivals()) is not None:
+            self.num_requests = len(arrived) + len(self._waiting)
             ends = self._advance(arrived)
             if turn := self._take_turn():
                 parts = [request.part for request in turn if request.part is not None]

