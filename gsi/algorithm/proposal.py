@@ -117,15 +117,13 @@ async def _forward(proposals: CandidateBatches, channels: Sequence[Channel]) -> 
 
 async def _drain(channel: Channel) -> AsyncGenerator[Sequence[Candidate], None]:
     """Yield what is in the channel, together: a scorer that was busy gets one message instead of many."""
-    batch = await channel.get()
-    while batch is not None:
-        waiting = list(batch)
-        while not channel.empty() and (batch := channel.get_nowait()) is not None:
-            waiting += batch
-        yield waiting
-        if batch is None:
-            return
-        batch = await channel.get()
+    waiting: list[Sequence[Candidate] | None] = []
+    while None not in waiting:
+        waiting = [await channel.get()]
+        while not channel.empty():
+            waiting.append(channel.get_nowait())
+        if candidates := [candidate for batch in waiting for candidate in batch or ()]:
+            yield candidates
 
 
 async def _collect(answers: ScoreBatches) -> tuple[list[Score], float]:

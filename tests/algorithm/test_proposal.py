@@ -75,6 +75,28 @@ async def test_candidates_and_scores_are_put_in_index_order() -> None:
     assert proposal.scores == {"prm": [0.0, 0.1, 0.2], "target": [0.0, -1.0, -2.0]}
 
 
+async def test_a_scorer_that_was_busy_gets_what_came_meanwhile_together() -> None:
+    """One message instead of two: each costs a forward pass."""
+    sizes: list[int] = []
+    is_busy = asyncio.Event()
+
+    async def slow_draft() -> CandidateBatches:
+        yield [candidate(0)]
+        await is_busy.wait()
+        yield [candidate(1)]
+        yield [candidate(2)]
+
+    async def busy(candidates: CandidateBatches) -> ScoreBatches:
+        async for batch in candidates:
+            sizes.append(len(batch))
+            is_busy.set()
+            yield [Score(c.index, 0.0) for c in batch]
+
+    proposal = await propose_and_score(Source.DRAFT, 3, slow_draft(), {"prm": busy})
+    assert sizes == [1, 2]
+    assert proposal.scores == {"prm": [0.0] * 3}
+
+
 async def test_a_proposal_counts_every_candidates_tokens() -> None:
     """Those that will be discarded too: they were paid for."""
     assert (await propose_and_score(Source.DRAFT, 3, draft([0, 1, 2]), {})).num_tokens == 1 + 2 + 3

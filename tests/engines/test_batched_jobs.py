@@ -4,20 +4,22 @@ import asyncio
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, aclosing, closing
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from gsi.algorithm.candidates import Candidate, Message, Prompt, Trajectory
 from gsi.algorithm.generate import generate
 from gsi.algorithm.params import Likelihood, Params, SamplingParams
 from gsi.algorithm.ports import Ports
 from gsi.engines.base import EngineSettings, LanguageEngine
-from gsi.engines.on_transformers.passes import Part, Passes
+from gsi.engines.on_transformers.passes import Draw, Part, Passes
 from gsi.engines.on_transformers.prefix_model import PrefixModel
-from gsi.engines.on_transformers.proposal import SamplingBatch
+from gsi.engines.on_transformers.proposal import PATIENCE, SamplingBatch
+from gsi.engines.on_transformers.sampling import draw_all
 from gsi.engines.on_transformers.shared_rows import RowStore
 from gsi.engines.registry import LANGUAGE_ENGINES, REWARD_ENGINES
 from gsi.errors import InvalidRequestError
@@ -43,8 +45,9 @@ def load_ports(stack: ExitStack, **settings: Any) -> Ports:
         target = await LANGUAGE_ENGINES.load("transformers", of["target"])
         return Ports(draft, target, await REWARD_ENGINES.load("transformers", of["prm"]))
 
-    ports: Any = asyncio.run(load())
-    for engine in (ports.draft, ports.target, ports.prm):
+    ports = asyncio.run(load())
+    engines: tuple[Any, ...] = (ports.draft, ports.target, ports.prm)
+    for engine in engines:
         stack.enter_context(closing(engine))
     return ports
 
@@ -149,12 +152,12 @@ async def test_a_request_that_is_refused_or_cancelled_leaves_the_others_alone(to
         await asyncio.gather(task, return_exceptions=True)
 
     proposals = (propose(engine, "7 + 8", 3, sampling, seed) for seed in range(4))
-    *found, _, _, _ = await asyncio.gather(*proposals, close_early(), score_a_stranger(), go_away())
+    found, *_ = await asyncio.gather(asyncio.gather(*proposals), close_early(), score_a_stranger(), go_away())
     tokens = [[c.token_ids for c in candidates] for candidates in expected]
     assert [[c.token_ids for c in candidates] for candidates in found] == tokens
 
 
-class BrittleLlama(LlamaForCausalLM):
+class BrittleLlama(LlamaForCausalLM):  # type: ignore[misc]  # transformers has no types
     """Breaks at token 13, after its first layers have read the others."""
 
     def forward(self, input_ids: torch.Tensor, **options: Any) -> Any:
@@ -178,8 +181,9 @@ async def test_a_request_that_breaks_the_model_fails_alone() -> None:
     model = PrefixModel(plain, 256, EngineSettings("", num_threads=1))
     with closing(model):
         reads = [model.run(model.read(range(20 + i, 30 + i))) for i in range(4)]
-        broken = model.run(model.read([7, 13]))
-        *prefixes, error = await asyncio.gather(*reads, broken, return_exceptions=True)
+        prefixes, (error,) = await asyncio.gather(
+            asyncio.gather(*reads), asyncio.gather(model.run(model.read([7, 13])), return_exceptions=True)
+        )
         assert isinstance(error, RuntimeError)
         rows = [[1, 2], [3]]
         outputs = await asyncio.gather(*(model.run(model.continue_rows(p.cache(2), rows)) for p in prefixes))
@@ -228,6 +232,34 @@ async def test_the_memory_of_rows_is_bounded(together: Any, alone: Any, monkeypa
     expected = [await propose(alone.draft, "no room", 3, sampling, seed) for seed in range(3)]
     found = await asyncio.gather(*(propose(together.draft, "no room", 3, sampling, seed) for seed in range(3)))
     assert [[c.token_ids for c in group] for group in found] == [[c.token_ids for c in group] for group in expected]
+
+
+def test_parts_are_drawn_alone_if_one_cannot_be_drawn() -> None:
+    """Logits that are no numbers have no token; the others of the same law have theirs."""
+    numbers = torch.zeros(2, 1, 5)
+    parts = [Part(DynamicCache(), [[1]] * 2, draw=Draw(SamplingParams(), [0.1, 0.9]), outputs=numbers) for _ in "ab"]
+    parts[0].outputs = numbers * torch.nan
+    draw_all(parts)
+    assert isinstance(parts[0].error, IndexError)
+    assert [token for token, _ in parts[1].drawn] == [0, 4]
+
+
+async def test_candidates_that_finish_closely_go_out_together() -> None:
+    """Each message costs target and PRM a pass: a candidate waits a few tokens for others, not for all."""
+    config = LlamaConfig(vocab_size=50, max_position_embeddings=512, hidden_size=32, num_attention_heads=2)
+    torch.manual_seed(0)
+    model = PrefixModel(LlamaForCausalLM(config).eval(), 256, EngineSettings("", num_threads=1))
+    sampling = SamplingParams(temperature=5.0, max_step_tokens=100)
+    batches = []
+    with closing(model), closing(SamplingBatch(model, 40, sampling, 1, range(46, 50), lambda _: "x")) as batch:
+        batches.append(await model.run(batch.begin([1, 2])))
+        while not batch.is_finished:
+            batches.append(await model.run(batch.go_on()))
+    lengths = [[len(candidate.token_ids) for candidate in found] for found in batches]
+    assert len(batches) > 2
+    assert all(max(found) - min(found) <= PATIENCE for found in lengths)
+    assert all(max(before) < min(after) for before, after in pairwise(lengths))
+    assert any(max(found) > min(found) for found in lengths)
 
 
 @torch.inference_mode()

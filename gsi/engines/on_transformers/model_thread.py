@@ -84,7 +84,7 @@ class ModelThread:
 
     def _take_arrivals(self) -> list[_Request] | None:
         """Return the new requests, waiting for one if there is no other work; None when the thread is to end."""
-        arrived = []
+        arrived: list[_Request] = []
         with contextlib.suppress(Empty):
             while True:
                 request = self._arrivals.get(block=not (self._waiting or arrived))

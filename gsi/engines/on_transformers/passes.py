@@ -136,8 +136,8 @@ class Passes:
         for rows in shared:
             rows.length += 1
         sizes = [len(part.rows) * (1 if part.only_last else part.longest) for part in parts]
-        for part, rows_outputs in zip(parts, outputs.split(sizes), strict=True):
-            part.outputs = rows_outputs.unflatten(0, (len(part.rows), -1))
+        for part, rows_outputs in zip(parts, torch.split(outputs, sizes), strict=True):
+            part.outputs = rows_outputs.view(len(part.rows), -1, rows_outputs.shape[-1])
 
     def _read_pack(self, parts: Sequence[Part], lengths: Sequence[int], pack: "Pack") -> Tensor:
         """Return the outputs that are asked for, [tokens, outputs], of all parts in one sequence."""
@@ -204,7 +204,7 @@ def _rewind(cache: DynamicCache, length: int) -> None:
 
 
 def _attend(
-    module: torch.nn.Module,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -223,10 +223,10 @@ def _attend(
     begin = 0 if pack.turn is None else len(pack.turn.places)
     results = []
     if pack.turn is not None:
-        of_rows = [tensor[0, :, :begin].transpose(0, 1) for tensor in (query, key, value)]
-        results.append(pack.shared.attend(pack.turn, module.layer_idx, *of_rows, window, scale))
+        new = tuple(tensor[0, :, :begin].transpose(0, 1) for tensor in (query, key, value))
+        results.append(pack.shared.attend(module.layer_idx, pack.turn, new, window=window, scale=scale))
     sizes = [part.num_tokens for part, _ in pack.own]
-    slices = zip(*(tensor[0, :, begin:].split(sizes, dim=1) for tensor in (query, key, value)), strict=True)
+    slices = zip(*(torch.split(tensor[0, :, begin:], sizes, dim=1) for tensor in (query, key, value)), strict=True)
     for (part, cache), of_part in zip(pack.own, slices, strict=True):
         queries, keys, values = (_to_rows(tensor, len(part.rows)) for tensor in of_part)
         keys, values = cache.update(keys, values, module.layer_idx)
@@ -238,7 +238,8 @@ def _attend(
 
 def _to_rows(tensor: Tensor, num_rows: int) -> Tensor:
     """Return [heads, rows x tokens, head size] as [rows, heads, tokens, head size]."""
-    return tensor.unflatten(1, (num_rows, -1)).transpose(0, 1)
+    heads, _, size = tensor.shape
+    return tensor.reshape(heads, num_rows, -1, size).transpose(0, 1)
 
 
 AttentionInterface.register(PACKED, _attend)

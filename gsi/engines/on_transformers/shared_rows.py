@@ -91,9 +91,13 @@ class RowStore:
         )
 
     def attend(
-        self, turn: Turn, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float | None
+        self, layer: int, turn: Turn, new: tuple[Tensor, ...], *, window: int | None, scale: float | None
     ) -> Tensor:
-        """Return what each new token attends to, [tokens, heads, head size], like the query; keep its key and value."""
+        """Return what each new token attends to, and keep its key and value.
+
+        ``new``: query, key and value, each [tokens, heads, head size] in the order of the turn, as the result.
+        """
+        query, key, value = new
         keys, values = self._layers[layer]
         keys[turn.places, :, turn.lengths] = key
         values[turn.places, :, turn.lengths] = value
