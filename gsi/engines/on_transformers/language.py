@@ -71,16 +71,17 @@ class TransformersEngine:
     def _sum_log_probabilities(
         self, prefix: Prefix, sampling: SamplingParams, candidates: Sequence[TokenSequence]
     ) -> Work[list[float]]:
-        """Return the log-likelihood (nats) of each candidate, from one forward pass over all of them."""
-        rows = [candidate.token_ids for candidate in candidates]
+        """Return the log-likelihood (nats) of each candidate, from one forward pass over those that differ."""
+        rows = list(dict.fromkeys(candidate.token_ids for candidate in candidates))
         logits = prefix.last_outputs.expand(len(rows), 1, -1)
         if max(map(len, rows)) > 1:  # the last token of a candidate is predicted, not read
             read = yield from self._model.continue_rows(prefix.cache(len(rows)), [row[:-1] for row in rows])
             logits = torch.cat([logits, read], dim=1)
-        return [
-            float(likelihood_law(row_logits[: len(row)], sampling)[range(len(row)), list(row)].sum())
+        sums = {
+            row: float(likelihood_law(row_logits[: len(row)], sampling)[range(len(row)), list(row)].sum())
             for row, row_logits in zip(rows, logits, strict=True)  # row by row, or the doubles would fill the memory
-        ]
+        }
+        return [sums[candidate.token_ids] for candidate in candidates]
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         return self._decode_token(token_ids[0]) if len(token_ids) == 1 else self._tokenizer.decode(token_ids)

@@ -11,7 +11,7 @@ from gsi.engines.hugging_face.reward_families import FAMILIES, find_family, read
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_transformers.language import describe_checkpoint, refuse_engine_args
 from gsi.engines.on_transformers.model_thread import Work
-from gsi.engines.on_transformers.prefix import Prefix
+from gsi.engines.on_transformers.prefix import Prefix, TokenIds
 from gsi.engines.on_transformers.prefix_model import PrefixModel
 from gsi.engines.on_transformers.reward_checkpoint import load_reward_model
 from gsi.engines.text_threads import TextThreads, count_characters
@@ -58,12 +58,14 @@ class TransformersRewardEngine:
             rewards = await self._model.run(self._rate(read, rows))
             yield [Score(candidate.index, reward) for candidate, reward in zip(batch, rewards, strict=True)]
 
-    def _read_texts(self, candidates: Sequence[StepText]) -> list[list[int]]:
-        return [self._family.candidate(candidate.text) for candidate in candidates]
+    def _read_texts(self, candidates: Sequence[StepText]) -> list[TokenIds]:
+        return [tuple(self._family.candidate(candidate.text)) for candidate in candidates]
 
-    def _rate(self, prefix: Prefix, rows: Sequence[Sequence[int]]) -> Work[list[float]]:
-        """Return the reward of each candidate, read at its last token, from one forward pass over all of them."""
-        check_length(prefix.length + max(map(len, rows)), self._model.max_length)
+    def _rate(self, prefix: Prefix, candidates: Sequence[TokenIds]) -> Work[list[float]]:
+        """Return the reward of each candidate, read at its last token, from one pass over those that differ."""
+        check_length(prefix.length + max(map(len, candidates)), self._model.max_length)
+        rows = list(dict.fromkeys(candidates))
         outputs = yield from self._model.continue_rows(prefix.cache(len(rows)), rows)
         at_last = outputs[range(len(rows)), [len(row) - 1 for row in rows]].double()
-        return [read_reward(self._family, row) for row in at_last.tolist()]
+        rewards = {row: read_reward(self._family, raw) for row, raw in zip(rows, at_last.tolist(), strict=True)}
+        return [rewards[candidate] for candidate in candidates]
