@@ -1,7 +1,7 @@
 """Model services and a Redis that many test files share, and coordinators that a file has for itself.
 
 To start three model services costs seven seconds of a processor, to start a coordinator less than one. A service keeps
-nothing between calls and the keys of a queue are its own, so files share services and Redis, and each has a queue.
+only prefixes between calls and the keys of a queue are its own, so files share services and Redis, and each has a queue.
 """
 
 import asyncio

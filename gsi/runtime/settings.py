@@ -126,7 +126,7 @@ class ServiceSettings(ProcessSettings):
     batching: bool = Field(
         True,
         description="whether a forward pass of the transformers engine may serve several requests; with `false` and "
-        "`prefix_cache_bytes` 0, equal requests get answers that are equal to the last bit",
+        "`GSI_<ROLE>_PREFIX_CACHE_BYTES` 0, equal requests get answers that are equal to the last bit",
     )
     prefix_cache_bytes: int = Field(
         2**28,

@@ -193,6 +193,34 @@ async def test_a_request_that_breaks_the_model_fails_alone() -> None:
         torch.testing.assert_close(found[0], expected, atol=1e-5, rtol=0)
 
 
+class MixingLlama(LlamaForCausalLM):  # type: ignore[misc]  # transformers has no types
+    """Adds up what its tokens say, outside of attention."""
+
+    def forward(self, input_ids: torch.Tensor, **options: Any) -> Any:
+        outputs = super().forward(input_ids, **options)
+        outputs.logits = outputs.logits.cumsum(dim=1)
+        return outputs
+
+
+@pytest.mark.parametrize(("kind", "can_share"), [(LlamaForCausalLM, True), (MixingLlama, False)])
+def test_a_model_whose_tokens_meet_outside_of_attention_has_passes_of_one_request(kind: Any, can_share: bool) -> None:
+    """It is tried when the model is loaded."""
+    assert Passes(tiny(kind, LlamaConfig), "cpu").can_share == can_share
+
+
+async def test_a_closed_model_cancels_what_it_has_not_done_and_refuses_more() -> None:
+    """Nobody waits for a thread that has ended."""
+    model = PrefixModel(tiny(LlamaForCausalLM, LlamaConfig), 256, EngineSettings("", num_threads=1))
+    with closing(SamplingBatch(model, 4, SamplingParams(max_step_tokens=250), 1, (), lambda _: "x")) as batch:
+        writing = asyncio.create_task(model.run(batch.begin([1])))
+        await asyncio.sleep(0.01)
+        model.close()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+    with pytest.raises(RuntimeError, match="closed"):
+        await model.run(model.read([1]))
+
+
 @pytest.mark.parametrize(
     "plain",
     [

@@ -27,7 +27,7 @@ from gsi.model_info import ModelInfo
 
 
 class TransformersEngine:
-    """Samples n candidates in one batch and scores given candidates; reads the prefix once per request."""
+    """Samples n candidates side by side and scores given candidates; reads what no kept prefix begins with."""
 
     def __init__(self, settings: EngineSettings) -> None:
         refuse_engine_args(settings)

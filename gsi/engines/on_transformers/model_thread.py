@@ -51,18 +51,22 @@ class ModelThread:
         self._batches = batches
         self._arrivals: SimpleQueue[_Request | None] = SimpleQueue()  # None: close
         self._waiting: deque[_Request] = deque()
+        self._is_closed = False
         self.num_requests = 0  # that are unfinished; for the model's thread
         self._thread = threading.Thread(target=self._serve, args=(num_threads,), name="model", daemon=True)
         self._thread.start()
 
     async def run(self, work: Work[T]) -> T:
-        """Run ``work`` to its end; return its result."""
+        """Run ``work`` to its end; return its result. Raises RuntimeError if the thread was closed."""
+        if self._is_closed:
+            raise RuntimeError("the model was closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._arrivals.put(_Request(work, future))
         return await future
 
     def close(self) -> None:
         """End the thread after the pass in flight. Unfinished requests are cancelled."""
+        self._is_closed = True
         self._arrivals.put(None)
         self._thread.join()
 

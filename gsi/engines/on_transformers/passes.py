@@ -20,6 +20,7 @@ from gsi.engines.on_transformers.shared_rows import RowStore, SharedRows, Turn
 Tensor = torch.Tensor
 
 PACKED = "gsi_packed"  # the name of our attention
+ROUNDING = 0.05  # of the largest output, in half precision; other attention is further off
 MASKED_LAYERS = {"full_attention", "sliding_attention"}  # the kinds of layers whose mask ``Part.mask`` makes
 
 
@@ -100,8 +101,8 @@ class Passes:
         self._model = model.to(device).eval()
         self._device = torch.device(device)
         self._narrows = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self.can_share = _can_share(model)
         self.shared = RowStore()
+        self.can_share = _ask_for_our_attention(self._model) and self._agrees()
 
     @torch.inference_mode()
     def run(self, parts: Sequence[Part]) -> None:
@@ -109,13 +110,29 @@ class Passes:
         for together in [parts] if self.can_share else [[part] for part in parts]:
             do_or_blame(self._read, together)
 
+    @torch.inference_mode()
+    def _agrees(self) -> bool:
+        """Return whether two parts have the outputs in one pass that they have in passes of their own.
+
+        A model may do more with its tokens than attention and what works token by token, such as a bias by distance.
+        """
+        rows = ([0, 1, 2], [1, 0])
+        together, alone = ([Part(DynamicCache(), [row]) for row in rows] for _ in range(2))
+        try:
+            self._read_together(together)
+        except (RuntimeError, TypeError, ValueError):
+            return False
+        self._read_alone(alone[0], alone[0].cache)
+        self._read_alone(alone[1], alone[1].cache)
+        return all(_are_close(one.outputs, other.outputs) for one, other in zip(together, alone, strict=True))
+
     def _read(self, parts: Sequence[Part]) -> None:
         if len(parts) > 1 or isinstance(parts[0].cache, SharedRows):
             self._read_together(parts)
         else:
             self._read_alone(parts[0], parts[0].cache)
 
-    def _read_alone(self, part: Part, cache: DynamicCache) -> None:
+    def _read_alone(self, part: Part, cache: DynamicCache | SharedRows) -> None:
         kept = {"logits_to_keep": 1} if part.only_last and self._narrows else {}
         tokens = torch.tensor(part.padded, dtype=torch.long, device=self._device)
         outputs = self._model(input_ids=tokens, past_key_values=cache, use_cache=True, **kept).logits
@@ -181,8 +198,8 @@ def do_or_blame(work: Callable[[Sequence[Part]], None], parts: Sequence[Part]) -
             do_or_blame(work, [part])
 
 
-def _can_share(model: Any) -> bool:
-    """Return whether the model lets us compute its attention; if so, make it ask for ours."""
+def _ask_for_our_attention(model: Any) -> bool:
+    """Make the model use the attention of this module; return False if it cannot."""
     found = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
     if found is None or not found.is_backend_compatible() or found.config._attn_implementation != "sdpa":
         return False
@@ -190,6 +207,11 @@ def _can_share(model: Any) -> bool:
         return False
     found.set_attn_implementation(PACKED)
     return True
+
+
+def _are_close(one: Tensor, other: Tensor) -> bool:
+    largest = float(other.abs().max())
+    return bool((one - other).abs().max() <= ROUNDING * largest)
 
 
 def _length(cache: DynamicCache | SharedRows) -> int:
