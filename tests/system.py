@@ -18,9 +18,14 @@ from gsi.client.sdk import Client
 from gsi.jobs.connection import Redis, connect
 from gsi.jobs.keys import Keys
 from gsi.jobs.reader import JobRecord
-from gsi.local.stack import ROLES, Stack, coordinator_environments, local_stack, make_process
+from gsi.local.stack import ROLE_NAMES, ROLES, Stack, coordinator_environments, local_stack, make_process
 
 WAIT_SECONDS = 60.0
+# With these a resumed job is compared to the last bit. Without them rounding depends on what shares a forward pass:
+# ``tests/engines/test_batched_jobs.py`` and ``tests/services/test_batching.py``.
+EXACT = {f"GSI_{role}_BATCHING": "false" for role in ROLE_NAMES} | {
+    f"GSI_{role}_PREFIX_CACHE_BYTES": "0" for role in ROLE_NAMES
+}
 
 Events = list[tuple[str, Mapping[str, Any]]]
 
@@ -107,9 +112,9 @@ class ModelServices:
 
 
 @asynccontextmanager
-async def start_model_services(folder: Path) -> AsyncIterator[ModelServices]:
-    """Run the shipped models and a Redis."""
+async def start_model_services(folder: Path, settings: Mapping[str, str] = EXACT) -> AsyncIterator[ModelServices]:
+    """Run the shipped models and a Redis. ``settings``: of the services."""
     events: Events = []
-    stack = local_stack(folder, lambda name, event: events.append((name, event)), num_coordinators=0)
+    stack = local_stack(folder, lambda name, event: events.append((name, event)), num_coordinators=0, settings=settings)
     async with stack as running:
         yield ModelServices(running, events, folder)
