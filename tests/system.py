@@ -1,7 +1,7 @@
 """Model services and a Redis that many test files share, and coordinators that a file has for itself.
 
-To start three model services costs seven seconds of a processor, to start a coordinator less than one. A service keeps
-only prefixes between calls and the keys of a queue are its own, so files share services and Redis, and each has a queue.
+To start three model services costs seven seconds of a processor, to start a coordinator less than one. These services
+keep nothing between calls and the keys of a queue are its own, so files share services and Redis, and each has a queue.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ from gsi.jobs.reader import JobRecord
 from gsi.local.stack import ROLE_NAMES, ROLES, Stack, coordinator_environments, local_stack, make_process
 
 WAIT_SECONDS = 60.0
-# With these a resumed job is compared to the last bit. Without them rounding depends on what shares a forward pass:
-# ``tests/engines/test_batched_jobs.py`` and ``tests/services/test_batching.py``.
+# With these a resumed job is compared to the last bit. Without them rounding depends on what shares a forward pass, and
+# one of some million tokens is another: ``tests/engines/test_batched_jobs.py``, ``tests/services/test_batching.py``.
 EXACT = {f"GSI_{role}_BATCHING": "false" for role in ROLE_NAMES} | {
     f"GSI_{role}_PREFIX_CACHE_BYTES": "0" for role in ROLE_NAMES
 }

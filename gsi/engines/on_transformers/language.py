@@ -116,6 +116,6 @@ def describe_checkpoint(
         engine="transformers",
         engine_version=transformers.__version__,
         num_parameters=count_parameters(model),
-        dtype=str(model.dtype).removeprefix("torch."),
+        dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
         checkpoint_fingerprint=fingerprint_checkpoint(settings.model, settings.revision),
     )
