@@ -11,6 +11,7 @@
 # make schedules     search 20,000 interleavings for one that breaks the queue   (a quarter of an hour; ARGS="--seed 7")
 # make fuzz          send the model services 200,000 requests of strangers: nobody else is harmed  (a quarter of an hour)
 # make bench         measure methods against each other and write benchmarks/RESULTS.md  (about an hour and a half)
+# make bench-pays    does GSI pay on this machine: seconds and accuracy against the target  (an hour; --quick: minutes)
 # make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
 # make bench-step    measure what a step costs on vLLM, and what its overlap saves       (about ten minutes)
 # make bench-plan    measure this CPU's constants and predict each method's seconds       (about five minutes)
@@ -30,7 +31,7 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-scoring bench-step bench-plan train protos clean
+.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-plan train protos clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -18
@@ -85,6 +86,9 @@ hooks: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.methods $(ARGS)
+
+bench-pays: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.pays $(ARGS)
 
 bench-scoring: $(VLLM_INSTALLED)
 	@$(VLLM_BIN)/python -m benchmarks.scoring $(ARGS)

@@ -5,7 +5,7 @@ Every job passes through the real system: Redis, a coordinator, three services. 
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.results import RESULTS, write_section
@@ -84,6 +84,20 @@ def judge_order(difference: Estimate) -> str:
     return "reversed" if difference.high < 0 else "no difference shown"
 
 
+def write_order(pairs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of what ``compare_order`` found."""
+    estimates = [Estimate(pair["difference"], pair["low_95"], pair["high_95"]) for pair in pairs]
+    return write_table(
+        [
+            Column("n", [str(pair["n"]) for pair in pairs]),
+            Column("lower", [pair["lower"] for pair in pairs], is_number=False),
+            Column("higher", [pair["higher"] for pair in pairs], is_number=False),
+            Column("difference, %", [format_percent_with_interval(each, sign="+") for each in estimates]),
+            Column("", [pair["verdict"] for pair in pairs], is_number=False),
+        ]
+    )
+
+
 def format_methods(report: str, rows: Sequence[Row], ns: Sequence[int]) -> str:
     """Return a section of RESULTS.md: the report's tables and the paper's order."""
     title, *sections = report.split("\n## ")
@@ -92,16 +106,7 @@ def format_methods(report: str, rows: Sequence[Row], ns: Sequence[int]) -> str:
     parts = ["\n".join(conditions).strip(), *shown]
     order = [pair for n in ns for pair in compare_order(rows, n)]
     if order:
-        estimates = [Estimate(pair["difference"], pair["low_95"], pair["high_95"]) for pair in order]
-        points = [format_percent_with_interval(estimate, sign="+") for estimate in estimates]
-        columns = [
-            Column("n", [str(pair["n"]) for pair in order]),
-            Column("lower", [pair["lower"] for pair in order], is_number=False),
-            Column("higher", [pair["higher"] for pair in order], is_number=False),
-            Column("difference, %", points),
-            Column("", [pair["verdict"] for pair in order], is_number=False),
-        ]
-        parts += ["### The paper's order (GSI, Table 1), paired", write_table(columns)]
+        parts += ["### The paper's order (GSI, Table 1), paired", write_order(order)]
     return "\n\n".join(parts) + "\n"
 
 
