@@ -15,6 +15,7 @@
 # make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
 # make bench-step    measure what a step costs on vLLM, and what its overlap saves       (about ten minutes)
 # make bench-plan    measure this CPU's constants and predict each method's seconds       (about five minutes)
+# make pictures      run the demo, and draw README's picture and recording of it             (some minutes)
 # make train         train the small family in models/ again                             (about half an hour)
 # make protos        write what is generated: gRPC stubs, the schema of jobs, tables of metrics and values
 ARGS ?=
@@ -31,7 +32,7 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-plan train protos clean
+.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-plan pictures train protos clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -18
@@ -89,6 +90,10 @@ bench: $(INSTALLED)
 
 bench-pays: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.pays $(ARGS)
+
+pictures: $(INSTALLED)
+	@$(BIN)/gsi demo --json | $(BIN)/python scripts/draw_gain.py docs/pictures
+	@$(BIN)/python scripts/record_terminal.py docs/pictures/demo.svg $(BIN)/gsi demo
 
 bench-scoring: $(VLLM_INSTALLED)
 	@$(VLLM_BIN)/python -m benchmarks.scoring $(ARGS)

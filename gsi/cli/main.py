@@ -18,7 +18,10 @@ COMMANDS: Final = {
     "follow": ("gsi.cli.submit:follow", "Show a job's steps as they are kept, until the job has finished."),
     "result": ("gsi.cli.submit:result", "Show a job's answer; exit 1 if the job ended without an answer."),
     "up": ("gsi.cli.system:up", "Run the whole system on this machine, in this terminal, until Ctrl-C."),
-    "demo": ("gsi.cli.system:demo", "Run held-out arithmetic problems through the whole system on this machine."),
+    "demo": (
+        "gsi.cli.system:demo",
+        "Run held-out problems through the whole system on this machine, and compare GSI with its target.",
+    ),
     "cancel": ("gsi.cli.jobs:cancel", "Cancel a job and keep its steps. Exit 1 if the job had finished."),
     "dead": ("gsi.cli.jobs:dead", "Dead jobs: jobs that failed too many times."),
     "eval": (

@@ -81,17 +81,22 @@ def render_demo(jobs: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def render_totals(totals: Mapping[str, Any]) -> Text:
-    """Return the totals of a demo on one line."""
-    parts = (
-        f"accuracy {totals['accuracy']:.1%}",
-        f"acceptance rate {totals['acceptance_rate']:.1%}",
-        f"{totals['seconds_per_step'] * 1000:.0f} ms a step",
-        f"{totals['draft_tokens']:,} draft tokens",
-        f"{totals['target_tokens']:,} target tokens",
-        f"{totals['seconds']:.1f} s",
-    )
-    return Text("  ".join(parts), style="bold")
+def render_comparison(comparison: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table of the ways in which a demo's problems were answered, one job at a time."""
+    table = Table(header_style="bold", box=SIMPLE_HEAD)
+    table.add_column("the same problems by", no_wrap=True)
+    for name in ("right", "s / answer", "tokens by the draft", "by the target"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for index, way in enumerate(comparison):
+        table.add_row(
+            way["name"],
+            f"{way['accuracy']:.0%}",
+            f"{way['seconds_per_answer']:.2f}",
+            f"{way['draft_tokens']:,}",
+            f"{way['target_tokens']:,}",
+            style="bold green" if index == 0 else None,
+        )
+    return table
 
 
 def _format_scores(reward: float | None, tilted_reward: float | None) -> str:

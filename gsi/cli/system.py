@@ -12,7 +12,7 @@ from gsi.cli import render
 from gsi.cli.terminal import Engine, Param, Queue, err, explain_errors, out, print_json, read_params, run, show_event
 from gsi.client.sdk import DEFAULT_QUEUE
 from gsi.jobs.job import parse_payload
-from gsi.local.demo import run_demo
+from gsi.local.demo import list_ways, run_demo
 from gsi.local.embedded_redis import free_port, is_free
 from gsi.local.stack import local_stack
 from gsi.runtime.signals import stop_on_signals
@@ -61,19 +61,21 @@ def demo(
     engine: Engine = None,
     param: Param = None,
 ) -> None:
-    """Run held-out arithmetic problems through the whole system on this machine."""
+    """Run held-out problems through the whole system on this machine, and compare GSI with its target."""
     with explain_errors():
         params = {"n": n} | read_params(param)
         parse_payload({"prompt": "-", "params": params})
+        num_jobs = problems * len(list_ways(params))
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=err, transient=True) as progress:
-            task = progress.add_task("problems", total=problems)
+            task = progress.add_task("answers", total=num_jobs)
             ran = run(run_demo(params, problems, show_event, lambda: progress.advance(task), engine))
         if as_json:
             print_json(ran)
         else:
             out.print(render.render_demo(ran["jobs"]))
-            out.print(render.render_totals(ran["totals"]))
+            out.print(render.render_comparison(ran["comparison"]))
+            out.print(ran["gain"], style="bold", highlight=False)
 
 
 def _print_directions(redis_url: str, metrics: Mapping[str, str]) -> None:

@@ -132,7 +132,7 @@ async def test_a_child_does_not_outlive_a_parent_that_is_killed() -> None:
 
 
 def test_the_demo_prints_one_json_object(tmp_path: Path) -> None:
-    """It has parameters, jobs with their steps, and totals; and the numbers agree with each other."""
+    """It has parameters, jobs with their steps, and a comparison; and the numbers agree with each other."""
     command = [GSI, "demo", "--json", "--problems", "6"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True, cwd=tmp_path)
     demo = json.loads(ran.stdout)
@@ -143,6 +143,16 @@ def test_the_demo_prints_one_json_object(tmp_path: Path) -> None:
     assert demo["totals"]["accuracy"] == sum(job["correct"] for job in demo["jobs"]) / 6
     accepted = [step for step in steps if step["outcome"] == "accepted"]
     assert demo["totals"]["acceptance_rate"] == len(accepted) / len(steps)
+    gsi, alone, best = demo["comparison"]
+    assert gsi == {"name": "GSI", "params": {"n": 4}, **demo["totals"]}
+    assert (alone["params"], best["params"]) == (
+        {"method": "target"},
+        {"n": 4, "method": "soft-best-of-n", "role": "target"},
+    )
+    assert (alone["draft_tokens"], best["draft_tokens"]) == (0, 0)
+    assert best["target_tokens"] > alone["target_tokens"] > gsi["target_tokens"]
+    assert demo["gain"].startswith(f"GSI gets {gsi['correct']} of 6 problems right in ")
+    assert gsi["seconds_per_answer"] == pytest.approx(sum(job["seconds"] for job in demo["jobs"]) / 6)
     for step in accepted:
         assert step["tilted_reward"] == pytest.approx(tilted(step), abs=1e-12)
         assert step["tilted_reward"] >= 0.5
