@@ -81,6 +81,26 @@ def rsd(
     return accepted | {(Source.TARGET, y): nu * anew[y] for y in world.steps}
 
 
+def rsd_within_budget(
+    world: World, gamma: float, *, beta: float, n: int, n_target: int | None = None
+) -> Mapping[tuple[Source, int], float]:
+    """Return the law of (who wrote the step, which step) under RSD with a threshold per context (Proposition 2.3).
+
+    After every |Y|^n draws the share gamma of what soft best-of-n would select, the worst of it, is rejected.
+    """
+    accepted = {(Source.DRAFT, y): 0.0 for y in world.steps}
+    for draws in product(world.steps, repeat=n):
+        selected = normalised([math.exp(beta * world.reward[y]) for y in draws])
+        for y, probability in zip(draws, selected, strict=True):
+            at_most = sum(p for z, p in zip(draws, selected, strict=True) if world.reward[z] <= world.reward[y])
+            equal = sum(p for z, p in zip(draws, selected, strict=True) if world.reward[z] == world.reward[y])
+            kept = min(1.0, max(0.0, (at_most - gamma) / equal))
+            accepted[Source.DRAFT, y] += math.prod(world.draft[z] for z in draws) * probability * kept
+    anew = soft_best_of_n(world.target, world.reward, beta, n_target or n)
+    nu = 1 - sum(accepted.values())
+    return accepted | {(Source.TARGET, y): nu * anew[y] for y in world.steps}
+
+
 def of_steps(law: Mapping[tuple[Source, int], float], world: World) -> list[float]:
     """Return the law of the step, whoever wrote it."""
     return [law[Source.DRAFT, y] + law[Source.TARGET, y] for y in world.steps]

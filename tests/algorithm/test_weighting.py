@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 from gsi.algorithm.weighting import (
     WEIGHTINGS,
     Binary,
+    Budget,
     Clip,
     Constant,
     Hybrid,
     LikelihoodRatio,
     Logistic,
+    NormalisedHybrid,
     Sigmoidal,
     Weighting,
     accepts,
+    in_context,
     logistic,
 )
 
@@ -67,10 +70,14 @@ def test_the_formulas_of_table_1(rule: Weighting, reward: float, weight: float) 
         (Hybrid(3.0), 0.5, 2.0, 1.0),
         (Hybrid(), 0.0, 2.0, 0.0),
         (Hybrid(), -1.0, 2.0, 0.0),
+        (NormalisedHybrid(), 0.7, 1.0, 0.5),
+        (NormalisedHybrid(), 0.7, 3.0, 0.75),  # at r = delta the sigmoidal transformation of the ratio
+        (NormalisedHybrid(math.log(3), 0.0), 1.0, 1.0, 0.75),  # at equal likelihoods the logistic function of r
+        (NormalisedHybrid(math.log(3), 0.0), -1.0, 9.0, 0.75),
     ],
 )
 def test_the_formulas_of_section_2_4(rule: Weighting, reward: float, ratio: float, weight: float) -> None:
-    """RSD, section 2.4: min(1, alpha pi_B / pi_S) and min(1, beta r pi_B / pi_S)."""
+    """RSD, section 2.4: min(1, alpha pi_B / pi_S), min(1, beta r pi_B / pi_S), and both quantities normalised."""
     assert rule.weight(reward, math.log(ratio)) == pytest.approx(weight)
 
 
@@ -86,7 +93,7 @@ def test_every_weight_is_a_probability(rule: Weighting, reward: float, log_ratio
     assert 0 <= rule.weight(reward, log_ratio) <= 1
 
 
-@pytest.mark.parametrize("rule", [*OF_THE_REWARD, Hybrid()])
+@pytest.mark.parametrize("rule", [*OF_THE_REWARD, Hybrid(), NormalisedHybrid()])
 @given(lower=rewards, higher=rewards, log_ratio=log_ratios)
 def test_a_higher_reward_never_weighs_less(rule: Weighting, lower: float, higher: float, log_ratio: float) -> None:
     """RSD, section 2.4: "as long as it meets the non-decreasing requirement in r"."""
@@ -94,7 +101,7 @@ def test_a_higher_reward_never_weighs_less(rule: Weighting, lower: float, higher
     assert rule.weight(lower, log_ratio) <= rule.weight(higher, log_ratio)
 
 
-@pytest.mark.parametrize("rule", [LikelihoodRatio(0.5), Hybrid(0.5)])
+@pytest.mark.parametrize("rule", [LikelihoodRatio(0.5), Hybrid(0.5), NormalisedHybrid()])
 @given(lower=log_ratios, higher=log_ratios)
 def test_a_likelier_step_never_weighs_less(rule: Weighting, lower: float, higher: float) -> None:
     """Where the target's likelihood counts, more of it helps."""
@@ -108,6 +115,19 @@ def test_a_candidate_without_a_reward_is_not_kept(rule: Weighting) -> None:
     assert rule.weight(-math.inf, 0.0) == 0.0
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
+def test_no_budget_keeps_a_candidate_without_a_reward(gamma: float) -> None:
+    """It is drawn only where no candidate of the step has a reward."""
+    rule = in_context(Budget(gamma), [-math.inf, -math.inf], [0.5, 0.5])
+    assert rule.weight(-math.inf, math.nan) == 0.0
+
+
+def test_equal_rewards_are_treated_alike_by_a_budget() -> None:
+    """Whatever the order of the candidates: two of three share the lowest reward, and two thirds of the draws."""
+    rule = in_context(Budget(0.5), [0.3, 0.9, 0.3], [0.25, 0.25, 0.5])
+    assert [rule.weight(r, math.nan) for r in (0.2, 0.3, 0.9)] == pytest.approx([0.0, 1 / 3, 1.0])
+
+
 @pytest.mark.parametrize("rule", [rule for rule in DEFAULTS if rule.needs_log_ratio])
 def test_what_the_target_never_writes_is_not_kept_by_its_likelihood(rule: Weighting) -> None:
     """log(pi_B / pi_S) = -inf."""
@@ -118,6 +138,8 @@ def test_ratios_beyond_what_a_double_holds_do_not_overflow() -> None:
     """exp(5000) has no double; a sum over a long step reaches such numbers."""
     assert LikelihoodRatio(1e300).weight(0.5, 5000.0) == Hybrid(1e300).weight(1e300, 5000.0) == 1.0
     assert LikelihoodRatio(1e-300).weight(0.5, -5000.0) == Hybrid(1e-300).weight(5e-324, -5000.0) == 0.0
+    assert NormalisedHybrid(1e300).weight(1e300, -5000.0) == 1.0
+    assert NormalisedHybrid(1e300).weight(1e300, -math.inf) == 0.0
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0.0, 0.5), (1e308, 1.0), (-1e308, 0.0), (math.inf, 1.0)])
@@ -158,6 +180,9 @@ def test_between_them_the_number_is_compared_with_the_weight(weight: float, numb
         (Logistic, {"delta": math.nan}, "delta is nan; allowed: a finite number"),
         (LikelihoodRatio, {"alpha": -1.0}, "alpha is -1; allowed: a finite number above 0"),
         (Hybrid, {"beta": math.nan}, "beta is nan; allowed: a finite number above 0"),
+        (NormalisedHybrid, {"alpha": 0.0}, "alpha is 0; allowed: a finite number above 0"),
+        (NormalisedHybrid, {"delta": math.inf}, "delta is inf; allowed: a finite number"),
+        (Budget, {"gamma": 1.5}, "gamma is 1.5; allowed: a number from 0 to 1"),
     ],
 )
 def test_a_number_that_makes_no_rule_is_refused(kind: type[Weighting], numbers: dict[str, float], allowed: str) -> None:

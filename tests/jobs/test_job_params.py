@@ -15,13 +15,24 @@ from gsi.algorithm.candidates import Source
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Aggregate, Params, Resample, Scope
 from gsi.algorithm.reward_map import REWARD_MAPS, LogisticMap, Raw, Threshold
-from gsi.algorithm.weighting import WEIGHTINGS, Binary, Clip, Constant, Hybrid, LikelihoodRatio, Logistic, Weighting
+from gsi.algorithm.weighting import (
+    WEIGHTINGS,
+    Binary,
+    Budget,
+    Clip,
+    Constant,
+    Hybrid,
+    LikelihoodRatio,
+    Logistic,
+    NormalisedHybrid,
+    Weighting,
+)
 from gsi.errors import InvalidRequestError
 from gsi.jobs.job import parse_payload
 from gsi.jobs.payload import JobParams, JobPayload
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "job.schema.json").read_text())
-NAMES = "constant, binary, clip, sigmoidal, logistic, likelihood-ratio, hybrid"
+NAMES = "constant, binary, clip, sigmoidal, logistic, likelihood-ratio, hybrid, normalised-hybrid, budget"
 
 
 def parsed(params: Mapping[str, Any]) -> JobParams:
@@ -169,7 +180,9 @@ def test_the_reward_map_in_force_is_the_jobs_or_fits_the_model(
 # --- What does not go together ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["gsi", "gsi-no-rejection", "rsd:likelihood-ratio", "rsd:hybrid"])
+@pytest.mark.parametrize(
+    "method", ["gsi", "gsi-no-rejection", "rsd:likelihood-ratio", "rsd:hybrid", "rsd:normalised-hybrid"]
+)
 def test_a_method_that_needs_a_likelihood_ratio_cannot_be_greedy(method: str) -> None:
     """At temperature 0 every likelihood is 1: the error names the field."""
     name = method.partition(":")[0]
@@ -179,7 +192,9 @@ def test_a_method_that_needs_a_likelihood_ratio_cannot_be_greedy(method: str) ->
     )
 
 
-@pytest.mark.parametrize("method", ["rsd", "rsd:logistic", "soft-best-of-n", "best-of-n", "draft", "target"])
+@pytest.mark.parametrize(
+    "method", ["rsd", "rsd:logistic", "rsd:budget", "soft-best-of-n", "best-of-n", "draft", "target"]
+)
 def test_others_can(method: str) -> None:
     """RSD, section 3: "setting temperature = 0 [...] for the remaining methods"."""
     assert parsed({"method": method, "temperature": 0}).temperature == 0
@@ -282,6 +297,8 @@ weightings: st.SearchStrategy[Weighting] = st.one_of(
     st.builds(Logistic, numbers, numbers),
     st.builds(LikelihoodRatio, numbers),
     st.builds(Hybrid, numbers),
+    st.builds(NormalisedHybrid, numbers, numbers),
+    st.builds(Budget, numbers),
 )
 
 

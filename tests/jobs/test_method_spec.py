@@ -124,7 +124,8 @@ def test_what_is_said_twice_is_refused(spec: str, parameter: str) -> None:
     [
         (
             "xyz=1",
-            '"xyz" is not allowed; allowed: constant, binary, clip, sigmoidal, logistic, likelihood-ratio, hybrid',
+            '"xyz" is not allowed; allowed: constant, binary, clip, sigmoidal, logistic, likelihood-ratio, hybrid, '
+            "normalised-hybrid, budget",
         ),
         ("binary=0.7/2", "binary=0.7/2 has 2 numbers; allowed: delta"),
         ("logistic=1/2/3", "logistic=1/2/3 has 3 numbers; allowed: alpha, delta"),

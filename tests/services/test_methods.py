@@ -30,6 +30,8 @@ STEPWISE = [
     "rsd",
     "rsd:logistic=10/0.7",
     "rsd:hybrid",
+    "rsd:normalised-hybrid",
+    "rsd:budget=0.3",
     "soft-best-of-n",
     "soft-best-of-n:target",
     "best-of-n",

@@ -13,7 +13,8 @@ from gsi.algorithm.parts import accept, draw, propose, resample
 from gsi.algorithm.ports import Ports
 from gsi.algorithm.round import NewStep
 from gsi.algorithm.seeds import uniform
-from gsi.algorithm.weighting import accepts
+from gsi.algorithm.soft_best_of_n import probabilities
+from gsi.algorithm.weighting import accepts, in_context
 
 
 async def run_step(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> NewStep:
@@ -22,6 +23,7 @@ async def run_step(trajectory: Trajectory, params: Params, ports: Ports, seed: i
     drafted = await propose(Source.DRAFT, trajectory, params, ports, seed, likelihoods=rule.needs_log_ratio)
     drafted = draw(drafted, drafted.rewards, params, trajectory, seed)
     log_ratio = drafted.log_ratios[drafted.drawn] if rule.needs_log_ratio else nan
+    rule = in_context(rule, drafted.rewards, probabilities(drafted.rewards, params.beta))
     weight = rule.weight(drafted.rewards[drafted.drawn], log_ratio)
     if accepts(weight, uniform(seed, len(trajectory.steps), Source.DRAFT, "accept")):
         return accept(trajectory, drafted)
@@ -37,7 +39,7 @@ RSD = Method(
     name="rsd",
     summary=(
         "the draft's step is kept with the probability that a weighting gives it; "
-        "otherwise the target writes the step. Two of the weightings ask the target for likelihoods"
+        "otherwise the target writes the step. Three of the weightings ask the target for likelihoods"
     ),
     source="RSD, Algorithms 1 and 2; n above 1: GSI, section 4",
     make_round=lift(run_step),
