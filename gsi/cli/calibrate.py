@@ -99,18 +99,26 @@ def theory(
     cv_squared: Annotated[float, typer.Option(help="CV^2(e^(beta r)) under the target, for Theorem 2.")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
-    """Calculate n of Theorem 1, its KL at a given n, and the bound of Theorem 2 (GSI paper)."""
+    """Calculate n of Theorem 1, its KL at a given n, Theorem 2 (GSI paper), and what holds with the test of line 6."""
     with explain_errors():
         calculator = import_evaluation("theorems")
         log10_n = calculator.theorem_1_log10_n(chi_square, beta, reward_bound, epsilon)
         promised = calculator.theorem_1_epsilon(n, chi_square, beta, reward_bound)
         bound = calculator.theorem_2_bound(n, acceptance, beta, reward_bound, chi_square, cv_squared)
+        with_test = (n, acceptance, beta, reward_bound, chi_square, cv_squared)
+        distance, kl = calculator.rejection_total_variation(*with_test), calculator.rejection_kl(*with_test)
         if as_json:
-            print_json({"theorem_1_log10_n": log10_n, "theorem_1_epsilon": promised, "theorem_2_bound": bound})
+            figures = {"theorem_1_log10_n": log10_n, "theorem_1_epsilon": promised, "theorem_2_bound": bound}
+            print_json({**figures, "rejection_total_variation": distance, "rejection_kl": kl})
             return
         out.print(f"Theorem 1: KL <= {epsilon:g} needs n >= 10^{log10_n:.2f}", highlight=False)
         out.print(f"Theorem 1: at n = {n} KL <= {promised:.3g}", highlight=False)
         out.print(f"Theorem 2: at n = {n} the reward lost is at most {bound:.3g}", highlight=False)
+        out.print(
+            f"With the test of line 6: at n = {n} TV <= {distance:.3g}, KL <= {kl:.3g}, "
+            f"reward lost <= {reward_bound * distance:.3g}",
+            highlight=False,
+        )
         out.print(calculator.CAUTION, style="dim", highlight=False)
 
 

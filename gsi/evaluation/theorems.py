@@ -1,6 +1,8 @@
 """The bounds of the GSI paper's theorems, as functions of numbers. Divergences have no unit; epsilon is in nats.
 
-chi_square is chi^2(pi_B || pi_S), reward_bound is ||r||. Both theorems speak of one prefix x.
+chi_square is chi^2(pi_B || pi_S), reward_bound is ||r||. Both theorems speak of one prefix x. Neither holds for
+Algorithm 1 with its test in line 6: ``rejection_total_variation`` and ``rejection_kl`` do, and ``docs/algorithm.md``
+derives them.
 """
 
 import math
@@ -11,7 +13,8 @@ from gsi.errors import InvalidRequestError
 
 CAUTION = (
     "Theorem 2 does not hold in general: `tests/algorithm/test_paper.py` has a world in which the gap is more than "
-    "twice the bound, because both branches are taken. Read the bound only where nearly every step goes one way."
+    "twice the bound, because both branches are taken. Read the bound only where nearly every step goes one way; the "
+    "bounds with the test of line 6 hold everywhere."
 )
 
 
@@ -55,15 +58,52 @@ def theorem_2_bound(
     InvalidRequestError.
     """
     _check_theorem_1(chi_square, beta, reward_bound)
-    if not (n > 0 and 0 <= p_accept <= 1 and cv_squared >= 0):
-        raise InvalidRequestError(
-            f"n, p_accept, cv_squared: {n}, {p_accept}, {cv_squared} are not allowed; "
-            "allowed: n above 0, p_accept from 0 to 1, cv_squared from 0"
-        )
+    _check_rejection(n, p_accept, cv_squared)
     accepted = 0.0
     if p_accept > 0:
         accepted = math.sqrt(p_accept) * exp_or_inf(beta * reward_bound + math.log1p(chi_square) / 2)
     return reward_bound / math.sqrt(n) * (accepted + (1 - p_accept) * math.sqrt(cv_squared + 1))
+
+
+def rejection_total_variation(
+    n: float, p_accept: float, beta: float, reward_bound: float, chi_square: float, cv_squared: float
+) -> float:
+    """Return a bound on TV(pi_{beta,B}, pi_GSI), in [0, 1], for Algorithm 1 at the u by which it accepts with p.
+
+        p (1 - p) + min(p^2, delta_S) + (1 - p) delta_B
+
+    delta_S and delta_B bound the distance of what lines 5 and 11 select, n of each, from pi_{beta,B}. The expected
+    reward is at most ||r|| times as far from the optimal policy's. p is that of one prefix: a mean over prefixes makes
+    the first term no smaller, as it is concave. Raises InvalidRequestError.
+    """
+    _check_rejection(n, p_accept, cv_squared)
+    p = p_accept
+    delta_s = _bound_total_variation(theorem_1_epsilon(n, chi_square, beta, reward_bound))
+    delta_b = _bound_total_variation(math.log1p(cv_squared / n))
+    return min(1.0, p * (1 - p) + min(p * p, delta_s) + (1 - p) * delta_b)
+
+
+def rejection_kl(
+    n: float, p_accept: float, beta: float, reward_bound: float, chi_square: float, cv_squared: float
+) -> float:
+    """Return a bound on KL(pi_{beta,B} || pi_GSI), in nats, for Algorithm 1 at the u by which it accepts with p.
+
+        -p log(2 - p) - (1 - p) log(1 - p)  +  delta_S log((2 - p) / (1 - p))
+            + log(1 + (chi^2 + 1) e^{2 beta ||r||} / n) / (2 - p)  +  log(1 + (CV^2 + 1) / n)
+
+    What stands before delta_S stays as n grows, and is at most 0.1793 nats. At p = 1 this is Theorem 1, at
+    p = 0 equation 2. Raises InvalidRequestError.
+    """
+    _check_rejection(n, p_accept, cv_squared)
+    epsilon, p = theorem_1_epsilon(n, chi_square, beta, reward_bound), p_accept
+    if p == 1:
+        return epsilon
+    if p == 0:
+        return math.log1p(cv_squared / n)
+    stays = -p * math.log(2 - p) - (1 - p) * math.log(1 - p)
+    moved = _bound_total_variation(epsilon) * math.log((2 - p) / (1 - p))
+    selected = float(np.logaddexp(epsilon, -math.log(n)))  # log(e^epsilon + 1 / n)
+    return stays + moved + selected / (2 - p) + math.log1p((cv_squared + 1) / n)
 
 
 def exp_or_inf(x: float) -> float:
@@ -80,6 +120,23 @@ def _check_theorem_1(chi_square: float, beta: float, reward_bound: float) -> Non
             f"chi_square, beta, reward_bound: {chi_square}, {beta}, {reward_bound} are not allowed; "
             "allowed: chi_square and reward_bound from 0, beta above 0"
         )
+
+
+def _check_rejection(n: float, p_accept: float, cv_squared: float) -> None:
+    if not (n > 0 and 0 <= p_accept <= 1 and cv_squared >= 0):
+        raise InvalidRequestError(
+            f"n, p_accept, cv_squared: {n}, {p_accept}, {cv_squared} are not allowed; "
+            "allowed: n above 0, p_accept from 0 to 1, cv_squared from 0"
+        )
+
+
+def _bound_total_variation(epsilon: float) -> float:
+    """Return a bound on TV(p, q) where chi^2(p || q) <= e^epsilon - 1, which implies KL(p || q) <= epsilon.
+
+    By Cauchy-Schwarz sqrt(chi^2) / 2, the smaller one below 1.4 nats; by Bretagnolle and Huber sqrt(1 - e^-KL).
+    """
+    by_chi_square = math.sqrt(math.expm1(epsilon)) / 2 if epsilon < 2 else math.inf
+    return min(by_chi_square, math.sqrt(-math.expm1(-epsilon)))
 
 
 def _log_expm1(x: float) -> float:

@@ -18,7 +18,14 @@ from gsi.evaluation.draft_proposals import DraftProposal, read_draft_proposals
 from gsi.evaluation.estimates import Estimate, bootstrap_mean
 from gsi.evaluation.records import RecordedJob
 from gsi.evaluation.tables import Column, write_table
-from gsi.evaluation.theorems import CAUTION, exp_or_inf, theorem_1_epsilon, theorem_1_log10_n, theorem_2_bound
+from gsi.evaluation.theorems import (
+    CAUTION,
+    exp_or_inf,
+    rejection_total_variation,
+    theorem_1_epsilon,
+    theorem_1_log10_n,
+    theorem_2_bound,
+)
 
 INFINITE_MOMENT_SHAPE = 0.5  # shape of the ratio's tail from which on E[ratio^2] is infinite
 INFINITE_VARIANCE_SHAPE = 0.25  # from which on ratio^2 has no variance, and its mean no honest interval
@@ -58,7 +65,8 @@ class TheoryReport:
     epsilon: float
     theorem_1_log10_n: float  # n for which KL <= epsilon is promised
     theorem_1_epsilon: float  # KL that is promised at the recorded n, nats
-    theorem_2_bound: float  # nan without cv_squared
+    theorem_2_bound: float  # nan without cv_squared, as the next one
+    rejection_total_variation: float  # of Algorithm 1 with its test, at the recorded n and acceptance
     warnings: tuple[str, ...]
 
 
@@ -127,7 +135,10 @@ def apply_theorems(records: Sequence[RecordedJob], reward_bound: float = 1.0, ep
     tail, largest_share = fit_tail(list(logs)), _compute_largest_share(logs)
     cv_squared, acceptance = _estimate_cv_squared(proposals, beta), _estimate_acceptance_share(proposals)
     chi_square = max(0.0, second_moment.value - 1)  # an estimate may fall below what a divergence can be
-    bound = theorem_2_bound(n, acceptance.value, beta, reward_bound, chi_square, max(0.0, cv_squared.value))
+    bounds = [math.nan, math.nan]
+    if not math.isnan(cv_squared.value):
+        numbers = (n, acceptance.value, beta, reward_bound, chi_square, cv_squared.value)
+        bounds = [theorem_2_bound(*numbers), rejection_total_variation(*numbers)]
     return TheoryReport(
         num_problems=len({proposal.problem for proposal in proposals}),
         num_prefixes=len(proposals),
@@ -146,7 +157,8 @@ def apply_theorems(records: Sequence[RecordedJob], reward_bound: float = 1.0, ep
         epsilon=epsilon,
         theorem_1_log10_n=theorem_1_log10_n(chi_square, beta, reward_bound, epsilon),
         theorem_1_epsilon=theorem_1_epsilon(n, chi_square, beta, reward_bound),
-        theorem_2_bound=math.nan if math.isnan(cv_squared.value) else bound,
+        theorem_2_bound=bounds[0],
+        rejection_total_variation=bounds[1],
         warnings=_list_warnings(tail, mean_ratio, largest_share, records[0].params.get("likelihood")),
     )
 
@@ -166,6 +178,7 @@ def write_theory(report: TheoryReport) -> str:
         f"Theorem 1: n for KL <= {report.epsilon:g}": f"10^{report.theorem_1_log10_n:.1f}",
         f"Theorem 1: KL at n = {report.n}": f"{report.theorem_1_epsilon:.3g}",
         f"Theorem 2: loss of reward at n = {report.n}": f"{report.theorem_2_bound:.3g}",
+        f"With the test: total variation at n = {report.n}": f"{report.rejection_total_variation:.3g}",
     }
     columns = [
         Column("figure", list(figures), is_number=False),

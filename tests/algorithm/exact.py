@@ -124,6 +124,11 @@ def kl_divergence(p: Law, q: Law) -> float:
     return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True) if a > 0)
 
 
+def total_variation(p: Law, q: Law) -> float:
+    """Return TV(p, q), half the sum of |p - q|, in [0, 1]."""
+    return sum(abs(a - b) for a, b in zip(p, q, strict=True)) / 2
+
+
 def chi_square_divergence(p: Law, q: Law) -> float:
     """Return chi^2(p || q) (section 2)."""
     return sum(a * a / b for a, b in zip(p, q, strict=True) if a > 0) - 1

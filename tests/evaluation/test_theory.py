@@ -1,6 +1,7 @@
 """The theorems against hand calculation, the estimates against worlds and laws that are known."""
 
 import asyncio
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,12 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import genpareto
+from typer.testing import CliRunner
 
 from gsi.algorithm.params import Params
+from gsi.cli.main import app
 from gsi.errors import InvalidRequestError
 from gsi.evaluation.draft_proposals import read_draft_proposals
 from gsi.evaluation.records import RecordedJob
-from gsi.evaluation.theorems import CAUTION, theorem_1_epsilon, theorem_1_log10_n, theorem_2_bound
+from gsi.evaluation.theorems import (
+    CAUTION,
+    rejection_kl,
+    rejection_total_variation,
+    theorem_1_epsilon,
+    theorem_1_log10_n,
+    theorem_2_bound,
+)
 from gsi.evaluation.theory import (
     TheoryReport,
     apply_theorems,
@@ -92,6 +102,28 @@ def test_theorem_2_leaves_out_the_branch_that_is_never_taken() -> None:
     assert theorem_2_bound(1, 1.0, 1.0, 1.0, 0.0, cv_squared=1e9) == pytest.approx(math.e)
 
 
+def test_the_bounds_with_rejection_by_hand() -> None:
+    """p = 0.5, beta ||r|| = 0, chi^2 = 0.36, CV^2 = 0.64, n = 4: delta_S = 0.15, delta_B = 0.2.
+
+    TV: 0.25 + min(0.25, 0.15) + 0.5 * 0.2. KL: 0.143841 + 0.15 log 3 + log(1.34) / 1.5 + log(1.41).
+    """
+    numbers = (4, 0.5, 1.0, 0.0, 0.36, 0.64)
+    assert rejection_total_variation(*numbers) == pytest.approx(0.5)
+    assert rejection_kl(*numbers) == pytest.approx(0.143841 + 0.164792 + 0.195113 + 0.343590, abs=1e-5)
+
+
+def test_the_price_of_the_test_does_not_depend_on_n() -> None:
+    """p (1 - p) at most: a quarter where every second step is accepted, 0.0819 at the paper's 91 %."""
+    for p, price in ((0.5, 0.25), (0.91, 0.0819)):
+        assert rejection_total_variation(1e30, p, 1.0, 1.0, 1.0, 1.0) == pytest.approx(price)
+
+
+def test_the_bounds_with_rejection_stay_numbers() -> None:
+    """Where e^{2 beta ||r||} overflows there is no more than p of them to lose, and KL grows like its exponent."""
+    assert rejection_total_variation(16, 0.75, 1000.0, 1.0, 1.0, 0.0) == pytest.approx(0.75)
+    assert rejection_kl(16, 0.5, 1000.0, 1.0, 1.0, 0.0) == pytest.approx(2000 / 1.5, rel=1e-2)
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
@@ -114,6 +146,20 @@ def test_the_other_arguments_are_checked_too() -> None:
         theorem_1_epsilon(0, 0.1, 1.0, 1.0)
     with pytest.raises(InvalidRequestError, match="p_accept from 0 to 1"):
         theorem_2_bound(4, 1.1, 1.0, 1.0, 0.1, 0.1)
+    for bound in (rejection_total_variation, rejection_kl):
+        with pytest.raises(InvalidRequestError, match="n, p_accept, cv_squared: 4, "):
+            bound(4, -0.1, 1.0, 1.0, 0.1, 0.1)
+
+
+def test_the_command_prints_every_bound() -> None:
+    """As a line each, or as one object."""
+    words = ["theory", "--chi-square", "2", "--acceptance", "0.91"]
+    said = CliRunner().invoke(app, words)
+    assert said.exit_code == 0
+    assert "With the test of line 6: at n = 16 TV <= 0.91, " in said.stdout
+    found = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert found["rejection_total_variation"] == rejection_total_variation(16, 0.91, 20.0, 1.0, 2.0, 0.0)
+    assert found["rejection_kl"] == rejection_kl(16, 0.91, 20.0, 1.0, 2.0, 0.0)
 
 
 def test_the_estimates_hold_the_exact_values() -> None:
@@ -150,7 +196,9 @@ def test_the_report_applies_the_theorems_to_the_estimates() -> None:
     assert 0 < accepted < 1
     assert report.theorem_1_log10_n == theorem_1_log10_n(chi_square, 3.0, 0.95, 0.2)
     assert report.theorem_1_epsilon == theorem_1_epsilon(8, chi_square, 3.0, 0.95)
-    assert report.theorem_2_bound == theorem_2_bound(8, accepted, 3.0, 0.95, chi_square, report.cv_squared.value)
+    numbers = (8, accepted, 3.0, 0.95, chi_square, report.cv_squared.value)
+    assert report.theorem_2_bound == theorem_2_bound(*numbers)
+    assert report.rejection_total_variation == rejection_total_variation(*numbers)
 
 
 def test_a_covered_world_gives_no_warning() -> None:
@@ -311,6 +359,7 @@ async def test_without_a_resampling_theorem_2_has_no_value() -> None:
     report = apply_theorems(await recorded_jobs(WORLD, replace(PARAMS, acceptance_threshold=-1e6), num_problems=5))
     assert math.isnan(report.cv_squared.value)
     assert math.isnan(report.theorem_2_bound)
+    assert math.isnan(report.rejection_total_variation)
     assert report.theorem_1_epsilon > 0
 
 
