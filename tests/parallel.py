@@ -11,6 +11,7 @@ from xdist.scheduler import LoadFileScheduling
 SHARE_MODEL_SERVICES = (
     "tests/evaluation/test_eval.py",
     "tests/examples/test_examples.py",
+    "tests/services/test_authors_code.py",
     "tests/services/test_background_tasks.py",
     "tests/services/test_compatibility.py",
     "tests/services/test_methods.py",

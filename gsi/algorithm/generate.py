@@ -12,7 +12,7 @@ from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import DEFAULT_ANSWER_PATTERN, Params
 from gsi.algorithm.ports import Ports
 from gsi.algorithm.round import Round
-from gsi.algorithm.stopping import StopReason, stop_reason, tokens_left
+from gsi.algorithm.stopping import StopReason, cut_answer, stop_reason, tokens_left
 
 Keep = Callable[[Round], Awaitable[None]]
 Attempt = Callable[[Callable[[], Awaitable[Round]]], Awaitable[Round]]  # makes a call, again where that may help
@@ -73,7 +73,8 @@ async def generate(
         await keep(made)
         population = grow(population, made.branches)
     answer = population[await method.choose(population, params, answers)]
-    return answer, await asyncio.to_thread(find_reason, answer) or StopReason.MAX_STEPS
+    reason = await asyncio.to_thread(find_reason, answer) or StopReason.MAX_STEPS
+    return cut_answer(answer, reason, params.stop), reason
 
 
 def limit_step(params: Params, trajectory: Trajectory, max_length: int) -> Params:

@@ -22,6 +22,13 @@ class Likelihood(StrEnum):
     MODEL = "model"  # softmax(logits), as the paper authors' code does
 
 
+class Preset(StrEnum):
+    """Whose decisions are taken where the code of GSI's authors differs from their paper (``docs/algorithm.md``)."""
+
+    PAPER = "paper"
+    AUTHORS = "authors"
+
+
 class Scope(StrEnum):
     """What best-of-n chooses from."""
 
@@ -61,6 +68,11 @@ class StopRules:
     max_steps: int = 45
     max_tokens: int = 4096
     reward_floor: float | None = None  # the authors' code uses 0.1; off by default
+    drops_low_step: bool = False  # a step that is below the floor is not part of the answer, as in the authors' code
+
+    def is_low(self, best_reward: float) -> bool:
+        """Return whether no candidate of a proposal reached the floor; ``best_reward`` is -inf without a reward."""
+        return self.reward_floor is not None and best_reward < self.reward_floor
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +83,7 @@ class Params:
     n: int = 16
     n_target: int | None = None  # the target's candidates; None: as many as the draft's
     beta: float = 20.0
-    acceptance_threshold: float = 0.5  # u, on the scale of the reward, not of beta times the reward
+    acceptance_threshold: float = 0.5  # u, on the scale of the reward; preset authors: of beta times the reward
     role: Source = Source.DRAFT  # the model that writes, for a method that uses only one
     weighting: Weighting = Binary()  # when RSD accepts
     scope: Scope = Scope.STEPS
@@ -82,6 +94,7 @@ class Params:
     reward_map: RewardMap = Raw()
     sampling: SamplingParams = SamplingParams()
     stop: StopRules = StopRules()
+    preset: Preset = Preset.PAPER
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.num_target_candidates < 1:
@@ -90,6 +103,11 @@ class Params:
             raise ValueError(f"beta must be finite and above 0; got {self.beta}")
         if not math.isfinite(self.acceptance_threshold):
             raise ValueError(f"acceptance_threshold must be finite; got {self.acceptance_threshold}")
+
+    @property
+    def least_tilted_reward(self) -> float:
+        """u on the scale of the reward, where tilted rewards are."""
+        return self.acceptance_threshold / (self.beta if self.preset is Preset.AUTHORS else 1)
 
     @property
     def num_beams(self) -> int:

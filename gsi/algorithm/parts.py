@@ -91,6 +91,11 @@ async def resample(
     return NewStep(step, (drafted, written), tilted_rewards)
 
 
+def is_hopeless(drafted: Proposal, params: Params) -> bool:
+    """Return whether the answer ends without this step, whatever the target would write (the authors' code)."""
+    return params.stop.drops_low_step and params.stop.is_low(max(drafted.rewards))
+
+
 def build_step(trajectory: Trajectory, proposal: Proposal, tilted_rewards: Sequence[float] = ()) -> Step:
     """Return the drawn candidate as the step that follows ``trajectory``."""
     drawn = proposal.drawn

@@ -1,6 +1,7 @@
 """When a trajectory is finished: a function of the trajectory alone, so a resumed job stops at the same place."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 
 from gsi.algorithm.candidates import FinishReason, Trajectory
@@ -27,15 +28,25 @@ def stop_reason(trajectory: Trajectory, rules: StopRules, has_answer: HasAnswer,
     """
     if trajectory.steps:
         last = trajectory.steps[-1]
+        is_low = rules.is_low(rankable(last.best_reward))
+        if is_low and rules.drops_low_step:
+            return StopReason.LOW_REWARD  # before all that the step says, as it is not part of the answer
         if last.finish_reason is FinishReason.EOS:
             return StopReason.EOS
         if has_answer(trajectory.text):
             return StopReason.ANSWER
-        if rules.reward_floor is not None and rankable(last.best_reward) < rules.reward_floor:
+        if is_low:
             return StopReason.LOW_REWARD
     if len(trajectory.steps) >= rules.max_steps:
         return StopReason.MAX_STEPS
     return StopReason.MAX_TOKENS if tokens_left(trajectory, rules, max_length) < 1 else None
+
+
+def cut_answer(trajectory: Trajectory, reason: StopReason, rules: StopRules) -> Trajectory:
+    """Return the finished trajectory as an answer: without its last step, if the job drops a step of low reward."""
+    if reason is StopReason.LOW_REWARD and rules.drops_low_step:
+        return replace(trajectory, steps=trajectory.steps[:-1])
+    return trajectory
 
 
 def tokens_left(trajectory: Trajectory, rules: StopRules, max_length: int) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NoReturn, Protocol, TypeVar
 
 from gsi.algorithm.candidates import Message
@@ -14,13 +15,20 @@ from gsi.model_info import ModelInfo
 STEP_DELIMITER = "\n\n"
 
 
+class Reading(StrEnum):
+    """How a process reward model reads the steps (``docs/algorithm.md``)."""
+
+    MODEL_CARD = "model-card"  # a mark behind each step
+    AUTHORS = "authors"  # a mark behind each part of the text, as the code of GSI's and Skywork's authors does
+
+
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """What every engine needs to load a model.
 
     ``num_threads`` limits an engine on a CPU; None leaves the number to the runtime. ``engine_args`` are the runtime's
     own arguments, as on its command line. An engine that can report only one likelihood, at one temperature, reports
-    ``likelihood`` at ``temperature``.
+    ``likelihood`` at ``temperature``. ``reading`` is for process reward models.
     """
 
     model: str
@@ -34,6 +42,7 @@ class EngineSettings:
     prefix_cache_bytes: int = 2**28
     likelihood: Likelihood = Likelihood.SAMPLING
     temperature: float = SamplingParams().temperature
+    reading: Reading = Reading.MODEL_CARD
 
 
 class Engine(Protocol):

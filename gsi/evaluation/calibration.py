@@ -241,6 +241,10 @@ def _read_records(records: Sequence[RecordedJob]) -> _Recorded:
 def _read_setting(record: RecordedJob) -> Setting | None:
     """Return the setting of gsi or of rsd's binary weighting; None for other methods, which make no such test."""
     params = record.params
+    if params.get("preset", "paper") != "paper":
+        raise InvalidRequestError(
+            f"records: preset {params['preset']}; allowed: paper, whose u is on the reward's scale"
+        )
     if params.get("method") == "gsi":
         return Setting(float(params["beta"]), float(params["acceptance_threshold"]), record.n)
     if params.get("method") == "rsd":

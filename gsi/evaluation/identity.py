@@ -143,11 +143,13 @@ def describe_identity(identity: Identity, dataset: str) -> str:
 
 
 def describe_model(model: RecordedModel) -> str:
-    """Return a model's name, revision, engine, dtype and fingerprint."""
+    """Return a model's name, revision, engine, dtype, fingerprint, and how it reads steps if not as usual."""
     name = PurePath(model.model).name if PurePath(model.model).is_absolute() else model.model
     engine = " ".join(filter(None, (model.engine, model.engine_version)))
     files = f"files {_shorten(model.checkpoint_fingerprint)}"
-    return f"{name} ({', '.join((model.revision or UNKNOWN, engine, model.dtype or UNKNOWN, files))})"
+    reading = f"steps read as {model.reading}" if model.reading else ""
+    told = filter(None, (model.revision or UNKNOWN, engine, model.dtype or UNKNOWN, files, reading))
+    return f"{name} ({', '.join(told)})"
 
 
 def _shorten(value: object) -> str:

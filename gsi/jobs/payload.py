@@ -13,6 +13,7 @@ from gsi.algorithm.params import (
     Aggregate,
     Likelihood,
     Params,
+    Preset,
     Resample,
     SamplingParams,
     Scope,
@@ -33,6 +34,12 @@ TRACEPARENT_PATTERN = r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"  # W3C Trace
 
 T = TypeVar("T")
 
+AUTHORS_VALUES: Mapping[str, Any] = {  # in the code of GSI's authors; u = 10 is the paper's 0.5 at its beta of 20
+    "acceptance_threshold": 10.0,
+    "reward_floor": 0.1,
+    "likelihood": Likelihood.MODEL.value,
+}
+
 DEFAULT_WEIGHTING: Any = {"name": "binary", "delta": 0.7}  # both papers'
 CHOICES: Mapping[str, Mapping[str, Any]] = {"weighting": WEIGHTINGS, "reward_map": REWARD_MAPS}
 if TYPE_CHECKING:  # the registries make the types
@@ -51,6 +58,13 @@ def _check_method(name: str) -> str:
     if name not in METHODS:
         raise PydanticCustomError("unknown_method", "no such method")  # payload_errors lists what is allowed
     return name
+
+
+def _add_authors_values(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what was given, with the values of preset authors where it says none and its method takes the preset."""
+    method = METHODS.get(str(given.get("method", "gsi")))
+    is_taken = method is not None and "preset" in method.parameters and given.get("preset") == Preset.AUTHORS
+    return {**AUTHORS_VALUES, **given} if is_taken else given
 
 
 def _list_methods(schema: dict[str, Any]) -> None:
@@ -75,7 +89,11 @@ class JobParams(BaseModel):
     )
     beta: float = Field(20.0, ge=1e-6, le=1e6, description="Inverse temperature of soft best-of-n.")
     acceptance_threshold: float = Field(
-        0.5, ge=-1e6, le=1e6, description="u: the least tilted reward of an accepted step, on the reward's scale."
+        0.5,
+        ge=-1e6,
+        le=1e6,
+        description="u: the least tilted reward of an accepted step, on the reward's scale; "
+        "with preset authors on the scale of beta times the reward, and 10 unless given.",
     )
     role: Source = Field(
         Source.DRAFT, strict=False, description="The model that writes, for a method that uses only one of the two."
@@ -115,6 +133,11 @@ class JobParams(BaseModel):
         description="Map from the reward model's score to the reward; null: raw, or logistic if scores are unbounded.",
         json_schema_extra=add_shorthand(REWARD_MAPS),
     )
+    preset: Preset = Field(
+        Preset.PAPER,
+        strict=False,
+        description="gsi, gsi-no-rejection, rsd: authors decides as the code of GSI's authors, and has other defaults.",
+    )
     temperature: float = Field(
         0.7, ge=0, le=10, description="Temperature of draft and target; 0: greedy, else 0.01 or more."
     )
@@ -142,15 +165,17 @@ class JobParams(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _expand_method(cls, given: Any) -> Any:
-        """Expand ``name:option``. Refuse a parameter that is given twice with different values."""
-        method = given.get("method") if isinstance(given, dict) else None
-        if not isinstance(method, str) or ":" not in method:
+        """Expand ``name:option``, then the preset. Refuse a parameter that is given twice with different values."""
+        if not isinstance(given, dict):
             return given
+        method = given.get("method")
+        if not isinstance(method, str) or ":" not in method:
+            return _add_authors_values(given)
         expanded = parse_method(method, list(cls.model_fields))
         twice = sorted(name for name in expanded.keys() & given.keys() - {"method"} if expanded[name] != given[name])
         if twice:
             raise InvalidRequestError(f'params.{twice[0]}: method "{method}" says it, too; allowed: once')
-        return {**given, **expanded}
+        return _add_authors_values({**given, **expanded})
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -185,6 +210,7 @@ class JobParams(BaseModel):
 
     def to_params(self) -> Params:
         """Return the algorithm's view of these parameters."""
+        drops_low_step = self.preset is Preset.AUTHORS and "preset" in METHODS[self.method].parameters
         return Params(
             role=self.role,
             weighting=_build(WEIGHTINGS, self.weighting),
@@ -200,7 +226,8 @@ class JobParams(BaseModel):
             beta=self.beta,
             acceptance_threshold=self.acceptance_threshold,
             sampling=SamplingParams(self.temperature, self.top_p, self.max_step_tokens, self.likelihood),
-            stop=StopRules(self.max_steps, self.max_tokens, self.reward_floor),
+            stop=StopRules(self.max_steps, self.max_tokens, self.reward_floor, drops_low_step),
+            preset=self.preset,
         )
 
 

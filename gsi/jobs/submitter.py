@@ -88,7 +88,7 @@ class JobSubmitter:
             lanes=self._keys.lanes,
             job_id=job.id,
             tenant=payload.tenant,
-            payload=payload.model_dump_json(exclude_defaults=True),
+            payload=payload.model_dump_json(exclude_unset=True),
             idempotency_ms=0 if key is None else IDEMPOTENCY_MS,
             earlier=earlier,
         )

@@ -188,6 +188,7 @@ def info_to_proto(info: ModelInfo) -> candidates_pb2.ModelInfo:
         num_speculative_tokens=info.num_speculative_tokens,
         dtype=info.dtype,
         checkpoint_fingerprint=info.checkpoint_fingerprint,
+        reading=info.reading,
     )
 
 
@@ -209,6 +210,7 @@ def info_from_proto(message: candidates_pb2.ModelInfo) -> ModelInfo:
         num_speculative_tokens=message.num_speculative_tokens,
         dtype=message.dtype,
         checkpoint_fingerprint=message.checkpoint_fingerprint,
+        reading=message.reading,
     )
 
 

@@ -248,7 +248,7 @@ def _observe_margin(made: Round, params: Params) -> None:
     if "acceptance_threshold" in METHODS[params.method].parameters:
         tested = made.step.rejected or made.step
         if tested.tilted_reward is not None and math.isfinite(tested.tilted_reward):
-            ACCEPTANCE_MARGIN.observe(tested.tilted_reward - params.acceptance_threshold)
+            ACCEPTANCE_MARGIN.observe(tested.tilted_reward - params.least_tilted_reward)
 
 
 def observe_job(state: JobState, seconds: float) -> None:

@@ -155,6 +155,6 @@ class Models:
 def _describe(info: ModelInfo) -> dict[str, Any]:
     names = (
         *("model", "revision", "engine", "engine_version", "dtype", "checkpoint_fingerprint"),
-        *("num_parameters", "num_speculative_tokens"),
+        *("num_parameters", "num_speculative_tokens", "reading"),
     )
     return {name: getattr(info, name) for name in names}

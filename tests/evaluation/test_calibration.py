@@ -410,6 +410,14 @@ async def test_records_of_rsd_are_calibrated_by_the_reward_alone() -> None:
         calibrate(with_weighting(records, name="clip"))
 
 
+async def test_records_of_the_authors_preset_are_refused() -> None:
+    """Their u is on the scale of beta times the reward, and the grid's is not."""
+    records = await recorded_jobs(WORLD, PARAMS, num_problems=2)
+    theirs = [record.model_copy(update={"params": {**record.params, "preset": "authors"}}) for record in records]
+    with pytest.raises(InvalidRequestError, match="records: preset authors; allowed: paper"):
+        calibrate(theirs, [3.0], [0.5])
+
+
 async def test_what_is_imputed_is_marked() -> None:
     """A threshold above the recorded one rejects steps for which the target wrote nothing."""
     grid = calibrate(await recorded_jobs(WORLD, PARAMS, num_problems=30), [3.0], [0.5, 0.9])

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gsi.algorithm.candidates import Source
 from gsi.algorithm.methods import METHODS
-from gsi.algorithm.params import Aggregate, Params, Resample, Scope
+from gsi.algorithm.params import Aggregate, Params, Preset, Resample, Scope
 from gsi.algorithm.reward_map import REWARD_MAPS, LogisticMap, Raw, Threshold
 from gsi.algorithm.weighting import (
     WEIGHTINGS,
@@ -112,6 +112,7 @@ def test_every_parameter_reaches_the_algorithm() -> None:
             "beam_expansion": 7,
             "resample": "speculative",
             "reward_map": {"name": "threshold", "center": 3},
+            "preset": "authors",
             "temperature": 0.5,
             "max_steps": 6,
         }
@@ -132,6 +133,7 @@ def test_every_parameter_reaches_the_algorithm() -> None:
         reward_map=Threshold(3.0),
         sampling=params.sampling,
         stop=params.stop,
+        preset=Preset.AUTHORS,
     )
     assert params == expected
     assert (params.sampling.temperature, params.stop.max_steps) == (0.5, 6)
@@ -287,6 +289,46 @@ def test_every_error_names_the_field_and_lists_what_is_allowed(params: Mapping[s
     assert error_of(params).startswith(error)
 
 
+# --- The preset ---------------------------------------------------------------------------------------------------
+
+AUTHORS = {"acceptance_threshold": 10.0, "reward_floor": 0.1, "likelihood": "model"}
+
+
+@pytest.mark.parametrize("method", ["gsi", "gsi-no-rejection", "rsd"])
+def test_the_preset_brings_the_values_of_the_authors_code(method: str) -> None:
+    """u on the scale of beta times the reward, a floor, and the bare model's likelihood."""
+    for params in ({"method": method, "preset": "authors"}, {"method": f"{method}:authors"}):
+        found = parsed(params)
+        assert {name: getattr(found, name) for name in AUTHORS} == AUTHORS
+        assert found.to_params().preset is Preset.AUTHORS
+        assert found.to_params().stop.drops_low_step
+
+
+def test_a_job_that_says_nothing_follows_the_paper() -> None:
+    """Its u is on the reward's scale, it has no floor, and keeps the step that ends it."""
+    found = parsed({})
+    assert (found.preset, found.acceptance_threshold, found.reward_floor, found.likelihood) == (
+        *("paper", 0.5, None, "sampling"),
+    )
+    assert not found.to_params().stop.drops_low_step
+
+
+def test_what_a_job_says_wins_over_the_preset() -> None:
+    """Also null, which turns the floor off, and also where it is the default of a job without the preset."""
+    given = {"acceptance_threshold": 0.5, "reward_floor": None, "likelihood": "sampling"}
+    found = parsed({"preset": "authors", **given})
+    assert {name: getattr(found, name) for name in given} == given
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if "preset" not in method.parameters])
+def test_a_method_that_the_authors_code_has_not_ignores_the_preset(method: str) -> None:
+    """As it ignores every parameter that it does not read; as an option of the method it is refused."""
+    found = parsed({"method": method, "preset": "authors"})
+    assert (found.acceptance_threshold, found.reward_floor) == (0.5, None)
+    assert found.to_params() == replace(parsed({"method": method}).to_params(), preset=Preset.AUTHORS)
+    assert "is not allowed with" in error_of({"method": f"{method}:preset=authors"})
+
+
 # --- JSON ---------------------------------------------------------------------------------------------------------
 
 numbers = st.floats(1e-3, 1.0)
@@ -302,16 +344,23 @@ weightings: st.SearchStrategy[Weighting] = st.one_of(
 )
 
 
-@given(st.sampled_from(list(METHODS)), weightings, st.sampled_from([None, *REWARD_MAPS]), st.integers(1, 256))
+@given(
+    st.sampled_from(list(METHODS)),
+    weightings,
+    st.sampled_from([None, *REWARD_MAPS]),
+    st.integers(1, 256),
+    st.sampled_from([{}, {"preset": "authors"}, {"preset": "authors", "acceptance_threshold": 0.5}]),
+)
 def test_a_payload_comes_back_from_json_as_it_was(
-    method: str, weighting: Weighting, reward_map: str | None, n: int
+    method: str, weighting: Weighting, reward_map: str | None, n: int, preset: Mapping[str, Any]
 ) -> None:
-    """Also without its defaults, as the client pushes it."""
+    """Also without what nobody set, as the client pushes it."""
     name = next(name for name, kind in WEIGHTINGS.items() if isinstance(weighting, kind))
     written = {"name": name} | {field.name: getattr(weighting, field.name) for field in fields(weighting)}  # type: ignore[arg-type]
     params = {"method": method, "weighting": written, "reward_map": reward_map and {"name": reward_map}, "n": n}
+    params |= preset
     payload = parse_payload({"prompt": "x", "params": params})
-    for text in (payload.model_dump_json(), payload.model_dump_json(exclude_defaults=True)):
+    for text in (payload.model_dump_json(), payload.model_dump_json(exclude_unset=True)):
         assert parse_payload(text) == payload
         assert parse_payload(text).params.to_params().weighting == weighting
 

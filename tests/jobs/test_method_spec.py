@@ -40,6 +40,7 @@ def test_a_name_alone_is_the_method(method: str) -> None:
         ("rsd:logistic=5", {"weighting": {"name": "logistic", "alpha": 5.0}}),
         ("rsd:clip", {"weighting": {"name": "clip"}}),
         ("rsd:weighting=clip", {"weighting": "clip"}),
+        ("gsi:authors", {"preset": "authors"}),
         ("rsd:binary:speculative", {"weighting": {"name": "binary"}, "resample": "speculative"}),
     ],
 )
@@ -75,7 +76,7 @@ def test_an_unknown_option_is_answered_with_those_there_are(option: str) -> None
     said, allowed = str(error.value).split("; allowed: ")
     assert said == f'params.method: option "{option}" is not allowed with gsi'
     words, names = allowed.split(", NAME=VALUE with a parameter (")
-    assert words == "speculative"
+    assert words == "speculative, authors"
     others = {"role", "scope", "aggregate", "weighting", "beam_width", "beam_expansion"}
     assert names.rstrip(")").split(", ") == [name for name in PARAMETERS if name not in {"method", *others}]
 
@@ -83,8 +84,9 @@ def test_an_unknown_option_is_answered_with_those_there_are(option: str) -> None
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("gsi", ["speculative"]),
-        ("rsd", ["speculative", *WEIGHTINGS]),
+        ("gsi", ["speculative", "authors"]),
+        ("gsi-no-rejection", ["authors"]),
+        ("rsd", ["speculative", "authors", *WEIGHTINGS]),
         ("soft-best-of-n", ["draft", "target"]),
         ("best-of-n", ["draft", "target", "steps", "responses", "last", "minimum", "product"]),
         ("majority-vote", ["draft", "target"]),
@@ -94,7 +96,18 @@ def test_an_unknown_option_is_answered_with_those_there_are(option: str) -> None
 )
 def test_a_method_takes_the_options_that_it_looks_at(spec: str, words: list[str]) -> None:
     """And refuses the others: who writes ``gsi:target`` means something that would not happen."""
-    every = {"draft", "target", "steps", "responses", "last", "minimum", "product", "speculative", *WEIGHTINGS}
+    every = {
+        "draft",
+        "target",
+        "steps",
+        "responses",
+        "last",
+        "minimum",
+        "product",
+        "speculative",
+        "authors",
+        *WEIGHTINGS,
+    }
     for word in words:
         assert parse_method(f"{spec}:{word}", PARAMETERS)["method"] == spec
     for word in every - set(words):

@@ -6,8 +6,8 @@ reaches u, else let the target write the step.
 
 from gsi.algorithm.candidates import Source, Trajectory
 from gsi.algorithm.method import Method, in_every_job, lift, written_by
-from gsi.algorithm.params import Params
-from gsi.algorithm.parts import accept, draw, propose, resample
+from gsi.algorithm.params import Params, Preset
+from gsi.algorithm.parts import accept, draw, is_hopeless, propose, resample
 from gsi.algorithm.ports import Ports
 from gsi.algorithm.round import NewStep
 
@@ -17,14 +17,20 @@ async def run_step(trajectory: Trajectory, params: Params, ports: Ports, seed: i
     drafted = await propose(Source.DRAFT, trajectory, params, ports, seed, likelihoods=True)  # lines 3, 4
     tilted = drafted.tilted_rewards(params.beta)
     drafted = draw(drafted, tilted, params, trajectory, seed)  # line 5
-    if is_accepted(tilted[drafted.drawn], params.acceptance_threshold):  # line 6
+    passes = is_accepted(  # line 6
+        tilted[drafted.drawn], params.least_tilted_reward, is_strict=params.preset is Preset.AUTHORS
+    )
+    if passes or is_hopeless(drafted, params):
         return accept(trajectory, drafted, tilted)  # line 7
     return await resample(trajectory, drafted, params, ports, seed, tilted)  # lines 9 to 12
 
 
-def is_accepted(tilted_reward: float, acceptance_threshold: float) -> bool:
-    """Return whether the tilted reward reaches u, a finite number (line 6). A tie is accepted; -inf never is."""
-    return tilted_reward >= acceptance_threshold
+def is_accepted(tilted_reward: float, acceptance_threshold: float, *, is_strict: bool = False) -> bool:
+    """Return whether the tilted reward reaches u, a finite number (line 6). -inf never does.
+
+    A tie is accepted, unless the test ``is_strict``, as in the authors' code.
+    """
+    return tilted_reward > acceptance_threshold if is_strict else tilted_reward >= acceptance_threshold
 
 
 async def run_step_without_rejection(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> NewStep:
@@ -45,7 +51,7 @@ GSI = Method(
     writers=written_by(Source.DRAFT, Source.TARGET),
     asks_likelihoods=in_every_job,
     can_reject=True,
-    parameters=("n", "n_target", "beta", "acceptance_threshold", "resample"),
+    parameters=("n", "n_target", "beta", "acceptance_threshold", "resample", "preset"),
 )
 
 GSI_NO_REJECTION = Method(
@@ -55,5 +61,5 @@ GSI_NO_REJECTION = Method(
     make_round=lift(run_step_without_rejection),
     writers=written_by(Source.DRAFT),
     asks_likelihoods=in_every_job,
-    parameters=("n", "beta"),
+    parameters=("n", "beta", "preset"),
 )

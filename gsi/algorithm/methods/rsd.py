@@ -9,7 +9,7 @@ from math import nan
 from gsi.algorithm.candidates import Source, Trajectory
 from gsi.algorithm.method import Method, lift, written_by
 from gsi.algorithm.params import Params
-from gsi.algorithm.parts import accept, draw, propose, resample
+from gsi.algorithm.parts import accept, draw, is_hopeless, propose, resample
 from gsi.algorithm.ports import Ports
 from gsi.algorithm.round import NewStep
 from gsi.algorithm.seeds import uniform
@@ -22,6 +22,8 @@ async def run_step(trajectory: Trajectory, params: Params, ports: Ports, seed: i
     rule = params.weighting
     drafted = await propose(Source.DRAFT, trajectory, params, ports, seed, likelihoods=rule.needs_log_ratio)
     drafted = draw(drafted, drafted.rewards, params, trajectory, seed)
+    if is_hopeless(drafted, params):
+        return accept(trajectory, drafted)
     log_ratio = drafted.log_ratios[drafted.drawn] if rule.needs_log_ratio else nan
     rule = in_context(rule, drafted.rewards, probabilities(drafted.rewards, params.beta))
     weight = rule.weight(drafted.rewards[drafted.drawn], log_ratio)
@@ -46,5 +48,5 @@ RSD = Method(
     writers=written_by(Source.DRAFT, Source.TARGET),
     asks_likelihoods=needs_log_ratio,
     can_reject=True,
-    parameters=("n", "n_target", "beta", "weighting", "resample"),
+    parameters=("n", "n_target", "beta", "weighting", "resample", "preset"),
 )

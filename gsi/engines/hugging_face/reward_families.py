@@ -13,7 +13,7 @@ from transformers import PretrainedConfig
 
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.weighting import logistic
-from gsi.engines.base import EngineSettings
+from gsi.engines.base import STEP_DELIMITER, EngineSettings, Reading
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.errors import InternalError, MisconfiguredError
 
@@ -32,6 +32,11 @@ class RewardFamily(Protocol):
     @property
     def is_bounded(self) -> bool:
         """Whether every reward lies in [0, 1]; otherwise a reward may be any real number."""
+        ...
+
+    @property
+    def reading(self) -> str:
+        """Return "authors" for a family that reads as the authors' code does, else ""."""
         ...
 
     def prefix(self, messages: Sequence[Message], steps: Sequence[str]) -> list[int]:
@@ -54,15 +59,24 @@ def read_architecture(settings: EngineSettings) -> tuple[str, int]:
     return next(iter(config.architectures or ["none"])), config.num_labels
 
 
-def find_family(architecture: str, num_labels: int, tokenizer: Tokenizer, model: str) -> RewardFamily | None:
+def find_family(
+    architecture: str, num_labels: int, tokenizer: Tokenizer, model: str, reading: Reading = Reading.MODEL_CARD
+) -> RewardFamily | None:
     """Return the family of an architecture; None if no family here has it.
 
     ``num_labels``: the outputs of a sequence classifier, by its config; ``model``: the checkpoint's name, for errors.
+    Raises MisconfiguredError for a checkpoint that cannot be read, or not by ``reading``.
     """
+    is_authors = reading is Reading.AUTHORS
     if architecture == QWEN_PROCESS_REWARD:
-        return QwenProcessReward(tokenizer, model)
+        return QwenReadByAuthors(tokenizer, model) if is_authors else QwenProcessReward(tokenizer, model)
     if architecture == SKYWORK_PROCESS_REWARD:
-        return SkyworkProcessReward(tokenizer)
+        return SkyworkReadByAuthors(tokenizer) if is_authors else SkyworkProcessReward(tokenizer)
+    if is_authors:
+        raise MisconfiguredError(
+            f"reading: authors is not allowed for {model}, a {architecture}; allowed: model-card "
+            f"(authors: {QWEN_PROCESS_REWARD}, {SKYWORK_PROCESS_REWARD})"
+        )
     if not architecture.endswith(CLASSIFIER):
         return None
     if num_labels not in (1, 2):
@@ -85,6 +99,7 @@ class QwenProcessReward:
     """
 
     is_bounded: ClassVar = True
+    reading: ClassVar[str] = ""
 
     def __init__(self, tokenizer: Tokenizer, model: str) -> None:
         self._tokenizer = tokenizer
@@ -96,15 +111,35 @@ class QwenProcessReward:
     def prefix(self, messages: Sequence[Message], steps: Sequence[str]) -> list[int]:
         token_ids = list(self._tokenizer.render(messages))
         for step in steps:
-            token_ids += self.candidate(step)
+            token_ids += self._kept(step)
         return token_ids
 
     def candidate(self, text: str) -> list[int]:
         return [*self._tokenizer.encode(text.rstrip("\n")), self._mark]
 
+    def _kept(self, step: str) -> list[int]:
+        return self.candidate(step)
+
     def reward(self, outputs: Sequence[float]) -> float:
         bad, good = outputs
         return logistic(good - bad)  # softmax over two labels
+
+
+class QwenReadByAuthors(QwenProcessReward):
+    """The same models, read as GSI's authors read them: a mark in place of each delimiter, and one behind it all.
+
+    A candidate that ends with the delimiter so has two marks, and its reward is read at the second. A kept step has
+    one: its reward was read at a place that later steps do not see. Source: their repository j-geuter/GSI, whose copy
+    of reward_hub splits the answer at the delimiter, joins the parts with marks, and adds a mark.
+    """
+
+    reading: ClassVar[str] = Reading.AUTHORS.value
+
+    def candidate(self, text: str) -> list[int]:
+        return [*self._kept(text), self._mark]
+
+    def _kept(self, step: str) -> list[int]:
+        return _encode_parts(self._tokenizer, step, STEP_DELIMITER, self._mark)
 
 
 class SkyworkProcessReward:
@@ -114,6 +149,7 @@ class SkyworkProcessReward:
     """
 
     is_bounded: ClassVar = True
+    reading: ClassVar[str] = ""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -123,15 +159,44 @@ class SkyworkProcessReward:
         problem = "\n".join(message.content for message in messages if message.role == "user")
         token_ids = [*self._tokenizer.begin_token_ids, *self._tokenizer.encode(f"{problem}\n")]
         for step in steps:
-            token_ids += self.candidate(step)
+            token_ids += self._kept(step)
         return token_ids
 
     def candidate(self, text: str) -> list[int]:
         return [*self._tokenizer.encode(text.rstrip("\n")), self._step_end]
 
+    def _kept(self, step: str) -> list[int]:
+        return self.candidate(step)
+
     def reward(self, outputs: Sequence[float]) -> float:
         (value,) = outputs
         return logistic(value)
+
+
+class SkyworkReadByAuthors(SkyworkProcessReward):
+    """The same models, read as Skywork's own code reads an answer: each line, an empty one too, is a step.
+
+    Each line is tokenised by itself, with the token of a newline behind it. The code adds a newline behind the last
+    line, too: a candidate that ends with the delimiter has three. Source: ``prepare_input`` of the repository
+    SkyworkAI/skywork-o1-prm-inference with the step token of its example, a newline.
+    """
+
+    reading: ClassVar[str] = Reading.AUTHORS.value
+
+    def candidate(self, text: str) -> list[int]:
+        return [*self._kept(text), self._step_end]
+
+    def _kept(self, step: str) -> list[int]:
+        return _encode_parts(self._tokenizer, step, "\n", self._step_end)
+
+
+def _encode_parts(tokenizer: Tokenizer, text: str, separator: str, mark: int) -> list[int]:
+    """Return the token ids of a text with ``mark`` in place of each separator; the parts are tokenised one by one."""
+    first, *others = text.split(separator)
+    token_ids = list(tokenizer.encode(first))
+    for part in others:
+        token_ids += [mark, *tokenizer.encode(part)]
+    return token_ids
 
 
 class OutcomeReward:
@@ -143,6 +208,7 @@ class OutcomeReward:
 
     def __init__(self, tokenizer: Tokenizer, *, is_bounded: bool) -> None:
         self.is_bounded = is_bounded
+        self.reading = ""
         self._tokenizer = tokenizer
         self._closing = tokenizer.close_answer()
 

@@ -25,7 +25,7 @@ class TransformersRewardEngine:
         refuse_engine_args(settings)
         tokenizer = Tokenizer(settings.model, settings.revision)
         architecture, num_labels = read_architecture(settings)
-        family = find_family(architecture, num_labels, tokenizer, settings.model)
+        family = find_family(architecture, num_labels, tokenizer, settings.model, settings.reading)
         if family is None:
             raise MisconfiguredError(
                 f"{settings.model} is a {architecture}; reward models that can be read: {FAMILIES}"
@@ -34,7 +34,7 @@ class TransformersRewardEngine:
         self._texts = TextThreads()
         model = load_reward_model(architecture, settings)
         described = describe_checkpoint(settings, model, tokenizer, likelihoods=())
-        self.info = replace(described, has_bounded_rewards=family.is_bounded)
+        self.info = replace(described, has_bounded_rewards=family.is_bounded, reading=family.reading)
         self._model = PrefixModel(model, self.info.max_length, settings)
 
     @classmethod

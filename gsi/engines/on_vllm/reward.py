@@ -13,7 +13,7 @@ from vllm.config import PoolerConfig
 
 from gsi.algorithm.candidates import Message, Score
 from gsi.algorithm.ports import ScoreBatches, StepText, TextBatches
-from gsi.engines.base import EngineSettings, check_length
+from gsi.engines.base import EngineSettings, Reading, check_length
 from gsi.engines.hugging_face.reward_families import (
     QWEN_PROCESS_REWARD,
     SKYWORK_PROCESS_REWARD,
@@ -51,9 +51,11 @@ class Plan:
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-def make_plan(architecture: str, num_labels: int, tokenizer: Tokenizer, model: str) -> Plan:
+def make_plan(
+    architecture: str, num_labels: int, tokenizer: Tokenizer, model: str, reading: Reading = Reading.MODEL_CARD
+) -> Plan:
     """Return how to run a checkpoint of this architecture, with this number of labels."""
-    family = find_family(architecture, num_labels, tokenizer, model)
+    family = find_family(architecture, num_labels, tokenizer, model, reading)
     if family is not None:
         ours = CLASSES.get(architecture)
         return Plan(family, arguments={"hf_overrides": {"architectures": [ours]}} if ours else {})
@@ -67,7 +69,7 @@ def read_checkpoint(settings: EngineSettings) -> tuple[Tokenizer, str, Plan]:
     """Return the tokenizer of a checkpoint, its architecture, and how to run it."""
     tokenizer = Tokenizer(settings.model, settings.revision)
     architecture, num_labels = read_architecture(settings)
-    return tokenizer, architecture, make_plan(architecture, num_labels, tokenizer, settings.model)
+    return tokenizer, architecture, make_plan(architecture, num_labels, tokenizer, settings.model, settings.reading)
 
 
 class VllmRewardEngine:
@@ -87,7 +89,8 @@ class VllmRewardEngine:
         core = await VllmCore.start(settings, {**REWARD_MODEL_ARGS, **plan.arguments})
         make = partial(make_reward_model, architecture)
         info = await asyncio.to_thread(describe_model, settings, core, tokenizer, make)
-        return cls(core, replace(info, has_bounded_rewards=plan.family.is_bounded), plan)
+        family = plan.family
+        return cls(core, replace(info, has_bounded_rewards=family.is_bounded, reading=family.reading), plan)
 
     @classmethod
     async def follow(cls, settings: EngineSettings) -> VllmFollower:
