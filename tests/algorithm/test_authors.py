@@ -11,7 +11,8 @@ import pytest
 
 from gsi.algorithm.candidates import Branch, Outcome, Source, Trajectory
 from gsi.algorithm.generate import generate
-from gsi.algorithm.params import Params, Preset, StopRules
+from gsi.algorithm.params import Params, Preset, SamplingParams, StopRules
+from gsi.algorithm.ports import CandidateBatches
 from gsi.algorithm.round import Round
 from gsi.algorithm.stopping import StopReason
 from tests.algorithm import exact
@@ -81,7 +82,7 @@ async def test_an_answer_ends_where_all_draft_rewards_are_low(method: str) -> No
     """Their code stops before the target is asked; without the preset the target writes a better step."""
 
     class NoWriter(EnumerableModel):
-        def propose(self, *_: object) -> None:  # type: ignore[override]
+        def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
             raise AssertionError("the target was asked to write")
 
     ports = replace(RESCUED.ports(), target=NoWriter(RESCUED, RESCUED.target))
