@@ -34,7 +34,7 @@ COMMANDS: Final = {
     ),
     "theory": (
         "gsi.cli.calibrate:theory",
-        "Calculate n of Theorem 1, its KL at a given n, and the bound of Theorem 2 (GSI paper).",
+        "Calculate n of Theorem 1, its KL at a given n, Theorem 2 (GSI paper), and what holds with the test of line 6.",
     ),
     "plan": (
         "gsi.cli.plan:plan",
