@@ -10,6 +10,7 @@ from typing import Protocol
 from tabulate import tabulate
 
 from gsi.evaluation.estimates import Estimate
+from gsi.runtime.printable import replace_controls
 
 NONE = "-"  # there is no such figure
 PREFIXES = ((10**18, "E"), (10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"), (1, ""))
@@ -101,8 +102,8 @@ def wrap_note(note: str) -> str:
 
 
 def escape_cell(text: str) -> str:
-    """Return a text as it can stand in a cell: on one line, bars escaped."""
-    return " ".join(text.split()).replace("|", "\\|")
+    """Return a text as it can stand in a cell: on one line, bars escaped, control characters replaced."""
+    return replace_controls(" ".join(text.split())).replace("|", "\\|")
 
 
 def format_code(text: str | None) -> str:

@@ -8,6 +8,7 @@ from pathlib import PurePath
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wcwidth import wcswidth
 
 from benchmarks.methods import PAPERS_ORDER, judge_order
 from gsi.algorithm.candidates import Source
@@ -265,11 +266,11 @@ def test_json_is_plain_and_finite() -> None:
 
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_no_answer_breaks_a_table(expected: str, answer: str) -> None:
-    """Whatever was answered, every line of the table has its seven cells and the same width."""
+    """Whatever was answered, every line of the table has its seven cells and the same width on a terminal."""
     text = markdown(evaluation(), [job(expected=expected, answer=answer, is_correct_strict=False)])
     lines = text.split("## Disagreements between the graders\n")[1].split("\n\n")[1].rstrip("\n").split("\n")
     assert len(lines) == 3
-    assert {len(line) for line in lines} == {len(lines[0])}
+    assert {wcswidth(line) for line in lines} == {wcswidth(lines[0])}
     assert [line.replace("\\|", "").count("|") for line in lines] == [8, 8, 8]
 
 
