@@ -11,7 +11,6 @@ import os
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,8 @@ from gsi.planning.systems import ContextReading, System
 
 GOAL = 0.25
 METHODS = ("gsi", "rsd", "soft-best-of-n:draft", "soft-best-of-n:target", "target")
-# The transformers engine reads the context once for each request, to write as well as to score.
-TRANSFORMERS = System("transformers", ContextReading.PER_REQUEST, has_overlap=True, reads_before_writing=True)
-CACHED = replace(TRANSFORMERS, context_reading=ContextReading.NEVER, reads_before_writing=False)
+# The transformers engine keeps prefixes: to write as well as to score, it reads what the last step has added to them.
+TRANSFORMERS = System("transformers", ContextReading.LAST_STEP, has_overlap=True, reads_before_writing=True)
 
 
 def describe_workload(jobs: Sequence[RecordedJob], tokenizer: Tokenizer) -> Workload:
@@ -158,12 +156,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=Path, default=SHIPPED_MODELS, help="folder with draft, target and prm")
     parser.add_argument("--records", type=Path, help="folder of gsi eval with --concurrency 1, instead of a new run")
-    parser.add_argument("--cache", action="store_true", help="the engines keep prefixes between steps")
     parser.add_argument("--problems", type=int, default=12)
     parser.add_argument("--n", type=int, nargs="+", default=[4, 16])
     parser.add_argument("--json", action="store_true", help="print the report and leave RESULTS.md unchanged")
     given = parser.parse_args()
-    models, system = asyncio.run(measure_constants(given.models, CACHED if given.cache else TRANSFORMERS))
+    models, system = asyncio.run(measure_constants(given.models, TRANSFORMERS))
     jobs = (
         Folder(given.records).read_records() if given.records else run_problems(given.models, given.problems, given.n)
     )

@@ -149,7 +149,7 @@ def _propose(setup: Setup, writer: Role, scorers: tuple[Role, ...], verb: str = 
 
 
 def _reads_once(setup: Setup) -> bool:
-    return setup.system.context_reading is ContextReading.PER_REQUEST
+    return setup.system.context_reading in {ContextReading.PER_REQUEST, ContextReading.LAST_STEP}
 
 
 def _write(setup: Setup, role: Role, verb: str) -> tuple[Phase, ...]:
@@ -162,7 +162,9 @@ def _write(setup: Setup, role: Role, verb: str) -> tuple[Phase, ...]:
 
 def _read_context(setup: Setup, role: Role) -> Phase:
     name = "PRM reads context" if role == "prm" else f"{role} reads context"
-    return read(name, setup.models[role], rows=1, length=setup.workload.context, cached=0.0)
+    work = setup.workload
+    length = work.step_tokens if setup.system.context_reading is ContextReading.LAST_STEP else work.context
+    return read(name, setup.models[role], rows=1, length=length, cached=max(0.0, work.context - length))
 
 
 def _score(setup: Setup, role: Role, rows: float) -> Phase:

@@ -31,7 +31,8 @@ ANSWER_TOKENS = 326.0
 class ContextReading(Enum):
     """How often a scorer reads the context of a step, which is the prompt and the kept steps."""
 
-    NEVER = auto()  # a prefix cache keeps it from step to step
+    NEVER = auto()  # a prefix cache keeps it from step to step, with the candidate that became the last step
+    LAST_STEP = auto()  # a prefix cache keeps what was read as a prefix, so a request reads the last step
     PER_REQUEST = auto()
     PER_CANDIDATE = auto()
 

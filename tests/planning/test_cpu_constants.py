@@ -99,3 +99,17 @@ def test_cores_that_the_models_share_limit_the_overlap() -> None:
     assert of_cores[1].seconds == pytest.approx(work_of_all + 0.001)
     assert of_cores[3].seconds <= of_cores[2].seconds < of_cores[1].seconds
     assert [phase.role for phase in of_cores[1].first.phases] == ["draft", "draft", "target", "prm", "target", "prm"]
+
+
+def test_kept_prefixes_leave_the_last_step_to_read() -> None:
+    """A request reads the tokens of one step, whatever stands before them; without kept prefixes all of it."""
+    models: dict[Role, Model] = {
+        role: Model(role, make_model(role).architecture, TRUE) for role in ("draft", "target", "prm")
+    }
+    work = Workload(4, 60.0, 7.0, 6.0, 512, {"gsi": 1.0, "rsd": 1.0}, longest_tokens=8.0)
+    read = {}
+    for reading in (ContextReading.LAST_STEP, ContextReading.PER_REQUEST):
+        system = System("cpu", reading, has_overlap=True, reads_before_writing=True)
+        phases = plan_steps(Setup(models, system, work, 2))["gsi"].first.phases
+        read[reading] = [phase.tokens for phase in phases if phase.name.endswith("reads context")]
+    assert read == {ContextReading.LAST_STEP: [7.0] * 3, ContextReading.PER_REQUEST: [work.context] * 3}
