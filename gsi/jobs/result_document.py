@@ -49,7 +49,10 @@ class ResultDocument(Record):
     submitted_at: float | None = Field(None, description="When the job was submitted.")
     started_at: float | None = Field(None, description="When a coordinator first took the job. null: not yet.")
     finished_at: float | None = Field(None, description="When the job reached a final state. null: not yet.")
-    steps: tuple[StepRecord, ...] = Field((), description="The kept steps, or rounds, in order.")
+    steps: tuple[StepRecord, ...] = Field(
+        (),
+        description="The kept steps, or rounds, in order; with preset authors the last may not be part of the text.",
+    )
 
     @classmethod
     def from_fields(cls, job_id: str, fields: Mapping[str, str], steps: Sequence[StepRecord]) -> Self:
