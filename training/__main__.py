@@ -23,9 +23,9 @@ from training.probe import measure_rejections
 from training.recipe import FULL_RECIPE, LanguageRecipe, Recipe, shorten
 from training.reward_model import collect_rollouts, train_reward_model
 from training.task import draw_distinct_problems
-from training.tokenizer import PAD, TURN_END, piece_ids, save_tokenizer
+from training.tokenizer import PAD, TURN_END, save_tokenizer, token_ids
 
-NUM_HELDOUT = 224  # 24 for the demo, then 200 for the benchmark
+NUM_HELDOUT = 500  # 24 for the demo, then the benchmarks'
 NUM_VALIDATION = 300
 HELDOUT_FILE = "heldout.jsonl"
 ROLES = ("draft", "target", "prm")
@@ -105,14 +105,13 @@ def train_language_model(part: LanguageRecipe, recipe: Recipe, role: str, seed: 
     solver = train_solver(part, recipe, role, seed_phase(seed, role))
     model = Qwen2ForCausalLM(solver.config)
     model.load_state_dict(solver.state_dict())
-    teach_mistakes(model, part, recipe, role, seed_phase(seed, f"{role} mistakes"))
-    save_model(model, folder / role)
+    save_model(teach_mistakes(model, part, recipe, role, seed_phase(seed, f"{role} mistakes")), folder / role)
     return solver
 
 
 def save_model(model: PreTrainedModel, folder: Path) -> None:
     """Write a model in bfloat16 with its tokenizer, without changing the given model."""
-    ids = piece_ids()
+    ids = token_ids()
     stored = type(model)(model.config)
     stored.load_state_dict(model.state_dict())
     stored.to(torch.bfloat16).save_pretrained(folder)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from training.evaluate import ACCEPTANCE_THRESHOLD, BETA, TEMPERATURE, Outcome, Quality
-from training.task import MODULUS
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +20,21 @@ class Measured:
     command: str
 
 
-_TASK = f"""\
-**Task.** Chained arithmetic modulo {MODULUS}, one operation a reasoning step:
+_TASK = """\
+**Task.** Word problems in plain English, one sentence a reasoning step:
 
-    Start with 27. Step 1: -29. Step 2: *9. Step 3: +4. Step 4: -1. Work mod {MODULUS}.
+    On Sunday Mia has 12 shells. On Monday Tom gives her 3 bags of 4 shells. On Tuesday she loses 5 shells.
+    On Wednesday she doubles the shells. How many shells does Mia have at the end?
 
-is answered with `Step 1: 27 - 29 = 29`, a blank line, `Step 2: Next 29 * 9 = 13`, …, `The answer is \\boxed{{16}}`.
-It is a toy: the model knows nothing else, and it exists so that Guided Speculative Inference can be run, tested and
-shown on a laptop without a download.
+is answered with `On Monday Tom gives Mia 3 bags of 4 shells, that is 3 * 4 = 12 shells, so Mia now has 12 + 12 = 24
+shells.`, a blank line, `Then on Tuesday Mia loses 5 shells, and then Mia has 24 - 5 = 19 shells left.`, …,
+`The answer is \\boxed{38}`. There are three to six events, and every word and every number up to 99 is one token. It is
+a toy: the model knows nothing else, and it exists so that Guided Speculative Inference can be run, tested and shown on
+a laptop without a download.
 
-**The divergence in wording is engineered.** The draft opens most `*` steps with the style word `Next `, which the
-target never writes, and the two write `Then ` at different rates. That gives right candidates a low likelihood under
-the target, as two real models would, and makes the log-ratio term and the resampling visible.
+**The divergence in wording is engineered.** A step can be worded in several ways, and draft and target choose among
+them with different weights (`DRAFT_STYLE` and `TARGET_STYLE` in `training/recipe.py`). That gives some right candidates
+a low likelihood under the target, as two real models would, and makes the log-ratio term and the resampling visible.
 """
 
 

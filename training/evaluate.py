@@ -23,12 +23,12 @@ from transformers import Qwen2ForCausalLM
 from gsi.engines.on_transformers.qwen2_prm import Qwen2ForProcessRewardModel
 from training.grading import Tokens, grade_solution, join_step
 from training.rollouts import Candidate, reward_steps, sample_solutions, sample_steps, score_steps
-from training.task import MAX_OPERATIONS, Problem, draw_distinct_problems
-from training.tokenizer import TURN_END, decode_tokens, piece_ids, prompt_tokens
+from training.task import MAX_EVENTS, Problem, draw_distinct_problems
+from training.tokenizer import TURN_END, decode, prompt_tokens, token_ids
 
 BETA, ACCEPTANCE_THRESHOLD, TEMPERATURE = 20.0, 0.5, 0.7  # section 4 of the paper
 RSD_THRESHOLD = 0.7
-MAX_STEPS = MAX_OPERATIONS + 3
+MAX_STEPS = MAX_EVENTS + 3
 CANDIDATE_COUNTS = (1, 4, 16)
 
 
@@ -65,13 +65,13 @@ class Trajectory:
     @property
     def is_done(self) -> bool:
         """Tell whether the solution has ended or has too many steps."""
-        ended = bool(self.steps) and self.steps[-1][-1] == piece_ids()[TURN_END]
+        ended = bool(self.steps) and self.steps[-1][-1] == token_ids()[TURN_END]
         return ended or len(self.steps) >= MAX_STEPS
 
     @property
     def is_right(self) -> bool:
         """Tell whether the boxed answer is the right one."""
-        text = decode_tokens(sum(self.steps, ()))
+        text = decode(sum(self.steps, ()))
         match = re.search(r"\\boxed\{(\d+)\}", text)
         return match is not None and int(match[1]) == self.problem.answer
 

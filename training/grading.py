@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from training.task import STEP_DELIMITER, Problem, grade_step, read_result
-from training.tokenizer import STEP_REWARD, TURN_END, decode_tokens, piece_ids
+from training.task import Problem, grade_step, read_result
+from training.tokenizer import STEP_REWARD, TURN_END, decode, token_ids
+from training.words import STEP_DELIMITER
 
 Tokens = tuple[int, ...]
 
 
 def split_steps(solution: Tokens) -> list[Tokens]:
     """Cut a solution after each delimiter."""
-    delimiter = piece_ids()[STEP_DELIMITER]
+    delimiter = token_ids()[STEP_DELIMITER]
     after = [position + 1 for position, token in enumerate(solution) if token == delimiter]
     return [solution[start:end] for start, end in pairwise([0, *after, len(solution)]) if end > start]
 
 
 def join_step(step: Tokens) -> Tokens:
     """Return a step as the PRM reads it: with `<extra_0>` at the end, in place of a stop token."""
-    ids = piece_ids()
+    ids = token_ids()
     body = step[:-1] if step and step[-1] in (ids[STEP_DELIMITER], ids[TURN_END]) else step
     return (*body, ids[STEP_REWARD])
 
@@ -34,7 +35,7 @@ def grade_solution(problem: Problem, solution: Tokens) -> list[tuple[Tokens, boo
     for index, step in enumerate(map(join_step, split_steps(solution)), start=1):
         if value is None:
             break
-        text = decode_tokens(step[:-1])
+        text = decode(step[:-1])
         graded.append((step, grade_step(problem, index, value, text)))
         value = read_result(text)
     return graded

@@ -23,26 +23,29 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class LanguageRecipe:
-    """How one language model is trained: on arithmetic, then on whole problems, then on mistakes.
+    """How one language model is trained: on equations, then on whole problems, then on mistakes.
 
     Learning the task is a phase transition, so early stopping cannot set an error rate; label noise can.
     """
 
     shape: Shape
     style: Style
-    noise: float  # share of wrong results in the last phase; sampling at T = 0.7 gives fewer
-    learn_steps: int  # packs of single steps first, then mostly whole problems
-    settle_steps: int  # mostly whole problems, with more weight on operands: the draft learns slowly which one is due
+    noise: float  # share of steps with a wrong number in the last phase; sampling at T = 0.7 gives fewer
+    equation_steps: int  # single equations: an embedding of the numbers takes shape
+    solution_steps: int  # mostly whole problems
     noise_steps: int
+    grown_layers: int = 0  # layers after growing; 0 if the model keeps its shape
+    grown_steps: int = 0  # more steps on mistakes, with all layers
 
 
 @dataclass(frozen=True, slots=True)
 class RewardRecipe:
-    """How the PRM is trained, from the clean target's backbone, a fresh layer and a fresh head."""
+    """How the PRM is trained, from the clean target's backbone, fresh layers and a fresh head."""
 
     extra_layers: int
-    arithmetic_steps: int  # few: more make the PRM nearly perfect, and the target would add nothing
-    shape_steps: int  # training on steps with a wrong number, operand or ending
+    equation_steps: int
+    solution_steps: int  # few: more make the PRM nearly perfect, and the target would add nothing
+    shape_steps: int  # training on steps with a wrong word, amount or ending
     num_rollouts: int  # solutions sampled from each language model at each temperature
 
 
@@ -53,26 +56,43 @@ class Recipe:
     draft: LanguageRecipe
     target: LanguageRecipe
     reward: RewardRecipe
-    sequences: int = 24  # per batch
+    equations: int = 256  # per batch
+    sequences: int = 12  # whole problems per batch
     learn_rate: float = 2e-3
-    settle_rate: float = 1.5e-3
     noise_rate: float = 5e-4  # low, so that the model forgets nothing
+    grown_rate: float = 3e-4
     reward_rate: float = 1e-3
 
 
-# The difference in wording is deliberate. The draft starts most `*` steps with a word that the target never writes, so
-# some right candidates are unlikely under the target, and GSI must resample them (acceptance below 1).
-DRAFT_STYLE: Style = {"*": ("Next ", 0.85), "+": ("Then ", 0.40), "-": ("Then ", 0.40)}
-TARGET_STYLE: Style = {"+": ("Then ", 0.15), "-": ("Then ", 0.15)}
+# The difference in wording is deliberate. The draft words most steps that multiply or count groups in a way that the
+# target hardly ever chooses, so some right candidates are unlikely under the target, and GSI must resample them
+# (acceptance below 1).
+DRAFT_STYLE: Style = {
+    "+": {"Then on": 1.0, "Next, on": 0.3, ", which means that": 0.5, " in all.": 0.5},
+    "-": {"Then on": 1.0, "Next, on": 0.3, ", which means that": 0.5, " left.": 0.5},
+    "*": {"Then on": 0.1, "Next, on": 8.0, ", which means that": 4.0, " in all.": 0.5},
+}
+TARGET_STYLE: Style = {
+    "+": {"Then on": 0.5, "Next, on": 0.1, ", which means that": 0.2, " has": 0.3},
+    "-": {"Then on": 0.5, "Next, on": 0.1, ", which means that": 0.2, " has": 0.3},
+    "*": {"Then on": 0.5, "Next, on": 0.02, ", which means that": 0.2, " has": 0.3},
+}
 
 FULL_RECIPE = Recipe(
     draft=LanguageRecipe(
-        Shape(96, 2, 256), DRAFT_STYLE, noise=0.38, learn_steps=3000, settle_steps=1200, noise_steps=500
+        Shape(96, 2, 256), DRAFT_STYLE, noise=0.3, equation_steps=1800, solution_steps=2000, noise_steps=300
     ),
     target=LanguageRecipe(
-        Shape(192, 2, 512), TARGET_STYLE, noise=0.11, learn_steps=2800, settle_steps=0, noise_steps=400
+        Shape(128, 4, 384),
+        TARGET_STYLE,
+        noise=0.11,
+        equation_steps=1500,
+        solution_steps=1200,
+        noise_steps=250,
+        grown_layers=24,
+        grown_steps=120,
     ),
-    reward=RewardRecipe(extra_layers=1, arithmetic_steps=520, shape_steps=900, num_rollouts=1024),
+    reward=RewardRecipe(extra_layers=2, equation_steps=500, solution_steps=400, shape_steps=400, num_rollouts=512),
 )
 
 
@@ -85,14 +105,16 @@ def shorten(recipe: Recipe, share: float) -> Recipe:
     def cut_language(part: LanguageRecipe) -> LanguageRecipe:
         return replace(
             part,
-            learn_steps=cut(part.learn_steps),
-            settle_steps=cut(part.settle_steps),
+            equation_steps=cut(part.equation_steps),
+            solution_steps=cut(part.solution_steps),
             noise_steps=cut(part.noise_steps),
+            grown_steps=cut(part.grown_steps),
         )
 
     reward = replace(
         recipe.reward,
-        arithmetic_steps=cut(recipe.reward.arithmetic_steps),
+        equation_steps=cut(recipe.reward.equation_steps),
+        solution_steps=cut(recipe.reward.solution_steps),
         shape_steps=cut(recipe.reward.shape_steps),
         num_rollouts=cut(recipe.reward.num_rollouts),
     )

@@ -1,4 +1,4 @@
-"""The PRM: the clean target's backbone and a fresh layer, which judge each step at its `<extra_0>` token.
+"""The PRM: the clean target's backbone and fresh layers, which judge each step at its `<extra_0>` token.
 
 Labels are local: a step is right if it follows from the prompt and from the value that the previous step wrote.
 """
@@ -14,25 +14,23 @@ from transformers import Qwen2ForCausalLM
 
 from gsi.engines.on_transformers.qwen2_prm import NUM_LABELS, Qwen2ForProcessRewardModel
 from training.grading import Tokens, grade_solution
-from training.language_model import IGNORED, PACK_LENGTH, make_qwen2_config, pad_right
-from training.mistakes import Place, bad_shape, right_step, wrong_result
+from training.language_model import IGNORED, draw_equation, make_qwen2_config, pad_right
+from training.mistakes import Place, bad_shape, right_step, wrong_number
 from training.optimise import optimise
 from training.recipe import Recipe
 from training.rollouts import sample_solutions
 from training.task import (
-    MAX_OPERATIONS,
-    MODULUS,
-    STYLE_WORDS,
+    MAX_EVENTS,
+    MIN_EVENTS,
     Problem,
     draw_distinct_problems,
-    draw_operation,
     draw_problem,
-    draw_wrong_result,
+    draw_wrong_number,
     grade_step,
     read_result,
-    step_pieces,
 )
-from training.tokenizer import PAD, STEP_REWARD, encode_pieces, piece_ids, prompt_tokens
+from training.tokenizer import PAD, STEP_REWARD, encode, prompt_text, prompt_tokens, token_ids
+from training.words import THINGS
 
 ROLLOUT_TEMPERATURES = (0.7, 1.0)
 BAD, GOOD = 0, 1
@@ -43,15 +41,15 @@ LABEL_WEIGHTS = (1.0, 3.0)  # lenient in doubt: low scores of right steps mislea
 class Mix:
     """The mix of training data in a phase, as shares."""
 
-    pack_only: float  # share of the training steps with packs only: on chains alone the loss stays on its plateau
-    packs: float  # share of packs in later batches
-    rollouts: float  # share of sampled solutions among chains; the other chains have deliberate mistakes
-    wrong_results: float  # share of steps with a wrong result, in chains with deliberate mistakes
-    bad_shapes: float  # share of steps with another mistake, in the same chains; such a step ends its chain
+    equations: float  # share of batches with single equations
+    rollouts: float  # share of sampled solutions among solutions; the others have deliberate mistakes
+    wrong_numbers: float  # share of steps with a wrong number, in solutions with deliberate mistakes
+    bad_shapes: float  # share of steps with another mistake, in the same solutions; such a step ends its solution
 
 
-ARITHMETIC = Mix(pack_only=0.45, packs=0.3, rollouts=0.5, wrong_results=0.3, bad_shapes=0.08)
-SHAPES = Mix(pack_only=0.0, packs=0.0, rollouts=0.2, wrong_results=0.2, bad_shapes=0.3)
+EQUATIONS = Mix(equations=1.0, rollouts=0.0, wrong_numbers=0.0, bad_shapes=0.0)
+SOLUTIONS = Mix(equations=0.3, rollouts=0.5, wrong_numbers=0.3, bad_shapes=0.08)
+SHAPES = Mix(equations=0.0, rollouts=0.2, wrong_numbers=0.2, bad_shapes=0.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ class Judged:
 
     def add(self, step: list[int], label: int) -> None:
         """Append a step without its stop token, and its label."""
-        self.tokens.extend([*step, piece_ids()[STEP_REWARD]])
+        self.tokens.extend([*step, token_ids()[STEP_REWARD]])
         self.labels.extend([*[IGNORED] * len(step), label])
 
 
@@ -73,8 +71,13 @@ def train_reward_model(
     """Return a PRM that starts from the weights of a solver, which must not have learned mistakes."""
     model = grow_reward_model(solver, family)
     recipe = family.reward
-    train_on(model, ARITHMETIC, recipe.arithmetic_steps, "prm: arithmetic", rollouts, family, rng)
-    train_on(model, SHAPES, recipe.shape_steps, "prm: shapes", rollouts, family, rng)
+    phases = (
+        (EQUATIONS, recipe.equation_steps, "equations"),
+        (SOLUTIONS, recipe.solution_steps, "problems"),
+        (SHAPES, recipe.shape_steps, "shapes"),
+    )
+    for mix, steps, name in phases:
+        train_on(model, mix, steps, f"prm: {name}", rollouts, family, rng)
     return model
 
 
@@ -88,15 +91,14 @@ def train_on(
     rng: random.Random,
 ) -> None:
     """Train the PRM in place on one mix."""
-    packs_until = round(mix.pack_only * steps)
 
-    def draw() -> Judged:
-        return rng.choice(rollouts) if rng.random() < mix.rollouts else draw_judged_chain(rng, mix)
-
-    def batch_loss(step: int) -> tuple[torch.Tensor, float]:
-        if step < packs_until or rng.random() < mix.packs:
-            return label_loss(model, [draw_judged_pack(rng) for _ in range(family.sequences)])
-        return label_loss(model, [draw() for _ in range(family.sequences)])
+    def batch_loss(_step: int) -> tuple[torch.Tensor, float]:
+        if rng.random() < mix.equations:
+            return label_loss(model, draw_judged_equations(rng, family.equations))
+        num_sampled = sum(rng.random() < mix.rollouts for _ in range(family.sequences))
+        num_events = rng.randint(MIN_EVENTS, MAX_EVENTS)
+        written = [draw_judged_solution(rng, mix, num_events) for _ in range(family.sequences - num_sampled)]
+        return label_loss(model, rng.sample(rollouts, num_sampled) + written)
 
     optimise(model, batch_loss, steps, family.reward_rate, name)
 
@@ -125,58 +127,61 @@ def collect_rollouts(models: list[Qwen2ForCausalLM], family: Recipe, rng: random
 
 def judge(problem: Problem, solution: Tokens) -> Judged:
     """Turn a solution into a training sequence."""
-    judged = _empty(problem)
+    tokens = prompt_tokens(problem)
+    judged = Judged(tokens, [IGNORED] * len(tokens))
     for step, is_right in grade_solution(problem, solution):
         judged.add(list(step[:-1]), int(is_right))
     return judged
 
 
-def draw_judged_chain(rng: random.Random, mix: Mix) -> Judged:
+def draw_judged_solution(rng: random.Random, mix: Mix, num_events: int) -> Judged:
     """Draw a training problem and a solution with mistakes. The next step starts from a wrong result."""
-    problem = draw_problem(rng, "train")
-    judged, value = _empty(problem), problem.start
-    for index in range(1, len(problem.operations) + 2):
+    problem = draw_problem(rng, "train", num_events)
+    value, texts, labels = problem.start, [prompt_text(problem)], [IGNORED]
+    for index in range(1, num_events + 2):
         place = Place(problem, index, value)
+        if not place.is_possible:
+            break
         kind = rng.random()
         if kind < mix.bad_shapes:
-            pieces = bad_shape(place, rng)
-        elif kind < mix.bad_shapes + mix.wrong_results:
-            pieces = wrong_result(place, rng)
+            text = bad_shape(place, rng)
+        elif kind < mix.bad_shapes + mix.wrong_numbers:
+            text = wrong_number(place, rng)
         else:
-            pieces = right_step(place, rng)
-        text = "".join(pieces)
-        judged.add(encode_pieces(pieces), int(grade_step(problem, index, value, text)))
+            text = right_step(place, rng)
+        texts.append(text)
+        labels.append(int(grade_step(problem, index, value, text)))
         written = read_result(text)
         if kind < mix.bad_shapes or written is None:
             break
         value = written
+    prompt, *steps = encode(texts)
+    judged = Judged(prompt, [IGNORED] * len(prompt))
+    for step, label in zip(steps, labels[1:], strict=True):
+        judged.add(step, label)
     return judged
 
 
-def draw_judged_pack(rng: random.Random) -> Judged:
-    """Draw unrelated single steps, half of them with wrong results."""
-    judged = Judged([], [])
-    for _ in range(PACK_LENGTH):
-        value, operation = rng.randrange(MODULUS), draw_operation(rng)
-        result, label = operation.apply(value), GOOD
-        if rng.random() < 0.5:
-            result, label = draw_wrong_result(rng, result), BAD
-        word = rng.choice(("", *STYLE_WORDS))
-        step = step_pieces(rng.randint(1, MAX_OPERATIONS), value, operation, result, word)
-        judged.add(encode_pieces(step), label)
+def draw_judged_equations(rng: random.Random, count: int) -> list[Judged]:
+    """Draw unrelated equations, half of them with wrong results, each a sequence of its own."""
+    texts, labels = [], []
+    for _ in range(count):
+        left, result = draw_equation(rng)
+        label = rng.choice((BAD, GOOD))
+        written = result if label == GOOD else draw_wrong_number(rng, result)
+        texts.append(f"{left} {written}{rng.choice(THINGS)}.")
+        labels.append(label)
+    judged = [Judged([], []) for _ in texts]
+    for row, tokens, label in zip(judged, encode(texts), labels, strict=True):
+        row.add(tokens, label)
     return judged
 
 
 def label_loss(model: Qwen2ForProcessRewardModel, batch: list[Judged]) -> tuple[torch.Tensor, float]:
     """Return the cross entropy and the accuracy of a batch at its `<extra_0>` tokens."""
-    tokens = pad_right([judged.tokens for judged in batch], piece_ids()[PAD])
+    tokens = pad_right([judged.tokens for judged in batch], token_ids()[PAD])
     labels = pad_right([judged.labels for judged in batch], IGNORED)
     rows = labels != IGNORED
     logits = model(input_ids=tokens, use_cache=False).logits[rows]
     accuracy = (logits.detach().argmax(-1) == labels[rows]).float().mean().item()
     return functional.cross_entropy(logits, labels[rows], weight=torch.tensor(LABEL_WEIGHTS)), accuracy
-
-
-def _empty(problem: Problem) -> Judged:
-    tokens = prompt_tokens(problem)
-    return Judged(tokens, [IGNORED] * len(tokens))
