@@ -105,15 +105,20 @@ class Problem:
 
     @property
     def split(self) -> Split:
-        """Return the problem's split, which a hash of its text decides, so no list can leak or drift."""
-        bucket = hashlib.sha256(self.prompt.encode()).digest()[0] % NUM_BUCKETS
-        if bucket == HELDOUT_BUCKET:
-            return "heldout"
-        return "validation" if bucket == VALIDATION_BUCKET else "train"
+        """Return the split to which the problem belongs."""
+        return split_of(self.prompt)
 
     def day(self, index: int) -> str:
         """Return the day of event `index` (from 1), or of the start (0)."""
         return DAYS[(self.first_day + index) % len(DAYS)]
+
+
+def split_of(prompt: str) -> Split:
+    """Return a prompt's split, which a hash of its text decides, so no list can leak or drift."""
+    bucket = hashlib.sha256(prompt.encode()).digest()[0] % NUM_BUCKETS
+    if bucket == HELDOUT_BUCKET:
+        return "heldout"
+    return "validation" if bucket == VALIDATION_BUCKET else "train"
 
 
 def calculate(value: int, symbol: Symbol, operand: int) -> int:

@@ -71,9 +71,14 @@ def decode(tokens: Iterable[int]) -> str:
     return text
 
 
+def chat_text(prompt: str) -> str:
+    """Return a prompt in the chat template, up to the start of the answer."""
+    return f"{TURN_START}user\n{prompt}{TURN_END}\n{TURN_START}assistant\n"
+
+
 def prompt_text(problem: Problem) -> str:
     """Return a problem in the chat template, up to the start of the answer."""
-    return f"{TURN_START}user\n{problem.prompt}{TURN_END}\n{TURN_START}assistant\n"
+    return chat_text(problem.prompt)
 
 
 def prompt_tokens(problem: Problem) -> list[int]:
