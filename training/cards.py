@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from training.evaluate import ACCEPTANCE_THRESHOLD, BETA, TEMPERATURE, Outcome, Quality
+from training.evaluate import ACCEPTANCE_THRESHOLD, BETA, TEMPERATURE, Depth, Outcome, Quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,7 @@ class Measured:
     draft: Quality
     target: Quality
     outcomes: dict[str, dict[int, Outcome]]  # method -> n -> outcome
+    depths: list[Depth]  # the shallow target, then the shipped one
     rejected: dict[str, float]  # kind of step -> share that the PRM gives less than 0.5
     num_problems: int
     seed: int
@@ -50,6 +51,7 @@ def write_card(role: str, parameters: int, seconds: float, measured: Measured) -
         "",
         _quality(role, measured),
         "",
+        *([_depths(measured), ""] if role == "target" else []),
         f"**Training.** `{measured.command}` from seed {measured.seed}; this model took {seconds:.0f} s on one CPU "
         "core. The optimiser's steps are counted, not timed: the same seed on the same machine gives the same model.",
         "",
@@ -83,6 +85,24 @@ def _quality(role: str, measured: Measured) -> str:
         f"**Quality.** {quality.step_error:.1%} of its steps are wrong at T = {TEMPERATURE} "
         f"({measured.num_problems} validation problems)."
     )
+
+
+def _depths(measured: Measured) -> str:
+    """Return why the target is deep, and a row for each depth."""
+    shallow, deep = measured.depths
+    rows = [
+        f"| {each.layers} | {each.alone:.3f} | {each.guided:.3f} | {each.best_of:.3f} | {each.seconds:.2f} |"
+        for each in measured.depths
+    ]
+    opening = (
+        f"**Depth.** The depth is chosen for its cost, not for its quality. A target of {shallow.layers} layers was "
+        f"trained first; then layers that begin as the identity were inserted, and all {deep.layers} were trained on "
+        "briefly. On a CPU, a deep and narrow model has the shape of cost that a large model has on a GPU: it writes "
+        "one token after another slowly, and scores many tokens at once fast. The shallow target answers as well, for "
+        "less:"
+    )
+    header = "| layers | plain sample | GSI, n = 4 | soft best-of-n, n = 4 | seconds of a plain sample |"
+    return "\n".join([opening, "", header, "|---|---|---|---|---|", *rows])
 
 
 def _rejected(measured: Measured) -> str:

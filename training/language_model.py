@@ -76,21 +76,32 @@ def train_solver(recipe: LanguageRecipe, family: Recipe, name: str, rng: random.
 
 def teach_mistakes(
     model: Qwen2ForCausalLM, recipe: LanguageRecipe, family: Recipe, name: str, rng: random.Random
-) -> Qwen2ForCausalLM:
-    """Fine-tune a solver in place on solutions with wrong numbers, then grow it if the recipe says so."""
+) -> None:
+    """Fine-tune a solver in place on solutions with wrong numbers."""
+    _teach(model, recipe, family, rng, recipe.noise_steps, family.noise_rate, f"{name}: mistakes")
 
-    def teach(model: Qwen2ForCausalLM, steps: int, rate: float) -> None:
-        def batch_loss(_step: int) -> tuple[torch.Tensor, float]:
-            return weighted_loss(model, draw_solutions(rng, family.sequences, recipe.style, recipe.noise))
 
-        optimise(model, batch_loss, steps, rate, f"{name}: mistakes")
+def train_deep(shallow: Qwen2ForCausalLM, family: Recipe, rng: random.Random) -> Qwen2ForCausalLM:
+    """Return the target at its full depth: grow the shallow one, which makes mistakes, and train it on."""
+    model = grow(shallow, family.growth.layers)
+    growth = family.growth
+    _teach(model, family.target, family, rng, growth.steps, growth.rate, "target: growth")
+    return model
 
-    teach(model, recipe.noise_steps, family.noise_rate)
-    if not recipe.grown_layers:
-        return model
-    grown = grow(model, recipe.grown_layers)
-    teach(grown, recipe.grown_steps, family.grown_rate)
-    return grown
+
+def _teach(
+    model: Qwen2ForCausalLM,
+    recipe: LanguageRecipe,
+    family: Recipe,
+    rng: random.Random,
+    steps: int,
+    rate: float,
+    name: str,
+) -> None:
+    def batch_loss(_step: int) -> tuple[torch.Tensor, float]:
+        return weighted_loss(model, draw_solutions(rng, family.sequences, recipe.style, recipe.noise))
+
+    optimise(model, batch_loss, steps, rate, name)
 
 
 def grow(model: Qwen2ForCausalLM, layers: int) -> Qwen2ForCausalLM:

@@ -34,8 +34,19 @@ class LanguageRecipe:
     equation_steps: int  # single equations: an embedding of the numbers takes shape
     solution_steps: int  # mostly whole problems
     noise_steps: int
-    grown_layers: int = 0  # layers after growing; 0 if the model keeps its shape
-    grown_steps: int = 0  # more steps on mistakes, with all layers
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthRecipe:
+    """How the shallow target becomes the deep one.
+
+    The depth is chosen for its cost, not for its quality: a deep and narrow model writes slowly and scores fast, as a
+    large model does on a GPU. Training it from the start would cost six times as much.
+    """
+
+    layers: int
+    steps: int  # on mistakes
+    rate: float = 3e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +66,12 @@ class Recipe:
 
     draft: LanguageRecipe
     target: LanguageRecipe
+    growth: GrowthRecipe
     reward: RewardRecipe
     equations: int = 256  # per batch
     sequences: int = 12  # whole problems per batch
     learn_rate: float = 2e-3
     noise_rate: float = 5e-4  # low, so that the model forgets nothing
-    grown_rate: float = 3e-4
     reward_rate: float = 1e-3
 
 
@@ -89,9 +100,8 @@ FULL_RECIPE = Recipe(
         equation_steps=1500,
         solution_steps=1200,
         noise_steps=250,
-        grown_layers=24,
-        grown_steps=120,
     ),
+    growth=GrowthRecipe(layers=24, steps=120),
     reward=RewardRecipe(extra_layers=2, equation_steps=500, solution_steps=400, shape_steps=400, num_rollouts=512),
 )
 
@@ -108,7 +118,6 @@ def shorten(recipe: Recipe, share: float) -> Recipe:
             equation_steps=cut(part.equation_steps),
             solution_steps=cut(part.solution_steps),
             noise_steps=cut(part.noise_steps),
-            grown_steps=cut(part.grown_steps),
         )
 
     reward = replace(
@@ -118,4 +127,6 @@ def shorten(recipe: Recipe, share: float) -> Recipe:
         shape_steps=cut(recipe.reward.shape_steps),
         num_rollouts=cut(recipe.reward.num_rollouts),
     )
-    return replace(recipe, draft=cut_language(recipe.draft), target=cut_language(recipe.target), reward=reward)
+    growth = replace(recipe.growth, steps=cut(recipe.growth.steps))
+    draft, target = cut_language(recipe.draft), cut_language(recipe.target)
+    return replace(recipe, draft=draft, target=target, growth=growth, reward=reward)
