@@ -67,7 +67,7 @@ def train_solver(recipe: LanguageRecipe, family: Recipe, name: str, rng: random.
     def solution_loss(_step: int) -> tuple[torch.Tensor, float]:
         if rng.random() < EQUATION_SHARE:
             return equation_loss()
-        return weighted_loss(model, draw_solutions(rng, family.sequences, recipe.style))
+        return weighted_loss(model, draw_solutions(rng, family.sequences, recipe.first_style))
 
     optimise(model, equation_loss, recipe.equation_steps, family.learn_rate, f"{name}: equations")
     optimise(model, solution_loss, recipe.solution_steps, family.learn_rate, f"{name}: problems")

@@ -29,7 +29,8 @@ class LanguageRecipe:
     """
 
     shape: Shape
-    style: Style
+    first_style: Style  # the wording while it learns: milder, so that no wording stays unknown
+    style: Style  # the wording in the last phase
     noise: float  # share of steps with a wrong number in the last phase; sampling at T = 0.7 gives fewer
     equation_steps: int  # single equations: an embedding of the numbers takes shape
     solution_steps: int  # mostly whole problems
@@ -78,25 +79,42 @@ class Recipe:
 # The difference in wording is deliberate. The draft words most steps that multiply or count groups in a way that the
 # target hardly ever chooses, so some right candidates are unlikely under the target, and GSI must resample them
 # (acceptance below 1).
-DRAFT_STYLE: Style = {
+FIRST_DRAFT_STYLE: Style = {
     "+": {"Then on": 1.0, "Next, on": 0.3, ", which means that": 0.5, " in all.": 0.5},
     "-": {"Then on": 1.0, "Next, on": 0.3, ", which means that": 0.5, " left.": 0.5},
     "*": {"Then on": 0.1, "Next, on": 8.0, ", which means that": 4.0, " in all.": 0.5},
 }
-TARGET_STYLE: Style = {
+FIRST_TARGET_STYLE: Style = {
     "+": {"Then on": 0.5, "Next, on": 0.1, ", which means that": 0.2, " has": 0.3},
     "-": {"Then on": 0.5, "Next, on": 0.1, ", which means that": 0.2, " has": 0.3},
     "*": {"Then on": 0.5, "Next, on": 0.02, ", which means that": 0.2, " has": 0.3},
 }
+DRAFT_STYLE: Style = {
+    "+": {"Then on": 0.4, "Next, on": 1.4, ", which means that": 0.5, " has": 0.5},
+    "-": {"Then on": 1.0, "Next, on": 0.1, ", which means that": 0.5, " has": 0.5},
+    "*": {"Then on": 0.2, "Next, on": 8.0, ", which means that": 3.0, " has": 0.5},
+}
+TARGET_STYLE: Style = {
+    "+": {"Then on": 0.5, "Next, on": 0.01, ", which means that": 0.2, " has": 0.3},
+    "-": {"Then on": 0.5, "Next, on": 0.1, ", which means that": 0.2, " has": 0.3},
+    "*": {"Then on": 0.5, "Next, on": 0.004, ", which means that": 0.2, " has": 0.3},
+}
 
 FULL_RECIPE = Recipe(
     draft=LanguageRecipe(
-        Shape(96, 2, 256), DRAFT_STYLE, noise=0.3, equation_steps=1800, solution_steps=2000, noise_steps=300
+        Shape(96, 2, 256),
+        FIRST_DRAFT_STYLE,
+        DRAFT_STYLE,
+        noise=0.38,
+        equation_steps=1800,
+        solution_steps=2000,
+        noise_steps=300,
     ),
     target=LanguageRecipe(
         Shape(128, 4, 384),
+        FIRST_TARGET_STYLE,
         TARGET_STYLE,
-        noise=0.11,
+        noise=0.17,
         equation_steps=1500,
         solution_steps=1200,
         noise_steps=250,
