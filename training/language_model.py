@@ -11,7 +11,7 @@ from torch.nn import functional
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from training.optimise import optimise
-from training.recipe import LanguageRecipe, Recipe, Shape
+from training.recipe import LanguageRecipe, Recipe, Shape, count_sequences
 from training.task import (
     MAX_EVENTS,
     MIN_EVENTS,
@@ -64,13 +64,14 @@ def train_solver(recipe: LanguageRecipe, family: Recipe, name: str, rng: random.
     def equation_loss(_step: int = 0) -> tuple[torch.Tensor, float]:
         return weighted_loss(model, draw_equations(rng, family.equations))
 
-    def solution_loss(_step: int) -> tuple[torch.Tensor, float]:
+    def solution_loss(step: int) -> tuple[torch.Tensor, float]:
         if rng.random() < EQUATION_SHARE:
             return equation_loss()
-        return weighted_loss(model, draw_solutions(rng, family.sequences, recipe.first_style))
+        return weighted_loss(model, draw_solutions(rng, family, draw_num_events(rng, recipe, step), recipe.first_style))
 
     optimise(model, equation_loss, recipe.equation_steps, family.learn_rate, f"{name}: equations")
-    optimise(model, solution_loss, recipe.solution_steps, family.learn_rate, f"{name}: problems")
+    num_steps = recipe.one_event_steps + recipe.two_event_steps + recipe.solution_steps
+    optimise(model, solution_loss, num_steps, family.learn_rate, f"{name}: problems")
     return model
 
 
@@ -99,7 +100,8 @@ def _teach(
     name: str,
 ) -> None:
     def batch_loss(_step: int) -> tuple[torch.Tensor, float]:
-        return weighted_loss(model, draw_solutions(rng, family.sequences, recipe.style, recipe.noise))
+        num_events = rng.randint(MIN_EVENTS, MAX_EVENTS)
+        return weighted_loss(model, draw_solutions(rng, family, num_events, recipe.style, recipe.noise))
 
     optimise(model, batch_loss, steps, rate, name)
 
@@ -144,13 +146,23 @@ def draw_equation(rng: random.Random) -> tuple[str, int]:
             return f" has {value} {event.verb.symbol} {event.operand} =", event.apply(value)
 
 
-def draw_solutions(rng: random.Random, count: int, style: Style, noise: float = 0.0) -> list[Example]:
-    """Draw problems of the training split, all with as many events, each with a solution.
+def draw_num_events(rng: random.Random, recipe: LanguageRecipe, step: int) -> int:
+    """Draw the events of the problems of `step` (from 0). Problems grow, or looking up is not learned at all."""
+    if step < recipe.one_event_steps:
+        return 1
+    if step < recipe.one_event_steps + recipe.two_event_steps:
+        return rng.randint(1, 2)
+    return rng.randint(MIN_EVENTS, MAX_EVENTS)
+
+
+def draw_solutions(
+    rng: random.Random, family: Recipe, num_events: int, style: Style, noise: float = 0.0
+) -> list[Example]:
+    """Draw a batch of problems of the training split, all with `num_events` events, each with a solution.
 
     Nearly equal lengths need little padding. The prompts' tokens are not labels.
     """
-    num_events = rng.randint(MIN_EVENTS, MAX_EVENTS)
-    problems = [draw_problem(rng, "train", num_events) for _ in range(count)]
+    problems = [draw_problem(rng, "train", num_events) for _ in range(count_sequences(family, num_events))]
     prompts = encode([prompt_text(problem) for problem in problems])
     texts = [STEP_DELIMITER.join(solve(problem, rng, style, noise)) + TURN_END for problem in problems]
     return [_make_example(prompt, solution) for prompt, solution in zip(prompts, encode(texts), strict=True)]

@@ -33,7 +33,9 @@ class LanguageRecipe:
     style: Style  # the wording in the last phase
     noise: float  # share of steps with a wrong number in the last phase; sampling at T = 0.7 gives fewer
     equation_steps: int  # single equations: an embedding of the numbers takes shape
-    solution_steps: int  # mostly whole problems
+    one_event_steps: int  # the first whole problems have one event: there is nothing to confuse
+    two_event_steps: int  # then one or two: a model learns to look up what happens on a day
+    solution_steps: int  # then as many as a problem has
     noise_steps: int
 
 
@@ -70,7 +72,7 @@ class Recipe:
     growth: GrowthRecipe
     reward: RewardRecipe
     equations: int = 256  # per batch
-    sequences: int = 12  # whole problems per batch
+    batch_tokens: int = 2000  # of whole problems with their solutions per batch, about
     learn_rate: float = 2e-3
     noise_rate: float = 5e-4  # low, so that the model forgets nothing
     reward_rate: float = 1e-3
@@ -106,8 +108,10 @@ FULL_RECIPE = Recipe(
         FIRST_DRAFT_STYLE,
         DRAFT_STYLE,
         noise=0.38,
-        equation_steps=1800,
-        solution_steps=2000,
+        equation_steps=1000,
+        one_event_steps=300,
+        two_event_steps=400,
+        solution_steps=1300,
         noise_steps=300,
     ),
     target=LanguageRecipe(
@@ -115,13 +119,20 @@ FULL_RECIPE = Recipe(
         FIRST_TARGET_STYLE,
         TARGET_STYLE,
         noise=0.17,
-        equation_steps=1500,
-        solution_steps=1200,
+        equation_steps=1300,
+        one_event_steps=200,
+        two_event_steps=250,
+        solution_steps=750,
         noise_steps=250,
     ),
     growth=GrowthRecipe(layers=24, steps=120),
     reward=RewardRecipe(extra_layers=2, equation_steps=500, solution_steps=400, shape_steps=400, num_rollouts=512),
 )
+
+
+def count_sequences(family: Recipe, num_events: int) -> int:
+    """Return how many problems with `num_events` events fill a batch: a prompt has 25 to 90 tokens, a step 25."""
+    return family.batch_tokens // (30 + 35 * num_events)
 
 
 def shorten(recipe: Recipe, share: float) -> Recipe:
@@ -134,6 +145,8 @@ def shorten(recipe: Recipe, share: float) -> Recipe:
         return replace(
             part,
             equation_steps=cut(part.equation_steps),
+            one_event_steps=cut(part.one_event_steps),
+            two_event_steps=cut(part.two_event_steps),
             solution_steps=cut(part.solution_steps),
             noise_steps=cut(part.noise_steps),
         )

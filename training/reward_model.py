@@ -17,7 +17,7 @@ from training.grading import Tokens, grade_solution
 from training.language_model import IGNORED, draw_equation, make_qwen2_config, pad_right
 from training.mistakes import Place, bad_shape, right_step, wrong_number
 from training.optimise import optimise
-from training.recipe import Recipe
+from training.recipe import Recipe, count_sequences
 from training.rollouts import sample_solutions
 from training.task import (
     MAX_EVENTS,
@@ -95,9 +95,10 @@ def train_on(
     def batch_loss(_step: int) -> tuple[torch.Tensor, float]:
         if rng.random() < mix.equations:
             return label_loss(model, draw_judged_equations(rng, family.equations))
-        num_sampled = sum(rng.random() < mix.rollouts for _ in range(family.sequences))
         num_events = rng.randint(MIN_EVENTS, MAX_EVENTS)
-        written = [draw_judged_solution(rng, mix, num_events) for _ in range(family.sequences - num_sampled)]
+        count = count_sequences(family, num_events)
+        num_sampled = sum(rng.random() < mix.rollouts for _ in range(count))
+        written = [draw_judged_solution(rng, mix, num_events) for _ in range(count - num_sampled)]
         return label_loss(model, rng.sample(rollouts, num_sampled) + written)
 
     optimise(model, batch_loss, steps, family.reward_rate, name)

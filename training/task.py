@@ -1,6 +1,6 @@
 """The task: word problems in plain English, their solutions, and the splits of the problems.
 
-A problem reads `On Sunday Mia has 12 shells. On Monday Tom gives her 3 bags of 4 shells. On Tuesday she loses 5
+A problem reads `On Sunday Mia has 12 shells. On Monday Tom gives Mia 3 bags of 4 shells. On Tuesday Mia loses 5
 shells. How many shells does Mia have at the end?` Its solution has one sentence a step: `On Monday Tom gives Mia 3 bags
 of 4 shells, that is 3 * 4 = 12 shells, so Mia now has 12 + 12 = 24 shells.`, `Then on Tuesday Mia loses 5 shells, and
 then Mia has 24 - 5 = 19 shells left.`, `The answer is \\boxed{19}`. A step's *wording* has no meaning. Draft and target
@@ -27,7 +27,6 @@ from training.words import (
     POSSESSIONS,
     THINGS,
     VERBS,
-    WOMEN,
     Symbol,
     Verb,
     Wording,
@@ -84,10 +83,9 @@ class Problem:
     @property
     def prompt(self) -> str:
         """Return the problem as text."""
-        subject, other = (" she", " her") if self.hero in WOMEN else (" he", " him")
         sentences = [f"On{self.day(0)}{self.hero} has {self.start}{self.thing}."]
         for index, event in enumerate(self.events, start=1):
-            sentences.append(f" On{self.day(index)}{write_clause(event, self.thing, subject, other)}.")
+            sentences.append(f" On{self.day(index)}{write_clause(event, self.hero, self.thing)}.")
         return "".join([*sentences, f" How many{self.thing} does{self.hero} have at the end?"])
 
     @property
@@ -128,16 +126,16 @@ def calculate(value: int, symbol: Symbol, operand: int) -> int:
     return value - operand if symbol == "-" else value * operand
 
 
-def write_clause(event: Event, thing: str, subject: str, other: str) -> str:
-    """Return what happens: `subject` is the hero as the one who acts, `other` as the one who is given things."""
+def write_clause(event: Event, hero: str, thing: str) -> str:
+    """Return what happens, in the words of the problem and of its solution."""
     verb = event.verb
     if verb.factor:
-        return f"{subject}{verb.word} the{thing}"
+        return f"{hero}{verb.word} the{thing}"
     amount = f" {event.groups}{event.container} of {event.amount}" if event.groups else f" {event.amount}"
     actors = {
-        "": f"{subject}{verb.word}",
-        "subject": f"{event.friend}{verb.word}{other}",
-        "object": f"{subject}{verb.word}{event.friend}",
+        "": f"{hero}{verb.word}",
+        "subject": f"{event.friend}{verb.word}{hero}",
+        "object": f"{hero}{verb.word}{event.friend}",
     }
     return f"{actors[verb.friend]}{amount}{thing}"
 
@@ -209,7 +207,7 @@ def right_numbers(event: Event, value: int) -> Numbers:
 
 def write_step(problem: Problem, index: int, event: Event, numbers: Numbers, wording: Wording) -> str:
     """Return the step for `event` on the day of event `index` (from 1), without its delimiter."""
-    clause = write_clause(event, problem.thing, problem.hero, problem.hero)
+    clause = write_clause(event, problem.hero, problem.thing)
     product = f", that is {event.groups} * {event.amount} = {numbers.operand}{problem.thing}" if event.groups else ""
     equation = f" {numbers.value} {event.verb.symbol} {numbers.operand} = {numbers.result}{problem.thing}"
     opening = f"{wording.opening}{problem.day(index)}"

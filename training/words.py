@@ -10,9 +10,7 @@ STEP_DELIMITER = "\n\n"
 MAX_NUMBER = 99  # each number from 0 is one token
 
 DAYS = (" Monday", " Tuesday", " Wednesday", " Thursday", " Friday", " Saturday", " Sunday")
-WOMEN = (" Mia", " Ada", " Eva", " Lea", " Zoe")
-MEN = (" Tom", " Ben", " Max", " Sam", " Leo")
-PEOPLE = (*WOMEN, *MEN)
+PEOPLE = (" Mia", " Ada", " Eva", " Lea", " Zoe", " Tom", " Ben", " Max", " Sam", " Leo")
 THINGS = (" shells", " coins", " apples", " books", " stamps", " cards", " pens", " beads", " nuts", " eggs")
 CONTAINERS = (" bags", " boxes", " jars", " packs")
 
@@ -76,7 +74,7 @@ WORDS = (
     *(verb.word for verb in VERBS),
     *("On", " On", "Then", "Next", " on", " has", " have", " now", " of", " the", " that", " is", " means"),
     *(" so", " and", " then", " which", " in", " all", " left"),
-    *(" she", " he", " her", " him", " How", " many", " does", " at", " end"),
+    *(" How", " many", " does", " at", " end"),
     *(" +", " -", " *", " ="),
     *("The", " answer", " \\boxed{"),
     *(f" {number}" for number in range(MAX_NUMBER + 1)),
