@@ -24,8 +24,8 @@ class Measured:
 _TASK = """\
 **Task.** Word problems in plain English, one sentence a reasoning step:
 
-    On Sunday Mia has 12 shells. On Monday Tom gives her 3 bags of 4 shells. On Tuesday she loses 5 shells.
-    On Wednesday she doubles the shells. How many shells does Mia have at the end?
+    On Sunday Mia has 12 shells. On Monday Tom gives Mia 3 bags of 4 shells. On Tuesday Mia loses 5 shells.
+    On Wednesday Mia doubles the shells. How many shells does Mia have at the end?
 
 is answered with `On Monday Tom gives Mia 3 bags of 4 shells, that is 3 * 4 = 12 shells, so Mia now has 12 + 12 = 24
 shells.`, a blank line, `Then on Tuesday Mia loses 5 shells, and then Mia has 24 - 5 = 19 shells left.`, …,

@@ -27,9 +27,9 @@ from gsi.rpc.convert import ReceivedText, ReceivedTokens
 from tests.conftest import MODELS
 
 PROMPT = (
-    "On Sunday Mia has 27 shells. On Monday Tom gives her 11 shells. "
-    "On Tuesday she uses 18 shells. On Wednesday she triples the shells. "
-    "On Thursday she finds 16 shells. How many shells does Mia have at the end?"
+    "On Sunday Mia has 27 shells. On Monday Tom gives Mia 11 shells. "
+    "On Tuesday Mia uses 18 shells. On Wednesday Mia triples the shells. "
+    "On Thursday Mia finds 16 shells. How many shells does Mia have at the end?"
 )
 MESSAGES = (Message("user", PROMPT),)
 STEPS = ("On Monday Tom gives Mia 11 shells, so Mia now has 27 + 11 = 38 shells.\n\n",)
