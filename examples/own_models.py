@@ -17,8 +17,8 @@ from gsi.client.sdk import Client
 from gsi.local.stack import SHIPPED_MODELS, local_stack
 
 PROBLEM = (
-    "On Sunday Mia has 7 shells. On Monday Tom gives Mia 4 bags of 3 shells. "
-    "On Tuesday Mia loses 9 shells. On Wednesday Mia doubles the shells. How many shells does Mia have at the end?"
+    "On Sunday Mia has 7 shells. On Monday Tom brings her 4 bags of 3 shells. "
+    "On Tuesday she loses 9 shells. On Wednesday she doubles the shells. How many shells does Mia have at the end?"
 )
 
 

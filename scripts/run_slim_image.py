@@ -30,8 +30,8 @@ mount -o remount,bind,ro "$0"
 exec setpriv --no-new-privs --inh-caps=-all /usr/sbin/chroot --groups= "$@"
 """
 PROMPT = (
-    "On Sunday Mia has 7 shells. On Monday Tom gives Mia 4 bags of 3 shells. "
-    "On Tuesday Mia loses 9 shells. On Wednesday Mia doubles the shells. How many shells does Mia have at the end?"
+    "On Sunday Mia has 7 shells. On Monday Tom brings her 4 bags of 3 shells. "
+    "On Tuesday she loses 9 shells. On Wednesday she doubles the shells. How many shells does Mia have at the end?"
 )
 TIMEOUT_SECONDS = 120.0
 

@@ -24,11 +24,11 @@ class Measured:
 _TASK = """\
 **Task.** Word problems in plain English, one sentence a reasoning step:
 
-    On Sunday Mia has 12 shells. On Monday Tom gives Mia 3 bags of 4 shells. On Tuesday Mia loses 5 shells.
-    On Wednesday Mia doubles the shells. How many shells does Mia have at the end?
+    On Sunday Mia has 12 shells. On Monday Tom brings her 3 bags of 4 shells. On Tuesday she loses 5 shells.
+    On Wednesday she doubles the shells. How many shells does Mia have at the end?
 
-is answered with `On Monday Tom gives Mia 3 bags of 4 shells, that is 3 * 4 = 12 shells, so Mia now has 12 + 12 = 24
-shells.`, a blank line, `Then on Tuesday Mia loses 5 shells, and then Mia has 24 - 5 = 19 shells left.`, …,
+is answered with `On Monday Tom brings her 3 bags of 4 shells, that is 3 * 4 = 12 shells, so Mia now has 12 + 12 = 24
+shells.`, a blank line, `Then on Tuesday she loses 5 shells, and then Mia has 24 - 5 = 19 shells left.`, …,
 `The answer is \\boxed{38}`. There are three to six events, and every word and every number up to 99 is one token. It is
 a toy: the model knows nothing else, and it exists so that Guided Speculative Inference can be run, tested and shown on
 a laptop without a download.

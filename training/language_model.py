@@ -19,11 +19,12 @@ from training.task import (
     draw_event,
     draw_groups,
     draw_problem,
+    draw_verb,
     is_possible,
     solve,
 )
 from training.tokenizer import MAX_POSITIONS, PAD, TURN_END, VOCABULARY_SIZE, encode, prompt_text, token_ids
-from training.words import MAX_NUMBER, PEOPLE, STEP_DELIMITER
+from training.words import MAX_NUMBER, STEP_DELIMITER
 
 EQUATION_SHARE = 0.3  # share of the batches with equations among whole problems, so that no equation is forgotten
 PRODUCT_SHARE = 0.15  # share of `4 * 5 = 20` among the equations
@@ -141,7 +142,7 @@ def draw_equation(rng: random.Random) -> tuple[str, int]:
         amount, groups = draw_groups(rng)
         return f" is {groups} * {amount} =", groups * amount
     while True:
-        value, event = rng.randint(0, MAX_NUMBER), draw_event(rng, PEOPLE[0])
+        value, event = rng.randint(0, MAX_NUMBER), draw_event(rng, draw_verb(rng))
         if is_possible(event.apply(value)):
             return f" has {value} {event.verb.symbol} {event.operand} =", event.apply(value)
 

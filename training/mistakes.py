@@ -15,6 +15,7 @@ from training.task import (
     Numbers,
     Problem,
     draw_event,
+    draw_verb,
     draw_wording,
     draw_wrong_number,
     draw_wrong_numbers,
@@ -67,14 +68,15 @@ def wrong_number(place: Place, rng: random.Random) -> str:
 
 def _wrong_amount(place: Place, rng: random.Random) -> str:
     """Calculate correctly with the amount of another event or with a random one."""
-    amounts = [event.amount for event in place.problem.events] + [draw_event(rng, place.problem.hero).amount]
+    amounts = [event.amount for event in place.problem.events] + [draw_event(rng, draw_verb(rng)).amount]
     return _write(place, rng, replace(place.event, amount=rng.choice(amounts)))
 
 
 def _wrong_verb(place: Place, rng: random.Random) -> str:
     """Calculate correctly what another verb of the same form would do."""
     verb = place.event.verb
-    others = [other for other in VERBS if (other.friend, bool(other.factor)) == (verb.friend, bool(verb.factor))]
+    form = (verb.friend, bool(verb.container), bool(verb.factor))
+    others = [other for other in VERBS if (other.friend, bool(other.container), bool(other.factor)) == form]
     return _write(place, rng, replace(place.event, verb=rng.choice(others)))
 
 

@@ -1,10 +1,10 @@
 """The task: word problems in plain English, their solutions, and the splits of the problems.
 
-A problem reads `On Sunday Mia has 12 shells. On Monday Tom gives Mia 3 bags of 4 shells. On Tuesday Mia loses 5
-shells. How many shells does Mia have at the end?` Its solution has one sentence a step: `On Monday Tom gives Mia 3 bags
-of 4 shells, that is 3 * 4 = 12 shells, so Mia now has 12 + 12 = 24 shells.`, `Then on Tuesday Mia loses 5 shells, and
-then Mia has 24 - 5 = 19 shells left.`, `The answer is \\boxed{19}`. A step's *wording* has no meaning. Draft and target
-prefer different wordings, so their likelihoods differ even where both are right.
+A problem reads `On Sunday Mia has 12 shells. On Monday Tom brings her 3 bags of 4 shells. On Tuesday she loses 5
+shells. How many shells does Mia have at the end?` Its solution has one sentence a step: `On Monday Tom brings her 3
+bags of 4 shells, that is 3 * 4 = 12 shells, so Mia now has 12 + 12 = 24 shells.`, `Then on Tuesday she loses 5 shells,
+and then Mia has 24 - 5 = 19 shells left.`, `The answer is \\boxed{19}`. A step's *wording* has no meaning. Draft and
+target prefer different wordings, so their likelihoods differ even where both are right.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from training.words import (
-    CONTAINERS,
     DAYS,
     ENDINGS,
     LINKS,
@@ -38,8 +37,7 @@ MAX_START = 60  # lower than the values, so that doubling is often possible
 MIN_EVENTS, MAX_EVENTS = 3, 6
 MAX_AMOUNT = 20  # things that change hands at once without groups
 MAX_GROUPS, MAX_GROUP_SIZE, MAX_PRODUCT = 6, 9, 30
-GROUPS_SHARE = 0.5  # share of the events with groups, among those whose verb allows it
-VERB_WEIGHTS = {"+": 1.0, "-": 1.3, "*": 0.9}  # there are five verbs for +, four for - and two for *
+CONTAINER_WEIGHT = 0.8  # of a verb with groups, when one is drawn: such steps are long
 
 Split = Literal["train", "validation", "heldout"]
 NUM_BUCKETS = 16  # one bucket is held out, one is for validation, and training uses the rest
@@ -57,7 +55,6 @@ class Event:
     verb: Verb
     amount: int  # things, or the factor of `doubles`
     groups: int = 0  # groups of `amount` things; 0 if the event has none
-    container: str = ""
     friend: str = ""
 
     @property
@@ -129,27 +126,28 @@ def calculate(value: int, symbol: Symbol, operand: int) -> int:
 def write_clause(event: Event, hero: str, thing: str) -> str:
     """Return what happens, in the words of the problem and of its solution."""
     verb = event.verb
+    joined = verb.join(hero)
     if verb.factor:
-        return f"{hero}{verb.word} the{thing}"
-    amount = f" {event.groups}{event.container} of {event.amount}" if event.groups else f" {event.amount}"
-    actors = {
-        "": f"{hero}{verb.word}",
-        "subject": f"{event.friend}{verb.word}{hero}",
-        "object": f"{hero}{verb.word}{event.friend}",
-    }
+        return f"{joined} the{thing}"
+    amount = f" {event.groups}{verb.container} {event.amount}" if event.groups else f" {event.amount}"
+    actors = {"": joined, "subject": f"{event.friend}{joined}", "object": f"{joined}{event.friend}"}
     return f"{actors[verb.friend]}{amount}{thing}"
 
 
-def draw_event(rng: random.Random, hero: str) -> Event:
-    """Draw one event around `hero`."""
-    verb = rng.choices(VERBS, [VERB_WEIGHTS[verb.symbol] for verb in VERBS])[0]
+def draw_event(rng: random.Random, verb: Verb, friends: Sequence[str] = PEOPLE) -> Event:
+    """Draw an event with `verb`, and one of the friends if the verb needs one."""
     if verb.factor:
         return Event(verb, verb.factor)
-    friend = rng.choice([name for name in PEOPLE if name != hero]) if verb.friend else ""
-    if not verb.counts_groups or rng.random() >= GROUPS_SHARE:
+    friend = rng.choice(friends) if verb.friend else ""
+    if not verb.container:
         return Event(verb, rng.randint(2, MAX_AMOUNT), friend=friend)
     amount, groups = draw_groups(rng)
-    return Event(verb, amount, groups, rng.choice(CONTAINERS), friend)
+    return Event(verb, amount, groups, friend)
+
+
+def draw_verb(rng: random.Random, verbs: Sequence[Verb] = VERBS) -> Verb:
+    """Draw one of the verbs."""
+    return rng.choices(verbs, [CONTAINER_WEIGHT if verb.container else 1.0 for verb in verbs])[0]
 
 
 def draw_groups(rng: random.Random) -> tuple[int, int]:
@@ -171,7 +169,9 @@ def _draw_any_problem(rng: random.Random, count: int) -> Problem:
     start = value = rng.randint(MIN_VALUE, MAX_START)
     events: list[Event] = []
     while len(events) < count:
-        event = draw_event(rng, hero)
+        taken = {hero, *(event.friend for event in events)}
+        unused = [verb for verb in VERBS if all(verb != event.verb for event in events)]
+        event = draw_event(rng, draw_verb(rng, unused), [name for name in PEOPLE if name not in taken])
         if is_possible(event.apply(value)):
             events.append(event)
             value = event.apply(value)

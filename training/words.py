@@ -10,9 +10,10 @@ STEP_DELIMITER = "\n\n"
 MAX_NUMBER = 99  # each number from 0 is one token
 
 DAYS = (" Monday", " Tuesday", " Wednesday", " Thursday", " Friday", " Saturday", " Sunday")
-PEOPLE = (" Mia", " Ada", " Eva", " Lea", " Zoe", " Tom", " Ben", " Max", " Sam", " Leo")
+WOMEN = (" Mia", " Ada", " Eva", " Lea", " Zoe")
+MEN = (" Tom", " Ben", " Max", " Sam", " Leo")
+PEOPLE = (*WOMEN, *MEN)
 THINGS = (" shells", " coins", " apples", " books", " stamps", " cards", " pens", " beads", " nuts", " eggs")
-CONTAINERS = (" bags", " boxes", " jars", " packs")
 
 Symbol = Literal["+", "-", "*"]
 
@@ -24,20 +25,30 @@ class Verb:
     word: str
     symbol: Symbol
     friend: Literal["", "subject", "object"] = ""  # the friend's place beside the hero
-    counts_groups: bool = False  # whether `3 bags of 4 shells` may follow
+    container: str = ""  # of `3 bags of 4 shells`, which follows each use of the verb
     factor: int = 0  # of `doubles` and `triples`, which name no number
+
+    def join(self, hero: str) -> str:
+        """Return the verb with the pronoun for `hero`: ` she loses`, or ` gives her` if a friend acts.
+
+        It is one token. So each word of a problem follows from the word before it, since no verb and no friend occurs
+        twice, and a model of two layers can look up what happens on a day.
+        """
+        if self.friend == "subject":
+            return f"{self.word} {'her' if hero in WOMEN else 'him'}"
+        return f" {'she' if hero in WOMEN else 'he'}{self.word}"
 
 
 VERBS = (
-    Verb(" gives", "+", friend="subject", counts_groups=True),
-    Verb(" brings", "+", friend="subject", counts_groups=True),
+    Verb(" gives", "+", friend="subject"),
+    Verb(" brings", "+", friend="subject", container=" bags of"),
     Verb(" finds", "+"),
-    Verb(" buys", "+", counts_groups=True),
     Verb(" wins", "+"),
+    Verb(" buys", "+", container=" packs of"),
     Verb(" loses", "-"),
-    Verb(" sells", "-", counts_groups=True),
-    Verb(" uses", "-", counts_groups=True),
+    Verb(" uses", "-"),
     Verb(" lends", "-", friend="object"),
+    Verb(" sells", "-", container=" boxes of"),
     Verb(" doubles", "*", factor=2),
     Verb(" triples", "*", factor=3),
 )
@@ -67,15 +78,15 @@ def all_wordings(symbol: Symbol) -> list[Wording]:
 WORDS = (
     STEP_DELIMITER,
     *("system", "user", "assistant"),
+    *(f" {number}" for number in range(MAX_NUMBER + 1)),
+    *(" +", " -", " *", " =", " has", " is"),
     *DAYS,
     *PEOPLE,
     *THINGS,
-    *CONTAINERS,
-    *(verb.word for verb in VERBS),
-    *("On", " On", "Then", "Next", " on", " has", " have", " now", " of", " the", " that", " is", " means"),
+    *(verb.container for verb in VERBS if verb.container),
+    *sorted({verb.join(hero) for verb in VERBS for hero in PEOPLE}),
+    *("On", " On", "Then", "Next", " on", " have", " now", " the", " that", " means"),
     *(" so", " and", " then", " which", " in", " all", " left"),
     *(" How", " many", " does", " at", " end"),
-    *(" +", " -", " *", " ="),
     *("The", " answer", " \\boxed{"),
-    *(f" {number}" for number in range(MAX_NUMBER + 1)),
 )

@@ -27,12 +27,12 @@ from gsi.rpc.convert import ReceivedText, ReceivedTokens
 from tests.conftest import MODELS
 
 PROMPT = (
-    "On Sunday Mia has 27 shells. On Monday Tom gives Mia 11 shells. "
-    "On Tuesday Mia uses 18 shells. On Wednesday Mia triples the shells. "
-    "On Thursday Mia finds 16 shells. How many shells does Mia have at the end?"
+    "On Sunday Mia has 27 shells. On Monday Tom gives her 11 shells. "
+    "On Tuesday she uses 18 shells. On Wednesday she triples the shells. "
+    "On Thursday she finds 16 shells. How many shells does Mia have at the end?"
 )
 MESSAGES = (Message("user", PROMPT),)
-STEPS = ("On Monday Tom gives Mia 11 shells, so Mia now has 27 + 11 = 38 shells.\n\n",)
+STEPS = ("On Monday Tom gives her 11 shells, so Mia now has 27 + 11 = 38 shells.\n\n",)
 TOLERANCE = 1e-4  # nats over a whole step, in fp32
 ROUNDED_TOKENS = 16  # that many improbable tokens may differ by so much: rounding adds up, garbage is off by whole nats
 
@@ -309,9 +309,9 @@ class RewardEngineContract:
     """A PRM engine. Subclasses give the fixture ``engine``, on the shipped PRM."""
 
     CANDIDATES = (
-        ReceivedText(0, "On Tuesday Mia uses 18 shells, so Mia now has 38 - 18 = 20 shells.\n\n"),
-        ReceivedText(1, "On Tuesday Mia uses 18 shells, so Mia now has 38 - 18 = 21 shells.\n\n"),
-        ReceivedText(2, "On Tuesday Mia uses\n\n"),
+        ReceivedText(0, "On Tuesday she uses 18 shells, so Mia now has 38 - 18 = 20 shells.\n\n"),
+        ReceivedText(1, "On Tuesday she uses 18 shells, so Mia now has 38 - 18 = 21 shells.\n\n"),
+        ReceivedText(2, "On Tuesday she uses\n\n"),
         ReceivedText(3, "The answer is \\boxed{38}"),
     )
 
@@ -340,8 +340,8 @@ class RewardEngineContract:
 
     async def test_only_the_last_step_is_judged(self, engine: RewardEngine) -> None:
         """A mistake in an earlier step does not spoil a step that is right by what it says."""
-        mistaken = ("On Monday Tom gives Mia 11 shells, so Mia now has 27 + 11 = 39 shells.\n\n",)
-        step = "On Tuesday Mia uses 18 shells, so Mia now has 39 - 18 = 21 shells.\n\n"
+        mistaken = ("On Monday Tom gives her 11 shells, so Mia now has 27 + 11 = 39 shells.\n\n",)
+        step = "On Tuesday she uses 18 shells, so Mia now has 39 - 18 = 21 shells.\n\n"
         (reward,) = await rate_all(engine, [ReceivedText(0, step)], steps=mistaken)
         assert reward > 0.5
 

@@ -25,7 +25,7 @@ from tests.conftest import MODELS
 
 PRM = str(MODELS / "prm")
 MESSAGES = (Message("system", "Be brief."), Message("user", "Mia has 27 shells. Tom gives her 11 shells."))
-STEP, LAST = "Tom gives Mia 11 shells, so Mia has 27 + 11 = 38 shells.\n\n", "The answer is 38"
+STEP, LAST = "Tom gives her 11 shells, so Mia has 27 + 11 = 38 shells.\n\n", "The answer is 38"
 ROUNDING = 1e-15
 
 TEXTS = st.text("On 1+=.\n", max_size=12)

@@ -29,9 +29,9 @@ from tests.services.conftest import ROLES, client_of, load_shipped, serving
 from tests.services.test_compatibility import DRAFT
 
 PROBLEM = (
-    "On Sunday Mia has 27 shells. On Monday Tom gives Mia 11 shells. "
-    "On Tuesday Mia uses 18 shells. On Wednesday Mia triples the shells. "
-    "On Thursday Mia finds 16 shells. How many shells does Mia have at the end?"
+    "On Sunday Mia has 27 shells. On Monday Tom gives her 11 shells. "
+    "On Tuesday she uses 18 shells. On Wednesday she triples the shells. "
+    "On Thursday she finds 16 shells. How many shells does Mia have at the end?"
 )
 MESSAGES = (Message("user", PROBLEM),)
 SAMPLING = SamplingParams(max_step_tokens=32)

@@ -384,9 +384,9 @@ async def many_jobs(client: Client) -> AsyncIterator[list[JobRecord]]:
     records: list[JobRecord] = []
     is_over = asyncio.Event()
     prompt = (
-        "On Sunday Mia has 27 shells. On Monday Tom gives Mia 11 shells. "
-        "On Tuesday Mia uses 18 shells. On Wednesday Mia triples the shells. "
-        "On Thursday Mia finds 16 shells. How many shells does Mia have at the end?"
+        "On Sunday Mia has 27 shells. On Monday Tom gives her 11 shells. "
+        "On Tuesday she uses 18 shells. On Wednesday she triples the shells. "
+        "On Thursday she finds 16 shells. How many shells does Mia have at the end?"
     )
 
     async def work() -> None:

@@ -22,7 +22,7 @@ from training.task import draw_distinct_problems, draw_problem, grade_step, read
 from training.tokenizer import build_tokenizer, chat_text, decode, encode
 from training.words import WORDS
 
-STEP = "Then on Tuesday Mia buys 3 bags of 4 shells, that is 3 * 4 = 12 shells, so Mia now has 7 + 12 = 19 shells.\n\n"
+STEP = "Then on Tuesday she buys 3 packs of 4 shells, that is 3 * 4 = 12 shells, so Mia now has 7 + 12 = 19 shells.\n\n"
 ROLES = ("draft", "target", "prm")
 MAX_BYTES = 40 * 10**6
 
@@ -71,12 +71,12 @@ def test_loading_a_tokenizer_gives_the_ids_of_training(role: str, held_out: list
     assert list(tokenizer.encode(STEP)) == encode([STEP])[0]
 
 
-def test_a_word_and_a_number_are_one_token_each() -> None:
-    """A step of the task has as many tokens as words, numbers and marks."""
-    ids = encode([STEP])[0]
-    assert [decode([token]) for token in ids] == re.findall(r"\n\n| ?\w+| ?[^\w\s]", STEP)
-    known = {*WORDS, ",", "."}
-    assert {decode([token]) for token in ids} <= known
+def test_a_step_is_cut_into_words_and_numbers() -> None:
+    """No word of the task falls apart into bytes, so that a step has as few tokens as a person would count."""
+    pieces = [decode([token]) for token in encode([STEP])[0]]
+    assert "".join(pieces) == STEP
+    assert set(pieces) <= {*WORDS, ",", "."}
+    assert {" she buys", " packs of", " 12", "\n\n"} <= set(pieces)
 
 
 @cache
