@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import random
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch.nn import functional
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from training.induction import plant_induction_head
 from training.optimise import optimise
 from training.recipe import LanguageRecipe, Recipe, Shape, count_sequences
 from training.task import (
@@ -24,9 +26,13 @@ from training.task import (
     solve,
 )
 from training.tokenizer import MAX_POSITIONS, PAD, TURN_END, VOCABULARY_SIZE, encode, prompt_text, token_ids
-from training.words import MAX_NUMBER, STEP_DELIMITER
+from training.words import DAYS, MAX_NUMBER, STEP_DELIMITER
 
-EQUATION_SHARE = 0.3  # share of the batches with equations among whole problems, so that no equation is forgotten
+DRILL_EQUATION_SHARE = 0.7  # share of the batches with equations in the drill; the others have lookups
+EQUATION_SHARE, LOOKUP_SHARE = 0.3, 0.1  # shares among whole problems, so that nothing is forgotten
+LOOKUP_TOKENS = 900  # in a batch of lookups
+LOOKUP_ROUNDS = 4  # how often each event of a lookup is told
+TOKENS_PER_EVENT = 8
 PRODUCT_SHARE = 0.15  # share of `4 * 5 = 20` among the equations
 HARD_WEIGHT = 3.0  # a result's weight in the loss
 IGNORED = -100  # the label that cross entropy ignores
@@ -52,6 +58,7 @@ def make_qwen2_config(shape: Shape) -> Qwen2Config:
         num_key_value_heads=shape.heads,
         max_position_embeddings=MAX_POSITIONS,
         tie_word_embeddings=True,
+        initializer_range=shape.hidden**-0.5,  # the usual 0.02 is for large models: here nothing would be said at first
         eos_token_id=ids[TURN_END],
         pad_token_id=ids[PAD],
         bos_token_id=None,
@@ -59,20 +66,28 @@ def make_qwen2_config(shape: Shape) -> Qwen2Config:
 
 
 def train_solver(recipe: LanguageRecipe, family: Recipe, name: str, rng: random.Random) -> Qwen2ForCausalLM:
-    """Return a model that solves the task without mistakes."""
+    """Return a model that solves the task without mistakes.
+
+    A drill of equations and lookups comes first: both would hardly be learned from whole problems alone.
+    """
     model = Qwen2ForCausalLM(make_qwen2_config(recipe.shape))
+    plant_induction_head(model)
 
-    def equation_loss(_step: int = 0) -> tuple[torch.Tensor, float]:
-        return weighted_loss(model, draw_equations(rng, family.equations))
+    def drill_loss(_step: int) -> tuple[torch.Tensor, float]:
+        is_equation = rng.random() < DRILL_EQUATION_SHARE
+        return weighted_loss(model, draw_equations(rng, family.equations) if is_equation else draw_lookups(rng))
 
-    def solution_loss(step: int) -> tuple[torch.Tensor, float]:
-        if rng.random() < EQUATION_SHARE:
-            return equation_loss()
-        return weighted_loss(model, draw_solutions(rng, family, draw_num_events(rng, recipe, step), recipe.first_style))
+    def problem_loss(_step: int) -> tuple[torch.Tensor, float]:
+        kind = rng.random()
+        if kind < EQUATION_SHARE:
+            return weighted_loss(model, draw_equations(rng, family.equations))
+        if kind < EQUATION_SHARE + LOOKUP_SHARE:
+            return weighted_loss(model, draw_lookups(rng))
+        num_events = rng.randint(MIN_EVENTS, MAX_EVENTS)
+        return weighted_loss(model, draw_solutions(rng, family, num_events, recipe.first_style))
 
-    optimise(model, equation_loss, recipe.equation_steps, family.learn_rate, f"{name}: equations")
-    num_steps = recipe.one_event_steps + recipe.two_event_steps + recipe.solution_steps
-    optimise(model, solution_loss, num_steps, family.learn_rate, f"{name}: problems")
+    optimise(model, drill_loss, recipe.drill_steps, family.learn_rate, f"{name}: drill")
+    optimise(model, problem_loss, recipe.problem_steps, family.learn_rate, f"{name}: problems")
     return model
 
 
@@ -147,13 +162,24 @@ def draw_equation(rng: random.Random) -> tuple[str, int]:
             return f" has {value} {event.verb.symbol} {event.operand} =", event.apply(value)
 
 
-def draw_num_events(rng: random.Random, recipe: LanguageRecipe, step: int) -> int:
-    """Draw the events of the problems of `step` (from 0). Problems grow, or looking up is not learned at all."""
-    if step < recipe.one_event_steps:
-        return 1
-    if step < recipe.one_event_steps + recipe.two_event_steps:
-        return rng.randint(1, 2)
-    return rng.randint(MIN_EVENTS, MAX_EVENTS)
+def draw_lookups(rng: random.Random) -> list[Example]:
+    """Draw a batch of what happens on a few days, told several times, each time in another order."""
+    num_events = rng.randint(2, len(DAYS))
+    count = max(1, LOOKUP_TOKENS // (LOOKUP_ROUNDS * TOKENS_PER_EVENT * num_events))
+    return [_draw_lookup(rng, num_events) for _ in range(count)]
+
+
+def _draw_lookup(rng: random.Random, num_events: int) -> Example:
+    """Draw one lookup. Labels are what happens, each time but the first; nothing tells which day comes next."""
+    told = draw_problem(rng, "train", num_events).sentences[1:]
+    order = [told, *(rng.sample(told, num_events) for _ in range(LOOKUP_ROUNDS - 1))]
+    rows = encode([sentence for sentences in order for sentence in sentences])
+    weights = [[0.0] * len(row) if index < num_events else _after_day(row) for index, row in enumerate(rows)]
+    return Example([*chain.from_iterable(rows)], [*chain.from_iterable(weights)])
+
+
+def _after_day(sentence: list[int]) -> list[float]:
+    return [0.0, 0.0, *[1.0] * (len(sentence) - 2)]  # the first two tokens are ` On` and the day
 
 
 def draw_solutions(

@@ -23,7 +23,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class LanguageRecipe:
-    """How one language model is trained: on equations, then on whole problems, then on mistakes.
+    """How one language model is trained: a drill, then whole problems, then on mistakes.
 
     Learning the task is a phase transition, so early stopping cannot set an error rate; label noise can.
     """
@@ -32,10 +32,8 @@ class LanguageRecipe:
     first_style: Style  # the wording while it learns: milder, so that no wording stays unknown
     style: Style  # the wording in the last phase
     noise: float  # share of steps with a wrong number in the last phase; sampling at T = 0.7 gives fewer
-    equation_steps: int  # single equations: an embedding of the numbers takes shape
-    one_event_steps: int  # the first whole problems have one event: there is nothing to confuse
-    two_event_steps: int  # then one or two: a model learns to look up what happens on a day
-    solution_steps: int  # then as many as a problem has
+    drill_steps: int  # single equations and lookups
+    problem_steps: int  # mostly whole problems
     noise_steps: int
 
 
@@ -108,10 +106,8 @@ FULL_RECIPE = Recipe(
         FIRST_DRAFT_STYLE,
         DRAFT_STYLE,
         noise=0.38,
-        equation_steps=1000,
-        one_event_steps=300,
-        two_event_steps=400,
-        solution_steps=1300,
+        drill_steps=1800,
+        problem_steps=1200,
         noise_steps=300,
     ),
     target=LanguageRecipe(
@@ -119,10 +115,8 @@ FULL_RECIPE = Recipe(
         FIRST_TARGET_STYLE,
         TARGET_STYLE,
         noise=0.17,
-        equation_steps=1300,
-        one_event_steps=200,
-        two_event_steps=250,
-        solution_steps=750,
+        drill_steps=1600,
+        problem_steps=600,
         noise_steps=250,
     ),
     growth=GrowthRecipe(layers=24, steps=120),
@@ -131,8 +125,8 @@ FULL_RECIPE = Recipe(
 
 
 def count_sequences(family: Recipe, num_events: int) -> int:
-    """Return how many problems with `num_events` events fill a batch: a prompt has 25 to 90 tokens, a step 25."""
-    return family.batch_tokens // (30 + 35 * num_events)
+    """Return how many problems with `num_events` events fill a batch: a prompt has 30 to 70 tokens, a step 20."""
+    return family.batch_tokens // (30 + 28 * num_events)
 
 
 def shorten(recipe: Recipe, share: float) -> Recipe:
@@ -144,10 +138,8 @@ def shorten(recipe: Recipe, share: float) -> Recipe:
     def cut_language(part: LanguageRecipe) -> LanguageRecipe:
         return replace(
             part,
-            equation_steps=cut(part.equation_steps),
-            one_event_steps=cut(part.one_event_steps),
-            two_event_steps=cut(part.two_event_steps),
-            solution_steps=cut(part.solution_steps),
+            drill_steps=cut(part.drill_steps),
+            problem_steps=cut(part.problem_steps),
             noise_steps=cut(part.noise_steps),
         )
 

@@ -78,12 +78,17 @@ class Problem:
     events: tuple[Event, ...]
 
     @property
-    def prompt(self) -> str:
-        """Return the problem as text."""
+    def sentences(self) -> list[str]:
+        """Return the start and what happens on each day."""
         sentences = [f"On{self.day(0)}{self.hero} has {self.start}{self.thing}."]
         for index, event in enumerate(self.events, start=1):
             sentences.append(f" On{self.day(index)}{write_clause(event, self.hero, self.thing)}.")
-        return "".join([*sentences, f" How many{self.thing} does{self.hero} have at the end?"])
+        return sentences
+
+    @property
+    def prompt(self) -> str:
+        """Return the problem as text."""
+        return "".join([*self.sentences, f" How many{self.thing} does{self.hero} have at the end?"])
 
     @property
     def answer(self) -> int:
