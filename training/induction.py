@@ -1,8 +1,8 @@
 """A start for small models that must look things up: two attention heads begin as an induction head.
 
-After ` Monday`, such a pair finds the earlier ` Monday` and copies what followed it. Language models learn such heads by
-themselves (Olsson et al., 2022, arXiv:2209.11895), but models this small took thousands of steps, when they learned
-them at all. All weights stay trainable.
+After ` Monday`, such a pair finds the earlier ` Monday` and copies what followed it. Language models learn such heads
+by themselves (Olsson et al., 2022, arXiv:2209.11895). Models this small took thousands of steps, if they learned them
+at all. Every weight stays trainable.
 """
 
 from __future__ import annotations

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from itertools import chain
 
 import torch
+from torch import nn
 from torch.nn import functional
 from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
 from training.induction import plant_induction_head
 from training.optimise import optimise
@@ -135,11 +137,16 @@ def grow(model: Qwen2ForCausalLM, layers: int) -> Qwen2ForCausalLM:
             if index in places:
                 layer.load_state_dict(places[index].state_dict())
             else:
-                layer.self_attn.o_proj.weight.zero_()
-                layer.mlp.down_proj.weight.zero_()
+                begin_as_identity(layer)
         grown.model.embed_tokens.load_state_dict(model.model.embed_tokens.state_dict())
         grown.model.norm.load_state_dict(model.model.norm.state_dict())
     return grown
+
+
+def begin_as_identity(layer: Qwen2DecoderLayer) -> None:
+    """Set a layer in place so that it adds nothing to what it is given, until it is trained."""
+    nn.init.zeros_(layer.self_attn.o_proj.weight)
+    nn.init.zeros_(layer.mlp.down_proj.weight)
 
 
 def draw_equations(rng: random.Random, count: int) -> list[Example]:

@@ -14,7 +14,7 @@ from transformers import Qwen2ForCausalLM
 
 from gsi.engines.on_transformers.qwen2_prm import NUM_LABELS, Qwen2ForProcessRewardModel
 from training.grading import Tokens, grade_solution
-from training.language_model import IGNORED, draw_equation, make_qwen2_config, pad_right
+from training.language_model import IGNORED, begin_as_identity, draw_equation, make_qwen2_config, pad_right
 from training.mistakes import Place, bad_shape, right_step, wrong_number
 from training.optimise import optimise
 from training.recipe import Recipe, count_sequences
@@ -105,12 +105,14 @@ def train_on(
 
 
 def grow_reward_model(solver: Qwen2ForCausalLM, family: Recipe) -> Qwen2ForProcessRewardModel:
-    """Return the solver's backbone with additional fresh layers and a fresh head."""
+    """Return the solver's backbone with additional layers, which begin as the identity, and a fresh head."""
     shape = family.target.shape
     config = make_qwen2_config(replace(shape, layers=shape.layers + family.reward.extra_layers))
     config.num_labels = NUM_LABELS
     model = Qwen2ForProcessRewardModel(config)
     model.model.load_state_dict(solver.model.state_dict(), strict=False)
+    for layer in model.model.layers[shape.layers :]:
+        begin_as_identity(layer)
     return model
 
 
