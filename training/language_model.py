@@ -26,12 +26,14 @@ from training.task import (
     draw_verb,
     is_possible,
     solve,
+    write_answer,
 )
 from training.tokenizer import MAX_POSITIONS, PAD, TURN_END, VOCABULARY_SIZE, encode, prompt_text, token_ids
-from training.words import DAYS, MAX_NUMBER, STEP_DELIMITER
+from training.words import DAYS, ENDINGS, MAX_NUMBER, STEP_DELIMITER, THINGS
 
-DRILL_EQUATION_SHARE = 0.7  # share of the batches with equations in the drill; the others have lookups
-EQUATION_SHARE, LOOKUP_SHARE = 0.3, 0.1  # shares among whole problems, so that nothing is forgotten
+DRILL_SHARES = (0.62, 0.08, 0.30)  # of batches with equations, answers and lookups
+PROBLEM_SHARE = 0.6  # of batches with whole problems, after the drill; the others go on drilling
+NUM_ANSWERS = 80  # in a batch of answers
 LOOKUP_TOKENS = 900  # in a batch of lookups
 LOOKUP_ROUNDS = 4  # how often each event of a lookup is told
 TOKENS_PER_EVENT = 8
@@ -70,21 +72,17 @@ def make_qwen2_config(shape: Shape) -> Qwen2Config:
 def train_solver(recipe: LanguageRecipe, family: Recipe, name: str, rng: random.Random) -> Qwen2ForCausalLM:
     """Return a model that solves the task without mistakes.
 
-    A drill of equations and lookups comes first: both would hardly be learned from whole problems alone.
+    A drill comes first: what it teaches would hardly be learned from whole problems alone.
     """
     model = Qwen2ForCausalLM(make_qwen2_config(recipe.shape))
     plant_induction_head(model)
 
     def drill_loss(_step: int) -> tuple[torch.Tensor, float]:
-        is_equation = rng.random() < DRILL_EQUATION_SHARE
-        return weighted_loss(model, draw_equations(rng, family.equations) if is_equation else draw_lookups(rng))
+        return weighted_loss(model, draw_drill(rng, family))
 
     def problem_loss(_step: int) -> tuple[torch.Tensor, float]:
-        kind = rng.random()
-        if kind < EQUATION_SHARE:
-            return weighted_loss(model, draw_equations(rng, family.equations))
-        if kind < EQUATION_SHARE + LOOKUP_SHARE:
-            return weighted_loss(model, draw_lookups(rng))
+        if rng.random() >= PROBLEM_SHARE:
+            return weighted_loss(model, draw_drill(rng, family))
         num_events = rng.randint(MIN_EVENTS, MAX_EVENTS)
         return weighted_loss(model, draw_solutions(rng, family, num_events, recipe.first_style))
 
@@ -149,6 +147,22 @@ def begin_as_identity(layer: Qwen2DecoderLayer) -> None:
     nn.init.zeros_(layer.mlp.down_proj.weight)
 
 
+def draw_drill(rng: random.Random, family: Recipe) -> list[Example]:
+    """Draw a batch of one kind: equations, answers or lookups."""
+    kind = rng.choices(("equations", "answers", "lookups"), DRILL_SHARES)[0]
+    if kind == "equations":
+        return draw_equations(rng, family.equations)
+    return draw_answers(rng) if kind == "answers" else draw_lookups(rng)
+
+
+def draw_answers(rng: random.Random) -> list[Example]:
+    """Draw the ends of solutions, each a sequence of its own: a number is one token, its digits in the box are others."""
+    numbers = [rng.randint(0, MAX_NUMBER) for _ in range(NUM_ANSWERS)]
+    ends = encode([f" = {number}{rng.choice(THINGS)}{rng.choice(ENDINGS['+'])}{STEP_DELIMITER}" for number in numbers])
+    answers = encode([write_answer(number) + TURN_END for number in numbers])
+    return [_make_example(end, answer) for end, answer in zip(ends, answers, strict=True)]
+
+
 def draw_equations(rng: random.Random, count: int) -> list[Example]:
     """Draw unrelated equations, each a sequence of its own, as far as the result, which is the only label.
 
@@ -203,9 +217,10 @@ def draw_solutions(
 
 
 def _make_example(prompt: list[int], solution: list[int]) -> Example:
-    equals = token_ids()[" ="]
-    before = [prompt[-1], *solution]
-    weights = [HARD_WEIGHT if previous == equals else 1.0 for previous in before[:-1]]
+    """Return a sequence of which the solution is the label, and the results and the answer are hard."""
+    hard = {token_ids()[" ="], token_ids()[" \\boxed{"]}
+    before = [prompt[-1], *solution[:-1]]
+    weights = [HARD_WEIGHT if previous in hard else 1.0 for previous in before]
     return Example(prompt + solution, [0.0] * len(prompt) + weights)
 
 

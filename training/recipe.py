@@ -32,7 +32,7 @@ class LanguageRecipe:
     first_style: Style  # the wording while it learns: milder, so that no wording stays unknown
     style: Style  # the wording in the last phase
     noise: float  # share of steps with a wrong number in the last phase; sampling at T = 0.7 gives fewer
-    drill_steps: int  # single equations and lookups
+    drill_steps: int  # single equations, answers and lookups
     problem_steps: int  # mostly whole problems
     noise_steps: int
 
@@ -105,18 +105,18 @@ FULL_RECIPE = Recipe(
         Shape(96, 2, 256),
         FIRST_DRAFT_STYLE,
         DRAFT_STYLE,
-        noise=0.38,
+        noise=0.3,
         drill_steps=1800,
-        problem_steps=1200,
+        problem_steps=1600,
         noise_steps=300,
     ),
     target=LanguageRecipe(
         Shape(128, 4, 384),
         FIRST_TARGET_STYLE,
         TARGET_STYLE,
-        noise=0.17,
-        drill_steps=1600,
-        problem_steps=600,
+        noise=0.12,
+        drill_steps=1700,
+        problem_steps=1000,
         noise_steps=250,
     ),
     growth=GrowthRecipe(layers=24, steps=120),
