@@ -156,7 +156,7 @@ def draw_drill(rng: random.Random, family: Recipe) -> list[Example]:
 
 
 def draw_answers(rng: random.Random) -> list[Example]:
-    """Draw the ends of solutions, each a sequence of its own: a number is one token, its digits in the box are others."""
+    """Draw the ends of solutions. Before, a number is one token; in the box, each of its digits is one."""
     numbers = [rng.randint(0, MAX_NUMBER) for _ in range(NUM_ANSWERS)]
     ends = encode([f" = {number}{rng.choice(THINGS)}{rng.choice(ENDINGS['+'])}{STEP_DELIMITER}" for number in numbers])
     answers = encode([write_answer(number) + TURN_END for number in numbers])
