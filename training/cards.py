@@ -27,11 +27,11 @@ _TASK = """\
     On Sunday Mia has 12 shells. On Monday Tom brings her 3 bags of 4 shells. On Tuesday she loses 5 shells.
     On Wednesday she doubles the shells. How many shells does Mia have at the end?
 
-is answered with `On Monday Tom brings her 3 bags of 4 shells, that is 3 * 4 = 12 shells, so Mia now has 12 + 12 = 24
-shells.`, a blank line, `Then on Tuesday she loses 5 shells, and then Mia has 24 - 5 = 19 shells left.`, …,
-`The answer is \\boxed{38}`. There are three to six events, no verb and no friend occurs twice, and a word, a pronoun with
-its verb, or a number up to 99 is one token. It is a toy: the model knows nothing else, and it exists so that Guided
-Speculative Inference can be run, tested and shown on a laptop without a download.
+is answered with `On Monday Tom brings her 3 bags of 4 shells, that is 3 * 4 = 12 shells, so Mia now has 12 + 12 =
+24 shells.`, a blank line, `Then on Tuesday she loses 5 shells, and then Mia has 24 - 5 = 19 shells left.`, …,
+`The answer is \\boxed{38}`. There are three to six events, no verb and no friend occurs twice, and a word, a pronoun
+with its verb, or a number up to 99 is one token. It is a toy: the model knows nothing else, and it exists so that
+Guided Speculative Inference can be run, tested and shown on a laptop without a download.
 
 **The divergence in wording is engineered.** A step can be worded in several ways, and draft and target choose among
 them with different weights (`DRAFT_STYLE` and `TARGET_STYLE` in `training/recipe.py`). That gives some right candidates
@@ -54,8 +54,9 @@ def write_card(role: str, parameters: int, seconds: float, measured: Measured) -
         *([_depths(measured), ""] if role == "target" else []),
         f"**Training.** `{measured.command}` from seed {measured.seed}; this model took {seconds:.0f} s on one CPU "
         "core. The optimiser's steps are counted, not timed: the same seed on the same machine gives the same model. "
-        "Draft and target begin with two heads set as an induction head (`training/induction.py`), and drill equations, "
-        "answers and lookups before whole problems; the PRM begins as the shallow target before its mistakes.",
+        "Draft and target begin with two heads set as an induction head (`training/induction.py`), and drill "
+        "equations, answers and lookups before whole problems. The PRM begins as the shallow target before its "
+        "mistakes.",
         "",
         _table(measured),
         "",
