@@ -47,7 +47,7 @@ class GrowthRecipe:
 
     layers: int
     steps: int  # on mistakes
-    rate: float = 3e-4
+    rate: float = 5e-5  # low: the inserted layers must not drown what the model knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ FULL_RECIPE = Recipe(
         problem_steps=1000,
         noise_steps=250,
     ),
-    growth=GrowthRecipe(layers=24, steps=120),
+    growth=GrowthRecipe(layers=24, steps=100),
     reward=RewardRecipe(extra_layers=2, equation_steps=500, solution_steps=400, shape_steps=400, num_rollouts=512),
 )
 
