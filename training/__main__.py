@@ -108,10 +108,10 @@ def train_family(recipe: Recipe, seed: int, folder: Path) -> dict[str, float]:
     """Train and save all three models and the shallow target; return the seconds for each."""
     seconds: dict[str, float] = {}
     with timed(seconds, "draft"):
-        _, draft = train_language_model(recipe.draft, recipe, "draft", seed)
+        solver, draft = train_language_model(recipe.draft, recipe, "draft", seed)
         save_model(draft, folder / "draft")
     with timed(seconds, SHALLOW):
-        solver, shallow = train_language_model(recipe.target, recipe, "target", seed)
+        _, shallow = train_language_model(recipe.target, recipe, "target", seed)
         save_model(shallow, folder / SHALLOW)
     with timed(seconds, "target"):
         save_model(train_deep(shallow, recipe, seed_phase(seed, "growth")), folder / "target")

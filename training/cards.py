@@ -55,8 +55,8 @@ def write_card(role: str, parameters: int, seconds: float, measured: Measured) -
         f"**Training.** `{measured.command}` from seed {measured.seed}; this model took {seconds:.0f} s on one CPU "
         "core. The optimiser's steps are counted, not timed: the same seed on the same machine gives the same model. "
         "Draft and target begin with two heads set as an induction head (`training/induction.py`), and drill "
-        "equations, answers and lookups before whole problems. The PRM begins as the shallow target before its "
-        "mistakes.",
+        "equations, answers and lookups before whole problems. The PRM begins as the draft before its mistakes, with "
+        "planted layers that compare each token with what that draft expected (`training/comparison.py`).",
         "",
         _table(measured),
         "",

@@ -34,7 +34,7 @@ def plant_induction_head(model: Qwen2ForCausalLM) -> None:
             layer.mlp.down_proj.weight *= QUIET_SCALE
         for projection in (first.q_proj, first.k_proj, second.q_proj, second.k_proj):
             projection.weight[head] = 0.0
-        _look_at_previous(first.q_proj.bias, first.k_proj.bias, model.config.rope_parameters["rope_theta"])
+        look_at_previous(first.q_proj.bias, first.k_proj.bias, model.config.rope_parameters["rope_theta"])
         first.v_proj.weight[head], first.o_proj.weight[:, head] = read, COPY_SCALE * write.T
         second.q_proj.weight[head] = LOOKUP_SCALE * _keep_slow_pairs(read)
         second.k_proj.weight[head] = LOOKUP_SCALE * _keep_slow_pairs(write)
@@ -47,7 +47,7 @@ def _draw_subspace(hidden: int) -> Tensor:
     return columns.T
 
 
-def _look_at_previous(query: Tensor, key: Tensor, theta: float) -> None:
+def look_at_previous(query: Tensor, key: Tensor, theta: float) -> None:
     """Set biases such that RoPE turns query and key of the token before it into the same direction."""
     half = HEAD_SIZE // 2
     for pair in range(POSITION_PAIRS):

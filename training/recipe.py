@@ -51,14 +51,25 @@ class GrowthRecipe:
 
 
 @dataclass(frozen=True, slots=True)
-class RewardRecipe:
-    """How the PRM is trained, from the clean target's backbone, fresh layers and a fresh head."""
+class CodeRecipe:
+    """How the tokens' codes are learned, by which the PRM compares."""
 
-    extra_layers: int
-    equation_steps: int
-    solution_steps: int  # few: more make the PRM nearly perfect, and the target would add nothing
+    solutions: int = 2500
+    equations: int = 80_000  # many: a number's code sees each wrong number before it has a use
+    steps: int = 3000
+    rate: float = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class RewardRecipe:
+    """How the PRM is trained, from the clean draft's backbone and planted layers."""
+
+    codes: CodeRecipe
+    solution_steps: int  # few, since the planted layers already judge nearly as well
     shape_steps: int  # training on steps with a wrong word, amount or ending
     num_rollouts: int  # solutions sampled from each language model at each temperature
+    solution_rate: float = 3e-4
+    shape_rate: float = 2e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +84,6 @@ class Recipe:
     batch_tokens: int = 2000  # of whole problems with their solutions per batch, about
     learn_rate: float = 2e-3
     noise_rate: float = 5e-4  # low, so that the model forgets nothing
-    reward_rate: float = 1e-3
 
 
 # The difference in wording is deliberate. The draft words most steps that multiply or count groups in a way that the
@@ -120,7 +130,7 @@ FULL_RECIPE = Recipe(
         noise_steps=250,
     ),
     growth=GrowthRecipe(layers=24, steps=100),
-    reward=RewardRecipe(extra_layers=2, equation_steps=500, solution_steps=400, shape_steps=400, num_rollouts=512),
+    reward=RewardRecipe(CodeRecipe(), solution_steps=150, shape_steps=100, num_rollouts=512),
 )
 
 
@@ -145,7 +155,12 @@ def shorten(recipe: Recipe, share: float) -> Recipe:
 
     reward = replace(
         recipe.reward,
-        equation_steps=cut(recipe.reward.equation_steps),
+        codes=replace(
+            recipe.reward.codes,
+            solutions=cut(recipe.reward.codes.solutions),
+            equations=cut(recipe.reward.codes.equations),
+            steps=cut(recipe.reward.codes.steps),
+        ),
         solution_steps=cut(recipe.reward.solution_steps),
         shape_steps=cut(recipe.reward.shape_steps),
         num_rollouts=cut(recipe.reward.num_rollouts),

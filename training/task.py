@@ -281,11 +281,16 @@ def grade_step(problem: Problem, index: int, value: int, text: str) -> bool:
 
     Only the wording is free. Any other number, word or place is wrong.
     """
+    return text in list_right_steps(problem, index, value)
+
+
+def list_right_steps(problem: Problem, index: int, value: int) -> list[str]:
+    """Return the right step `index` (from 1) in every wording, if the previous step wrote `value`."""
     if index > len(problem.events):
-        return text == write_answer(value)
+        return [write_answer(value)]
     event = problem.events[index - 1]
     numbers = right_numbers(event, value)
-    return text in {write_step(problem, index, event, numbers, wording) for wording in all_wordings(event.verb.symbol)}
+    return [write_step(problem, index, event, numbers, wording) for wording in all_wordings(event.verb.symbol)]
 
 
 def read_result(text: str) -> int | None:

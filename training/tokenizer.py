@@ -18,6 +18,7 @@ from training.task import Problem
 from training.words import WORDS
 
 PAD, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+ASSISTANT = "assistant"  # the role whose turn a solution is
 STEP_REWARD = "<extra_0>"  # the token at which the PRM gives a step's reward
 VOCABULARY_SIZE = 448  # 256 bytes and at most 192 words; a multiple of 64 is fast on tensor kernels
 MAX_POSITIONS = 512
@@ -69,6 +70,16 @@ def decode(tokens: Iterable[int]) -> str:
     """Return the text of tokens."""
     text: str = build_tokenizer().decode(list(tokens))
     return text
+
+
+@cache
+def _pieces() -> list[str]:
+    return [decode([token]) for token in range(VOCABULARY_SIZE)]
+
+
+def decode_each(tokens: Iterable[int]) -> list[str]:
+    """Return the text of each token. A byte that is no character alone has a text that no right step holds."""
+    return [_pieces()[token] for token in tokens]
 
 
 def chat_text(prompt: str) -> str:

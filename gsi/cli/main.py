@@ -176,7 +176,7 @@ def demo(
     engine: Engine = None,
     param: Param = None,
 ) -> None:
-    """Run held-out arithmetic problems through the whole system on this machine."""
+    """Run held-out word problems through the whole system on this machine."""
     with explain_errors():
         params = {"n": n} | read_params(param)
         parse_payload({"prompt": "-", "params": params})
