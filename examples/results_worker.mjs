@@ -9,9 +9,12 @@ const RESULTS = "gsi:{default}:results";
 const GROUP = "example-workers";
 const CONSUMER = `worker-${process.pid}`;
 const PROBLEMS = [
-  "Start with 25. Step 1: *4. Step 2: -5. Step 3: -19. Step 4: +14. Work mod 31.",
-  "Start with 26. Step 1: *6. Step 2: *7. Step 3: -20. Step 4: +29. Work mod 31.",
-  "Start with 18. Step 1: -7. Step 2: -22. Step 3: *5. Step 4: -11. Work mod 31.",
+  "On Friday Leo has 24 coins. On Saturday he loses 6 coins. On Sunday Ada brings him 2 bags of 5 coins. " +
+    "On Monday he lends Sam 11 coins. How many coins does Leo have at the end?",
+  "On Tuesday Eva has 8 books. On Wednesday she triples the books. On Thursday she sells 3 boxes of 4 books. " +
+    "On Friday she finds 15 books. How many books does Eva have at the end?",
+  "On Sunday Ben has 40 eggs. On Monday he uses 17 eggs. On Tuesday he buys 5 packs of 6 eggs. " +
+    "On Wednesday he loses 4 eggs. How many eggs does Ben have at the end?",
 ];
 
 const redis = connect(process.env.GSI_REDIS_URL ?? "redis://127.0.0.1:6379/0");

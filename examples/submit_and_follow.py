@@ -10,7 +10,10 @@ import os
 
 from gsi.client.sdk import DEFAULT_REDIS_URL, Client
 
-PROBLEM = "Start with 7. Step 1: *4. Step 2: +9. Step 3: -20. Step 4: *3. Work mod 31."
+PROBLEM = (
+    "On Sunday Mia has 7 shells. On Monday Tom brings her 4 bags of 3 shells. "
+    "On Tuesday she loses 9 shells. On Wednesday she doubles the shells. How many shells does Mia have at the end?"
+)
 
 
 async def main() -> None:

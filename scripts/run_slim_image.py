@@ -29,7 +29,10 @@ mount -t tmpfs -o mode=1777 tmpfs "$0/tmp"
 mount -o remount,bind,ro "$0"
 exec setpriv --no-new-privs --inh-caps=-all /usr/sbin/chroot --groups= "$@"
 """
-PROMPT = "Start with 7. Step 1: *4. Step 2: +9. Step 3: -20. Step 4: *3. Work mod 31."
+PROMPT = (
+    "On Sunday Mia has 7 shells. On Monday Tom brings her 4 bags of 3 shells. "
+    "On Tuesday she loses 9 shells. On Wednesday she doubles the shells. How many shells does Mia have at the end?"
+)
 TIMEOUT_SECONDS = 120.0
 
 WRITES_NOWHERE = """

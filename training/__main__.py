@@ -8,7 +8,9 @@ import random
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,18 +19,28 @@ from transformers import GenerationConfig, PreTrainedModel, Qwen2ForCausalLM
 from transformers.utils import logging
 
 from training.cards import Measured, write_card
-from training.evaluate import CANDIDATE_COUNTS, METHODS, Family, load_family, measure_quality, run_method
-from training.language_model import teach_mistakes, train_solver
+from training.evaluate import (
+    CANDIDATE_COUNTS,
+    METHODS,
+    Family,
+    load_family,
+    load_language_model,
+    measure_depth,
+    measure_quality,
+    run_method,
+)
+from training.language_model import teach_mistakes, train_deep, train_solver
 from training.probe import measure_rejections
 from training.recipe import FULL_RECIPE, LanguageRecipe, Recipe, shorten
 from training.reward_model import collect_rollouts, train_reward_model
 from training.task import draw_distinct_problems
-from training.tokenizer import PAD, TURN_END, piece_ids, save_tokenizer
+from training.tokenizer import PAD, TURN_END, save_tokenizer, token_ids
 
-NUM_HELDOUT = 224  # 24 for the demo, then 200 for the benchmark
-NUM_VALIDATION = 300
+NUM_HELDOUT = 500  # 24 for the demo, then the benchmarks'
+NUM_VALIDATION = 150
 HELDOUT_FILE = "heldout.jsonl"
 ROLES = ("draft", "target", "prm")
+SHALLOW = "shallow-target"  # as good, and cheap: tests use it where only the target's answers count
 
 console = Console()
 
@@ -84,35 +96,47 @@ def seed_phase(seed: int, phase: str) -> random.Random:
     return rng
 
 
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Note how long the block takes."""
+    started = time.monotonic()
+    yield
+    seconds[name] = time.monotonic() - started
+
+
 def train_family(recipe: Recipe, seed: int, folder: Path) -> dict[str, float]:
-    """Train and save all three models; return the seconds for each model."""
+    """Train and save all three models and the shallow target; return the seconds for each."""
     seconds: dict[str, float] = {}
-    clock = time.monotonic()
-    train_language_model(recipe.draft, recipe, "draft", seed, folder)
-    seconds["draft"], clock = time.monotonic() - clock, time.monotonic()
-    solver = train_language_model(recipe.target, recipe, "target", seed, folder)
-    seconds["target"], clock = time.monotonic() - clock, time.monotonic()
-    saved = [Qwen2ForCausalLM.from_pretrained(folder / role, dtype=torch.float32) for role in ("draft", "target")]
-    rng = seed_phase(seed, "prm")
-    rollouts = collect_rollouts(saved, recipe, rng)
-    save_model(train_reward_model(solver, rollouts, recipe, rng), folder / "prm")
-    seconds["prm"] = time.monotonic() - clock
+    with timed(seconds, "draft"):
+        solver, draft = train_language_model(recipe.draft, recipe, "draft", seed)
+        save_model(draft, folder / "draft")
+    with timed(seconds, SHALLOW):
+        _, shallow = train_language_model(recipe.target, recipe, "target", seed)
+        save_model(shallow, folder / SHALLOW)
+    with timed(seconds, "target"):
+        save_model(train_deep(shallow, recipe, seed_phase(seed, "growth")), folder / "target")
+    with timed(seconds, "prm"):
+        saved = [Qwen2ForCausalLM.from_pretrained(folder / name, dtype=torch.float32) for name in ("draft", SHALLOW)]
+        rng = seed_phase(seed, "prm")
+        rollouts = collect_rollouts(saved, recipe, rng)
+        save_model(train_reward_model(solver, rollouts, recipe, rng), folder / "prm")
     return seconds
 
 
-def train_language_model(part: LanguageRecipe, recipe: Recipe, role: str, seed: int, folder: Path) -> Qwen2ForCausalLM:
-    """Save a language model that makes mistakes; return the solver without mistakes, from which the PRM grows."""
+def train_language_model(
+    part: LanguageRecipe, recipe: Recipe, role: str, seed: int
+) -> tuple[Qwen2ForCausalLM, Qwen2ForCausalLM]:
+    """Return the solver without mistakes, from which the PRM grows, and the language model that makes mistakes."""
     solver = train_solver(part, recipe, role, seed_phase(seed, role))
     model = Qwen2ForCausalLM(solver.config)
     model.load_state_dict(solver.state_dict())
     teach_mistakes(model, part, recipe, role, seed_phase(seed, f"{role} mistakes"))
-    save_model(model, folder / role)
-    return solver
+    return solver, model
 
 
 def save_model(model: PreTrainedModel, folder: Path) -> None:
     """Write a model in bfloat16 with its tokenizer, without changing the given model."""
-    ids = piece_ids()
+    ids = token_ids()
     stored = type(model)(model.config)
     stored.load_state_dict(model.state_dict())
     stored.to(torch.bfloat16).save_pretrained(folder)
@@ -140,10 +164,12 @@ def measure_family(folder: Path, arguments: Arguments, seconds: dict[str, float]
         name: {n: run_method(family, method, problems, n, arguments.seed) for n in CANDIDATE_COUNTS}
         for name, method in METHODS.items()
     }
+    shallow = replace(family, target=load_language_model(folder / SHALLOW))
     measured = Measured(
         draft=measure_quality(family.draft, family.prm, problems, arguments.seed),
         target=measure_quality(family.target, family.prm, problems, arguments.seed),
         outcomes=outcomes,
+        depths=[measure_depth(each, problems, arguments.seed) for each in (shallow, family)],
         rejected=measure_rejections(family.prm, problems, random.Random(f"{arguments.seed} probe")),
         num_problems=len(problems),
         seed=arguments.seed,

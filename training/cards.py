@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from training.evaluate import ACCEPTANCE_THRESHOLD, BETA, TEMPERATURE, Outcome, Quality
-from training.task import MODULUS
+from training.evaluate import ACCEPTANCE_THRESHOLD, BETA, TEMPERATURE, Depth, Outcome, Quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,24 +14,28 @@ class Measured:
     draft: Quality
     target: Quality
     outcomes: dict[str, dict[int, Outcome]]  # method -> n -> outcome
+    depths: list[Depth]  # the shallow target, then the shipped one
     rejected: dict[str, float]  # kind of step -> share that the PRM gives less than 0.5
     num_problems: int
     seed: int
     command: str
 
 
-_TASK = f"""\
-**Task.** Chained arithmetic modulo {MODULUS}, one operation a reasoning step:
+_TASK = """\
+**Task.** Word problems in plain English, one sentence a reasoning step:
 
-    Start with 27. Step 1: -29. Step 2: *9. Step 3: +4. Step 4: -1. Work mod {MODULUS}.
+    On Sunday Mia has 12 shells. On Monday Tom brings her 3 bags of 4 shells. On Tuesday she loses 5 shells.
+    On Wednesday she doubles the shells. How many shells does Mia have at the end?
 
-is answered with `Step 1: 27 - 29 = 29`, a blank line, `Step 2: Next 29 * 9 = 13`, …, `The answer is \\boxed{{16}}`.
-It is a toy: the model knows nothing else, and it exists so that Guided Speculative Inference can be run, tested and
-shown on a laptop without a download.
+is answered with `On Monday Tom brings her 3 bags of 4 shells, that is 3 * 4 = 12 shells, so Mia now has 12 + 12 =
+24 shells.`, a blank line, `Then on Tuesday she loses 5 shells, and then Mia has 24 - 5 = 19 shells left.`, …,
+`The answer is \\boxed{38}`. There are three to six events, no verb and no friend occurs twice, and a word, a pronoun
+with its verb, or a number up to 99 is one token. It is a toy: the model knows nothing else, and it exists so that
+Guided Speculative Inference can be run, tested and shown on a laptop without a download.
 
-**The divergence in wording is engineered.** The draft opens most `*` steps with the style word `Next `, which the
-target never writes, and the two write `Then ` at different rates. That gives right candidates a low likelihood under
-the target, as two real models would, and makes the log-ratio term and the resampling visible.
+**The divergence in wording is engineered.** A step can be worded in several ways, and draft and target choose among
+them with different weights (`DRAFT_STYLE` and `TARGET_STYLE` in `training/recipe.py`). That gives some right candidates
+a low likelihood under the target, as two real models would, and makes the log-ratio term and the resampling visible.
 """
 
 
@@ -48,8 +51,12 @@ def write_card(role: str, parameters: int, seconds: float, measured: Measured) -
         "",
         _quality(role, measured),
         "",
+        *([_depths(measured), ""] if role == "target" else []),
         f"**Training.** `{measured.command}` from seed {measured.seed}; this model took {seconds:.0f} s on one CPU "
-        "core. The optimiser's steps are counted, not timed: the same seed on the same machine gives the same model.",
+        "core. The optimiser's steps are counted, not timed: the same seed on the same machine gives the same model. "
+        "Draft and target begin with two heads set as an induction head (`training/induction.py`), and drill "
+        "equations, answers and lookups before whole problems. The PRM begins as the draft before its mistakes, with "
+        "planted layers that compare each token with what that draft expected (`training/comparison.py`).",
         "",
         _table(measured),
         "",
@@ -81,6 +88,24 @@ def _quality(role: str, measured: Measured) -> str:
         f"**Quality.** {quality.step_error:.1%} of its steps are wrong at T = {TEMPERATURE} "
         f"({measured.num_problems} validation problems)."
     )
+
+
+def _depths(measured: Measured) -> str:
+    """Return why the target is deep, and a row for each depth."""
+    shallow, deep = measured.depths
+    rows = [
+        f"| {each.layers} | {each.alone:.3f} | {each.guided:.3f} | {each.best_of:.3f} | {each.seconds:.2f} |"
+        for each in measured.depths
+    ]
+    opening = (
+        f"**Depth.** The depth is chosen for its cost, not for its quality. A target of {shallow.layers} layers was "
+        f"trained first; then layers that begin as the identity were inserted, and all {deep.layers} were trained on "
+        "briefly. On a CPU, a deep and narrow model has the shape of cost that a large model has on a GPU: it writes "
+        "one token after another slowly, and scores many tokens at once fast. The shallow target answers as well, for "
+        "less:"
+    )
+    header = "| layers | plain sample | GSI, n = 4 | soft best-of-n, n = 4 | seconds of a plain sample |"
+    return "\n".join([opening, "", header, "|---|---|---|---|---|", *rows])
 
 
 def _rejected(measured: Measured) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import random
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,13 +24,14 @@ from transformers import Qwen2ForCausalLM
 from gsi.engines.on_transformers.qwen2_prm import Qwen2ForProcessRewardModel
 from training.grading import Tokens, grade_solution, join_step
 from training.rollouts import Candidate, reward_steps, sample_solutions, sample_steps, score_steps
-from training.task import MAX_OPERATIONS, Problem, draw_distinct_problems
-from training.tokenizer import TURN_END, decode_tokens, piece_ids, prompt_tokens
+from training.task import MAX_EVENTS, Problem, draw_distinct_problems
+from training.tokenizer import TURN_END, decode, prompt_tokens, token_ids
 
 BETA, ACCEPTANCE_THRESHOLD, TEMPERATURE = 20.0, 0.5, 0.7  # section 4 of the paper
 RSD_THRESHOLD = 0.7
-MAX_STEPS = MAX_OPERATIONS + 3
-CANDIDATE_COUNTS = (1, 4, 16)
+MAX_STEPS = MAX_EVENTS + 3
+CANDIDATE_COUNTS = (1, 4)
+NUM_TIMED = 20  # problems that a target writes for its seconds
 
 
 Numbers = npt.NDArray[Any]
@@ -65,13 +67,13 @@ class Trajectory:
     @property
     def is_done(self) -> bool:
         """Tell whether the solution has ended or has too many steps."""
-        ended = bool(self.steps) and self.steps[-1][-1] == piece_ids()[TURN_END]
+        ended = bool(self.steps) and self.steps[-1][-1] == token_ids()[TURN_END]
         return ended or len(self.steps) >= MAX_STEPS
 
     @property
     def is_right(self) -> bool:
         """Tell whether the boxed answer is the right one."""
-        text = decode_tokens(sum(self.steps, ()))
+        text = decode(sum(self.steps, ()))
         match = re.search(r"\\boxed\{(\d+)\}", text)
         return match is not None and int(match[1]) == self.problem.answer
 
@@ -90,6 +92,17 @@ class Quality:
 
     step_error: float
     auc: float
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What a target of some depth answers rightly, and what it costs to let it write."""
+
+    layers: int
+    alone: float  # accuracy of one plain sample
+    guided: float  # accuracy of GSI with n = 4
+    best_of: float  # accuracy of soft best-of-n with n = 4
+    seconds: float  # that one plain sample takes, one problem at a time, on one thread
 
 
 Method = Callable[[Family, list[Trajectory], int, np.random.Generator], None]
@@ -166,6 +179,22 @@ def measure_quality(
     return Quality(step_error=1.0 - float(np.mean(right)), auc=compute_auc(rewards, right))
 
 
+def measure_depth(family: Family, problems: list[Problem], seed: int) -> Depth:
+    """Measure the family's target."""
+    prompts = [tuple(prompt_tokens(problem)) for problem in problems[:NUM_TIMED]]
+    torch.manual_seed(seed)
+    started = time.monotonic()
+    for prompt in prompts:
+        sample_solutions(family.target, [prompt], 1, TEMPERATURE)
+    return Depth(
+        layers=family.target.config.num_hidden_layers,
+        seconds=(time.monotonic() - started) / len(prompts),
+        alone=run_method(family, best_of_target, problems, 1, seed).accuracy,
+        guided=run_method(family, gsi, problems, 4, seed).accuracy,
+        best_of=run_method(family, best_of_target, problems, 4, seed).accuracy,
+    )
+
+
 def compute_auc(scores: list[float], right: list[bool]) -> float:
     """Return how often a right step scores above a wrong one (ties count half)."""
     ranks = rankdata(scores)
@@ -225,10 +254,15 @@ def _select(scores: Numbers, rng: np.random.Generator) -> Numbers:
 def load_family(folder: Path) -> Family:
     """Load the three models as float32."""
     return Family(
-        draft=Qwen2ForCausalLM.from_pretrained(folder / "draft", dtype=torch.float32).eval(),
-        target=Qwen2ForCausalLM.from_pretrained(folder / "target", dtype=torch.float32).eval(),
+        draft=load_language_model(folder / "draft"),
+        target=load_language_model(folder / "target"),
         prm=Qwen2ForProcessRewardModel.from_pretrained(folder / "prm", dtype=torch.float32).eval(),
     )
+
+
+def load_language_model(folder: Path) -> Qwen2ForCausalLM:
+    """Load a language model as float32."""
+    return Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 def main() -> None:

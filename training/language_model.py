@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import copy
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from itertools import chain
 
 import torch
+from torch import nn
 from torch.nn import functional
 from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
+from training.induction import plant_induction_head
 from training.optimise import optimise
-from training.recipe import LanguageRecipe, Recipe, Shape
+from training.recipe import LanguageRecipe, Recipe, Shape, count_sequences
 from training.task import (
-    MAX_OPERATIONS,
-    MODULUS,
-    STEP_DELIMITER,
+    MAX_EVENTS,
+    MIN_EVENTS,
     Style,
-    draw_operation,
+    draw_event,
+    draw_groups,
     draw_problem,
-    draw_wrong_result,
+    draw_verb,
+    is_possible,
     solve,
-    step_pieces,
+    write_answer,
 )
-from training.tokenizer import MAX_POSITIONS, PAD, TURN_END, VOCABULARY_SIZE, encode_pieces, piece_ids, prompt_tokens
+from training.tokenizer import MAX_POSITIONS, PAD, TURN_END, VOCABULARY_SIZE, encode, prompt_text, token_ids
+from training.words import DAYS, ENDINGS, MAX_NUMBER, STEP_DELIMITER, THINGS
 
-PACK_LENGTH = 12  # single equations in a pack
-PACK_ONLY_SHARE = 0.38  # share of the learning steps: without packs, the chains never teach the arithmetic
-PACK_SHARE = 0.3  # share of the batches after that, so that the model does not forget the arithmetic
-HARD_WEIGHT = 3.0  # a hard token's weight in the loss: the result always, the operand once packs are learned
+DRILL_SHARES = (0.62, 0.08, 0.30)  # of batches with equations, answers and lookups
+PROBLEM_SHARE = 0.6  # of batches with whole problems, after the drill; the others go on drilling
+NUM_ANSWERS = 80  # in a batch of answers
+LOOKUP_TOKENS = 900  # in a batch of lookups
+LOOKUP_ROUNDS = 4  # how often each event of a lookup is told
+TOKENS_PER_EVENT = 8
+PRODUCT_SHARE = 0.15  # share of `4 * 5 = 20` among the equations
+HARD_WEIGHT = 3.0  # a result's weight in the loss
 IGNORED = -100  # the label that cross entropy ignores
 
 
@@ -44,7 +52,7 @@ class Example:
 
 def make_qwen2_config(shape: Shape) -> Qwen2Config:
     """Return the configuration of a small Qwen2 backbone with tied input and output embeddings."""
-    ids = piece_ids()
+    ids = token_ids()
     return Qwen2Config(
         vocab_size=VOCABULARY_SIZE,
         hidden_size=shape.hidden,
@@ -54,6 +62,7 @@ def make_qwen2_config(shape: Shape) -> Qwen2Config:
         num_key_value_heads=shape.heads,
         max_position_embeddings=MAX_POSITIONS,
         tie_word_embeddings=True,
+        initializer_range=shape.hidden**-0.5,  # the usual 0.02 is for large models: here nothing would be said at first
         eos_token_id=ids[TURN_END],
         pad_token_id=ids[PAD],
         bos_token_id=None,
@@ -61,68 +70,158 @@ def make_qwen2_config(shape: Shape) -> Qwen2Config:
 
 
 def train_solver(recipe: LanguageRecipe, family: Recipe, name: str, rng: random.Random) -> Qwen2ForCausalLM:
-    """Return a model that solves the task without mistakes."""
+    """Return a model that solves the task without mistakes.
+
+    A drill comes first: what it teaches would hardly be learned from whole problems alone.
+    """
     model = Qwen2ForCausalLM(make_qwen2_config(recipe.shape))
-    packs_until = round(PACK_ONLY_SHARE * recipe.learn_steps)
-    draw_packs = partial(_draw_batch, draw_pack, family.sequences, rng, recipe.style)
-    draw_chains = partial(_draw_batch, draw_chain, family.sequences, rng, recipe.style)
+    plant_induction_head(model)
 
-    def learn_loss(step: int) -> tuple[torch.Tensor, float]:
-        is_pack = step < packs_until or rng.random() < PACK_SHARE
-        return weighted_loss(model, draw_packs() if is_pack else draw_chains())
+    def drill_loss(_step: int) -> tuple[torch.Tensor, float]:
+        return weighted_loss(model, draw_drill(rng, family))
 
-    def settle_loss(_step: int) -> tuple[torch.Tensor, float]:
-        is_pack = rng.random() < PACK_SHARE
-        return weighted_loss(model, draw_packs() if is_pack else draw_chains(operand_weight=HARD_WEIGHT))
+    def problem_loss(_step: int) -> tuple[torch.Tensor, float]:
+        if rng.random() >= PROBLEM_SHARE:
+            return weighted_loss(model, draw_drill(rng, family))
+        num_events = rng.randint(MIN_EVENTS, MAX_EVENTS)
+        return weighted_loss(model, draw_solutions(rng, family, num_events, recipe.first_style))
 
-    optimise(model, learn_loss, recipe.learn_steps, family.learn_rate, f"{name}: learn")
-    optimise(model, settle_loss, recipe.settle_steps, family.settle_rate, f"{name}: settle")
+    optimise(model, drill_loss, recipe.drill_steps, family.learn_rate, f"{name}: drill")
+    optimise(model, problem_loss, recipe.problem_steps, family.learn_rate, f"{name}: problems")
     return model
 
 
 def teach_mistakes(
     model: Qwen2ForCausalLM, recipe: LanguageRecipe, family: Recipe, name: str, rng: random.Random
 ) -> None:
-    """Fine-tune a solver in place on solutions with wrong results."""
-    draw_chains = partial(_draw_batch, draw_chain, family.sequences, rng, recipe.style, recipe.noise, HARD_WEIGHT)
+    """Fine-tune a solver in place on solutions with wrong numbers."""
+    _teach(model, recipe, family, rng, recipe.noise_steps, family.noise_rate, f"{name}: mistakes")
 
+
+def train_deep(shallow: Qwen2ForCausalLM, family: Recipe, rng: random.Random) -> Qwen2ForCausalLM:
+    """Return the target at its full depth: grow the shallow one, which makes mistakes, and train it on."""
+    model = grow(shallow, family.growth.layers)
+    growth = family.growth
+    _teach(model, family.target, family, rng, growth.steps, growth.rate, "target: growth")
+    return model
+
+
+def _teach(
+    model: Qwen2ForCausalLM,
+    recipe: LanguageRecipe,
+    family: Recipe,
+    rng: random.Random,
+    steps: int,
+    rate: float,
+    name: str,
+) -> None:
     def batch_loss(_step: int) -> tuple[torch.Tensor, float]:
-        return weighted_loss(model, draw_chains())
+        num_events = rng.randint(MIN_EVENTS, MAX_EVENTS)
+        return weighted_loss(model, draw_solutions(rng, family, num_events, recipe.style, recipe.noise))
 
-    optimise(model, batch_loss, recipe.noise_steps, family.noise_rate, f"{name}: mistakes")
-
-
-def draw_pack(rng: random.Random, style: Style, noise: float = 0.0) -> Example:
-    """Draw a dense pack of unrelated single steps. Only their results are labels."""
-    pieces: list[str] = []
-    weights: list[float] = []
-    for _ in range(PACK_LENGTH):
-        value, operation = rng.randrange(MODULUS), draw_operation(rng)
-        result = operation.apply(value)
-        written = draw_wrong_result(rng, result) if rng.random() < noise else result
-        word = style.get(operation.symbol, ("", 0.0))[0] if rng.random() < 0.5 else ""
-        step = step_pieces(rng.randint(1, MAX_OPERATIONS), value, operation, written, word)
-        pieces += [*step, STEP_DELIMITER]
-        weights += [0.0] * (len(step) - 1) + [HARD_WEIGHT, 0.0]
-    return Example(encode_pieces(pieces), weights)
+    optimise(model, batch_loss, steps, rate, name)
 
 
-def draw_chain(rng: random.Random, style: Style, noise: float = 0.0, operand_weight: float = 1.0) -> Example:
-    """Draw a problem of the training split with a solution. The prompt's tokens are not labels."""
-    problem = draw_problem(rng, "train")
-    tokens = prompt_tokens(problem)
-    weights = [0.0] * len(tokens)
-    *steps, answer = solve(problem, rng, style, noise)
-    for step in steps:
-        tokens += encode_pieces([*step, STEP_DELIMITER])
-        weights += [1.0] * (len(step) - 3) + [operand_weight, 1.0, HARD_WEIGHT, 1.0]
-    tokens += encode_pieces([*answer, TURN_END])
-    weights += [1.0] * (len(answer) + 1)
-    return Example(tokens, weights)
+def grow(model: Qwen2ForCausalLM, layers: int) -> Qwen2ForCausalLM:
+    """Return a copy with `layers` layers. The new layers are spread between the old ones, and begin as the identity."""
+    config = copy.deepcopy(model.config)
+    config.num_hidden_layers = layers
+    config.layer_types = [model.config.layer_types[0]] * layers
+    grown = Qwen2ForCausalLM(config)
+    old = model.model.layers
+    places = {(index + 1) * layers // len(old) - 1: layer for index, layer in enumerate(old)}
+    with torch.no_grad():
+        for index, layer in enumerate(grown.model.layers):
+            if index in places:
+                layer.load_state_dict(places[index].state_dict())
+            else:
+                begin_as_identity(layer)
+        grown.model.embed_tokens.load_state_dict(model.model.embed_tokens.state_dict())
+        grown.model.norm.load_state_dict(model.model.norm.state_dict())
+    return grown
 
 
-def _draw_batch(draw: Callable[..., Example], sequences: int, *how: Any, **more: float) -> list[Example]:
-    return [draw(*how, **more) for _ in range(sequences)]
+def begin_as_identity(layer: Qwen2DecoderLayer) -> None:
+    """Set a layer in place so that it adds nothing to what it is given, until it is trained."""
+    nn.init.zeros_(layer.self_attn.o_proj.weight)
+    nn.init.zeros_(layer.mlp.down_proj.weight)
+
+
+def draw_drill(rng: random.Random, family: Recipe) -> list[Example]:
+    """Draw a batch of one kind: equations, answers or lookups."""
+    kind = rng.choices(("equations", "answers", "lookups"), DRILL_SHARES)[0]
+    if kind == "equations":
+        return draw_equations(rng, family.equations)
+    return draw_answers(rng) if kind == "answers" else draw_lookups(rng)
+
+
+def draw_answers(rng: random.Random) -> list[Example]:
+    """Draw the ends of solutions. Before, a number is one token; in the box, each of its digits is one."""
+    numbers = [rng.randint(0, MAX_NUMBER) for _ in range(NUM_ANSWERS)]
+    ends = encode([f" = {number}{rng.choice(THINGS)}{rng.choice(ENDINGS['+'])}{STEP_DELIMITER}" for number in numbers])
+    answers = encode([write_answer(number) + TURN_END for number in numbers])
+    return [_make_example(end, answer) for end, answer in zip(ends, answers, strict=True)]
+
+
+def draw_equations(rng: random.Random, count: int) -> list[Example]:
+    """Draw unrelated equations, each a sequence of its own, as far as the result, which is the only label.
+
+    Many short sequences teach arithmetic several times faster than equations in the midst of other text.
+    """
+    tokens = encode([f"{left} {result}" for left, result in (draw_equation(rng) for _ in range(count))])
+    return [Example(row, [*[0.0] * (len(row) - 1), HARD_WEIGHT]) for row in tokens]
+
+
+def draw_equation(rng: random.Random) -> tuple[str, int]:
+    """Draw ` has 12 + 5 =` or ` is 3 * 4 =`, and its result."""
+    if rng.random() < PRODUCT_SHARE:
+        amount, groups = draw_groups(rng)
+        return f" is {groups} * {amount} =", groups * amount
+    while True:
+        value, event = rng.randint(0, MAX_NUMBER), draw_event(rng, draw_verb(rng))
+        if is_possible(event.apply(value)):
+            return f" has {value} {event.verb.symbol} {event.operand} =", event.apply(value)
+
+
+def draw_lookups(rng: random.Random) -> list[Example]:
+    """Draw a batch of what happens on a few days, told several times, each time in another order."""
+    num_events = rng.randint(2, len(DAYS))
+    count = max(1, LOOKUP_TOKENS // (LOOKUP_ROUNDS * TOKENS_PER_EVENT * num_events))
+    return [_draw_lookup(rng, num_events) for _ in range(count)]
+
+
+def _draw_lookup(rng: random.Random, num_events: int) -> Example:
+    """Draw one lookup. Labels are what happens, each time but the first; nothing tells which day comes next."""
+    told = draw_problem(rng, "train", num_events).sentences[1:]
+    order = [told, *(rng.sample(told, num_events) for _ in range(LOOKUP_ROUNDS - 1))]
+    rows = encode([sentence for sentences in order for sentence in sentences])
+    weights = [[0.0] * len(row) if index < num_events else _after_day(row) for index, row in enumerate(rows)]
+    return Example([*chain.from_iterable(rows)], [*chain.from_iterable(weights)])
+
+
+def _after_day(sentence: list[int]) -> list[float]:
+    return [0.0, 0.0, *[1.0] * (len(sentence) - 2)]  # the first two tokens are ` On` and the day
+
+
+def draw_solutions(
+    rng: random.Random, family: Recipe, num_events: int, style: Style, noise: float = 0.0
+) -> list[Example]:
+    """Draw a batch of problems of the training split, all with `num_events` events, each with a solution.
+
+    Nearly equal lengths need little padding. The prompts' tokens are not labels.
+    """
+    problems = [draw_problem(rng, "train", num_events) for _ in range(count_sequences(family, num_events))]
+    prompts = encode([prompt_text(problem) for problem in problems])
+    texts = [STEP_DELIMITER.join(solve(problem, rng, style, noise)) + TURN_END for problem in problems]
+    return [_make_example(prompt, solution) for prompt, solution in zip(prompts, encode(texts), strict=True)]
+
+
+def _make_example(prompt: list[int], solution: list[int]) -> Example:
+    """Return a sequence of which the solution is the label, and the results and the answer are hard."""
+    hard = {token_ids()[" ="], token_ids()[" \\boxed{"]}
+    before = [prompt[-1], *solution[:-1]]
+    weights = [HARD_WEIGHT if previous in hard else 1.0 for previous in before]
+    return Example(prompt + solution, [0.0] * len(prompt) + weights)
 
 
 def weighted_loss(model: Qwen2ForCausalLM, examples: list[Example]) -> tuple[torch.Tensor, float]:
@@ -130,14 +229,15 @@ def weighted_loss(model: Qwen2ForCausalLM, examples: list[Example]) -> tuple[tor
 
     Padding is on the right, so the causal mask already hides it.
     """
-    tokens = pad_right([example.tokens for example in examples], piece_ids()[PAD])
+    tokens = pad_right([example.tokens for example in examples], token_ids()[PAD])
     weights = pad_right([example.weights for example in examples], 0.0)[:, 1:]
-    logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
     rows = weights > 0  # [batch, length - 1]
-    chosen, labels, weight = logits[rows], tokens[:, 1:][rows], weights[rows]
-    losses = functional.cross_entropy(chosen, labels, reduction="none")
+    hidden = model.model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
+    logits = model.lm_head(hidden[rows])
+    labels, weight = tokens[:, 1:][rows], weights[rows]
+    losses = functional.cross_entropy(logits, labels, reduction="none")
     is_hard = weight == HARD_WEIGHT
-    accuracy = (chosen.detach().argmax(-1) == labels)[is_hard].float().mean().item()
+    accuracy = (logits.detach().argmax(-1) == labels)[is_hard].float().mean().item()
     return (losses * weight).sum() / weight.sum(), accuracy
 
 

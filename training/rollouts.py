@@ -14,13 +14,13 @@ from transformers import DynamicCache, Qwen2ForCausalLM, Qwen2Model
 from gsi.engines.on_transformers.qwen2_prm import Qwen2ForProcessRewardModel
 from training.grading import Tokens
 from training.language_model import pad_right
-from training.task import STEP_DELIMITER
-from training.tokenizer import PAD, TURN_END, piece_ids
+from training.tokenizer import PAD, TURN_END, token_ids
+from training.words import STEP_DELIMITER
 
-CHUNK_ROWS = 1024  # rows per sampling pass, which bounds the cache's memory
+CHUNK_ROWS = 512  # rows per sampling pass, which bounds the cache's memory
 CHUNK_PREFIXES = 64  # prefixes per scoring pass
-MAX_STEP_TOKENS = 20
-MAX_SOLUTION_TOKENS = 90
+MAX_STEP_TOKENS = 48
+MAX_SOLUTION_TOKENS = 256
 NO_TOKEN = -1  # fills the row after a candidate's end; unlike the padding token, it is never sampled
 
 
@@ -49,7 +49,7 @@ def sample_steps(
     model: Qwen2ForCausalLM, prefixes: list[Tokens], count: int, temperature: float
 ) -> list[list[Candidate]]:
     """Sample `count` next steps for each prefix; a step ends with the delimiter or the end of turn."""
-    ids = piece_ids()
+    ids = token_ids()
     return _sample(model, prefixes, count, temperature, {ids[STEP_DELIMITER], ids[TURN_END]}, MAX_STEP_TOKENS)
 
 
@@ -57,7 +57,7 @@ def sample_solutions(
     model: Qwen2ForCausalLM, prefixes: list[Tokens], count: int, temperature: float
 ) -> list[list[Candidate]]:
     """Sample `count` whole solutions for each prefix."""
-    return _sample(model, prefixes, count, temperature, {piece_ids()[TURN_END]}, MAX_SOLUTION_TOKENS)
+    return _sample(model, prefixes, count, temperature, {token_ids()[TURN_END]}, MAX_SOLUTION_TOKENS)
 
 
 @torch.inference_mode()
@@ -70,7 +70,7 @@ def score_steps(
         states = torch.cat([prefilled.hidden[rows, None], hidden[:, :-1]], dim=1)
         log_probabilities = (model.lm_head(states) / temperature).log_softmax(-1)
         chosen = log_probabilities.gather(-1, tails[..., None]).squeeze(-1).double()
-        sums: torch.Tensor = (chosen * (tails != piece_ids()[PAD])).sum(-1)
+        sums: torch.Tensor = (chosen * (tails != token_ids()[PAD])).sum(-1)
         return sums
 
     return _score(model.model, prefixes, candidates, score)
@@ -83,7 +83,7 @@ def reward_steps(
     """Return every candidate's reward in 0..1. Prefixes and candidates must be as `join_step` returns them."""
 
     def score(_prefilled: _Prefilled, _rows: torch.Tensor, tails: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-        last = (tails != piece_ids()[PAD]).sum(-1) - 1
+        last = (tails != token_ids()[PAD]).sum(-1) - 1
         logits = model.score(hidden[torch.arange(len(tails)), last])
         rewards: torch.Tensor = logits.softmax(-1)[:, 1].double()
         return rewards
@@ -141,7 +141,7 @@ def _score(
         pairs = list(dict.fromkeys((row, tail) for row, tails in enumerate(owned) for tail in tails))
         prefilled = _prefill(model, part)
         rows = torch.tensor([row for row, _ in pairs])
-        tails = pad_right([list(tail) for _, tail in pairs], piece_ids()[PAD])
+        tails = pad_right([list(tail) for _, tail in pairs], token_ids()[PAD])
         prefilled.cache.reorder_cache(rows)
         mask = torch.cat([prefilled.mask[rows], torch.ones_like(tails)], dim=1)
         hidden = _advance(model, tails, mask, prefilled.cache)
@@ -153,7 +153,7 @@ def _score(
 def _prefill(model: Qwen2Model, prefixes: list[Tokens]) -> _Prefilled:
     """Run all prefixes, padded on the left so that their last tokens are in one column."""
     longest = max(map(len, prefixes))
-    pad = piece_ids()[PAD]
+    pad = token_ids()[PAD]
     tokens = torch.tensor([[pad] * (longest - len(prefix)) + list(prefix) for prefix in prefixes])
     mask = torch.tensor([[0] * (longest - len(prefix)) + [1] * len(prefix) for prefix in prefixes])
     cache = DynamicCache(config=model.config)

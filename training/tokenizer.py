@@ -7,18 +7,20 @@ into bytes. Any text survives: `decode(encode(text)) == text`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AddedToken, Qwen2Tokenizer
 
-from training.task import MAX_OPERATIONS, MODULUS, STEP_DELIMITER, STYLE_WORDS, Problem
+from training.task import Problem
+from training.words import WORDS
 
 PAD, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+ASSISTANT = "assistant"  # the role whose turn a solution is
 STEP_REWARD = "<extra_0>"  # the token at which the PRM gives a step's reward
-VOCABULARY_SIZE = 320  # 256 bytes and at most 64 words; a multiple of 64 is fast on tensor kernels
+VOCABULARY_SIZE = 448  # 256 bytes and at most 192 words; a multiple of 64 is fast on tensor kernels
 MAX_POSITIONS = 512
 
 CHAT_TEMPLATE = (
@@ -27,24 +29,6 @@ CHAT_TEMPLATE = (
     "{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
-
-_WORDS = (
-    STEP_DELIMITER,
-    *("system", "user", "assistant"),
-    *("Start with ", ". ", f"Work mod {MODULUS}."),
-    *(f"Step {index}: " for index in range(1, MAX_OPERATIONS + 3)),
-    *STYLE_WORDS,
-    *(" + ", " - ", " * ", " = "),
-    *("The answer is ", "\\boxed{"),
-    *(str(number) for number in range(10, MODULUS + 1)),
-)
-
-
-@cache
-def _byte_symbols() -> dict[str, str]:
-    """Return the byte-level symbol of each ASCII character (`Ċ` for a newline; most characters are unchanged)."""
-    splitter = ByteLevel(add_prefix_space=False, use_regex=False)
-    return {chr(code): splitter.pre_tokenize_str(chr(code))[0][0] for code in range(128)}
 
 
 @cache
@@ -64,41 +48,53 @@ def build_tokenizer() -> Qwen2Tokenizer:
     # format.
     markers = [AddedToken(marker, normalized=False, special=True) for marker in (TURN_START, STEP_REWARD)]
     tokenizer.add_tokens(markers, special_tokens=True)
-    tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in _WORDS])
+    tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in WORDS])
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
 
 @cache
-def piece_ids() -> dict[str, int]:
-    """Return the token id of every word, special token and ASCII character."""
-    vocabulary: dict[str, int] = build_tokenizer().get_vocab()
-    words: dict[str, int] = build_tokenizer().get_added_vocab()
-    characters = {character: vocabulary[symbol] for character, symbol in _byte_symbols().items()}
-    return characters | words
+def token_ids() -> dict[str, int]:
+    """Return the token id of every word and special token."""
+    ids: dict[str, int] = build_tokenizer().get_added_vocab()
+    return ids
+
+
+def encode(texts: Sequence[str]) -> list[list[int]]:
+    """Return the token ids of each text."""
+    ids: list[list[int]] = build_tokenizer()(list(texts), add_special_tokens=False).input_ids
+    return ids
+
+
+def decode(tokens: Iterable[int]) -> str:
+    """Return the text of tokens."""
+    text: str = build_tokenizer().decode(list(tokens))
+    return text
 
 
 @cache
-def _pieces_by_id() -> dict[int, str]:
-    return {token: piece for piece, token in piece_ids().items()}
+def _pieces() -> list[str]:
+    return [decode([token]) for token in range(VOCABULARY_SIZE)]
 
 
-def encode_pieces(pieces: Iterable[str]) -> list[int]:
-    """Return the token ids of pieces: the same ids as tokenizing their text, but much faster."""
-    ids = piece_ids()
-    return [ids[piece] for piece in pieces]
+def decode_each(tokens: Iterable[int]) -> list[str]:
+    """Return the text of each token. A byte that is no character alone has a text that no right step holds."""
+    return [_pieces()[token] for token in tokens]
 
 
-def decode_tokens(tokens: Iterable[int]) -> str:
-    """Return the text of task tokens. A byte that is not an ASCII character becomes `?`."""
-    pieces = _pieces_by_id()
-    return "".join(pieces.get(token, "?") for token in tokens)
+def chat_text(prompt: str) -> str:
+    """Return a prompt in the chat template, up to the start of the answer."""
+    return f"{TURN_START}user\n{prompt}{TURN_END}\n{TURN_START}assistant\n"
+
+
+def prompt_text(problem: Problem) -> str:
+    """Return a problem in the chat template, up to the start of the answer."""
+    return chat_text(problem.prompt)
 
 
 def prompt_tokens(problem: Problem) -> list[int]:
     """Return the token ids of a problem in the chat template, up to the start of the answer."""
-    opening = [TURN_START, "user", "\n"]
-    return encode_pieces([*opening, *problem.pieces, TURN_END, "\n", TURN_START, "assistant", "\n"])
+    return encode([prompt_text(problem)])[0]
 
 
 def save_tokenizer(folder: Path) -> None:

@@ -12,7 +12,7 @@ from gsi.cli import render
 from gsi.cli.terminal import Engine, Param, Queue, err, explain_errors, out, print_json, read_params, run, show_event
 from gsi.client.sdk import DEFAULT_QUEUE
 from gsi.jobs.job import parse_payload
-from gsi.local.demo import list_ways, run_demo
+from gsi.local.demo import EXAMPLE_PROBLEM, list_ways, run_demo
 from gsi.local.embedded_redis import free_port, is_free
 from gsi.local.stack import local_stack
 from gsi.runtime.signals import stop_on_signals
@@ -82,5 +82,5 @@ def _print_directions(redis_url: str, metrics: Mapping[str, str]) -> None:
     for process, address in metrics.items():
         err.print(f"[dim]metrics  {process:<14} http://{address}/metrics[/]", highlight=False)
     err.print(f"\nIn another terminal:\n\n    export GSI_REDIS_URL={redis_url}", highlight=False)
-    err.print('    gsi submit "Start with 7. Step 1: *4. Step 2: +9. Step 3: -20. Step 4: *3. Work mod 31."')
+    err.print(f'    gsi submit "{EXAMPLE_PROBLEM}"', highlight=False, soft_wrap=True)
     err.print("    gsi follow ID\n\nCtrl-C stops everything.", highlight=False)

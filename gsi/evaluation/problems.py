@@ -1,4 +1,4 @@
-r"""The problems of an evaluation: the papers' data sets by name, the shipped arithmetic, or a JSONL file.
+r"""The problems of an evaluation: the papers' data sets by name, the shipped word problems, or a JSONL file.
 
 Every data set has a shape: which field is the problem and which the answer. All data sets are then read alike.
 Prompts are those of the papers' evaluations: github.com/QwenLM/Qwen2.5-Math (evaluation, prompt type qwen25-math-cot),

@@ -19,6 +19,10 @@ from gsi.local.stack import SHIPPED_MODELS, local_stack
 ASKED = "GSI"  # by the name of the method, if the caller names one
 ALONE = "the target alone"
 BEST = "soft best-of-n on the target"
+EXAMPLE_PROBLEM = (
+    "On Sunday Mia has 7 shells. On Monday Tom brings her 4 bags of 3 shells. On Tuesday she loses 9 shells. "
+    "On Wednesday she doubles the shells. How many shells does Mia have at the end?"
+)
 STEP_FIELDS = (
     "source",
     "outcome",

@@ -15,6 +15,7 @@ import yaml
 from compose_spec import PyCompose
 from pydantic_settings import BaseSettings
 
+from gsi.local.demo import held_out_problems
 from gsi.runtime.settings import find_unknown_variables
 from services.coordinator.settings import CoordinatorSettings
 from services.draft.settings import DraftSettings
@@ -153,9 +154,8 @@ async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
 @pytest.mark.timeout(400)  # three loads of torch
 async def test_the_system_answers_a_job(machine: Machine) -> None:
     """What compose.yaml starts, started here: a job by its own command line, and /metrics where Prometheus looks."""
-    submitted = await machine.start(
-        "gsi", "submit", "-p", "n=4", "-p", "seed=5", "Start with 7. Step 1: *4. Work mod 31."
-    )
+    problem = held_out_problems(1)[0]["prompt"]
+    submitted = await machine.start("gsi", "submit", "-p", "n=4", "-p", "seed=5", problem)
     job, _ = await submitted.communicate()
     asked = await machine.start("gsi", "result", "--json", "--wait", job.decode().strip())
     result, _ = await asked.communicate()

@@ -26,9 +26,13 @@ from gsi.errors import InvalidRequestError
 from gsi.rpc.convert import ReceivedText, ReceivedTokens
 from tests.conftest import MODELS
 
-PROMPT = "Start with 27. Step 1: +11. Step 2: -28. Step 3: *3. Step 4: +16. Work mod 31."
+PROMPT = (
+    "On Sunday Mia has 27 shells. On Monday Tom gives her 11 shells. "
+    "On Tuesday she uses 18 shells. On Wednesday she triples the shells. "
+    "On Thursday she finds 16 shells. How many shells does Mia have at the end?"
+)
 MESSAGES = (Message("user", PROMPT),)
-STEPS = ("Step 1: 27 + 11 = 7\n\n",)
+STEPS = ("On Monday Tom gives her 11 shells, so Mia now has 27 + 11 = 38 shells.\n\n",)
 TOLERANCE = 1e-4  # nats over a whole step, in fp32
 ROUNDED_TOKENS = 16  # that many improbable tokens may differ by so much: rounding adds up, garbage is off by whole nats
 
@@ -305,10 +309,10 @@ class RewardEngineContract:
     """A PRM engine. Subclasses give the fixture ``engine``, on the shipped PRM."""
 
     CANDIDATES = (
-        ReceivedText(0, "Step 2: 7 - 28 = 10\n\n"),
-        ReceivedText(1, "Step 2: 7 - 28 = 11\n\n"),
-        ReceivedText(2, "Step 2: 7\n\n"),
-        ReceivedText(3, "The answer is \\boxed{7}"),
+        ReceivedText(0, "On Tuesday she uses 18 shells, so Mia now has 38 - 18 = 20 shells.\n\n"),
+        ReceivedText(1, "On Tuesday she uses 18 shells, so Mia now has 38 - 18 = 21 shells.\n\n"),
+        ReceivedText(2, "On Tuesday she uses\n\n"),
+        ReceivedText(3, "The answer is \\boxed{38}"),
     )
 
     async def test_rewards_are_those_of_a_plain_forward_pass(self, engine: RewardEngine) -> None:
@@ -336,8 +340,9 @@ class RewardEngineContract:
 
     async def test_only_the_last_step_is_judged(self, engine: RewardEngine) -> None:
         """A mistake in an earlier step does not spoil a step that is right by what it says."""
-        mistaken = ("Step 1: 27 + 11 = 9\n\n",)
-        (reward,) = await rate_all(engine, [ReceivedText(0, "Step 2: 9 - 28 = 12\n\n")], steps=mistaken)
+        mistaken = ("On Monday Tom gives her 11 shells, so Mia now has 27 + 11 = 39 shells.\n\n",)
+        step = "On Tuesday she uses 18 shells, so Mia now has 39 - 18 = 21 shells.\n\n"
+        (reward,) = await rate_all(engine, [ReceivedText(0, step)], steps=mistaken)
         assert reward > 0.5
 
     async def test_the_model_describes_itself(self, engine: RewardEngine) -> None:

@@ -17,7 +17,10 @@ from gsi.rpc.convert import ReceivedText
 from tests.conftest import MODELS
 from tests.engines.contract import MESSAGES, STEPS, reference
 
-CANDIDATES = (ReceivedText(0, "Step 2: 7 - 28 = 10\n\n"), ReceivedText(1, "The answer is \\boxed{7}"))
+CANDIDATES = (
+    ReceivedText(0, "On Tuesday Mia has 38 - 18 = 20 shells.\n\n"),
+    ReceivedText(1, "The answer is \\boxed{20}"),
+)
 TOLERANCE = 1e-5
 
 Values = Callable[[str], float]  # a text to the reward that Hugging Face gives it

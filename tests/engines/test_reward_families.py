@@ -24,11 +24,11 @@ from gsi.errors import InternalError, MisconfiguredError
 from tests.conftest import MODELS
 
 PRM = str(MODELS / "prm")
-MESSAGES = (Message("system", "Be brief."), Message("user", "Start with 27. Step 1: +11. Work mod 31."))
-STEP, LAST = "Step 1: 27 + 11 = 7\n\n", "The answer is 7"
+MESSAGES = (Message("system", "Be brief."), Message("user", "Mia has 27 shells. Tom gives her 11 shells."))
+STEP, LAST = "Tom gives her 11 shells, so Mia has 27 + 11 = 38 shells.\n\n", "The answer is 38"
 ROUNDING = 1e-15
 
-TEXTS = st.text("Step 1:+=\n", max_size=12)
+TEXTS = st.text("On 1+=.\n", max_size=12)
 VALUES = st.floats(-700, 700)  # their exponential is a number
 EVERY_VALUE = st.floats(allow_nan=False)
 

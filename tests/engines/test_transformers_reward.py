@@ -45,8 +45,8 @@ async def test_a_family_is_read_as_its_authors_read_it(family: Checkpoint, is_bo
     path, value = family(tmp_path / "model")
     engine = await REWARD_ENGINES.load("transformers", EngineSettings(str(path), num_threads=1))
     expected = [value(candidate.text) for candidate in CANDIDATES]
-    assert await rate_all(engine, CANDIDATES) == pytest.approx(expected, abs=TOLERANCE)
-    assert await rate_all(engine, CANDIDATES[1:]) == pytest.approx(expected[1:], abs=TOLERANCE)
+    assert await rate_all(engine, CANDIDATES) == pytest.approx(expected, rel=TOLERANCE, abs=TOLERANCE)
+    assert await rate_all(engine, CANDIDATES[1:]) == pytest.approx(expected[1:], rel=TOLERANCE, abs=TOLERANCE)
     assert engine.info.has_bounded_rewards == is_bounded
     assert engine.info.num_parameters == num_parameters_of_file(path)
     engine.close()

@@ -102,10 +102,10 @@ def test_prompt_and_expected_are_taken_as_they_are(tmp_path: Path) -> None:
 
 
 def test_the_arithmetic_set_is_what_the_demo_does_not_show() -> None:
-    """200 shipped problems, asked as they are and graded to the letter."""
+    """476 shipped problems, asked as they are and graded to the letter."""
     loaded = load_problems("arithmetic")
     shown = {problem["prompt"] for problem in held_out_problems(24)}
-    assert len(loaded) == 200
+    assert len(loaded) == 476
     assert not shown & {problem.prompt for problem in loaded}
     assert {(problem.system, problem.kind) for problem in loaded} == {(None, AnswerKind.EXACT)}
     assert load_problems("arithmetic", limit=3) == loaded[:3]

@@ -28,7 +28,12 @@ from tests.conftest import wait_until
 from tests.services.conftest import ROLES, client_of, load_shipped, serving
 from tests.services.test_compatibility import DRAFT
 
-MESSAGES = (Message("user", "Start with 27. Step 1: +11. Step 2: -28. Step 3: *3. Step 4: +16. Work mod 31."),)
+PROBLEM = (
+    "On Sunday Mia has 27 shells. On Monday Tom gives her 11 shells. "
+    "On Tuesday she uses 18 shells. On Wednesday she triples the shells. "
+    "On Thursday she finds 16 shells. How many shells does Mia have at the end?"
+)
+MESSAGES = (Message("user", PROBLEM),)
 SAMPLING = SamplingParams(max_step_tokens=32)
 
 

@@ -383,7 +383,11 @@ async def many_jobs(client: Client) -> AsyncIterator[list[JobRecord]]:
     """Keep four jobs running, and yield the records of the finished jobs."""
     records: list[JobRecord] = []
     is_over = asyncio.Event()
-    prompt = "Start with 27. Step 1: +11. Step 2: -28. Step 3: *3. Step 4: +16. Work mod 31."
+    prompt = (
+        "On Sunday Mia has 27 shells. On Monday Tom gives her 11 shells. "
+        "On Tuesday she uses 18 shells. On Wednesday she triples the shells. "
+        "On Thursday she finds 16 shells. How many shells does Mia have at the end?"
+    )
 
     async def work() -> None:
         while not is_over.is_set():

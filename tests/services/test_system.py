@@ -286,7 +286,7 @@ async def test_a_person_submits_follows_and_reads_a_result(system: System) -> No
     submitted = await command(system, "submit", held_out_problems(1)[0]["prompt"], "-p", "n=4", "-p", "seed=1")
     job_id = submitted.stdout.strip()
     followed = (await command(system, "follow", job_id)).stdout
-    assert "Step 1: 27 + 11 = 7" in followed
+    assert re.search(r"1  draft +.* \d+ [-+*] \d+ = \d+", followed)
     assert "accepted" in followed
     assert "SUCCEEDED (eos)" in followed
     result = json.loads((await command(system, "result", job_id, "--json")).stdout)
@@ -299,7 +299,7 @@ async def test_a_job_is_submitted_and_followed_in_one_command(system: System) ->
     prompt = held_out_problems(1)[0]["prompt"]
     good = await command(system, "submit", "--follow", "-p", "n=4", "-p", "seed=1", prompt)
     assert good.returncode == 0
-    assert "Step 1: 27 + 11 = 7" in good.stdout
+    assert re.search(r"1  draft +.* \d+ [-+*] \d+ = \d+", good.stdout)
     assert "SUCCEEDED (eos)" in good.stdout
     bad = await command(system, "submit", "--follow", "x " * 4000)
     assert bad.returncode == 1

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from gsi.client.sdk import Client
 from gsi.errors import MisconfiguredError, RetryableError
 from gsi.jobs.state import JobState
+from gsi.local.demo import held_out_problems
 from gsi.local.stack import local_stack
 from gsi.rpc.clients import DraftClient
 from gsi.rpc.connection import CHANNEL_OPTIONS
@@ -298,9 +299,7 @@ async def test_the_whole_system_runs_over_mutual_tls(authority: Authority, tmp_p
         settings |= authority.issue(role, hosts=hosts(f"gsi-{role}")).settings(f"GSI_{role.upper()}_")
     settings |= {f"GSI_{role.upper()}_TLS_CALLERS": "gsi-coordinator" for role in ROLES}
     async with local_stack(tmp_path, lambda *_: None, settings=settings) as stack, Client(stack.redis_url) as client:
-        job_id = await client.submit(
-            {"prompt": "Start with 7. Step 1: *4. Work mod 31.", "params": {"n": 2, "seed": 1}}
-        )
+        job_id = await client.submit({"prompt": held_out_problems(1)[0]["prompt"], "params": {"n": 2, "seed": 1}})
         assert (await client.wait(job_id, 60)).state is JobState.SUCCEEDED
         async with calling(stack.addresses["draft"], authority.issue("late", ends_in=-DAY)) as late:
             assert not await late.is_serving()
