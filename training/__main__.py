@@ -22,7 +22,6 @@ from training.cards import Measured, write_card
 from training.evaluate import (
     CANDIDATE_COUNTS,
     METHODS,
-    Family,
     load_family,
     load_language_model,
     measure_depth,
@@ -66,7 +65,7 @@ def main() -> None:
         write_heldout(folder / HELDOUT_FILE, arguments.seed)
         measure_family(folder, arguments, seconds)
         publish(folder, arguments.output)
-    console.print(f"Wrote {', '.join(ROLES)} and {HELDOUT_FILE} to {arguments.output}.")
+    console.print(f"Wrote {', '.join((*ROLES, SHALLOW))} and {HELDOUT_FILE} to {arguments.output}.")
 
 
 def parse_arguments() -> Arguments:
@@ -175,22 +174,25 @@ def measure_family(folder: Path, arguments: Arguments, seconds: dict[str, float]
         seed=arguments.seed,
         command=f"python -m training --seed {arguments.seed}",
     )
-    write_cards(folder, family, seconds, measured)
+    models = {role: getattr(family, role) for role in ROLES} | {SHALLOW: shallow.target}
+    write_cards(folder, models, seconds, measured)
 
 
-def write_cards(folder: Path, family: Family, seconds: dict[str, float], measured: Measured) -> None:
+def write_cards(
+    folder: Path, models: dict[str, PreTrainedModel], seconds: dict[str, float], measured: Measured
+) -> None:
     """Write `README.md` beside each model."""
-    for role in ROLES:
-        parameters = sum(weights.numel() for weights in getattr(family, role).parameters())
-        card = write_card(role, parameters, seconds[role], measured)
-        (folder / role / "README.md").write_text(card, encoding="utf-8")
+    for name, model in models.items():
+        parameters = sum(weights.numel() for weights in model.parameters())
+        card = write_card(name, parameters, seconds[name], measured)
+        (folder / name / "README.md").write_text(card, encoding="utf-8")
 
 
 def publish(folder: Path, output: Path) -> None:
     """Replace the models in the output folder by the new models."""
-    for role in ROLES:
-        shutil.rmtree(output / role, ignore_errors=True)
-        (folder / role).rename(output / role)
+    for name in (*ROLES, SHALLOW):
+        shutil.rmtree(output / name, ignore_errors=True)
+        (folder / name).rename(output / name)
     (folder / HELDOUT_FILE).replace(output / HELDOUT_FILE)
 
 

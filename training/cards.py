@@ -40,7 +40,7 @@ a low likelihood under the target, as two real models would, and makes the log-r
 
 
 def write_card(role: str, parameters: int, seconds: float, measured: Measured) -> str:
-    """Return the model card of `role` (draft, target or prm) as Markdown."""
+    """Return the model card of `role` (draft, target, prm or shallow-target) as Markdown."""
     lines = [
         f"# The small family: {role}",
         "",
@@ -51,7 +51,7 @@ def write_card(role: str, parameters: int, seconds: float, measured: Measured) -
         "",
         _quality(role, measured),
         "",
-        *([_depths(measured), ""] if role == "target" else []),
+        *([_depths(measured), ""] if role.endswith("target") else []),
         f"**Training.** `{measured.command}` from seed {measured.seed}; this model took {seconds:.0f} s on one CPU "
         "core. The optimiser's steps are counted, not timed: the same seed on the same machine gives the same model. "
         "Draft and target begin with two heads set as an induction head (`training/induction.py`), and drill "
@@ -69,6 +69,8 @@ _OPENING = {
     "label noise.",
     "target": "The target scores the draft's candidates and resamples rejected steps. It makes few mistakes, also "
     "learned from label noise.",
+    "shallow-target": "The target before it was grown: as good, and cheap. Tests and whoever wants to compare use it; "
+    "the family's target is `../target`.",
     "prm": "The process reward model (PRM) judges a step at the `<extra_0>` token that follows it: its reward is "
     "`softmax(logits)[1]`. Join steps as Qwen2.5-Math-PRM does: each without its blank line, then `<extra_0>`. A "
     "label is local: is this step right given the value that the step before it wrote?",
@@ -83,6 +85,8 @@ def _quality(role: str, measured: Measured) -> str:
             f"0.5) of steps made on purpose: {_rejected(measured)}. Where a mistake shows only against the prompt (a "
             "wrong operand, number or value), it is weak; the small language models hardly ever write such steps."
         )
+    if role == "shallow-target":
+        return f"**Quality.** {measured.depths[0].alone:.1%} of its answers are right at T = {TEMPERATURE}."
     quality = measured.draft if role == "draft" else measured.target
     return (
         f"**Quality.** {quality.step_error:.1%} of its steps are wrong at T = {TEMPERATURE} "

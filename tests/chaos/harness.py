@@ -41,7 +41,7 @@ from gsi.local.stack import (
 from tests.chaos.outcome import LeftBehind, Outcome
 from tests.chaos.redis_server import RedisServer
 from tests.chaos.sizes import Size
-from tests.system import EXACT
+from tests.system import CHEAP
 
 LEASE_SECONDS = 2.0
 NUM_COORDINATORS = 3
@@ -155,7 +155,7 @@ class Chaos:
         environments = service_environments(None, "transformers")
         self.addresses = {role: environments[role][f"GSI_{role.upper()}_LISTEN"] for role in ROLES}
         for environment in environments.values():
-            environment.update(EXACT)  # a variable of another service is ignored
+            environment.update(CHEAP)  # a variable of another service is ignored
         environments["draft"] |= {"CHAOS_JOURNAL": str(self.journal), "CHAOS_POISON": POISON}
         environments["draft"] |= {"CHAOS_SPOILT": str(self._spoilt)}
         environments["draft"] |= {"CHAOS_RESTART_SECONDS": str(self._size.restart_seconds)}

@@ -21,6 +21,7 @@ from gsi.local.demo import held_out_problems
 from gsi.local.stack import Stack, local_stack
 from tests.conftest import wait_until
 from tests.services.test_local_stack import children_of, is_alive
+from tests.system import SHALLOW_TARGET
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300)]
 
@@ -35,7 +36,9 @@ Events = list[tuple[str, Mapping[str, Any]]]
 async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Stack, Client, Events]]:
     events: Events = []
     folder = tmp_path_factory.mktemp("vllm")
-    stack = local_stack(folder, lambda name, event: events.append((name, event)), engine="vllm")
+    stack = local_stack(
+        folder, lambda name, event: events.append((name, event)), engine="vllm", settings=SHALLOW_TARGET
+    )
     async with stack as running, Client(running.redis_url) as client:
         yield running, client, events
 
@@ -71,7 +74,7 @@ async def test_accuracy_and_acceptance_are_those_of_the_transformers_engine(
     problems = held_out_problems(NUM_PROBLEMS, skip=DEMO_PROBLEMS)
     on_vllm = await run_jobs(client, problems)
     async with (
-        local_stack(tmp_path, lambda *_: None, engine="transformers") as stack,
+        local_stack(tmp_path, lambda *_: None, engine="transformers", settings=SHALLOW_TARGET) as stack,
         Client(stack.redis_url) as reference,
     ):
         on_transformers = await run_jobs(reference, problems)
