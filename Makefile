@@ -16,7 +16,7 @@
 # make bench-step    measure what a step costs on vLLM, and what its overlap saves       (about ten minutes)
 # make bench-plan    measure this CPU's constants and predict each method's seconds       (about five minutes)
 # make pictures      run the demo, and draw README's picture and recording of it             (some minutes)
-# make train         train the small family in models/ again                             (about half an hour)
+# make train         train the small family in models/ again                             (about three quarters of an hour)
 # make protos        write what is generated: gRPC stubs, the schema of jobs, tables of metrics and values
 ARGS ?=
 PYTHON ?= python3

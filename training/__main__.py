@@ -114,6 +114,7 @@ def train_family(recipe: Recipe, seed: int, folder: Path) -> dict[str, float]:
         save_model(shallow, folder / SHALLOW)
     with timed(seconds, "target"):
         save_model(train_deep(shallow, recipe, seed_phase(seed, "growth")), folder / "target")
+    seconds["target"] += seconds[SHALLOW]
     with timed(seconds, "prm"):
         saved = [Qwen2ForCausalLM.from_pretrained(folder / name, dtype=torch.float32) for name in ("draft", SHALLOW)]
         rng = seed_phase(seed, "prm")

@@ -84,8 +84,8 @@ def render_demo(jobs: Sequence[Mapping[str, Any]]) -> Table:
 def render_comparison(comparison: Sequence[Mapping[str, Any]]) -> Table:
     """Return a table of the ways in which a demo's problems were answered, one job at a time."""
     table = Table(header_style="bold", box=SIMPLE_HEAD)
-    table.add_column("the same problems by", no_wrap=True)
-    for name in ("right", "s / answer", "tokens by the draft", "by the target"):
+    table.add_column("the same problems", no_wrap=True)
+    for name in ("right", "s/answer", "draft tokens", "target tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     for index, way in enumerate(comparison):
         table.add_row(

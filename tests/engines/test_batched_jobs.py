@@ -39,7 +39,8 @@ def load_ports(stack: ExitStack, **settings: Any) -> Ports:
 
     async def load() -> Ports:
         of = {
-            role: EngineSettings(str(MODELS / role), num_threads=1, **settings) for role in ("draft", "target", "prm")
+            role: EngineSettings(str(MODELS / folder), num_threads=1, **settings)
+            for role, folder in (("draft", "draft"), ("target", "shallow-target"), ("prm", "prm"))
         }
         draft = await LANGUAGE_ENGINES.load("transformers", of["draft"])
         target = await LANGUAGE_ENGINES.load("transformers", of["target"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from gsi.evaluation.records import Evaluation
 from gsi.evaluation.runner import run_missing
 from gsi.jobs.state import JobState
 from tests.conftest import wait_until
-from tests.system import ModelServices, System
+from tests.system import CHEAP, ModelServices, System
 
 GSI = str(Path(sys.executable).parent / "gsi")
 LIMIT = 8
@@ -32,7 +33,10 @@ TIMEOUT_SECONDS = 100
 
 
 def gsi(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([GSI, *arguments], capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+    """Run the command; the system that it starts has the settings of the tests' shared services."""
+    return subprocess.run(
+        [GSI, *arguments], capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False, env=os.environ | CHEAP
+    )
 
 
 def without_times(records: Path) -> dict[tuple[Any, ...], Any]:
@@ -65,7 +69,7 @@ async def system(model_services: ModelServices) -> AsyncIterator[System]:
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     """The report and the folder of an evaluation that nobody stopped."""
     folder = tmp_path_factory.mktemp("evaluation") / "whole"
-    ran = gsi(*OPTIONS, "--json", "--out", str(folder))
+    ran = gsi(*OPTIONS, "--json", "--own-system", "--out", str(folder))
     assert ran.returncode == 0, ran.stderr
     report: dict[str, Any] = json.loads(ran.stdout)
     return report, folder
@@ -167,7 +171,7 @@ async def test_what_is_measured_is_said_first_and_kept(system: System, tmp_path:
 async def test_a_wrong_data_set_shows_itself(system: System, tmp_path: Path) -> None:
     """The first prompt is shown as rendered, skipped rows are counted, 0 % is doubted, a failed job is no answer."""
     rows = [
-        {"id": 1, "task": "1 " * 400, "result": "no such answer"},  # longer than the models' context
+        {"id": 1, "task": "1 " * 600, "result": "no such answer"},  # longer than the models' context
         {"id": 2, "task": "1 + 2 + 3", "result": "no such answer"},
         {"id": 3, "task": "2 + 2 + 3", "result": None},
     ]
@@ -259,7 +263,10 @@ async def test_calibration_reads_the_records_and_runs_what_is_worth_it(
     [
         (["--dataset", "mmath"], "dataset: mmath is not known; allowed: arithmetic, math500"),
         (["--methods", "magic"], 'params.method: "magic" is not allowed; allowed: gsi, gsi-no-rejection'),
-        (["--methods", "rsd:magic=1"], 'option "magic=1" is not allowed with rsd; allowed: speculative, constant'),
+        (
+            ["--methods", "rsd:magic=1"],
+            'option "magic=1" is not allowed with rsd; allowed: speculative, authors',
+        ),
         (["--methods", ","], "methods: none; allowed: gsi"),
         (["--n", "0"], "params.n: 0 is not allowed; allowed: a whole number from 1 to 256"),
         (["--n", "four"], 'n: "four" is not allowed; allowed: whole numbers'),

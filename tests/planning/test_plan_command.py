@@ -50,7 +50,7 @@ def test_the_json_has_bytes_flops_seconds_memory_and_cost() -> None:
 def test_models_may_be_folders() -> None:
     """The shipped family is planned from its config.json files."""
     found = plan_json(*(f"--{role}={SHIPPED_MODELS / role}" for role in ("draft", "target", "prm")))
-    assert found["models"]["target"]["parameters"] < 2e6
+    assert found["models"]["target"]["parameters"] < 6e6
 
 
 def test_the_published_figures_stand_beside_the_planned_ones() -> None:

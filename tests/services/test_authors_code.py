@@ -13,14 +13,13 @@ from gsi.engines.base import EngineSettings, Reading
 from gsi.engines.registry import REWARD_ENGINES
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
+from gsi.local.demo import EXAMPLE_PROBLEM
 from services.prm.servicer import SERVICE, add_to_server
 from tests.conftest import MODELS
 from tests.services.conftest import serving
 from tests.system import ModelServices
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-PROMPT = "Start with 7. Step 1: *4. Step 2: +9. Step 3: -20. Step 4: *3. Work mod 31."
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -42,7 +41,9 @@ async def authors(model_services: ModelServices) -> AsyncIterator[Client]:
 
 
 async def finished(client: Client, **params: Any) -> JobRecord:
-    job_id = await client.submit({"prompt": PROMPT, "params": {"n": 2, "seed": 1, "keep_candidates": True, **params}})
+    job_id = await client.submit(
+        {"prompt": EXAMPLE_PROBLEM, "params": {"n": 2, "seed": 1, "keep_candidates": True, **params}}
+    )
     record = await client.wait(job_id, 60.0)
     assert record.state is JobState.SUCCEEDED, record.fields
     return record

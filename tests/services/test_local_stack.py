@@ -18,6 +18,7 @@ from gsi.cli.system import REDIS_PORT
 from gsi.jobs.connection import LOST_CONNECTION, connect
 from gsi.runtime.child import child_command
 from tests.conftest import wait_until
+from tests.system import SHALLOW_TARGET
 
 GSI = str(Path(sys.executable).parent / "gsi")
 UNBUFFERED = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
@@ -133,8 +134,8 @@ async def test_a_child_does_not_outlive_a_parent_that_is_killed() -> None:
 
 def test_the_demo_prints_one_json_object(tmp_path: Path) -> None:
     """It has parameters, jobs with their steps, and a comparison; and the numbers agree with each other."""
-    command = [GSI, "demo", "--json", "--problems", "6"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True, cwd=tmp_path)
+    command, settings = [GSI, "demo", "--json", "--problems", "6"], os.environ | SHALLOW_TARGET
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True, cwd=tmp_path, env=settings)
     demo = json.loads(ran.stdout)
     steps = [step for job in demo["jobs"] for step in job["steps"]]
     assert demo["params"] == {"n": 4}
