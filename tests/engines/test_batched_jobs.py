@@ -129,7 +129,7 @@ async def test_proposals_of_different_laws_and_lengths_share_passes(
         assert [c.finish_reason for c in ours] == [c.finish_reason for c in theirs]
         likelihoods = [c.log_likelihood for c in theirs]
         assert [c.log_likelihood for c in ours] == pytest.approx(likelihoods, abs=TOLERANCE)
-    assert max(passes) > 4
+    assert max(passes) > 1
 
 
 async def test_a_request_that_is_refused_or_cancelled_leaves_the_others_alone(together: Any, alone: Any) -> None:
