@@ -68,7 +68,7 @@ async def test_a_family_is_read_as_its_authors_read_it(
     try:
         expected = [value(candidate.text) for candidate in CANDIDATES]
         for _ in range(2):
-            assert await rate_all(engine, CANDIDATES) == pytest.approx(expected, abs=TOLERANCE)
+            assert await rate_all(engine, CANDIDATES) == pytest.approx(expected, rel=TOLERANCE, abs=TOLERANCE)
         assert engine.info.has_bounded_rewards == is_bounded
         assert engine.info.num_parameters == (num_parameters_of_file(path) if is_counted else None)
     finally:
