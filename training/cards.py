@@ -83,7 +83,8 @@ def _quality(role: str, measured: Measured) -> str:
             f"**Quality.** AUC {measured.draft.auc:.3f} on the draft's steps and {measured.target.auc:.3f} on the "
             f"target's (T = {TEMPERATURE}, {measured.num_problems} validation problems). It rejects (reward below "
             f"0.5) of steps made on purpose: {_rejected(measured)}. It misses "
-            "most where a mistake shows only against the prompt; the small language models hardly ever write such steps."
+            "most where a mistake shows only against the prompt; the small language models hardly ever write such "
+            "steps."
         )
     if role == "shallow-target":
         return f"**Quality.** {measured.depths[0].alone:.1%} of its answers are right at T = {TEMPERATURE}."
