@@ -1,4 +1,4 @@
-# make demo          set up .venv and run 12 held-out problems through the whole system (ARGS="--json"; ENGINE=vllm)
+# make demo          set up .venv and run 8 held-out problems through the whole system (ARGS="--json"; ENGINE=vllm)
 # make test          set up .venv and run every check: style, types, tests (WORKERS=2 at a time; ARGS=tests/jobs: a part)
 # make lint          style and types alone
 # make hooks         run style, types and the check of generated files before each git commit

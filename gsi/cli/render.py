@@ -85,7 +85,7 @@ def render_comparison(comparison: Sequence[Mapping[str, Any]]) -> Table:
     """Return a table of the ways in which a demo's problems were answered, one job at a time."""
     table = Table(header_style="bold", box=SIMPLE_HEAD)
     table.add_column("the same problems", no_wrap=True)
-    for name in ("right", "s/answer", "draft tokens", "target tokens"):
+    for name in ("right", "s/answer", "draft\ntokens", "target\ntokens"):
         table.add_column(name, justify="right", no_wrap=True)
     for index, way in enumerate(comparison):
         table.add_row(

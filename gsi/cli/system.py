@@ -57,7 +57,7 @@ def up(
 def demo(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     n: Annotated[int, typer.Option(help="Candidates a step.")] = 4,
-    problems: Annotated[int, typer.Option(min=1, max=200, help="Number of problems.")] = 12,
+    problems: Annotated[int, typer.Option(min=1, max=200, help="Number of problems.")] = 8,
     engine: Engine = None,
     param: Param = None,
 ) -> None:

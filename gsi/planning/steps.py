@@ -130,7 +130,8 @@ def _propose(setup: Setup, writer: Role, scorers: tuple[Role, ...], verb: str = 
     writing = _write(setup, writer, verb)
     scoring = tuple(_score(setup, role, setup.workload.n) for role in scorers)
     last = tuple(_score(setup, role, min(setup.workload.num_last, setup.workload.n)) for role in scorers)
-    reading = tuple(_read_context(setup, role) for role in scorers if _reads_once(setup))
+    is_read_once = setup.system.context_reading is ContextReading.LAST_STEP
+    reading = tuple(_read_context(setup, role) for role in scorers if is_read_once)
     calls = setup.system.seconds_per_call + (setup.system.seconds_per_scoring if scorers else 0.0)
 
     def combine(seconds: Callable[[Phase], float], calls: float) -> float:
@@ -146,10 +147,6 @@ def _propose(setup: Setup, writer: Role, scorers: tuple[Role, ...], verb: str = 
         seconds=combine(lambda phase: phase.seconds, calls),
         floor_seconds=combine(lambda phase: phase.floor_seconds, 0.0),
     )
-
-
-def _reads_once(setup: Setup) -> bool:
-    return setup.system.context_reading in {ContextReading.PER_REQUEST, ContextReading.LAST_STEP}
 
 
 def _write(setup: Setup, role: Role, verb: str) -> tuple[Phase, ...]:

@@ -33,7 +33,6 @@ class ContextReading(Enum):
 
     NEVER = auto()  # a prefix cache keeps it from step to step, with the candidate that became the last step
     LAST_STEP = auto()  # a prefix cache keeps what was read as a prefix, so a request reads the last step
-    PER_REQUEST = auto()
     PER_CANDIDATE = auto()
 
 

@@ -128,7 +128,8 @@ async def test_proposals_of_different_laws_and_lengths_share_passes(
         assert [c.token_ids for c in ours] == [c.token_ids for c in theirs]
         assert [c.finish_reason for c in ours] == [c.finish_reason for c in theirs]
         likelihoods = [c.log_likelihood for c in theirs]
-        assert [c.log_likelihood for c in ours] == pytest.approx(likelihoods, abs=TOLERANCE)
+        # Hot laws have sums of hundreds of nats, of which float32 keeps seven digits.
+        assert [c.log_likelihood for c in ours] == pytest.approx(likelihoods, rel=1e-6, abs=TOLERANCE)
     assert max(passes) > 1
 
 

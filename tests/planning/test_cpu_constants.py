@@ -89,7 +89,7 @@ async def test_a_call_to_an_engine_is_counted_as_what_it_does(
 def test_cores_that_the_models_share_limit_the_overlap() -> None:
     """With a core each the scorers' reading is hidden; on one core everything adds up, and so do the calls."""
     system = System(
-        "cpu", ContextReading.PER_REQUEST, has_overlap=True, reads_before_writing=True, seconds_per_call=0.001
+        "cpu", ContextReading.LAST_STEP, has_overlap=True, reads_before_writing=True, seconds_per_call=0.001
     )
     roles: tuple[Role, ...] = ("draft", "target", "prm")
     models = {role: Model(role, make_model(role).architecture, TRUE) for role in roles}
@@ -102,14 +102,11 @@ def test_cores_that_the_models_share_limit_the_overlap() -> None:
 
 
 def test_kept_prefixes_leave_the_last_step_to_read() -> None:
-    """A request reads the tokens of one step, whatever stands before them; without kept prefixes all of it."""
+    """A request reads the tokens of one step, whatever stands before them."""
     models: dict[Role, Model] = {
         role: Model(role, make_model(role).architecture, TRUE) for role in ("draft", "target", "prm")
     }
     work = Workload(4, 60.0, 7.0, 6.0, 512, {"gsi": 1.0, "rsd": 1.0}, longest_tokens=8.0)
-    read = {}
-    for reading in (ContextReading.LAST_STEP, ContextReading.PER_REQUEST):
-        system = System("cpu", reading, has_overlap=True, reads_before_writing=True)
-        phases = plan_steps(Setup(models, system, work, 2))["gsi"].first.phases
-        read[reading] = [phase.tokens for phase in phases if phase.name.endswith("reads context")]
-    assert read == {ContextReading.LAST_STEP: [7.0] * 3, ContextReading.PER_REQUEST: [work.context] * 3}
+    system = System("cpu", ContextReading.LAST_STEP, has_overlap=True, reads_before_writing=True)
+    phases = plan_steps(Setup(models, system, work, 2))["gsi"].first.phases
+    assert [phase.tokens for phase in phases if phase.name.endswith("reads context")] == [7.0] * 3
