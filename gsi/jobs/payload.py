@@ -40,7 +40,6 @@ AUTHORS_VALUES: Mapping[str, Any] = {  # in the code of GSI's authors; u = 10 is
     "likelihood": Likelihood.MODEL.value,
 }
 
-DEFAULT_WEIGHTING: Any = {"name": "binary", "delta": 0.7}  # both papers'
 CHOICES: Mapping[str, Mapping[str, Any]] = {"weighting": WEIGHTINGS, "reward_map": REWARD_MAPS}
 if TYPE_CHECKING:  # the registries make the types
     Weighting = Choice
@@ -48,6 +47,7 @@ if TYPE_CHECKING:  # the registries make the types
 else:
     Weighting = choice_type("weighting", WEIGHTINGS)
     RewardMap = choice_type("reward_map", REWARD_MAPS)
+DEFAULT_WEIGHTING: Weighting = TypeAdapter(Weighting).validate_python({"name": "binary", "delta": 0.7})  # both papers'
 
 
 def _build(registry: Mapping[str, type[T]], chosen: Choice) -> T:
