@@ -123,8 +123,8 @@ class Measured:
         self._num_jobs = 0
 
     async def run(self, num_jobs: int, num_steps: int) -> dict[str, float]:
-        """Push jobs at once and wait for their ends; return steps a second, and ms of the coordinator's CPU a step."""
-        cpu, started = read_processor_seconds(self._pid), time.perf_counter()
+        """Push jobs at once and wait for their ends; return steps a second, and what processors did for a step."""
+        cpu, redis_cpu, started = read_processor_seconds(self._pid), await self._redis_seconds(), time.perf_counter()
         payloads = [write_payload(num_steps)] * num_jobs
         ids = [job_id async for job_id in self._client.submit_many(payloads)]
         self._num_jobs += len(ids)
@@ -134,6 +134,7 @@ class Measured:
         return {
             "steps_per_second": steps / seconds,
             "cpu_ms_a_step": 1000 * (read_processor_seconds(self._pid) - cpu) / steps,
+            "redis_cpu_us_a_step": 1e6 * (await self._redis_seconds() - redis_cpu) / steps,
         }
 
     async def first_step_ms(self, num_jobs: int) -> float:
@@ -146,6 +147,19 @@ class Measured:
             ((entry, _),) = await self._redis.xrange(self._keys.steps(job_id), count=1)
             waits.append(int(entry.split(b"-")[0]) - int(record.fields["submitted_at"]))
         return statistics.median(waits)
+
+    async def kilobytes_of_a_job(self, num_steps: int) -> float:
+        """Return what a finished job of so many steps holds in Redis, in 10^3 bytes."""
+        job_id = await self._client.submit(write_payload(num_steps))
+        await self._client.wait(job_id)
+        self._num_jobs += 1
+        keys = (self._keys.record(job_id), self._keys.steps(job_id))
+        return sum([await self._redis.memory_usage(key, samples=0) for key in keys]) / 1e3
+
+    async def _redis_seconds(self) -> float:
+        """Return the seconds of processors that Redis has used."""
+        used = await self._redis.info("cpu")
+        return float(used["used_cpu_user"] + used["used_cpu_sys"])
 
     def megabytes(self, what: str) -> float:
         """Return the coordinator's memory in 10^6 bytes: VmRSS, as it is, or VmHWM, the most that it has been."""
@@ -189,6 +203,7 @@ async def measure_way(services: Services, way: str, draft: str) -> dict[str, flo
     async with start_coordinator(services, f"{way}-alone", 1, draft) as alone:
         figures["step_ms_alone"] = 1000 / (await alone.run(1, 400))["steps_per_second"]
         figures["first_step_ms"] = await alone.first_step_ms(20)
+        figures["redis_kb_job_45_steps"] = await alone.kilobytes_of_a_job(45)
     for in_flight in (IN_FLIGHT, MANY_IN_FLIGHT):
         async with start_coordinator(services, f"{way}-{in_flight}", in_flight, draft) as several:
             ran = await several.run(2 * in_flight, 2000 // in_flight)

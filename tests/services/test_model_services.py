@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from gsi.algorithm.candidates import Candidate, Message, Prompt, Trajectory
+from gsi.algorithm.candidates import Candidate, FinishReason, Message, Prompt, Trajectory
 from gsi.algorithm.generate import generate
 from gsi.algorithm.params import Params, SamplingParams
 from gsi.algorithm.ports import Ports
@@ -82,7 +82,7 @@ class EndlessEngine:
             raise self._error
         self.is_working = True
         try:
-            yield []
+            yield [Candidate(0, (1,), "a step", -1.0, FinishReason.DELIMITER)]
             await asyncio.Event().wait()
         finally:
             self.is_working = False
