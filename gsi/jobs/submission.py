@@ -11,7 +11,7 @@ from gsi.jobs.keys import Priority
 
 # A script runs alone: it may take some milliseconds, and Redis holds all that it was given.
 MAX_TOGETHER = 200
-MAX_TOGETHER_CHARACTERS = 2**20  # or one job, however large
+MAX_TOGETHER_CHARACTERS = 2**20  # after which no further job is added
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,10 @@ def in_groups(jobs: Iterable[Submission]) -> Iterator[list[Submission]]:
     group: list[Submission] = []
     num_characters = 0
     for job in jobs:
-        if group and (len(group) == MAX_TOGETHER or num_characters + len(job.payload) > MAX_TOGETHER_CHARACTERS):
-            yield group
-            group, num_characters = [], 0
         group.append(job)
         num_characters += len(job.payload)
+        if len(group) == MAX_TOGETHER or num_characters >= MAX_TOGETHER_CHARACTERS:
+            yield group
+            group, num_characters = [], 0
     if group:
         yield group
