@@ -1,7 +1,7 @@
 """Candidates and scores that finish within milliseconds leave in one message, grouped where they are sent.
 
-A message costs its reader about half a millisecond of a processor, and a candidate of its own three: from the draft to
-the coordinator, and from there to target and PRM. Grouping where messages arrive does not help, because by then each
+A candidate that travels alone costs the coordinator 0.2 ms of its processor: it is a message from the draft, one to
+the target and one to the PRM, and an answer of each. Grouping where messages arrive does not help, because by then each
 has cost most of that.
 """
 
