@@ -1,5 +1,6 @@
 """``gsi submit``, ``gsi follow`` and ``gsi result``: push jobs, and read their steps and answers."""
 
+import sys
 from collections.abc import Iterable
 from itertools import chain
 from typing import Annotated, Any
@@ -53,9 +54,10 @@ async def _push(jobs: Iterable[Submission], redis_url: str, queue: str, *, is_fo
     ids = []
     async with Client(redis_url, queue) as client:
         async for job_id in client.submit_many(jobs):
-            print(job_id, flush=True)
+            print(job_id)
             if is_followed:
                 ids.append(job_id)
+        sys.stdout.flush()
         return [await _show_steps(client, job_id) for job_id in ids]
 
 

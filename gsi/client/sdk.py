@@ -9,7 +9,6 @@ async with Client("redis://127.0.0.1:6379/0") as client:
 
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
@@ -66,7 +65,7 @@ class Client:
         """
         return await self._submitter.submit(_to_job(payload))
 
-    async def submit_many(
+    def submit_many(
         self, payloads: Iterable[JobPayload | Mapping[str, Any] | str | Submission]
     ) -> AsyncGenerator[str, None]:
         """Push jobs in the order given, and yield the id of each as ``submit`` returns it: hundreds in a round trip.
@@ -76,10 +75,9 @@ class Client:
         jobs whose ids came before are pushed, and no others; but if the connection is lost, or the caller stops
         reading, some of the next may be.
         """
-        checked = (_check_numbered(number, payload) for number, payload in enumerate(payloads, start=1))
-        async with aclosing(self._submitter.submit_many(checked)) as ids:
-            async for job_id in ids:
-                yield job_id
+        return self._submitter.submit_many(
+            _check_numbered(number, payload) for number, payload in enumerate(payloads, start=1)
+        )
 
     def follow(self, job_id: str) -> AsyncIterator[StepRecord]:
         """Yield a job's steps from the first on, each as soon as it is kept, until the job has finished."""

@@ -95,13 +95,19 @@ def _read(raw: str | bytes | Mapping[str, Any]) -> Any:
     written = raw if isinstance(raw, bytes) else _encode(raw)
     if len(written) > MAX_PAYLOAD_BYTES:
         raise InvalidRequestError(f"job: {len(written)} bytes; allowed: at most {MAX_PAYLOAD_BYTES}")
-    if any(number > MAX_PAYLOAD_TOKENS for number, _ in enumerate(_TOKEN.finditer(written), start=1)):
+    if _has_too_many_tokens(written):
         raise InvalidRequestError(f"job: too many names and values; allowed: at most {MAX_PAYLOAD_TOKENS}")
     try:
         return from_json(written)
     except ValueError as error:
         allowed = 'an object like {"v":1,"prompt":"…"}'
         raise InvalidRequestError(f"job: not JSON ({error}); allowed: {allowed}") from None
+
+
+def _has_too_many_tokens(written: bytes) -> bool:
+    if len(written) <= MAX_PAYLOAD_TOKENS:  # a token has a byte at least
+        return False
+    return any(number > MAX_PAYLOAD_TOKENS for number, _ in enumerate(_TOKEN.finditer(written), start=1))
 
 
 def _check(found: Any) -> JobPayload:

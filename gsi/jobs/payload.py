@@ -1,7 +1,8 @@
 """The payload of a job, which a program in any language can push. Its JSON Schema is ``docs/job.schema.json``."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
@@ -32,8 +33,6 @@ MAX_CANDIDATES = 256  # the largest n in the paper's plots
 TENANT_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 TRACEPARENT_PATTERN = r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"  # W3C Trace Context, version 0
 
-T = TypeVar("T")
-
 AUTHORS_VALUES: Mapping[str, Any] = {  # in the code of GSI's authors; u = 10 is the paper's 0.5 at its beta of 20
     "acceptance_threshold": 10.0,
     "reward_floor": 0.1,
@@ -50,8 +49,10 @@ else:
 DEFAULT_WEIGHTING: Weighting = TypeAdapter(Weighting).validate_python({"name": "binary", "delta": 0.7})  # both papers'
 
 
-def _build(registry: Mapping[str, type[T]], chosen: Choice) -> T:
-    return registry[chosen.name](**chosen.numbers)
+@lru_cache(maxsize=256)
+def _build(what: str, chosen: Choice) -> Any:
+    """Return the algorithm's object for a choice; jobs make the same choices again and again."""
+    return CHOICES[what][chosen.name](**chosen.numbers)
 
 
 def _check_method(name: str) -> str:
@@ -213,13 +214,13 @@ class JobParams(BaseModel):
         drops_low_step = self.preset is Preset.AUTHORS and "preset" in METHODS[self.method].parameters
         return Params(
             role=self.role,
-            weighting=_build(WEIGHTINGS, self.weighting),
+            weighting=_build("weighting", self.weighting),
             scope=self.scope,
             aggregate=self.aggregate,
             beam_width=self.beam_width,
             beam_expansion=self.beam_expansion,
             resample=self.resample,
-            reward_map=_build(REWARD_MAPS, self.reward_map) if self.reward_map is not None else Raw(),
+            reward_map=_build("reward_map", self.reward_map) if self.reward_map is not None else Raw(),
             method=self.method,
             n=self.n,
             n_target=self.n_target,

@@ -26,7 +26,7 @@ class Submission:
 
     @classmethod
     def of(cls, job: Job) -> Self:
-        payload = job.payload.model_copy(update={"id": job.id})
+        payload = job.payload if job.payload.id == job.id else job.payload.model_copy(update={"id": job.id})
         written = payload.model_dump_json(exclude_unset=True)
         return cls(job.id, payload.tenant, payload.priority, payload.idempotency_key, written)
 
