@@ -10,7 +10,6 @@ from typing import Any, BinaryIO
 from gsi.client.sdk import check_job
 from gsi.errors import InvalidRequestError
 from gsi.jobs.job import parse_payload
-from gsi.jobs.payload import JobPayload
 from gsi.jobs.submission import Submission
 from gsi.limits import MAX_PAYLOAD_BYTES
 
@@ -19,21 +18,21 @@ LINE_BYTES = MAX_PAYLOAD_BYTES + 2  # with the line's end; a longer line is refu
 
 
 @contextmanager
-def check_all(payloads: Iterable[JobPayload]) -> Iterator[Iterator[Submission]]:
-    """Yield the jobs of any number of payloads, in order, ready to be pushed; their memory is bounded.
+def keep_all(jobs: Iterable[Submission]) -> Iterator[Iterator[Submission]]:
+    """Read any number of jobs, and yield them, in order; their memory is bounded.
 
-    Raises InvalidRequestError if there are none, and what reading the payloads raises.
+    Raises InvalidRequestError if there are none, and what reading them raises.
     """
     with tempfile.SpooledTemporaryFile(MEMORY_BYTES) as lines:
-        lines.writelines(check_job(payload).to_line() for payload in payloads)
+        lines.writelines(job.to_line() for job in jobs)
         if not lines.tell():
             raise InvalidRequestError('nothing to submit; allowed: gsi submit "a prompt", or --file jobs.jsonl')
         lines.seek(0)
         yield map(Submission.from_line, lines)
 
 
-def read_payloads(file: str, params: Mapping[str, Any]) -> Iterator[JobPayload]:
-    """Yield the payload of each line of a JSONL file ("-": standard input), with ``params`` instead of its own.
+def read_jobs(file: str, params: Mapping[str, Any]) -> Iterator[Submission]:
+    """Yield the job of each line of a JSONL file ("-": standard input), checked, with ``params`` instead of its own.
 
     Raises InvalidRequestError that names the line.
     """
@@ -47,16 +46,16 @@ def read_payloads(file: str, params: Mapping[str, Any]) -> Iterator[JobPayload]:
             raise InvalidRequestError(f"--file {file}: {error.strerror}") from None
 
 
-def with_params(payload: JobPayload, params: Mapping[str, Any]) -> JobPayload:
-    """Return a payload with ``params`` instead of its own. Raises InvalidRequestError."""
+def check_with(params: Mapping[str, Any], raw: bytes | Mapping[str, Any]) -> Submission:
+    """Check a payload, and then also with ``params`` instead of its own. Raises InvalidRequestError."""
     if not params:
-        return payload
-    written = payload.model_dump(mode="json", exclude_unset=True)
-    return parse_payload({**written, "params": {**written.get("params", {}), **params}})
+        return check_job(raw)
+    written = parse_payload(raw).model_dump(mode="json", exclude_unset=True)
+    return check_job({**written, "params": {**written.get("params", {}), **params}})
 
 
-def _read_line(place: str, line: bytes, params: Mapping[str, Any]) -> JobPayload:
+def _read_line(place: str, line: bytes, params: Mapping[str, Any]) -> Submission:
     try:
-        return with_params(parse_payload(line), params)
+        return check_with(params, line)
     except InvalidRequestError as error:
         raise InvalidRequestError(f"{place}: {error}") from None

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gsi.cli import render
-from gsi.cli.job_file import check_all, read_payloads, with_params
+from gsi.cli.job_file import check_with, keep_all, read_jobs
 from gsi.cli.terminal import (
     EXIT_FAILED,
     Param,
@@ -22,7 +22,6 @@ from gsi.cli.terminal import (
     run,
 )
 from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, Client
-from gsi.jobs.job import parse_payload
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.submission import Submission
 
@@ -42,8 +41,8 @@ def submit(
     """Push jobs and print their ids, one on each line. If a job is invalid, no job is pushed."""
     with explain_errors():
         params = read_params(param)
-        given = (with_params(parse_payload({"prompt": prompt}), params) for prompt in prompts or [])
-        with check_all(chain(given, read_payloads(file, params) if file else ())) as jobs:
+        given = (check_with(params, {"prompt": prompt}) for prompt in prompts or [])
+        with keep_all(chain(given, read_jobs(file, params) if file else ())) as jobs:
             records = run(_push(jobs, redis_url, queue, is_followed=is_followed))
         if any(record.state != "SUCCEEDED" for record in records):
             raise typer.Exit(EXIT_FAILED)

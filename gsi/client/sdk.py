@@ -7,7 +7,6 @@ async with Client("redis://127.0.0.1:6379/0") as client:
     print((await client.result(job_id)).fields["answer"])
 """
 
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +15,7 @@ from gsi.errors import InvalidRequestError
 from gsi.jobs.admin import QueueAdmin
 from gsi.jobs.connection import RedisAccess, connect
 from gsi.jobs.dead_letters import DeadLetters
-from gsi.jobs.job import Job, parse_payload
+from gsi.jobs.job import Job, new_id, parse_job
 from gsi.jobs.keys import Keys
 from gsi.jobs.payload import JobPayload
 from gsi.jobs.reader import JobReader, JobRecord
@@ -135,10 +134,10 @@ def _check_numbered(number: int, payload: JobPayload | Mapping[str, Any] | str |
 
 def _to_job(payload: JobPayload | Mapping[str, Any] | str | bytes) -> Job:
     """Check a payload, and give it an id and the caller's trace where it names none."""
-    checked = payload if isinstance(payload, JobPayload) else parse_payload(payload)
-    if checked.traceparent is None and (traceparent := current_traceparent()):
-        checked = checked.model_copy(update={"traceparent": traceparent})
-    return Job(checked.id or secrets.token_hex(12), checked)
+    job = Job(payload.id or new_id(), payload) if isinstance(payload, JobPayload) else parse_job(payload)
+    if job.payload.traceparent is None and (traceparent := current_traceparent()):
+        return Job(job.id, job.payload.model_copy(update={"traceparent": traceparent}))
+    return job
 
 
 def _unknown(job_id: str) -> InvalidRequestError:

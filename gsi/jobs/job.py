@@ -5,6 +5,7 @@ An invalid payload is refused with a sentence that names the field and what is a
 
 import json
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -59,6 +60,20 @@ class Claim:
 def parse_payload(raw: str | bytes | Mapping[str, Any]) -> JobPayload:
     """Check a payload. Raises InvalidRequestError that names the fields at fault and what is allowed."""
     return _check(_read(raw))
+
+
+def parse_job(raw: str | bytes | Mapping[str, Any]) -> Job:
+    """Check a payload, and give it an id if it names none. Raises InvalidRequestError as ``parse_payload`` does."""
+    found = _read(raw)
+    if isinstance(found, dict) and found.get("id") is None:
+        found = {**found, "id": new_id()}
+    payload = _check(found)
+    return Job(payload.id or new_id(), payload)
+
+
+def new_id() -> str:
+    """Return the id of a job that names none."""
+    return secrets.token_hex(12)
 
 
 def claim(raw: str | bytes, refusal: str = "") -> Claim:

@@ -1,7 +1,6 @@
 """The payload of a job, which a program in any language can push. Its JSON Schema is ``docs/job.schema.json``."""
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
@@ -24,7 +23,7 @@ from gsi.algorithm.reward_map import REWARD_MAPS, Raw
 from gsi.algorithm.weighting import WEIGHTINGS
 from gsi.errors import InvalidRequestError
 from gsi.jobs.answer_pattern import check_pattern
-from gsi.jobs.choices import Choice, add_shorthand, add_text, choice_type
+from gsi.jobs.choices import Choice, add_shorthand, add_text, build_choice, choice_type
 from gsi.jobs.keys import DEFAULT_TENANT, Priority
 from gsi.jobs.method_spec import parse_method
 from gsi.limits import JOB_ID_PATTERN, MAX_PATTERN_CHARACTERS, MAX_PROMPT_CHARACTERS, MIN_TEMPERATURE
@@ -47,12 +46,6 @@ else:
     Weighting = choice_type("weighting", WEIGHTINGS)
     RewardMap = choice_type("reward_map", REWARD_MAPS)
 DEFAULT_WEIGHTING: Weighting = TypeAdapter(Weighting).validate_python({"name": "binary", "delta": 0.7})  # both papers'
-
-
-@lru_cache(maxsize=256)
-def _build(what: str, chosen: Choice) -> Any:
-    """Return the algorithm's object for a choice; jobs make the same choices again and again."""
-    return CHOICES[what][chosen.name](**chosen.numbers)
 
 
 def _check_method(name: str) -> str:
@@ -214,13 +207,13 @@ class JobParams(BaseModel):
         drops_low_step = self.preset is Preset.AUTHORS and "preset" in METHODS[self.method].parameters
         return Params(
             role=self.role,
-            weighting=_build("weighting", self.weighting),
+            weighting=build_choice(WEIGHTINGS, self.weighting),
             scope=self.scope,
             aggregate=self.aggregate,
             beam_width=self.beam_width,
             beam_expansion=self.beam_expansion,
             resample=self.resample,
-            reward_map=_build("reward_map", self.reward_map) if self.reward_map is not None else Raw(),
+            reward_map=build_choice(REWARD_MAPS, self.reward_map) if self.reward_map is not None else Raw(),
             method=self.method,
             n=self.n,
             n_target=self.n_target,

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gsi.cli import job_file
-from gsi.cli.job_file import check_all, read_payloads
+from gsi.cli.job_file import keep_all, read_jobs
 from gsi.cli.main import app
 from gsi.client.sdk import Client, check_job
 from gsi.errors import InvalidRequestError
@@ -108,7 +108,7 @@ def test_the_memory_of_a_file_is_bounded(tmp_path: Path, monkeypatch: pytest.Mon
         lines.writelines(json.dumps({"prompt": "x" * 10_000}) + "\n" for _ in range(1000))
     tracemalloc.start()
     try:
-        with check_all(read_payloads(str(file), {})) as jobs:
+        with keep_all(read_jobs(str(file), {})) as jobs:
             num_jobs = sum(1 for _ in jobs)
         _, peak = tracemalloc.get_traced_memory()
     finally:
