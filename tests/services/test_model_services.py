@@ -316,6 +316,45 @@ async def test_an_error_crosses_the_wire_as_itself(raised: Exception, received: 
         await client.close()
 
 
+async def test_a_score_call_that_is_refused_leaves_no_task_that_waits() -> None:
+    """Its candidates have not come yet, and gRPC's own task would wait for them for ever."""
+    engine, is_closed = EndlessEngine(), asyncio.Event()
+
+    async def to_come() -> AsyncGenerator[Sequence[Candidate], None]:
+        try:
+            await asyncio.Event().wait()
+            yield []
+        finally:
+            is_closed.set()
+
+    servicer, _ = ROLES["target"]
+    load = partial(already, engine)
+    async with serving(
+        servicer.SERVICE, servicer.add_to_server, load, max_concurrent_rpcs=1, grace_seconds=0
+    ) as server:
+        await wait_until(lambda: _is(server.address, "SERVING"), "serving")
+        client = TargetClient(server.address, 60.0)
+        async with aclosing(client.propose((1,), 1, SAMPLING, 0)) as stream:
+            await anext(stream)
+            before = asyncio.all_tasks()
+            with pytest.raises(RetryableError, match="target: RESOURCE_EXHAUSTED"):
+                await anext(client.score((1,), SAMPLING, to_come()))
+            assert is_closed.is_set()
+            assert asyncio.all_tasks() <= before
+        await client.close()
+
+
+async def test_requests_that_cannot_be_made_are_an_error(target: TargetClient) -> None:
+    """The call does not wait for them until its deadline."""
+
+    async def broken() -> AsyncGenerator[Sequence[Candidate], None]:
+        raise ZeroDivisionError("no candidates")
+        yield []
+
+    with pytest.raises(ZeroDivisionError, match="no candidates"):
+        await anext(target.score((1, 2, 3), SAMPLING, broken()))
+
+
 async def test_a_service_that_is_not_there_is_unavailable() -> None:
     """The caller learns it at once, not at the deadline."""
     client = DraftClient("127.0.0.1:1", 60.0)
