@@ -201,9 +201,11 @@ class TargetClient(ServiceClient):
 
     def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
         async def requests() -> AsyncGenerator[target_pb2.TargetScoreRequest, None]:
-            sampling_proto = convert.sampling_to_proto(sampling)
-            header = target_pb2.TargetScoreHeader(prefix_token_ids=prefix, sampling=sampling_proto)
-            yield target_pb2.TargetScoreRequest(header=header)
+            yield target_pb2.TargetScoreRequest(
+                header=target_pb2.TargetScoreHeader(
+                    prefix_token_ids=prefix, sampling=convert.sampling_to_proto(sampling)
+                )
+            )
             async for batch in candidates:
                 yield target_pb2.TargetScoreRequest(candidates=convert.tokens_to_proto(batch))
 
@@ -221,8 +223,9 @@ class PrmClient(ServiceClient):
 
     def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
         async def requests() -> AsyncGenerator[prm_pb2.PrmScoreRequest, None]:
-            header = prm_pb2.PrmScoreHeader(messages=convert.messages_to_proto(messages), steps=steps)
-            yield prm_pb2.PrmScoreRequest(header=header)
+            yield prm_pb2.PrmScoreRequest(
+                header=prm_pb2.PrmScoreHeader(messages=convert.messages_to_proto(messages), steps=steps)
+            )
             async for batch in candidates:
                 yield prm_pb2.PrmScoreRequest(candidates=convert.texts_to_proto(batch))
 
@@ -270,5 +273,6 @@ async def _send(call: Any, requests: AsyncGenerator[Any, None]) -> None:
             failure.callback(call.cancel)  # without its last request there will be no last answer
             async for request in requests:
                 await call.write(request)
+                del request  # a header has the whole prefix, and the candidates may be long in coming
             await call.done_writing()
             failure.pop_all()
