@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -26,6 +26,8 @@ from gsi.client.sdk import Client
 from gsi.evaluation.tables import Column, write_table
 from gsi.jobs.connection import connect
 from gsi.jobs.keys import Keys
+from gsi.jobs.stream import JobStream
+from gsi.jobs.writer import JobWriter
 from gsi.local.child_process import ChildProcess
 from gsi.local.embedded_redis import embedded_redis, free_port
 from gsi.local.stack import coordinator_environments, make_process
@@ -181,6 +183,7 @@ async def measure() -> dict[str, Any]:
             ways = {"one_message": "draft", "message_each": "draft-one-by-one"}
             figures = {way: await measure_way(services, way, draft) for way, draft in ways.items()}
             memory = await measure_memory(services)
+        leases = await measure_leases(redis_url)
         rate = measure_file(redis_url, Path(name))
     one, each = figures.values()
     return {
@@ -192,6 +195,7 @@ async def measure() -> dict[str, Any]:
         **memory,
         "first_step_ms": one["first_step_ms"],
         "submit_file_jobs_per_second": rate,
+        **leases,
         **{f"{key}_{way}": value for way, of_way in figures.items() for key, value in of_way.items()},
     }
 
@@ -218,6 +222,32 @@ async def measure_memory(services: Services) -> dict[str, float]:
         idle = coordinator.megabytes("VmRSS")
         await coordinator.run(MANY_JOBS, 3)
         return {"coordinator_mb_1000_jobs": coordinator.megabytes("VmHWM"), "coordinator_mb_idle": idle}
+
+
+async def measure_leases(redis_url: str) -> dict[str, float]:
+    """Measure how long a coordinator takes to look at, and to renew, the leases of so many jobs."""
+    progress.print(f"leases: {MANY_JOBS} jobs")
+    keys = Keys("leases")
+    async with Client(redis_url, keys.queue) as client, aclosing(connect(redis_url)) as redis:
+        writer, stream = JobWriter(redis, keys), JobStream(redis, keys, "bench")
+        await stream.create_group()
+        ids = [job_id async for job_id in client.submit_many([write_payload(1)] * MANY_JOBS)]
+        deliveries = await stream.take_new(MANY_JOBS, 1000)
+        taken = [await writer.take(job_id, each) for job_id, each in zip(ids, deliveries, strict=True)]
+        leases = [lease for lease in taken if lease is not None]
+        return {
+            f"lease_look_ms_{len(leases)}": await _median_ms(lambda: writer.look_at(leases)),
+            f"lease_renewal_ms_{len(leases)}": await _median_ms(lambda: writer.renew(leases)),
+        }
+
+
+async def _median_ms(work: Callable[[], Awaitable[object]]) -> float:
+    seconds = []
+    for _ in range(9):
+        started = time.perf_counter()
+        await work()
+        seconds.append(time.perf_counter() - started)
+    return 1000 * statistics.median(seconds)
 
 
 def measure_file(redis_url: str, folder: Path) -> float:
