@@ -24,7 +24,8 @@ def keep_all(jobs: Iterable[Submission]) -> Iterator[Iterator[Submission]]:
     Raises InvalidRequestError if there are none, and what reading them raises.
     """
     with tempfile.SpooledTemporaryFile(MEMORY_BYTES) as lines:
-        lines.writelines(job.to_line() for job in jobs)
+        for job in jobs:
+            lines.write(job.to_line())  # writelines would keep them all in memory first
         if not lines.tell():
             raise InvalidRequestError('nothing to submit; allowed: gsi submit "a prompt", or --file jobs.jsonl')
         lines.seek(0)

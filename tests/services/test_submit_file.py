@@ -1,5 +1,6 @@
 """``gsi submit --file`` and the SDK's ``submit_many``, against a real server: order, refusals, and what is pushed."""
 
+import asyncio
 import json
 import tracemalloc
 from collections.abc import Iterator
@@ -21,8 +22,10 @@ from gsi.jobs.submission import Submission
 from gsi.limits import MAX_PAYLOAD_BYTES
 
 
-def submit(redis_url: str, queue: str, *arguments: str, text: str | bytes | None = None) -> Result:
-    return CliRunner().invoke(app, ["submit", *arguments, "--redis-url", redis_url, "--queue", queue], input=text)
+async def gsi(redis_url: str, queue: str, *arguments: str, text: str | bytes | None = None) -> Result:
+    """Run a command of ``gsi``: in a thread, because it runs a loop of its own."""
+    command = [*arguments, "--redis-url", redis_url, "--queue", queue]
+    return await asyncio.to_thread(lambda: CliRunner().invoke(app, command, input=text))
 
 
 def write_jobs(file: Path, number: int) -> list[str]:
@@ -40,7 +43,7 @@ async def entries(redis: Any, queue: str) -> list[dict[str, Any]]:
 async def test_a_file_is_pushed_in_its_order(redis: Redis, redis_url: str, queue: str, tmp_path: Path) -> None:
     """The ids are printed in that order; a prompt of the command line goes first, and -p is of all."""
     ids = write_jobs(tmp_path / "jobs.jsonl", 500)
-    pushed = submit(redis_url, queue, "first", "--file", str(tmp_path / "jobs.jsonl"), "-p", "n=3")
+    pushed = await gsi(redis_url, queue, "submit", "first", "--file", str(tmp_path / "jobs.jsonl"), "-p", "n=3")
     assert pushed.exit_code == 0
     assert pushed.stdout.split()[1:] == ids
     payloads = await entries(redis, queue)
@@ -70,7 +73,7 @@ async def test_a_refused_line_is_named_and_nothing_is_pushed(
     file = tmp_path / "jobs.jsonl"
     good = json.dumps({"prompt": "a", "params": {"method": "soft-best-of-n:draft"}})
     file.write_text(f"{good}\n\n{line}\n{good}\n")
-    refused = submit(redis_url, queue, "--file", str(file), *params)
+    refused = await gsi(redis_url, queue, "submit", "--file", str(file), *params)
     assert refused.exit_code == 2
     assert message in refused.stderr
     assert "line 3" in refused.stderr
@@ -80,23 +83,23 @@ async def test_a_refused_line_is_named_and_nothing_is_pushed(
 async def test_a_line_may_hold_any_character_that_json_allows(redis: Redis, redis_url: str, queue: str) -> None:
     """U+2028 ends a line for some programs, and not in JSON Lines; a line may also end as Windows ends it."""
     text = '{"prompt": "one\u2028two"}\r\n{"prompt": "three"}'.encode()
-    assert submit(redis_url, queue, "--file", "-", text=text).exit_code == 0
+    assert (await gsi(redis_url, queue, "submit", "--file", "-", text=text)).exit_code == 0
     assert [payload["prompt"] for payload in await entries(redis, queue)] == ["one\u2028two", "three"]
 
 
 @pytest.mark.parametrize("text", ["", "\n \n"])
-def test_nothing_to_submit_is_refused(redis_url: str, queue: str, text: str) -> None:
+async def test_nothing_to_submit_is_refused(redis_url: str, queue: str, text: str) -> None:
     """An empty file is more likely a mistake than a wish."""
-    refused = submit(redis_url, queue, "--file", "-", text=text)
+    refused = await gsi(redis_url, queue, "submit", "--file", "-", text=text)
     assert refused.exit_code == 2
     assert "nothing to submit" in refused.stderr
 
 
-def test_a_full_queue_keeps_the_jobs_whose_ids_were_printed(redis_url: str, queue: str, tmp_path: Path) -> None:
+async def test_a_full_queue_keeps_the_jobs_whose_ids_were_printed(redis_url: str, queue: str, tmp_path: Path) -> None:
     """And the exit code says that the rest may be submitted later."""
     ids = write_jobs(tmp_path / "jobs.jsonl", 10)
-    CliRunner().invoke(app, ["queue", "limit", "4", "--redis-url", redis_url, "--queue", queue])
-    refused = submit(redis_url, queue, "--file", str(tmp_path / "jobs.jsonl"))
+    await gsi(redis_url, queue, "queue", "limit", "4")
+    refused = await gsi(redis_url, queue, "submit", "--file", str(tmp_path / "jobs.jsonl"))
     assert (refused.exit_code, refused.stdout.split()) == (75, ids[:4])
 
 
