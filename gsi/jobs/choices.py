@@ -33,12 +33,13 @@ class Choice(BaseModel):
 
 def build_choice(registry: Mapping[str, type[T]], chosen: Choice) -> T:
     """Return the algorithm's object for a choice. Raises ValueError for numbers that it does not allow."""
-    built: T = _build(registry[chosen.name], chosen)
+    kind: Any = registry[chosen.name]  # mypy takes no class for hashable
+    built: T = _build(kind, chosen)
     return built
 
 
 @lru_cache(maxsize=256)  # jobs make the same choices again and again
-def _build(kind: type[Any], chosen: Choice) -> Any:
+def _build(kind: Any, chosen: Choice) -> Any:
     return kind(**chosen.numbers)
 
 
@@ -75,7 +76,7 @@ def add_shorthand(registry: Mapping[str, Any]) -> Any:
 def _make_model(what: str, name: str, kind: type[Any]) -> type[Choice]:
     def check(self: Choice) -> Choice:
         try:
-            _build(kind, self)
+            build_choice({self.name: kind}, self)
         except ValueError as error:
             raise InvalidRequestError(f"{what}: {error}") from None
         return self
