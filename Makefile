@@ -11,7 +11,7 @@
 # make schedules     search 20,000 interleavings for one that breaks the queue   (a quarter of an hour; ARGS="--seed 7")
 # make fuzz          send the model services 200,000 requests of strangers: nobody else is harmed  (a quarter of an hour)
 # make bench         measure methods against each other and write benchmarks/RESULTS.md  (about an hour and a half)
-# make bench-pays    does GSI pay on this machine: seconds and accuracy against the target  (an hour; --quick: minutes)
+# make bench-pays    does GSI pay on this machine: seconds and accuracy against the target  (2-3 hours; --quick: minutes)
 # make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
 # make bench-step    measure what a step costs on vLLM, and what its overlap saves       (about ten minutes)
 # make bench-coordinator  measure what the coordinator costs: steps a second, memory, submission (two minutes; --json)

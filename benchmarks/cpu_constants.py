@@ -3,7 +3,9 @@
 The transformers engine reads, writes and scores by its ports, at several batches and depths, on one thread, as each
 service of a local system has. The seconds of each call are the sum of its passes, FLOPs and sampled tokens, each times
 a constant; non-negative least squares of the relative errors finds the constants. Seconds are those of the processor,
-so other programs on the machine disturb the figures less. Calls and steps have costs of their own, outside the models.
+so other programs on the machine disturb the figures less. A shared machine's own speed changes by the minute, up to
+twofold, so that means are fitted, and ``plan.py`` measures before and after the jobs whose mean seconds it predicts.
+Calls and steps have costs of their own, outside the models.
 Jobs whose steps have one token measure these costs, in seconds of the clock: that part wants a quiet machine.
 """
 
@@ -44,24 +46,37 @@ EMPTY_PROMPT = "Start with 1."
 Observation = tuple[Sequence[Phase], float]  # what a call did, and its seconds
 
 
-async def measure_models(models: Path) -> dict[Role, Model]:
-    """Return each model of a folder with the constants that this machine gives it."""
-    measured = {}
-    for role in ROLES:
-        architecture = find_architecture(role, str(models / role))
-        observe = observe_reward if role == "prm" else observe_language
-        observed = await observe(models / role, Model(role, architecture, UNIT))
-        measured[role] = Model(role, architecture, fit_fastest(observed))
-    return measured
+async def observe_models(models: Path) -> dict[Role, list[Observation]]:
+    """Time the calls of each model of a folder."""
+    return {
+        role: await (observe_reward if role == "prm" else observe_language)(models / role, count_model(models, role))
+        for role in ROLES
+    }
 
 
-def fit_fastest(repeats: Sequence[Sequence[Observation]]) -> Processor:
-    """Return the constants that explain the fastest of each call's repeats, which other programs disturbed least.
+def fit_models(models: Path, *rounds: Mapping[Role, Sequence[Observation]]) -> dict[Role, Model]:
+    """Return each model with the constants that explain all rounds of ``observe_models``."""
+    return {
+        role: replace(count_model(models, role), processor=fit_means([one[role] for one in rounds])) for role in ROLES
+    }
 
-    Repeats do not do the same, so that the fastest is the one with the least seconds for what a fit of all expects.
+
+def count_model(models: Path, role: Role) -> Model:
+    """Return a model whose phases are counted, not timed."""
+    return Model(role, find_architecture(role, str(models / role)), UNIT)
+
+
+def fit_means(rounds: Sequence[Sequence[Observation]]) -> Processor:
+    """Return the constants that explain the mean seconds of each call over its repeats.
+
+    Repeats do not do the same, so what they did is added up, too.
     """
-    rough = fit_processor([one for calls in repeats for one in calls])
-    return fit_processor([min(calls, key=lambda one: one[1] / expect_seconds(rough, one[0])) for calls in repeats])
+    return fit_processor([add_up(repeats) for repeats in zip(*rounds, strict=True)])
+
+
+def add_up(repeats: Sequence[Observation]) -> Observation:
+    """Return several calls as one."""
+    return [phase for phases, _ in repeats for phase in phases], sum(seconds for _, seconds in repeats)
 
 
 def expect_seconds(processor: Processor, phases: Sequence[Phase]) -> float:
@@ -91,32 +106,30 @@ def count(phases: Sequence[Phase]) -> tuple[float, float, float]:
     return sum(phase.passes for phase in phases), sum(phase.flops for phase in phases), written
 
 
-async def observe_language(folder: Path, model: Model) -> list[list[Observation]]:
+async def observe_language(folder: Path, model: Model) -> list[Observation]:
     """Time proposals and scorings of a draft or target, each shape several times. Every prefix is new to any cache."""
     rng = random.Random(0)
     shapes = list_shapes()
-    observed: list[list[Observation]] = [[] for _ in range(2 * len(shapes))]
+    rounds: list[list[Observation]] = []
     with closing(await LANGUAGE_ENGINES.load("transformers", EngineSettings(str(folder), num_threads=1))) as engine:
         await time_proposal(engine, model, rng, *shapes[0])  # warms up
         for _ in range(REPEATS):  # round by round, so that a busy moment does not hit all repeats of a shape
-            for place, shape in enumerate(shapes):
-                observed[2 * place].append(await time_proposal(engine, model, rng, *shape))
-                observed[2 * place + 1].append(await time_scoring(engine, model, rng, *shape))
-    return observed
+            proposed = [await time_proposal(engine, model, rng, *shape) for shape in shapes]
+            rounds.append(proposed + [await time_scoring(engine, model, rng, *shape) for shape in shapes])
+    return list(map(add_up, zip(*rounds, strict=True)))
 
 
-async def observe_reward(folder: Path, model: Model) -> list[list[Observation]]:
+async def observe_reward(folder: Path, model: Model) -> list[Observation]:
     """Time ratings of a PRM, each shape several times."""
     rng = random.Random(0)
     shapes = list_shapes()
-    observed: list[list[Observation]] = [[] for _ in shapes]
     tokenizer = Tokenizer(str(folder), None)
     with closing(await REWARD_ENGINES.load("transformers", EngineSettings(str(folder), num_threads=1))) as engine:
         await time_rating(engine, tokenizer, model, rng, *shapes[0])  # warms up
-        for _ in range(REPEATS):
-            for place, shape in enumerate(shapes):
-                observed[place].append(await time_rating(engine, tokenizer, model, rng, *shape))
-    return observed
+        rounds = [
+            [await time_rating(engine, tokenizer, model, rng, *shape) for shape in shapes] for _ in range(REPEATS)
+        ]
+    return list(map(add_up, zip(*rounds, strict=True)))
 
 
 def list_shapes() -> list[tuple[int, int, int]]:
@@ -212,7 +225,7 @@ async def time_empty_steps(client: Client, method: Mapping[str, Any]) -> tuple[f
         if seed:
             calls.append(statistics.median(steps))
             rests.append((record["finished_at"] - record["started_at"] - sum(steps)) / len(steps))
-    return min(calls), max(0.0, min(rests))
+    return statistics.fmean(calls), max(0.0, statistics.fmean(rests))
 
 
 def describe_empty_steps(tokenizer: Tokenizer) -> Workload:

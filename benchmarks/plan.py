@@ -1,8 +1,9 @@
 """The planner of ``gsi plan`` against this machine: constants that it measures, and the seconds that follow from them.
 
 ``make bench-plan``. It measures the constants (``cpu_constants.py``, a minute), runs a few problems one job at a time,
-takes from their records how long steps are and how many are accepted, and predicts the seconds of each method.
-``--records FOLDER`` reads the records of an evaluation that ran one job at a time with the same models.
+measures the constants again, takes from the records how long steps are and how many are accepted, and predicts the
+seconds of each method. ``--records FOLDER`` reads the records of an evaluation that ran one job at a time with the same
+models, instead of a new run.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cpu_constants import describe_empty_steps, measure_calls, measure_models, to_json
+from benchmarks.cpu_constants import describe_empty_steps, fit_models, measure_calls, observe_models, to_json
 from benchmarks.results import describe_conditions, publish
 from gsi.algorithm.candidates import Message, Outcome
 from gsi.cli.evaluate import run_with_progress
@@ -49,6 +50,7 @@ def describe_workload(jobs: Sequence[RecordedJob], tokenizer: Tokenizer) -> Work
         num_steps=len(steps) / len(jobs),
         max_step_tokens=10**6,  # recorded lengths are those after the cut
         acceptance={"gsi": accepted, "rsd": accepted},
+        shortest_tokens=statistics.fmean(map(min, firsts)),
         longest_tokens=statistics.fmean(map(max, firsts)),
         num_last=statistics.fmean(lengths.count(max(lengths)) for lengths in firsts),
         num_ends=statistics.fmean(len(set(lengths)) for lengths in firsts),
@@ -96,16 +98,15 @@ def _predict_row(
     }
 
 
-async def measure_constants(folder: Path, system: System) -> tuple[dict[Role, Model], System]:
-    """Return each model with its constants, and the system with those of its calls and steps."""
-    models = await measure_models(folder)
-    setup = Setup(models, system, describe_empty_steps(Tokenizer(str(folder / "draft"), None)), count_cores())
+async def measure_system(folder: Path, models: Mapping[Role, Model]) -> System:
+    """Return the system with the costs of its calls and steps."""
+    setup = Setup(models, TRANSFORMERS, describe_empty_steps(Tokenizer(str(folder / "draft"), None)), count_cores())
     with tempfile.TemporaryDirectory(prefix="gsi-bench-") as logs:
         async with (
             local_stack(Path(logs), lambda *_: None, models=folder, engine="transformers") as stack,
             Client(stack.redis_url) as client,
         ):
-            return models, await measure_calls(client, setup)
+            return await measure_calls(client, setup)
 
 
 def count_cores() -> int:
@@ -160,10 +161,12 @@ def main() -> None:
     parser.add_argument("--n", type=int, nargs="+", default=[4, 16])
     parser.add_argument("--json", action="store_true", help="print the report and leave RESULTS.md unchanged")
     given = parser.parse_args()
-    models, system = asyncio.run(measure_constants(given.models, TRANSFORMERS))
+    before = asyncio.run(observe_models(given.models))
     jobs = (
         Folder(given.records).read_records() if given.records else run_problems(given.models, given.problems, given.n)
     )
+    models = fit_models(given.models, before, asyncio.run(observe_models(given.models)))
+    system = asyncio.run(measure_system(given.models, models))
     rows = predict_rows(jobs, models, system, Tokenizer(str(given.models / "draft"), None))
     report = {
         **describe_conditions(),

@@ -69,8 +69,8 @@ _OPENING = {
     "label noise.",
     "target": "The target scores the draft's candidates and resamples rejected steps. It makes few mistakes, also "
     "learned from label noise.",
-    "shallow-target": "The target before it was grown: as good, and cheap. Tests and whoever wants to compare use it; "
-    "the family's target is `../target`.",
+    "shallow-target": "This model is the target before it was grown. It answers as well and costs less. Tests use it, "
+    "and so may comparisons; the family's target is `../target`.",
     "prm": "The process reward model (PRM) judges a step at the `<extra_0>` token that follows it: its reward is "
     "`softmax(logits)[1]`. Join steps as Qwen2.5-Math-PRM does: each without its blank line, then `<extra_0>`. A "
     "label is local: is this step right given the value that the step before it wrote?",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ FINAL_SHARE = 0.02  # share of the full rate at the last step
 REPORT_EVERY = 100  # steps
 
 BatchLoss = Callable[[int], tuple[torch.Tensor, float]]
-"""Maps the step's number to the loss of a fresh batch and its accuracy in 0..1."""
+"""Maps the step's number to the loss of a fresh batch and its accuracy in 0..1, or nan if nothing in it counts."""
 
 
 @dataclass(slots=True)
@@ -33,9 +34,9 @@ class Progress:
         if step % REPORT_EVERY and step != self.total:
             return
         left = (time.monotonic() - self.started) / step * (self.total - step)
+        right = "     -" if math.isnan(accuracy) else f"{accuracy:6.1%}"
         self.console.print(
-            f"[bold]{self.name:<16}[/] {step:>5}/{self.total}  loss {loss:.3f}  "
-            f"accuracy {accuracy:6.1%}  {left:4.0f} s left",
+            f"[bold]{self.name:<16}[/] {step:>5}/{self.total}  loss {loss:.3f}  accuracy {right}  {left:4.0f} s left",
             highlight=False,
         )
 

@@ -74,12 +74,13 @@ def not_loaded() -> None:
 app = typer.Typer(
     cls=LazyGroup,
     no_args_is_help=True,
+    rich_markup_mode=None,  # to import rich takes longer than all else that --help does
     add_completion=False,
     pretty_exceptions_show_locals=False,  # the address of Redis may hold a password
     help="Guided Speculative Inference: submit, follow, run.",
 )
 for _name, (_, _summary) in COMMANDS.items():
-    app.command(_name, help=_summary)(not_loaded)
+    app.command(_name, short_help=_summary)(not_loaded)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""How many tokens the candidates of a step have: on average, and the longest of n."""
+"""How many tokens the candidates of a step have: on average, the shortest and the longest of n."""
 
 import math
 
@@ -19,3 +19,8 @@ def expected_longest(step_tokens: float, limit: int, n: int) -> float:
     """
     reached = -math.expm1(-limit / step_tokens)
     return step_tokens * sum(reached**k / k for k in range(1, n + 1))
+
+
+def expected_shortest(step_tokens: float, limit: int, n: int) -> float:
+    """Return the expected tokens of the shortest of n candidates: it is exponential with mean ``step_tokens`` / n."""
+    return expected_length(step_tokens / n, limit)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from gsi.planning.architecture import Role
-from gsi.planning.lengths import expected_length, expected_longest
+from gsi.planning.lengths import expected_length, expected_longest, expected_shortest
 from gsi.planning.phases import Model, Phase, read, write
 from gsi.planning.systems import ContextReading, System
 
@@ -15,8 +15,8 @@ SBON_DRAFT, SBON_TARGET = "soft-best-of-n:draft", "soft-best-of-n:target"
 class Workload:
     """What jobs are like. ``step_tokens`` is the mean length of a step, ``acceptance`` that of each method.
 
-    The rest is known where steps were recorded: ``longest_tokens`` of the n candidates (None: by ``lengths.py``), how
-    many of them end with the longest, and at how many times candidates end.
+    The rest is known where steps were recorded: tokens of the shortest and the longest of the n candidates (None: by
+    ``lengths.py``), how many of them end with the longest, and at how many times candidates end.
     """
 
     n: int
@@ -25,6 +25,7 @@ class Workload:
     num_steps: float
     max_step_tokens: int
     acceptance: Mapping[str, float]
+    shortest_tokens: float | None = None
     longest_tokens: float | None = None
     num_last: float = 1.0
     num_ends: float = 1.0
@@ -33,6 +34,11 @@ class Workload:
     def mean(self) -> float:
         """Return the mean tokens of a candidate."""
         return expected_length(self.step_tokens, self.max_step_tokens)
+
+    @property
+    def shortest(self) -> float:
+        """Return the tokens of the shortest candidate: scoring begins when it is written."""
+        return self.shortest_tokens or expected_shortest(self.step_tokens, self.max_step_tokens, self.n)
 
     @property
     def longest(self) -> float:
@@ -126,7 +132,12 @@ def plan_steps(setup: Setup) -> dict[str, Step]:
 
 
 def _propose(setup: Setup, writer: Role, scorers: tuple[Role, ...], verb: str = "writes") -> Proposal:
-    """Return a proposal of n candidates by ``writer``, which ``scorers`` score."""
+    """Return a proposal of n candidates by ``writer``, which ``scorers`` score.
+
+    With overlap a step takes as long as the longest of its chains: the writing and the last candidate's scores; each
+    device's share of the work, of all and of what is left once the shortest candidate is written; and each scorer's
+    work, which cannot begin before that.
+    """
     writing = _write(setup, writer, verb)
     scoring = tuple(_score(setup, role, setup.workload.n) for role in scorers)
     last = tuple(_score(setup, role, min(setup.workload.num_last, setup.workload.n)) for role in scorers)
@@ -138,9 +149,17 @@ def _propose(setup: Setup, writer: Role, scorers: tuple[Role, ...], verb: str = 
         total = sum(map(seconds, (*writing, *reading, *scoring)))
         if not setup.system.has_overlap:
             return calls + total
-        written = sum(map(seconds, writing)) + max(map(seconds, last), default=0.0)
-        scored = [seconds(read) + seconds(score) for read, score in zip(reading, scoring, strict=False)]
-        return calls + max(written, total / setup.num_devices, *(scored or map(seconds, scoring)), 0.0)
+        written = sum(map(seconds, writing))
+        rest = seconds(writing[-1]) * (1 - setup.workload.shortest / setup.workload.longest)
+        first = written - rest
+        scored = list(map(seconds, scoring))
+        ready = [max(first, seconds(phase)) for phase in reading] or [first] * len(scored)
+        return calls + max(
+            written + max(map(seconds, last), default=0.0),
+            total / setup.num_devices,
+            first + (rest + sum(scored)) / setup.num_devices,
+            *(begin + taken for begin, taken in zip(ready, scored, strict=True)),
+        )
 
     return Proposal(
         phases=(*writing, *reading, *scoring),

@@ -11,7 +11,7 @@ from benchmarks.cpu_constants import (
     UNIT,
     Observation,
     expect_seconds,
-    fit_fastest,
+    fit_means,
     fit_processor,
     list_shapes,
     read_context,
@@ -53,15 +53,22 @@ def test_the_fit_finds_the_constants_that_made_the_seconds() -> None:
     assert found.flops == pytest.approx(TRUE.flops, rel=1e-6)
 
 
-def test_repeats_that_were_disturbed_do_not_count() -> None:
-    """One undisturbed repeat of each call is enough, wherever it stands."""
-    rng = random.Random(0)
-    repeats: list[list[Observation]] = []
-    for call in list_calls(make_model("draft")):
-        scales = [1.0, rng.uniform(1.5, 6), rng.uniform(1.5, 6)]
-        rng.shuffle(scales)
-        repeats.append([(call, scale * expect_seconds(TRUE, call)) for scale in scales])
-    assert fit_fastest(repeats).seconds_per_pass == pytest.approx(TRUE.seconds_per_pass, rel=1e-6)
+def test_means_are_fitted() -> None:
+    """A machine that is half as fast in the second round gives constants in the middle, whatever each round did."""
+    rounds: list[list[Observation]] = []
+    for scale in (1.0, 2.0):
+        calls = list_calls(make_model("draft"))
+        rounds.append([(call, scale * expect_seconds(TRUE, call)) for call in calls])
+    found = fit_means(rounds)
+    assert found.seconds_per_pass == pytest.approx(1.5 * TRUE.seconds_per_pass, rel=1e-6)
+    assert found.flops == pytest.approx(TRUE.flops / 1.5, rel=1e-6)
+
+
+def test_repeats_that_did_more_count_for_more() -> None:
+    """Calls of different lengths add up to what they did and what they took."""
+    calls = list_calls(make_model("draft"))
+    rounds = [[(call, expect_seconds(TRUE, call)) for call in order] for order in (calls, calls[::-1])]
+    assert fit_means(rounds).seconds_per_pass == pytest.approx(TRUE.seconds_per_pass, rel=1e-6)
 
 
 @pytest.mark.parametrize(("role", "act"), [("draft", time_proposal), ("target", time_scoring), ("prm", time_rating)])

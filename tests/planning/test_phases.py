@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from gsi.planning.lengths import expected_length, expected_longest
+from gsi.planning.lengths import expected_length, expected_longest, expected_shortest
 from gsi.planning.phases import MAX_PASS_TOKENS, Model, Processor, read, write
 from tests.planning.worlds import make_setup
 
@@ -47,9 +47,10 @@ def test_host_work_counts_for_tokens_that_are_written() -> None:
 
 
 @pytest.mark.parametrize(("mean", "limit", "n"), [(20, 512, 1), (20, 512, 16), (300, 512, 64), (50, 64, 4)])
-def test_the_longest_of_n_candidates_is_the_mean_of_drawn_ones(mean: float, limit: int, n: int) -> None:
-    """The formula against draws from the law that it states."""
+def test_the_shortest_and_the_longest_of_n_candidates_are_means_of_drawn_ones(mean: float, limit: int, n: int) -> None:
+    """The formulas against draws from the law that they state."""
     rng = random.Random(0)
     drawn = [[min(rng.expovariate(1 / mean), limit) for _ in range(n)] for _ in range(4000)]
     assert expected_longest(mean, limit, n) == pytest.approx(statistics.fmean(map(max, drawn)), rel=0.04)
+    assert expected_shortest(mean, limit, n) == pytest.approx(statistics.fmean(map(min, drawn)), rel=0.06)
     assert expected_length(mean, limit) == pytest.approx(statistics.fmean(row[0] for row in drawn), rel=0.06)

@@ -30,9 +30,9 @@ JOBS = [
 
 
 def test_lengths_and_acceptance_come_from_the_candidates() -> None:
-    """Means over the steps, and the longest, the last and the ends of each proposal."""
+    """Means over the steps, and the shortest, the longest, the last and the ends of each proposal."""
     work = describe_workload(JOBS, TOKENIZER)
-    assert (work.n, work.num_steps, work.longest) == (4, 2.0, 8.0)
+    assert (work.n, work.num_steps, work.shortest, work.longest) == (4, 2.0, 4.0, 8.0)
     assert work.mean == pytest.approx(6.0)
     assert (work.num_last, work.num_ends) == (1.0, 3.0)
     assert work.acceptance["gsi"] == 0.75
