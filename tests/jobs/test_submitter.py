@@ -167,7 +167,7 @@ async def test_many_jobs_are_pushed_in_order_and_hundreds_in_a_round_trip(
     ids = [job.job_id for job in jobs]
     assert [job_id async for job_id in submitter.submit_many(jobs)] == ids
     assert sent == 3
-    entries = await redis.xrange(keys.jobs)
+    entries: Any = await redis.xrange(keys.jobs)
     assert [json.loads(fields[b"job"])["id"] for _, fields in entries] == [JOB.id, *ids]
     last = await redis.hgetall(keys.record(ids[-1]))
     assert last.keys() == alone.keys()

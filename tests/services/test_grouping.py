@@ -11,7 +11,7 @@ import pytest
 from gsi.algorithm.candidates import Candidate, FinishReason
 from gsi.algorithm.params import SamplingParams
 from gsi.rpc import grouping
-from gsi.rpc.grouping import group
+from gsi.rpc.grouping import group, read_ahead
 from gsi.v1 import candidates_pb2, draft_pb2_grpc
 from tests.conftest import wait_until
 from tests.services.test_model_services import SAMPLING_PROTO, EndlessEngine, serving_engine, status
@@ -78,6 +78,34 @@ async def test_an_error_comes_behind_what_came_before_it() -> None:
     with pytest.raises(ValueError, match="it broke"):
         await read()
     assert got == [0, 1]
+
+
+async def test_a_busy_reader_gets_what_came_meanwhile_together() -> None:
+    """The first has come alone; the others have come while it was worked on."""
+    async with read_ahead(one_by_one(range(4))) as arrived:
+        got = [await anext(arrived)]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        got += [together async for together in arrived]
+    assert got == [[0], [1, 2, 3]]
+
+
+async def test_reading_begins_before_the_first_is_asked_for() -> None:
+    """A service reads a job's prefix first, and by then several candidates are there."""
+    async with read_ahead(one_by_one(range(3))) as arrived:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert [together async for together in arrived] == [[0, 1, 2]]
+
+
+async def test_a_reader_that_is_ahead_gives_the_error_last() -> None:
+    """A candidate that came before a bad message is scored."""
+    async with read_ahead(one_by_one([0, 1], ValueError("it broke"))) as arrived:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert await anext(arrived) == [0, 1]
+        with pytest.raises(ValueError, match="it broke"):
+            await anext(arrived)
 
 
 async def test_closing_the_groups_stops_the_source() -> None:

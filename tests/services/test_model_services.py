@@ -344,10 +344,10 @@ async def test_requests_that_cannot_be_made_are_an_error(target: TargetClient) -
     """The call does not wait for them until its deadline."""
 
     async def broken() -> AsyncGenerator[Sequence[Candidate], None]:
-        raise ZeroDivisionError("no candidates")
-        yield []
+        for _ in range(1 // 0):
+            yield []
 
-    with pytest.raises(ZeroDivisionError, match="no candidates"):
+    with pytest.raises(ZeroDivisionError):
         await anext(target.score((1, 2, 3), SAMPLING, broken()))
 
 
