@@ -14,6 +14,7 @@
 # make bench-pays    does GSI pay on this machine: seconds and accuracy against the target  (2-3 hours; --quick: minutes)
 # make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
 # make bench-step    measure what a step costs on vLLM, and what its overlap saves       (about ten minutes)
+# make bench-coordinator  measure what the coordinator costs: steps a second, memory, submission (two minutes; --json)
 # make bench-plan    measure this CPU's constants and predict each method's seconds       (about five minutes)
 # make pictures      run the demo, and draw README's picture and recording of it             (some minutes)
 # make train         train the small family in models/ again                             (about three quarters of an hour)
@@ -32,10 +33,10 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-plan pictures train protos clean
+.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-coordinator bench-plan pictures train protos clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -18
+	@sed -n 's/^# make/make/p' Makefile
 
 ifeq ($(ENGINE),vllm)
 demo: $(VLLM_INSTALLED)
@@ -100,6 +101,9 @@ bench-scoring: $(VLLM_INSTALLED)
 
 bench-step: $(VLLM_INSTALLED)
 	@$(VLLM_BIN)/python -m benchmarks.step $(ARGS)
+
+bench-coordinator: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.coordinator $(ARGS)
 
 bench-plan: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.plan $(ARGS)

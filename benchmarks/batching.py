@@ -87,10 +87,10 @@ async def answer_problems(client: Client, num_problems: int, num_jobs: int, seed
 def processor_seconds(stack: Stack) -> dict[str, float]:
     """Return the seconds of processors that each process has used since its start."""
     processes = {**stack.processes, "redis": stack.redis}
-    return {name: _read_processor_seconds(process.pid) for name, process in processes.items()}
+    return {name: read_processor_seconds(process.pid) for name, process in processes.items()}
 
 
-def _read_processor_seconds(pid: int) -> float:
+def read_processor_seconds(pid: int) -> float:
     """Read a process's user and system time: fields 14 and 15 of proc(5); the name, field 2, may hold spaces."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * SECONDS_A_TICK

@@ -1,5 +1,7 @@
 """Four errors, each named for whoever is at fault. ``gsi/rpc/errors.py`` carries them over gRPC and back."""
 
+from traceback import clear_frames
+
 from gsi.limits import MAX_ERROR_BYTES
 
 
@@ -48,6 +50,22 @@ class MisconfiguredError(Exception):
 
 class InternalError(Exception):
     """This code is at fault: a bug, here or in a service. The log of the process that raised it has the cause."""
+
+
+def release(error: BaseException) -> None:
+    """Let go of all that an error's frames hold, and those of its causes: calls and candidates of a step that failed.
+
+    For an error that is kept while its job waits. A task group, its errors and its frames also refer to each other, so
+    that they would stay until the garbage collector finds them.
+    """
+    errors: list[BaseException | None] = [error]
+    while errors:
+        each = errors.pop()
+        if each is None or each.__traceback__ is None:
+            continue
+        clear_frames(each.__traceback__)
+        each.__traceback__ = None
+        errors += [each.__cause__, each.__context__, *(each.exceptions if isinstance(each, BaseExceptionGroup) else ())]
 
 
 def cut_message(message: str) -> str:

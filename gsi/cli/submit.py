@@ -1,12 +1,14 @@
 """``gsi submit``, ``gsi follow`` and ``gsi result``: push jobs, and read their steps and answers."""
 
 import sys
-from pathlib import Path
+from collections.abc import Iterable
+from itertools import chain
 from typing import Annotated, Any
 
 import typer
 
 from gsi.cli import render
+from gsi.cli.job_file import check_with, keep_all, read_jobs
 from gsi.cli.terminal import (
     EXIT_FAILED,
     Param,
@@ -20,9 +22,8 @@ from gsi.cli.terminal import (
     run,
 )
 from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, Client
-from gsi.errors import InvalidRequestError
-from gsi.jobs.job import parse_payload
 from gsi.jobs.reader import JobRecord
+from gsi.jobs.submission import Submission
 
 
 def submit(
@@ -40,21 +41,23 @@ def submit(
     """Push jobs and print their ids, one on each line. If a job is invalid, no job is pushed."""
     with explain_errors():
         params = read_params(param)
-        raw = [{"prompt": prompt} for prompt in prompts or []] + _read_payloads(file)
-        if not raw:
-            raise InvalidRequestError('nothing to submit; allowed: gsi submit "a prompt", or --file jobs.jsonl')
-        payloads = [parse_payload({**payload, "params": {**payload.get("params", {}), **params}}) for payload in raw]
-
-        async def push() -> list[JobRecord]:
-            async with Client(redis_url, queue) as client:
-                ids = []
-                for payload in payloads:
-                    ids.append(await client.submit(payload))
-                    print(ids[-1], flush=True)
-                return [await _show_steps(client, job_id) for job_id in ids] if is_followed else []
-
-        if any(record.state != "SUCCEEDED" for record in run(push())):
+        given = (check_with(params, {"prompt": prompt}) for prompt in prompts or [])
+        with keep_all(chain(given, read_jobs(file, params) if file else ())) as jobs:
+            records = run(_push(jobs, redis_url, queue, is_followed=is_followed))
+        if any(record.state != "SUCCEEDED" for record in records):
             raise typer.Exit(EXIT_FAILED)
+
+
+async def _push(jobs: Iterable[Submission], redis_url: str, queue: str, *, is_followed: bool) -> list[JobRecord]:
+    """Push jobs and print each id; if they are followed, show their steps and return their records."""
+    ids = []
+    async with Client(redis_url, queue) as client:
+        async for job_id in client.submit_many(jobs):
+            print(job_id)
+            if is_followed:
+                ids.append(job_id)
+        sys.stdout.flush()
+        return [await _show_steps(client, job_id) for job_id in ids]
 
 
 def follow(
@@ -105,21 +108,3 @@ def result(
             err.print(render.render_end(record), soft_wrap=True)
         if record.state.is_finished and record.state != "SUCCEEDED":
             raise typer.Exit(EXIT_FAILED)
-
-
-def _read_payloads(file: str | None) -> list[dict[str, Any]]:
-    """Read a payload from each line of a JSONL file. Raises InvalidRequestError that names the line."""
-    if file is None:
-        return []
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text()
-    except OSError as error:
-        raise InvalidRequestError(f"--file {file}: {error.strerror}") from None
-    payloads = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            try:
-                payloads.append(parse_payload(line).model_dump(mode="json", exclude_unset=True))
-            except InvalidRequestError as error:
-                raise InvalidRequestError(f"{file} line {number}: {error}") from None
-    return payloads

@@ -7,8 +7,7 @@ async with Client("redis://127.0.0.1:6379/0") as client:
     print((await client.result(job_id)).fields["answer"])
 """
 
-import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,13 +15,14 @@ from gsi.errors import InvalidRequestError
 from gsi.jobs.admin import QueueAdmin
 from gsi.jobs.connection import RedisAccess, connect
 from gsi.jobs.dead_letters import DeadLetters
-from gsi.jobs.job import Job, parse_payload
+from gsi.jobs.job import Job, new_id, parse_job
 from gsi.jobs.keys import Keys
 from gsi.jobs.payload import JobPayload
 from gsi.jobs.reader import JobReader, JobRecord
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.stream import JobStream
+from gsi.jobs.submission import Submission
 from gsi.jobs.submitter import JobSubmitter
 from gsi.runtime.tracing import current_traceparent
 
@@ -62,11 +62,21 @@ class Client:
         The job joins the trace of the caller's active OpenTelemetry span, unless the payload names another trace.
         Raises InvalidRequestError that names the field and what is allowed, and RetryableError if the queue is full.
         """
-        checked = payload if isinstance(payload, JobPayload) else parse_payload(payload)
-        if checked.traceparent is None:
-            checked = checked.model_copy(update={"traceparent": current_traceparent()})
-        job = Job(checked.id or secrets.token_hex(12), checked)
-        return await self._submitter.submit(job)
+        return await self._submitter.submit(_to_job(payload))
+
+    def submit_many(
+        self, payloads: Iterable[JobPayload | Mapping[str, Any] | str | Submission]
+    ) -> AsyncGenerator[str, None]:
+        """Push jobs in the order given, and yield the id of each as ``submit`` returns it: hundreds in a round trip.
+
+        Payloads are read as they are pushed, so there may be any number of them; a ``Submission`` (``check_job``) is
+        not checked again. Raises what ``submit`` raises, and names a payload at fault by its number, from 1 on. The
+        jobs whose ids came before are pushed, and no others; but if the connection is lost, or the caller stops
+        reading, some of the next may be.
+        """
+        return self._submitter.submit_many(
+            _check_numbered(number, payload) for number, payload in enumerate(payloads, start=1)
+        )
 
     def follow(self, job_id: str) -> AsyncIterator[StepRecord]:
         """Yield a job's steps from the first on, each as soon as it is kept, until the job has finished."""
@@ -108,6 +118,26 @@ class Client:
     async def wait(self, job_id: str, timeout_seconds: float | None = None) -> JobRecord:
         """Return a job when it has finished. Raises TimeoutError after ``timeout_seconds``; None: no limit."""
         return await self._reader.wait(job_id, timeout_seconds)
+
+
+def check_job(payload: JobPayload | Mapping[str, Any] | str | bytes) -> Submission:
+    """Return a job that is ready to be pushed, with an id. Raises InvalidRequestError as ``Client.submit`` does."""
+    return Submission.of(_to_job(payload))
+
+
+def _check_numbered(number: int, payload: JobPayload | Mapping[str, Any] | str | Submission) -> Submission:
+    try:
+        return payload if isinstance(payload, Submission) else check_job(payload)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"payload {number}: {error}") from None
+
+
+def _to_job(payload: JobPayload | Mapping[str, Any] | str | bytes) -> Job:
+    """Check a payload, and give it an id and the caller's trace where it names none."""
+    job = Job(payload.id or new_id(), payload) if isinstance(payload, JobPayload) else parse_job(payload)
+    if job.payload.traceparent is None and (traceparent := current_traceparent()):
+        return Job(job.id, job.payload.model_copy(update={"traceparent": traceparent}))
+    return job
 
 
 def _unknown(job_id: str) -> InvalidRequestError:

@@ -7,6 +7,7 @@ A search releases Python's global lock; ``gsi/algorithm`` makes it in a thread, 
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -54,6 +55,7 @@ def compile_pattern(pattern: str) -> Any:
     return re2.compile(pattern, options)
 
 
+@lru_cache(maxsize=128)  # jobs of a file share one, and to compile it takes a quarter of a payload's check
 def check_pattern(pattern: str) -> str:
     """Return the pattern. Raises ValueError that says why RE2 cannot read it, or that it is too large."""
     try:

@@ -6,15 +6,17 @@ needs no edit here.
 
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import or_
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
 from gsi.errors import InvalidRequestError
 from gsi.jobs.method_spec import parse_choice
 from gsi.limits import MAX_SHORTHAND_CHARACTERS
+
+T = TypeVar("T")
 
 
 class Choice(BaseModel):
@@ -27,6 +29,18 @@ class Choice(BaseModel):
     @property
     def numbers(self) -> dict[str, float]:
         return {name: value for name, value in self.model_dump().items() if name != "name"}
+
+
+def build_choice(registry: Mapping[str, type[T]], chosen: Choice) -> T:
+    """Return the algorithm's object for a choice. Raises ValueError for numbers that it does not allow."""
+    kind: Any = registry[chosen.name]  # mypy takes no class for hashable
+    built: T = _build(kind, chosen)
+    return built
+
+
+@lru_cache(maxsize=256)  # jobs make the same choices again and again
+def _build(kind: Any, chosen: Choice) -> Any:
+    return kind(**chosen.numbers)
 
 
 def choice_type(what: str, registry: Mapping[str, type[Any]]) -> Any:
@@ -62,7 +76,7 @@ def add_shorthand(registry: Mapping[str, Any]) -> Any:
 def _make_model(what: str, name: str, kind: type[Any]) -> type[Choice]:
     def check(self: Choice) -> Choice:
         try:
-            kind(**self.numbers)
+            build_choice({self.name: kind}, self)
         except ValueError as error:
             raise InvalidRequestError(f"{what}: {error}") from None
         return self

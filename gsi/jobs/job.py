@@ -5,6 +5,7 @@ An invalid payload is refused with a sentence that names the field and what is a
 
 import json
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -61,6 +62,20 @@ def parse_payload(raw: str | bytes | Mapping[str, Any]) -> JobPayload:
     return _check(_read(raw))
 
 
+def parse_job(raw: str | bytes | Mapping[str, Any]) -> Job:
+    """Check a payload, and give it an id if it names none. Raises InvalidRequestError as ``parse_payload`` does."""
+    found = _read(raw)
+    if isinstance(found, dict) and found.get("id") is None:
+        found = {**found, "id": new_id()}
+    payload = _check(found)
+    return Job(payload.id or new_id(), payload)
+
+
+def new_id() -> str:
+    """Return the id of a job that names none."""
+    return secrets.token_hex(12)
+
+
 def claim(raw: str | bytes, refusal: str = "") -> Claim:
     """Read a payload once: return it, or why it is refused, with the id, tenant and trace that it readably names.
 
@@ -95,13 +110,19 @@ def _read(raw: str | bytes | Mapping[str, Any]) -> Any:
     written = raw if isinstance(raw, bytes) else _encode(raw)
     if len(written) > MAX_PAYLOAD_BYTES:
         raise InvalidRequestError(f"job: {len(written)} bytes; allowed: at most {MAX_PAYLOAD_BYTES}")
-    if any(number > MAX_PAYLOAD_TOKENS for number, _ in enumerate(_TOKEN.finditer(written), start=1)):
+    if _has_too_many_tokens(written):
         raise InvalidRequestError(f"job: too many names and values; allowed: at most {MAX_PAYLOAD_TOKENS}")
     try:
         return from_json(written)
     except ValueError as error:
         allowed = 'an object like {"v":1,"prompt":"…"}'
         raise InvalidRequestError(f"job: not JSON ({error}); allowed: {allowed}") from None
+
+
+def _has_too_many_tokens(written: bytes) -> bool:
+    if len(written) <= MAX_PAYLOAD_TOKENS:  # a token has a byte at least
+        return False
+    return any(number > MAX_PAYLOAD_TOKENS for number, _ in enumerate(_TOKEN.finditer(written), start=1))
 
 
 def _check(found: Any) -> JobPayload:

@@ -1,7 +1,7 @@
 """The payload of a job, which a program in any language can push. Its JSON Schema is ``docs/job.schema.json``."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
@@ -23,7 +23,7 @@ from gsi.algorithm.reward_map import REWARD_MAPS, Raw
 from gsi.algorithm.weighting import WEIGHTINGS
 from gsi.errors import InvalidRequestError
 from gsi.jobs.answer_pattern import check_pattern
-from gsi.jobs.choices import Choice, add_shorthand, add_text, choice_type
+from gsi.jobs.choices import Choice, add_shorthand, add_text, build_choice, choice_type
 from gsi.jobs.keys import DEFAULT_TENANT, Priority
 from gsi.jobs.method_spec import parse_method
 from gsi.limits import JOB_ID_PATTERN, MAX_PATTERN_CHARACTERS, MAX_PROMPT_CHARACTERS, MIN_TEMPERATURE
@@ -32,15 +32,12 @@ MAX_CANDIDATES = 256  # the largest n in the paper's plots
 TENANT_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 TRACEPARENT_PATTERN = r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"  # W3C Trace Context, version 0
 
-T = TypeVar("T")
-
 AUTHORS_VALUES: Mapping[str, Any] = {  # in the code of GSI's authors; u = 10 is the paper's 0.5 at its beta of 20
     "acceptance_threshold": 10.0,
     "reward_floor": 0.1,
     "likelihood": Likelihood.MODEL.value,
 }
 
-DEFAULT_WEIGHTING: Any = {"name": "binary", "delta": 0.7}  # both papers'
 CHOICES: Mapping[str, Mapping[str, Any]] = {"weighting": WEIGHTINGS, "reward_map": REWARD_MAPS}
 if TYPE_CHECKING:  # the registries make the types
     Weighting = Choice
@@ -48,10 +45,7 @@ if TYPE_CHECKING:  # the registries make the types
 else:
     Weighting = choice_type("weighting", WEIGHTINGS)
     RewardMap = choice_type("reward_map", REWARD_MAPS)
-
-
-def _build(registry: Mapping[str, type[T]], chosen: Choice) -> T:
-    return registry[chosen.name](**chosen.numbers)
+DEFAULT_WEIGHTING: Weighting = TypeAdapter(Weighting).validate_python({"name": "binary", "delta": 0.7})  # both papers'
 
 
 def _check_method(name: str) -> str:
@@ -213,13 +207,13 @@ class JobParams(BaseModel):
         drops_low_step = self.preset is Preset.AUTHORS and "preset" in METHODS[self.method].parameters
         return Params(
             role=self.role,
-            weighting=_build(WEIGHTINGS, self.weighting),
+            weighting=build_choice(WEIGHTINGS, self.weighting),
             scope=self.scope,
             aggregate=self.aggregate,
             beam_width=self.beam_width,
             beam_expansion=self.beam_expansion,
             resample=self.resample,
-            reward_map=_build(REWARD_MAPS, self.reward_map) if self.reward_map is not None else Raw(),
+            reward_map=build_choice(REWARD_MAPS, self.reward_map) if self.reward_map is not None else Raw(),
             method=self.method,
             n=self.n,
             n_target=self.n_target,

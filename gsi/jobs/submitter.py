@@ -1,15 +1,19 @@
-"""The submitter's side of a queue: push a job, cancel a job."""
+"""The submitter's side of a queue: push jobs, cancel a job."""
 
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from gsi.errors import RetryableError
 from gsi.jobs.job import Job
-from gsi.jobs.keys import DEFAULT_TENANT, Keys
+from gsi.jobs.keys import DEFAULT_TENANT, Key, Keys, Priority
 from gsi.jobs.policy import Policy
 from gsi.jobs.scripts import calls
+from gsi.jobs.scripts.calls import KEY_HAS_MOVED
 from gsi.jobs.state import JobState
+from gsi.jobs.submission import Submission, in_groups
 
 IDEMPOTENCY_MS = 86_400_000
 NUM_PACE_RESULTS = 20  # the newest results, which tell how fast the queue is
@@ -30,15 +34,27 @@ class JobSubmitter:
         If a job of this id or idempotency key exists already, nothing is written, and that job's id is returned.
         Raises RetryableError that says when to come back if the queue is full.
         """
-        while (submitted := await self._try_to_submit(job)) is None:
-            pass  # somebody else has just used the idempotency key
-        if isinstance(submitted, str):
-            return submitted
-        seconds = await self._seconds_per_job()
-        raise RetryableError(
-            f"queue {self._keys.queue} is full: {submitted} jobs; come back in {seconds:.0f} s",
-            retry_after_seconds=seconds,
-        )
+        (job_id,) = [job_id async for job_id in self.submit_many([Submission.of(job)])]
+        return job_id
+
+    async def submit_many(self, jobs: Iterable[Submission]) -> AsyncGenerator[str, None]:
+        """Do the same for each job in order, many in a round trip, and yield its id once it is pushed.
+
+        Reads ``jobs`` as it goes. A job whose id was not yielded was not pushed; if the connection to Redis is lost, or
+        the caller stops reading, some of the next ``MAX_TOGETHER`` may have been. To push them again does no harm.
+        """
+        for group in in_groups(jobs):
+            num_pushed = 0
+            while num_pushed < len(group):
+                for answer in await self._push(group[num_pushed:]):
+                    if answer == KEY_HAS_MOVED:
+                        break  # somebody else has just used the idempotency key
+                    if isinstance(answer, int):
+                        raise await self._refuse(num_jobs=answer)
+                    if isinstance(answer, ResponseError):
+                        raise answer
+                    num_pushed += 1
+                    yield answer
 
     async def cancel(self, job_id: str, reason: str, *, may_be_unseen: bool = False) -> JobState | None:
         """Cancel a job that is queued, or ask a running job to stop; return the state that it was in.
@@ -70,27 +86,53 @@ class JobSubmitter:
             lifetime_ms=self._policy.result_ms,
         )
 
-    async def _try_to_submit(self, job: Job) -> str | int | None:
-        payload = job.payload.model_copy(update={"id": job.id})
-        record, key = self._keys.record(job.id), payload.idempotency_key
-        idempotency = record if key is None else self._keys.idempotency(payload.tenant, key)
-        found = None if key is None else await self._redis.get(idempotency)
-        earlier = found.decode() if found else ""
+    async def _push(self, jobs: Sequence[Submission]) -> list[str | int | ResponseError]:
+        """Push jobs up to the first that cannot be pushed now; return the answers of the script ``submit``."""
+        earlier = await self._earlier_jobs(jobs)
         return await calls.submit(
             self._redis,
-            record=record,
-            lane=self._keys.lane(payload.priority),
-            steps=self._keys.steps(job.id),
             config=self._keys.config,
             delayed=self._keys.delayed,
-            idempotency=idempotency,
-            earlier_record=self._keys.record(earlier),
-            lanes=self._keys.lanes,
-            job_id=job.id,
-            tenant=payload.tenant,
-            payload=payload.model_dump_json(exclude_unset=True),
-            idempotency_ms=0 if key is None else IDEMPOTENCY_MS,
-            earlier=earlier,
+            high=self._keys.lane(Priority.HIGH),
+            normal=self._keys.lane(Priority.NORMAL),
+            low=self._keys.lane(Priority.LOW),
+            job_keys=[key for job, first in zip(jobs, earlier, strict=True) for key in self._keys_of(job, first)],
+            job_values=[
+                word
+                for job, first in zip(jobs, earlier, strict=True)
+                for word in (job.job_id, job.tenant, job.payload, _idempotency_ms(job), first)
+            ],
+        )
+
+    async def _earlier_jobs(self, jobs: Sequence[Submission]) -> list[str]:
+        """Return the id of the job that used each job's idempotency key before; "" if there is none."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for job in jobs:
+                if job.idempotency_key is not None:
+                    pipeline.get(self._idempotency_key(job))
+            found = iter(await pipeline.execute())
+        return ["" if job.idempotency_key is None else (next(found) or b"").decode() for job in jobs]
+
+    def _keys_of(self, job: Submission, earlier: str) -> tuple[Key, ...]:
+        """Return the keys of a job, as the script ``submit`` takes them."""
+        record = self._keys.record(job.job_id)
+        return (
+            record,
+            self._keys.lane(job.priority),
+            self._keys.steps(job.job_id),
+            record if job.idempotency_key is None else self._idempotency_key(job),
+            self._keys.record(earlier),
+        )
+
+    def _idempotency_key(self, job: Submission) -> Key:
+        return self._keys.idempotency(job.tenant, job.idempotency_key or "")
+
+    async def _refuse(self, num_jobs: int) -> RetryableError:
+        """Return the error of a full queue."""
+        seconds = await self._seconds_per_job()
+        return RetryableError(
+            f"queue {self._keys.queue} is full: {num_jobs} jobs; come back in {seconds:.0f} s",
+            retry_after_seconds=seconds,
         )
 
     async def _seconds_per_job(self) -> float:
@@ -100,3 +142,7 @@ class JobSubmitter:
             return DEFAULT_PACE_SECONDS
         last_ms, first_ms = (int(entry_id.split(b"-")[0]) for entry_id, _ in (newest[0], newest[-1]))
         return max(1.0, (last_ms - first_ms) / 1000 / (len(newest) - 1))
+
+
+def _idempotency_ms(job: Submission) -> str:
+    return "0" if job.idempotency_key is None else str(IDEMPOTENCY_MS)

@@ -34,6 +34,7 @@ sends the script again; the script recognises its own token and answers as it di
 """
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -45,6 +46,7 @@ from gsi.jobs.keys import DEFAULT_TENANT, MAX_DELAY_MS, Key, Keys
 from gsi.jobs.policy import Policy
 from gsi.jobs.scripts import calls
 from gsi.jobs.scripts.calls import Taken
+from gsi.jobs.scripts.loader import ScriptCall, send_together
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.stream import Delivery
@@ -219,23 +221,33 @@ class JobWriter:
             error=cut_message(error),
         )
 
-    async def renew(self, lease: Lease) -> Hold:
-        """Start the lease again from its beginning, if it still holds."""
-        return await self._set_idle(lease, idle_ms=0)
+    async def renew(self, leases: Sequence[Lease]) -> list[Hold | ResponseError]:
+        """Start leases again from their beginning, if they still hold, in one round trip.
 
-    async def look_at(self, lease: Lease) -> Hold:
-        """Return whether the lease still holds, without renewing it."""
-        names = ("token", "nonce", "cancel_reason")
-        token, nonce, reason = await self._redis.hmget(self._keys.record(lease.job_id), *names)
-        is_held = (token, nonce) == (str(lease.token).encode(), lease.nonce.encode())
-        return Hold(is_held, reason.decode() if reason else "")
+        Returns of each whether it holds, or why the server did not tell.
+        """
+        return [
+            answer if isinstance(answer, ResponseError) else _to_hold(answer)
+            for answer in await send_together(self._redis, [self._bind_idle(lease, idle_ms=0) for lease in leases])
+        ]
+
+    async def look_at(self, leases: Sequence[Lease]) -> list[Hold | ResponseError]:
+        """Do the same without renewing the leases."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for lease in leases:
+                pipeline.hmget(self._keys.record(lease.job_id), "token", "nonce", "cancel_reason")
+            answers = await pipeline.execute(raise_on_error=False)
+        return [
+            answer if isinstance(answer, ResponseError) else _read_hold(lease, *answer)
+            for lease, answer in zip(leases, answers, strict=True)
+        ]
 
     async def hand_back(self, lease: Lease, lease_ms: int) -> bool:
         """Let another coordinator take the job over as if the lease had ended, without counting an attempt.
 
         ``lease_ms`` is the length of a lease. Returns False if the lease was lost already.
         """
-        return (await self._set_idle(lease, idle_ms=lease_ms)).is_held
+        return _to_hold(await self._bind_idle(lease, idle_ms=lease_ms).send(self._redis)).is_held
 
     async def promote_due(self) -> int:
         """Push up to 100 jobs again whose delay is over; return how many were pushed."""
@@ -296,9 +308,8 @@ class JobWriter:
             dead_ms=self._policy.dead_ms,
         )
 
-    async def _set_idle(self, lease: Lease, idle_ms: int) -> Hold:
-        cancel_reason = await calls.set_idle(
-            self._redis,
+    def _bind_idle(self, lease: Lease, idle_ms: int) -> ScriptCall[str | None]:
+        return calls.set_idle.bind(
             record=self._keys.record(lease.job_id),
             lane=lease.lane,
             token=lease.token,
@@ -307,7 +318,6 @@ class JobWriter:
             consumer=lease.consumer,
             idle_ms=idle_ms,
         )
-        return Hold(is_held=cancel_reason is not None, cancel_reason=cancel_reason or "")
 
     async def _read_lane(self, job_id: str) -> Key:
         """Return the stream that a job is pushed to again: the one that it came from."""
@@ -316,3 +326,12 @@ class JobWriter:
 
 def _lost(lease: Lease) -> LeaseLostError:
     return LeaseLostError(f"job {lease.job_id}: another coordinator has taken it")
+
+
+def _to_hold(cancel_reason: str | None) -> Hold:
+    return Hold(is_held=cancel_reason is not None, cancel_reason=cancel_reason or "")
+
+
+def _read_hold(lease: Lease, token: bytes | None, nonce: bytes | None, reason: bytes | None) -> Hold:
+    is_held = (token, nonce) == (str(lease.token).encode(), lease.nonce.encode())
+    return Hold(is_held, reason.decode() if reason else "")

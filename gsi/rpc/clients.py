@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -147,7 +147,8 @@ class ServiceClient:
     async def _score(self, stub: Any, requests: AsyncGenerator[Any, None]) -> ScoreBatches:
         async with (
             self._observe_call("Score") as metadata,
-            _cancel_at_end(stub.Score(requests, timeout=self._timeout, metadata=metadata)) as call,
+            _cancel_at_end(stub.Score(timeout=self._timeout, metadata=metadata)) as call,
+            _sending(call, requests),
         ):
             await self._refuse_stranger(call)
             async for response in call:
@@ -200,9 +201,11 @@ class TargetClient(ServiceClient):
 
     def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
         async def requests() -> AsyncGenerator[target_pb2.TargetScoreRequest, None]:
-            sampling_proto = convert.sampling_to_proto(sampling)
-            header = target_pb2.TargetScoreHeader(prefix_token_ids=prefix, sampling=sampling_proto)
-            yield target_pb2.TargetScoreRequest(header=header)
+            yield target_pb2.TargetScoreRequest(
+                header=target_pb2.TargetScoreHeader(
+                    prefix_token_ids=prefix, sampling=convert.sampling_to_proto(sampling)
+                )
+            )
             async for batch in candidates:
                 yield target_pb2.TargetScoreRequest(candidates=convert.tokens_to_proto(batch))
 
@@ -220,8 +223,9 @@ class PrmClient(ServiceClient):
 
     def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
         async def requests() -> AsyncGenerator[prm_pb2.PrmScoreRequest, None]:
-            header = prm_pb2.PrmScoreHeader(messages=convert.messages_to_proto(messages), steps=steps)
-            yield prm_pb2.PrmScoreRequest(header=header)
+            yield prm_pb2.PrmScoreRequest(
+                header=prm_pb2.PrmScoreHeader(messages=convert.messages_to_proto(messages), steps=steps)
+            )
             async for batch in candidates:
                 yield prm_pb2.PrmScoreRequest(candidates=convert.texts_to_proto(batch))
 
@@ -243,3 +247,32 @@ async def _cancel_at_end(call: Any) -> AsyncIterator[Any]:
         yield call
     finally:
         call.cancel()  # a call that has ended stays as it is
+
+
+@asynccontextmanager
+async def _sending(call: Any, requests: AsyncGenerator[Any, None]) -> AsyncIterator[None]:
+    """Send requests as they come until this block ends.
+
+    gRPC would do so in a task of its own, which waits for the next request for ever once the service has refused the
+    call: it, the call, and what the requests hold would stay until the garbage collector finds them.
+    """
+    sending = asyncio.create_task(_send(call, requests))
+    try:
+        yield
+    finally:
+        sending.cancel()
+        (end,) = await asyncio.gather(sending, return_exceptions=True)
+        if isinstance(end, Exception):
+            raise end
+
+
+async def _send(call: Any, requests: AsyncGenerator[Any, None]) -> None:
+    """Send requests up to the last one or to the end of the call, whose reader learns why it has ended."""
+    async with aclosing(requests):
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError), ExitStack() as failure:
+            failure.callback(call.cancel)  # without its last request there will be no last answer
+            async for request in requests:
+                await call.write(request)
+                del request  # a header has the whole prefix, and the candidates may be long in coming
+            await call.done_writing()
+            failure.pop_all()

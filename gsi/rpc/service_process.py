@@ -1,10 +1,10 @@
 """The main function of a model service: settings, logging, metrics, signals, then ``serve``, or ``follow``."""
 
-import asyncio
 import sys
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
+from typing import NoReturn
 
 import grpc
 import structlog
@@ -15,7 +15,9 @@ from gsi.engines.registry import EngineTable
 from gsi.errors import InternalError, MisconfiguredError
 from gsi.rpc.following import follow
 from gsi.rpc.server import Loadable, serve
+from gsi.runtime.event_loop import run
 from gsi.runtime.metrics import serve_metrics
+from gsi.runtime.process_end import end_at_once
 from gsi.runtime.process_log import configure_logging
 from gsi.runtime.settings import ServiceSettings, load_settings
 from gsi.runtime.signals import stop_on_signals
@@ -23,6 +25,7 @@ from gsi.runtime.tracing import tracing
 
 log = structlog.get_logger()
 
+EXIT_CANNOT_START = 1
 EXIT_ENGINE_DIED = 70  # EX_SOFTWARE of sysexits.h
 
 
@@ -32,7 +35,7 @@ def run_service(
     settings_kind: type[ServiceSettings],
     engines: EngineTable[E],
     add_servicer: Callable[[Loadable[E], grpc.aio.Server], None],
-) -> None:
+) -> NoReturn:
     """Run one model service until it is told to stop. Exits with 1 if it cannot start, with 70 if its engine died.
 
     A process whose engine arguments make it another node than node 0 follows node 0 and serves nothing.
@@ -40,6 +43,22 @@ def run_service(
     settings = load_settings(settings_kind)
     configure_logging(role, settings.log_format, settings.log_level)
     tracing.start(role, settings.traces_endpoint, settings.traces_sample_ratio)
+    try:
+        code = _run_until_stopped(grpc_service, settings, engines, add_servicer)
+    finally:
+        tracing.stop()
+    if settings.engine == "vllm":  # it frees shared memory, and ends its processes, in handlers of atexit
+        sys.exit(code)
+    end_at_once(code)
+
+
+def _run_until_stopped(
+    grpc_service: str,
+    settings: ServiceSettings,
+    engines: EngineTable[E],
+    add_servicer: Callable[[Loadable[E], grpc.aio.Server], None],
+) -> int:
+    """Serve, or follow node 0; return the exit code."""
     engine_settings = EngineSettings(**settings.model_dump(include={field.name for field in fields(EngineSettings)}))
 
     async def main() -> None:
@@ -53,12 +72,11 @@ def run_service(
             await serve(grpc_service, settings, load, add_servicer, stop)
 
     try:
-        asyncio.run(main())
+        run(main())
     except (OSError, ValueError, RuntimeError, MisconfiguredError) as error:  # address, checkpoint, engine, device
         log.error("cannot start", error=str(error))
-        sys.exit(1)
+        return EXIT_CANNOT_START
     except InternalError as error:
         log.error("the engine died; this process is to be started again", error=str(error))
-        sys.exit(EXIT_ENGINE_DIED)
-    finally:
-        tracing.stop()
+        return EXIT_ENGINE_DIED
+    return 0

@@ -9,6 +9,7 @@ from gsi.engines.base import LanguageEngine, check_prefix_length
 from gsi.errors import InvalidRequestError
 from gsi.limits import MAX_REQUEST_CANDIDATES
 from gsi.rpc import convert
+from gsi.rpc.grouping import group
 from gsi.v1 import candidates_pb2
 
 C = TypeVar("C")
@@ -17,15 +18,14 @@ C = TypeVar("C")
 async def propose(
     engine: LanguageEngine, request: candidates_pb2.ProposeRequest
 ) -> AsyncIterator[candidates_pb2.ProposeResponse]:
-    """Answer ``Propose``: a response for the candidates that finished together."""
+    """Answer ``Propose``: a response for the candidates that finished within milliseconds."""
     if not 1 <= request.n <= MAX_REQUEST_CANDIDATES:
         raise InvalidRequestError(f"n is {request.n}; allowed: 1 to {MAX_REQUEST_CANDIDATES}")
     sampling = convert.sampling_from_proto(request.sampling)
     prefix = read_prefix(request.prefix_token_ids, engine.info.max_length)
-    proposals = engine.propose(prefix, request.n, sampling, request.seed)
-    async with aclosing(proposals):
-        async for batch in proposals:
-            yield candidates_pb2.ProposeResponse(candidates=map(convert.candidate_to_proto, batch))
+    async with aclosing(group(engine.propose(prefix, request.n, sampling, request.seed))) as groups:
+        async for candidates in groups:
+            yield candidates_pb2.ProposeResponse(candidates=map(convert.candidate_to_proto, candidates))
 
 
 def read_prefix(token_ids: Sequence[int], max_length: int) -> tuple[int, ...]:
@@ -35,10 +35,10 @@ def read_prefix(token_ids: Sequence[int], max_length: int) -> tuple[int, ...]:
 
 
 async def answer_scores(scores: ScoreBatches) -> AsyncIterator[candidates_pb2.ScoreResponse]:
-    """Answer ``Score``: a response for the candidates that were scored together."""
-    async with aclosing(scores):
-        async for batch in scores:
-            yield convert.scores_to_proto(batch)
+    """Answer ``Score``: a response for the candidates that were scored within milliseconds."""
+    async with aclosing(group(scores)) as groups:
+        async for scored in groups:
+            yield convert.scores_to_proto(scored)
 
 
 async def read_header(requests: AsyncIterator[Any]) -> Any:

@@ -29,6 +29,7 @@ from gsi.jobs.reader import JobReader
 from gsi.jobs.stream import JobStream
 from gsi.jobs.writer import JobWriter
 from gsi.rpc.health import Health
+from gsi.runtime.event_loop import run
 from gsi.runtime.metrics import serve_metrics
 from gsi.runtime.process_log import configure_logging
 from gsi.runtime.settings import load_settings
@@ -136,7 +137,7 @@ def main() -> None:
     configure_logging("coordinator", settings.log_format, settings.log_level)
     tracing.start("coordinator", settings.traces_endpoint, settings.traces_sample_ratio)
     try:
-        asyncio.run(coordinate(settings))
+        run(coordinate(settings))
     except (MisconfiguredError, OSError, RedisError) as error:  # models, addresses, Redis rights
         log.error("cannot start", error=str(error))
         sys.exit(1)

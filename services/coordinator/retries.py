@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from gsi.errors import RetryableError
+from gsi.errors import RetryableError, release
 from services.coordinator.models import Models
 
 T = TypeVar("T")
@@ -41,6 +41,7 @@ async def call_with_retries(
                 note_wait(began - asked)
                 return answer
         except RetryableError as error:
+            release(error)  # a job may wait for long
             if error.has_reached:  # a call that never reached its service can have done the service no harm
                 num_deadlines = num_deadlines + 1 if error.is_deadline else 0
                 num_losses = num_losses + 1 if error.is_away else 0

@@ -7,6 +7,7 @@ import grpc
 
 from gsi.engines.base import RewardEngine
 from gsi.rpc import convert, servicing
+from gsi.rpc.grouping import read_ahead
 from gsi.rpc.server import Loadable
 from gsi.v1 import candidates_pb2, prm_pb2, prm_pb2_grpc
 
@@ -28,10 +29,9 @@ class PrmServicer(prm_pb2_grpc.PrmServiceServicer):
         engine = self._engine.get()
         header: prm_pb2.PrmScoreHeader = await servicing.read_header(request_iterator)
         messages, steps = convert.conversation_from_proto(header, max_steps=engine.info.max_length)
-        candidates = servicing.read_candidates(request_iterator, convert.texts_from_proto)
-        scores = engine.score(messages, steps, candidates)
-        async for response in servicing.answer_scores(scores):
-            yield response
+        async with read_ahead(servicing.read_candidates(request_iterator, convert.texts_from_proto)) as candidates:
+            async for response in servicing.answer_scores(engine.score(messages, steps, candidates)):
+                yield response
 
 
 def add_to_server(engine: Loadable[RewardEngine], server: grpc.aio.Server) -> None:

@@ -43,7 +43,7 @@ from gsi.jobs.submitter import JobSubmitter
 from gsi.jobs.writer import JobResult, JobWriter, Lease, LeaseLostError
 from gsi.local.embedded_redis import embedded_redis
 from tests.jobs.queue_snapshot import IDS, TENANT, QueueSnapshots, SavedKey, Seen, SeenJob
-from tests.jobs.sample import step
+from tests.jobs.sample import renew, step
 
 POLICY = Policy(max_attempts=2, max_jobs_per_tenant=1, result_seconds=1e6, dead_seconds=1e6)
 NUM_ACTIONS = 20
@@ -196,9 +196,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.runs)
     @rule(which=recent, is_handed_back=st.booleans())
-    def renew(self, which: int, *, is_handed_back: bool) -> None:
+    def renew_or_hand_back(self, which: int, *, is_handed_back: bool) -> None:
         lease = _recent(self.runs, which).lease
-        self.wait(self.writer.hand_back(lease, 1000) if is_handed_back else self.writer.renew(lease))
+        self.wait(self.writer.hand_back(lease, 1000) if is_handed_back else renew(self.writer, lease))
 
     @rule()
     def promote_and_unpark(self) -> None:

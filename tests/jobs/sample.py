@@ -6,7 +6,7 @@ from gsi.jobs.keys import Priority
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.stream import JobStream
-from gsi.jobs.writer import JobResult, JobWriter, Lease
+from gsi.jobs.writer import Hold, JobResult, JobWriter, Lease
 
 JOB = Job("job-1", parse_payload({"prompt": "2 + 3", "params": {"n": 2}}))
 DONE = JobResult(JobState.SUCCEEDED, stop_reason="eos", text="5", answer="5", params="{}")
@@ -33,3 +33,17 @@ async def take_over(writer: JobWriter, stream: JobStream) -> Lease | None:
     """Take JOB over from whatever consumer has it."""
     (delivery,) = await stream.take_over(count=1, min_idle_ms=0)
     return await writer.take(JOB.id, delivery)
+
+
+async def renew(writer: JobWriter, lease: Lease) -> Hold:
+    """Renew one lease."""
+    (hold,) = await writer.renew([lease])
+    assert isinstance(hold, Hold)
+    return hold
+
+
+async def look_at(writer: JobWriter, lease: Lease) -> Hold:
+    """Look at one lease."""
+    (hold,) = await writer.look_at([lease])
+    assert isinstance(hold, Hold)
+    return hold

@@ -17,7 +17,7 @@ from gsi.jobs.state import JobState
 from gsi.jobs.stream import Delivery, JobStream
 from gsi.jobs.submitter import JobSubmitter
 from gsi.jobs.writer import JobResult, JobWriter, Lease, LeaseLostError
-from tests.jobs.sample import DONE, JOB, step
+from tests.jobs.sample import DONE, JOB, look_at, step
 
 OTHER_QUESTION = '{"id":"job-1","prompt":"another question"}'
 
@@ -148,8 +148,8 @@ async def test_after_lost_writes_two_takes_with_one_token_are_told_apart(two: Tw
     await two.writer.append_step(lease, step(0, "of the one that holds the lease\n\n"))
     with pytest.raises(LeaseLostError):
         await two.writer.append_step(lost, step(1, "of the other one\n\n"))
-    assert not (await two.writer.look_at(lost)).is_held
-    assert (await two.writer.look_at(lease)).is_held
+    assert not (await look_at(two.writer, lost)).is_held
+    assert (await look_at(two.writer, lease)).is_held
 
 
 async def test_an_entry_that_cannot_be_taken_becomes_a_dead_letter(two: Two) -> None:

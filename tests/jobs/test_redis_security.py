@@ -33,7 +33,7 @@ from gsi.jobs.stream import JobStream
 from gsi.jobs.writer import JobWriter
 from gsi.local.embedded_redis import embedded_redis
 from tests.certificates import DAY, Authority, Paths
-from tests.jobs.sample import DONE, JOB, step, take
+from tests.jobs.sample import DONE, JOB, renew, step, take
 
 ROOT = Path(__file__).parents[2]
 RIGHTS = dict(re.findall(r"^user (gsi-\w+) (.+)$", (ROOT / "docs" / "redis.md").read_text(), re.MULTILINE))
@@ -85,7 +85,7 @@ async def work_through(redis: Redis, client: Client) -> None:
     assert [letter.job_id async for letter in client.dead.letters()] == [JOB.id]
     await client.dead.retry(JOB.id)
     lease = await take(writer, stream)
-    assert (await writer.renew(lease)).is_held
+    assert (await renew(writer, lease)).is_held
     await writer.append_step(lease, step(0))
     assert await writer.hand_back(lease, lease_ms=1000)
     (delivery,) = await stream.take_over(count=1, min_idle_ms=500)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from gsi.jobs.connection import Redis
-from gsi.jobs.keys import Key
+from gsi.jobs.keys import Key, Keys
 from gsi.jobs.scripts import calls
-from gsi.jobs.scripts.loader import lua_script, moves_of, parameters_of, read_script
+from gsi.jobs.scripts.loader import lua_script, moves_of, parameters_of, read_script, send_together
 from gsi.jobs.state import TRANSITIONS, JobState
 
 ROOT = Path(__file__).parents[2]
@@ -96,11 +97,10 @@ def test_the_table_decides_which_moves_a_script_makes() -> None:
 def test_no_caller_passes_what_the_declaration_decides() -> None:
     """States, moves and constants are the declaration's; of the states only a commit's ending is the caller's."""
     passed = [
-        (node.func.attr, keyword.arg)
+        (called[1], keyword.arg)
         for path in (ROOT / "gsi").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name)
-        if node.func.value.id == "calls"
+        if isinstance(node, ast.Call) and (called := re.fullmatch(r"calls\.(\w+)(\.bind)?", ast.unparse(node.func)))
         for keyword in node.keywords
     ]
     assert {script for script, _ in passed} == FUNCTIONS.keys()
@@ -126,3 +126,19 @@ def test_a_function_without_a_script_is_refused() -> None:
 
     with pytest.raises(FileNotFoundError):
         lua_script(bool)(vanish)
+
+
+async def test_calls_that_are_sent_together_are_answered_one_by_one(redis: Redis, queue: str) -> None:
+    """In order, also by a server that has forgotten its scripts; what one of them meets is that one's own."""
+    server: Any = redis
+    keys = Keys(queue)
+    await server.set(keys.record("spoilt"), "no record")
+    await server.script_flush()
+    bound = [
+        calls.append_step.bind(record=keys.record(job), steps=keys.steps(job), token=1, nonce="n", index=0, step="{}")
+        for job in ("unknown", "spoilt", "unknown")
+    ]
+    first, spoilt, last = await send_together(redis, bound)
+    assert (first, last) == (False, False)  # nobody holds them
+    assert isinstance(spoilt, ResponseError)
+    assert str(spoilt).startswith("WRONGTYPE")

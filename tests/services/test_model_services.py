@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from gsi.algorithm.candidates import Candidate, Message, Prompt, Trajectory
+from gsi.algorithm.candidates import Candidate, FinishReason, Message, Prompt, Trajectory
 from gsi.algorithm.generate import generate
 from gsi.algorithm.params import Params, SamplingParams
 from gsi.algorithm.ports import Ports
@@ -82,7 +82,7 @@ class EndlessEngine:
             raise self._error
         self.is_working = True
         try:
-            yield []
+            yield [Candidate(0, (1,), "a step", -1.0, FinishReason.DELIMITER)]
             await asyncio.Event().wait()
         finally:
             self.is_working = False
@@ -314,6 +314,41 @@ async def test_an_error_crosses_the_wire_as_itself(raised: Exception, received: 
             await anext(client.propose((1,), 1, SAMPLING, 0))
         assert str(caught.value) == message
         await client.close()
+
+
+async def test_a_score_call_that_is_refused_leaves_no_task_that_waits() -> None:
+    """Its candidates have not come yet, and gRPC's own task would wait for them for ever."""
+    engine = EndlessEngine()
+
+    async def to_come() -> AsyncGenerator[Sequence[Candidate], None]:
+        await asyncio.Event().wait()
+        yield []
+
+    servicer, _ = ROLES["target"]
+    load = partial(already, engine)
+    async with serving(
+        servicer.SERVICE, servicer.add_to_server, load, max_concurrent_rpcs=1, grace_seconds=0
+    ) as server:
+        await wait_until(lambda: _is(server.address, "SERVING"), "serving")
+        client = TargetClient(server.address, 60.0)
+        async with aclosing(client.propose((1,), 1, SAMPLING, 0)) as stream:
+            await anext(stream)
+            with pytest.raises(RetryableError, match="target: RESOURCE_EXHAUSTED"):
+                await anext(client.score((1,), SAMPLING, to_come()))
+            running = {getattr(task.get_coro(), "__name__", "") for task in asyncio.all_tasks()}
+            assert not running & {"_send", "_consume_request_iterator"}  # ours, and gRPC's own
+        await client.close()
+
+
+async def test_requests_that_cannot_be_made_are_an_error(target: TargetClient) -> None:
+    """The call does not wait for them until its deadline."""
+
+    async def broken() -> AsyncGenerator[Sequence[Candidate], None]:
+        for _ in range(1 // 0):
+            yield []
+
+    with pytest.raises(ZeroDivisionError):
+        await anext(target.score((1, 2, 3), SAMPLING, broken()))
 
 
 async def test_a_service_that_is_not_there_is_unavailable() -> None:

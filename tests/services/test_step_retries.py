@@ -1,6 +1,9 @@
 """Which failures of a service a job waits out, and which end it."""
 
+import asyncio
+import gc
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -110,3 +113,40 @@ async def test_a_service_that_was_never_reached_is_not_held_against_the_job() ->
 async def test_after_a_deadline_the_service_is_asked_whether_it_serves() -> None:
     """If no call gets through, the job waits instead of missing one deadline after the other."""
     assert await tried(SLOW, SLOW) == ("done", ["target", "target"])
+
+
+class Candidates:
+    """What a step has got when a part of it fails."""
+
+
+async def test_a_job_that_waits_for_its_next_try_holds_nothing_of_the_last_one() -> None:
+    """Not until the garbage collector comes: a thousand jobs may wait."""
+    held: list[weakref.ref[Candidates]] = []
+    is_free: list[bool] = []
+
+    async def fail(candidates: Candidates) -> str:
+        raise RetryableError("target: RESOURCE_EXHAUSTED", service="target")
+
+    async def step() -> str:
+        if is_free:
+            return "done"
+        candidates = Candidates()
+        held.append(weakref.ref(candidates))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail(candidates))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+        return "never"
+
+    class Looking(WaitedFor):
+        async def wait_until_serving(self, role: str) -> None:
+            is_free.append(held[0]() is None)
+
+    models: Any = Looking()
+    gc.disable()
+    try:
+        assert await call_with_retries(models, step) == "done"
+    finally:
+        gc.enable()
+    assert is_free == [True]

@@ -65,8 +65,9 @@ class TransformersEngine:
         read = await self._model.run(self._model.read(prefix))
         limits = (len(prefix), self._model.max_length, self._model.vocabulary_size)
         async for batch in check_candidates(candidates, *limits):
-            values = await self._model.run(self._sum_log_probabilities(read, sampling, batch))
-            yield [Score(candidate.index, value) for candidate, value in zip(batch, values, strict=True)]
+            for together in self._model.split(batch):
+                values = await self._model.run(self._sum_log_probabilities(read, sampling, together))
+                yield [Score(candidate.index, value) for candidate, value in zip(together, values, strict=True)]
 
     def _sum_log_probabilities(
         self, prefix: Prefix, sampling: SamplingParams, candidates: Sequence[TokenSequence]

@@ -1,6 +1,6 @@
 """A causal transformer that reads a prefix once and continues it in many rows: the base of both engines here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -27,6 +27,7 @@ class PrefixModel:
         self.vocabulary_size: int = model.config.vocab_size
         self._kept = PrefixCache(settings.prefix_cache_bytes)
         self._passes = Passes(model, settings.device)
+        self._is_exact = not settings.batching
         self._batches = settings.batching and self._passes.can_share
         self._thread = ModelThread(self._passes, batches=self._batches, num_threads=settings.num_threads)
 
@@ -61,6 +62,13 @@ class PrefixModel:
         part = Part(cache, rows)
         yield part
         return part.outputs
+
+    def split(self, candidates: Sequence[T]) -> Iterable[Sequence[T]]:
+        """Return what a pass may read together: all, or each by itself where equal requests get equal bits.
+
+        What came together depends on time, and the rounding of a row on how many rows its pass has.
+        """
+        return [[candidate] for candidate in candidates] if self._is_exact else [candidates]
 
     def begin_rows(self, prefix: Prefix, num_rows: int) -> DynamicCache | SharedRows:
         """Return a cache of rows behind a prefix that will grow token by token. Whoever ends with it frees it.

@@ -55,8 +55,9 @@ class TransformersRewardEngine:
         async for batch in candidates:
             num_characters = sum(len(candidate.text) for candidate in batch)
             rows = await self._texts.run(num_characters, self._read_texts, batch)
-            rewards = await self._model.run(self._rate(read, rows))
-            yield [Score(candidate.index, reward) for candidate, reward in zip(batch, rewards, strict=True)]
+            for together in self._model.split(list(zip(batch, rows, strict=True))):
+                rewards = await self._model.run(self._rate(read, [row for _, row in together]))
+                yield [Score(candidate.index, reward) for (candidate, _), reward in zip(together, rewards, strict=True)]
 
     def _read_texts(self, candidates: Sequence[StepText]) -> list[TokenIds]:
         return [tuple(self._family.candidate(candidate.text)) for candidate in candidates]

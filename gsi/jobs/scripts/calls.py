@@ -6,9 +6,13 @@ A parameter with a default is a constant of every queue, or comes from the table
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from redis.exceptions import ResponseError
+
 from gsi.jobs.keys import GROUP, JOB_FIELD, MAX_DEAD, MAX_DELAY_MS, MAX_RESULTS, Key
 from gsi.jobs.scripts.loader import lua_script, moves_of
 from gsi.jobs.state import JobState
+
+KEY_HAS_MOVED = -1  # in the answer of ``submit``
 
 
 class Taken(NamedTuple):
@@ -20,8 +24,8 @@ class Taken(NamedTuple):
     submitted_ms: int
 
 
-def _decode_submission(answer: bytes | int | None) -> str | int | None:
-    return answer.decode() if isinstance(answer, bytes) else answer
+def _decode_submissions(answer: Sequence[bytes | int | ResponseError]) -> list[str | int | ResponseError]:
+    return [each.decode() if isinstance(each, bytes) else each for each in answer]
 
 
 def _decode_take(answer: list[int] | None) -> Taken | None:
@@ -46,34 +50,25 @@ def _decode_texts(answer: Sequence[bytes]) -> list[str]:
     return [each.decode() for each in answer]
 
 
-@lua_script(_decode_submission)
+@lua_script(_decode_submissions)
 def submit(
     *,
-    record: Key,
-    lane: Key,
-    steps: Key,
     config: Key,
     delayed: Key,
-    idempotency: Key,
-    earlier_record: Key,
-    lanes: Sequence[Key],
-    job_id: str,
-    tenant: str,
-    payload: str,
+    high: Key,
+    normal: Key,
+    low: Key,
+    job_keys: Sequence[Key],
     payload_field: str = JOB_FIELD,
-    idempotency_ms: int,
-    earlier: str,
     queued: str = JobState.QUEUED,
     moves: str = moves_of("submit"),
+    job_values: Sequence[str],
 ) -> None:
-    (
-        """Write a job's record and push it.
+    """Write the records of jobs and push them, in order, up to the first that cannot be pushed now.
 
-    Return its id, or the earlier job's; of a full queue, the number of jobs; None if the idempotency key has another
-    job now than ``earlier``.
+    Return the id of each, or the earlier job's. If it stops, the reason comes last: the number of jobs of a full queue;
+    ``KEY_HAS_MOVED`` if the idempotency key has another job now than the earlier one of its values; an error.
     """
-        ""
-    )
 
 
 @lua_script(_decode_take)

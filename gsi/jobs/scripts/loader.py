@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from functools import wraps
+from dataclasses import dataclass
+from functools import update_wrapper
+from hashlib import sha1
 from importlib.resources import files
-from typing import Any, Concatenate, ParamSpec, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, ParamSpec, TypeVar, get_args, get_type_hints
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from gsi.jobs.keys import Key
 from gsi.jobs.state import TRANSITIONS
@@ -19,9 +22,46 @@ SOURCES: dict[str, str] = {}  # by script, what the server runs
 SHARED = re.compile(r"^-- shared: (.+)$", re.MULTILINE)
 
 
-def lua_script(
-    decode: Callable[[Any], T],
-) -> Callable[[Callable[P, None]], Callable[Concatenate[Redis, P], Awaitable[T]]]:
+@dataclass(frozen=True, slots=True)
+class ScriptCall(Generic[T]):
+    """A call of a script with its keys and arguments, which nobody has sent yet."""
+
+    name: str
+    keys: Sequence[Any]
+    arguments: Sequence[Any]
+    decode: Callable[[Any], T]
+
+    async def send(self, redis: Redis) -> T:
+        """Run the script. Raises ResponseError for what the server refuses."""
+        script = redis.register_script(SOURCES[self.name])
+        return self.decode(await script(keys=self.keys, args=self.arguments))
+
+
+class Script(Generic[P, T]):
+    """A script as a function. ``bind`` takes the same values, for a call that is sent later, with others."""
+
+    def __init__(self, declare: Callable[P, None], decode: Callable[[Any], T]) -> None:
+        update_wrapper(self, declare)
+        self._name = declare.__name__
+        self._decode = decode
+        self._keys, self._arguments = parameters_of(declare)
+        self._defaults: Mapping[str, Any] = declare.__kwdefaults__ or {}
+
+    def __call__(self, redis: Redis, /, *_: P.args, **given: P.kwargs) -> Awaitable[T]:
+        return self.bind(*_, **given).send(redis)
+
+    def bind(self, *_: P.args, **given: P.kwargs) -> ScriptCall[T]:
+        """Return the call with these values. Raises TypeError that names what is missing or unknown."""
+        values: dict[str, Any] = {**self._defaults, **given}
+        if values.keys() != {*self._keys, *self._arguments}:
+            wrong = sorted(values.keys() ^ {*self._keys, *self._arguments})
+            raise TypeError(f"{self._name}: missing or unknown: {wrong}")
+        keys = [word for name in self._keys for word in _spread(values[name])]
+        arguments = [word for name in self._arguments for word in _spread(values[name])]
+        return ScriptCall(self._name, keys, arguments, self._decode)
+
+
+def lua_script(decode: Callable[[Any], T]) -> Callable[[Callable[P, None]], Script[P, T]]:
     """Make a function that runs the Lua file of its name.
 
     The function's keyword parameters declare the script's keys (of type ``Key``) and arguments, in the order in which
@@ -29,27 +69,29 @@ def lua_script(
     function's result of the script's answer.
     """
 
-    def bind(declare: Callable[P, None]) -> Callable[Concatenate[Redis, P], Awaitable[T]]:
+    def bind(declare: Callable[P, None]) -> Script[P, T]:
         SOURCES[declare.__name__] = read_script(declare.__name__)
-        keys, arguments = parameters_of(declare)
-        names, defaults = {*keys, *arguments}, declare.__kwdefaults__ or {}
-
-        @wraps(declare)
-        async def call(redis: Redis, /, *_: P.args, **given: P.kwargs) -> T:
-            values: dict[str, Any] = {**defaults, **given}
-            if values.keys() != names:
-                raise TypeError(f"{declare.__name__}: missing or unknown: {sorted(values.keys() ^ names)}")
-            script = redis.register_script(SOURCES[declare.__name__])
-            return decode(
-                await script(
-                    keys=[word for name in keys for word in _spread(values[name])],
-                    args=[word for name in arguments for word in _spread(values[name])],
-                )
-            )
-
-        return call
+        return Script(declare, decode)
 
     return bind
+
+
+async def send_together(redis: Redis, calls: Sequence[ScriptCall[T]]) -> list[T | ResponseError]:
+    """Run scripts in the order given, in one round trip; return the answer of each, or the error that it met.
+
+    The scripts are sent with their calls: a server that was restarted knows none of them.
+    """
+    shas = {name: sha1(SOURCES[name].encode()).hexdigest() for name in {call.name for call in calls}}
+    async with redis.pipeline(transaction=False) as pipeline:
+        for name in shas:
+            pipeline.script_load(SOURCES[name])
+        for call in calls:
+            pipeline.evalsha(shas[call.name], len(call.keys), *call.keys, *call.arguments)
+        answers = (await pipeline.execute(raise_on_error=False))[len(shas) :]
+    return [
+        answer if isinstance(answer, ResponseError) else call.decode(answer)
+        for call, answer in zip(calls, answers, strict=True)
+    ]
 
 
 def read_script(name: str) -> str:

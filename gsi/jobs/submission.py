@@ -1,0 +1,54 @@
+"""A checked job in the form in which it is pushed, and jobs grouped by what one script may push at a time."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Self
+
+from pydantic_core import from_json, to_json
+
+from gsi.jobs.job import Job
+from gsi.jobs.keys import Priority
+
+# A script runs alone: it may take some milliseconds, and Redis holds all that it was given.
+MAX_TOGETHER = 200
+MAX_TOGETHER_CHARACTERS = 2**20  # after which no further job is added
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a submitter needs to know of a job. ``payload`` is its JSON, which names its id."""
+
+    job_id: str
+    tenant: str
+    priority: Priority
+    idempotency_key: str | None
+    payload: str
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        payload = job.payload if job.payload.id == job.id else job.payload.model_copy(update={"id": job.id})
+        written = payload.model_dump_json(exclude_unset=True)
+        return cls(job.id, payload.tenant, payload.priority, payload.idempotency_key, written)
+
+    def to_line(self) -> bytes:
+        """Return a line of JSON, which ``from_line`` reads."""
+        return to_json((self.job_id, self.tenant, self.priority, self.idempotency_key, self.payload)) + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Self:
+        job_id, tenant, priority, idempotency_key, payload = from_json(line)
+        return cls(job_id, tenant, Priority(priority), idempotency_key, payload)
+
+
+def in_groups(jobs: Iterable[Submission]) -> Iterator[list[Submission]]:
+    """Yield the jobs in order, in groups that a script may push at a time. Reads no further than the group."""
+    group: list[Submission] = []
+    num_characters = 0
+    for job in jobs:
+        group.append(job)
+        num_characters += len(job.payload)
+        if len(group) == MAX_TOGETHER or num_characters >= MAX_TOGETHER_CHARACTERS:
+            yield group
+            group, num_characters = [], 0
+    if group:
+        yield group
