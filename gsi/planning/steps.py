@@ -138,9 +138,10 @@ def _propose(setup: Setup, writer: Role, scorers: tuple[Role, ...], verb: str = 
     device's share of the work, of all and of what is left once the shortest candidate is written; and each scorer's
     work, which cannot begin before that.
     """
-    writing = _write(setup, writer, verb)
-    scoring = tuple(_score(setup, role, setup.workload.n) for role in scorers)
-    last = tuple(_score(setup, role, min(setup.workload.num_last, setup.workload.n)) for role in scorers)
+    work, writing = setup.workload, _write(setup, writer, verb)
+    ends_after = writing[-1].seconds * (1 - work.shortest / work.longest)
+    scoring = tuple(_score_all(setup, role, ends_after) for role in scorers)
+    last = tuple(_score(setup, role, min(work.num_last, work.n)) for role in scorers)
     is_read_once = setup.system.context_reading is ContextReading.LAST_STEP
     reading = tuple(_read_context(setup, role) for role in scorers if is_read_once)
     calls = setup.system.seconds_per_call + (setup.system.seconds_per_scoring if scorers else 0.0)
@@ -150,7 +151,7 @@ def _propose(setup: Setup, writer: Role, scorers: tuple[Role, ...], verb: str = 
         if not setup.system.has_overlap:
             return calls + total
         written = sum(map(seconds, writing))
-        rest = seconds(writing[-1]) * (1 - setup.workload.shortest / setup.workload.longest)
+        rest = seconds(writing[-1]) * (1 - work.shortest / work.longest)
         first = written - rest
         scored = list(map(seconds, scoring))
         ready = [max(first, seconds(phase)) for phase in reading] or [first] * len(scored)
@@ -183,7 +184,18 @@ def _read_context(setup: Setup, role: Role) -> Phase:
     return read(name, setup.models[role], rows=1, length=length, cached=max(0.0, work.context - length))
 
 
-def _score(setup: Setup, role: Role, rows: float) -> Phase:
+def _score_all(setup: Setup, role: Role, ends_after: float) -> Phase:
+    """Return the reading of all candidates, the last of which ends ``ends_after`` seconds behind the first.
+
+    Candidates that end at different times take a pass each, but those that end while a pass runs share the next one.
+    """
+    work = setup.workload
+    most = min(work.num_ends, work.n) if setup.system.has_overlap else 1.0
+    of_a_pass = _score(setup, role, work.n, most).seconds / most
+    return _score(setup, role, work.n, min(most, 1 + ends_after / of_a_pass))
+
+
+def _score(setup: Setup, role: Role, rows: float, least_passes: float = 1.0) -> Phase:
     """Return the reading of candidates: their own tokens, or each with its whole context."""
     work = setup.workload
     own = work.longest if setup.system.is_padded and role == "prm" else work.mean
@@ -194,5 +206,5 @@ def _score(setup: Setup, role: Role, rows: float) -> Phase:
         rows=rows,
         length=own + context,
         cached=work.context - context,
-        least_passes=min(work.num_ends, rows),
+        least_passes=least_passes,
     )
