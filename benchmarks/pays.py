@@ -39,7 +39,7 @@ class Size:
 
 
 FULL = Size(problems=300, ns=(1, 4, 16, 64, 256), throughput_problems=96)
-QUICK = Size(problems=12, ns=(1, 4, 16), throughput_problems=24)
+QUICK = Size(problems=10, ns=(1, 4, 16), throughput_problems=16)
 
 
 def run_plan(name: str, size: Size, methods: Sequence[str], ns: Sequence[int], concurrency: int) -> Sequence[Row]:
