@@ -5,20 +5,16 @@ service of a local system has. The seconds of each call are the sum of its passe
 a constant; non-negative least squares of the relative errors finds the constants. Seconds are those of the processor,
 so other programs on the machine disturb the figures less. A shared machine's own speed changes by the minute, up to
 twofold, so that means are fitted, and ``plan.py`` measures before and after the jobs whose mean seconds it predicts.
-In a step two models work at once and slow each other down, so a second process does the same as the one that is timed.
 Calls and steps have costs of their own, outside the models.
 Jobs whose steps have one token measure these costs, in seconds of the clock: that part wants a quiet machine.
 """
 
-import asyncio
 import random
 import statistics
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +46,12 @@ EMPTY_PROMPT = "Start with 1."
 Observation = tuple[Sequence[Phase], float]  # what a call did, and its seconds
 
 
-def observe_models(models: Path) -> dict[Role, list[Observation]]:
-    """Time the calls of each model of a folder, in two processes side by side; return what both have seen."""
-    with ProcessPoolExecutor(2, get_context("spawn")) as processes:
-        return {role: _observe_twice(processes, models, role) for role in ROLES}
-
-
-def _observe_twice(processes: ProcessPoolExecutor, models: Path, role: Role) -> list[Observation]:
-    observed = [processes.submit(_observe, models, role) for _ in range(2)]
-    return list(map(add_up, zip(*(one.result() for one in observed), strict=True)))
-
-
-def _observe(models: Path, role: Role) -> list[Observation]:
-    observe = observe_reward if role == "prm" else observe_language
-    return asyncio.run(observe(models / role, count_model(models, role)))
+async def observe_models(models: Path) -> dict[Role, list[Observation]]:
+    """Time the calls of each model of a folder."""
+    return {
+        role: await (observe_reward if role == "prm" else observe_language)(models / role, count_model(models, role))
+        for role in ROLES
+    }
 
 
 def fit_models(models: Path, *rounds: Mapping[Role, Sequence[Observation]]) -> dict[Role, Model]:

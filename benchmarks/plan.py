@@ -161,11 +161,11 @@ def main() -> None:
     parser.add_argument("--n", type=int, nargs="+", default=[4, 16])
     parser.add_argument("--json", action="store_true", help="print the report and leave RESULTS.md unchanged")
     given = parser.parse_args()
-    before = observe_models(given.models)
+    before = asyncio.run(observe_models(given.models))
     jobs = (
         Folder(given.records).read_records() if given.records else run_problems(given.models, given.problems, given.n)
     )
-    models = fit_models(given.models, before, observe_models(given.models))
+    models = fit_models(given.models, before, asyncio.run(observe_models(given.models)))
     system = asyncio.run(measure_system(given.models, models))
     rows = predict_rows(jobs, models, system, Tokenizer(str(given.models / "draft"), None))
     report = {

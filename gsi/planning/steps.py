@@ -192,7 +192,7 @@ def _score_all(setup: Setup, role: Role, ends_after: float) -> Phase:
     work = setup.workload
     most = min(work.num_ends, work.n) if setup.system.has_overlap else 1.0
     of_a_pass = _score(setup, role, work.n, most).seconds / most
-    return _score(setup, role, work.n, min(most, 1 + ends_after / of_a_pass))
+    return _score(setup, role, work.n, min(most, 1 + max(1.0, ends_after / of_a_pass)))
 
 
 def _score(setup: Setup, role: Role, rows: float, least_passes: float = 1.0) -> Phase:
