@@ -343,11 +343,13 @@ async def test_a_score_call_that_is_refused_leaves_no_task_that_waits() -> None:
 async def test_requests_that_cannot_be_made_are_an_error(target: TargetClient) -> None:
     """The call does not wait for them until its deadline."""
 
-    async def broken() -> AsyncGenerator[Sequence[Candidate], None]:
-        for _ in range(1 // 0):
-            yield []
+    def make() -> Sequence[Candidate]:
+        raise ZeroDivisionError("no candidates")
 
-    with pytest.raises(ZeroDivisionError):
+    async def broken() -> AsyncGenerator[Sequence[Candidate], None]:
+        yield make()
+
+    with pytest.raises(ZeroDivisionError, match="no candidates"):
         await anext(target.score((1, 2, 3), SAMPLING, broken()))
 
 
