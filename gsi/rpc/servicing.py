@@ -9,7 +9,7 @@ from gsi.engines.base import LanguageEngine, check_prefix_length
 from gsi.errors import InvalidRequestError
 from gsi.limits import MAX_REQUEST_CANDIDATES
 from gsi.rpc import convert
-from gsi.rpc.grouping import group
+from gsi.rpc.grouping import group, read_ahead
 from gsi.v1 import candidates_pb2
 
 C = TypeVar("C")
@@ -34,9 +34,19 @@ def read_prefix(token_ids: Sequence[int], max_length: int) -> tuple[int, ...]:
     return tuple(token_ids)
 
 
-async def answer_scores(scores: ScoreBatches) -> AsyncIterator[candidates_pb2.ScoreResponse]:
-    """Answer ``Score``: a response for the candidates that were scored within milliseconds."""
-    async with aclosing(group(scores)) as groups:
+async def score(
+    requests: AsyncIterator[Any],
+    convert_batch: Callable[[Any], Sequence[C]],
+    score_all: Callable[[AsyncGenerator[Sequence[C], None]], ScoreBatches],
+) -> AsyncIterator[candidates_pb2.ScoreResponse]:
+    """Answer ``Score`` behind its header: a response for the candidates that were scored within milliseconds.
+
+    ``score_all`` gets the candidates, those together that came while it was busy.
+    """
+    async with (
+        read_ahead(read_candidates(requests, convert_batch)) as candidates,
+        aclosing(group(score_all(candidates))) as groups,
+    ):
         async for scored in groups:
             yield convert.scores_to_proto(scored)
 

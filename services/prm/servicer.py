@@ -1,13 +1,13 @@
 """``gsi.v1.PrmService`` over a reward engine."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import grpc
 
 from gsi.engines.base import RewardEngine
 from gsi.rpc import convert, servicing
-from gsi.rpc.grouping import read_ahead
 from gsi.rpc.server import Loadable
 from gsi.v1 import candidates_pb2, prm_pb2, prm_pb2_grpc
 
@@ -29,9 +29,9 @@ class PrmServicer(prm_pb2_grpc.PrmServiceServicer):
         engine = self._engine.get()
         header: prm_pb2.PrmScoreHeader = await servicing.read_header(request_iterator)
         messages, steps = convert.conversation_from_proto(header, max_steps=engine.info.max_length)
-        async with read_ahead(servicing.read_candidates(request_iterator, convert.texts_from_proto)) as candidates:
-            async for response in servicing.answer_scores(engine.score(messages, steps, candidates)):
-                yield response
+        score_all = partial(engine.score, messages, steps)
+        async for response in servicing.score(request_iterator, convert.texts_from_proto, score_all):
+            yield response
 
 
 def add_to_server(engine: Loadable[RewardEngine], server: grpc.aio.Server) -> None:

@@ -8,7 +8,6 @@ import grpc
 
 from gsi.engines.base import LanguageEngine
 from gsi.rpc import convert, servicing
-from gsi.rpc.grouping import read_ahead
 from gsi.rpc.server import Loadable
 from gsi.v1 import candidates_pb2, target_pb2, target_pb2_grpc
 
@@ -38,9 +37,8 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         sampling = convert.sampling_from_proto(header.sampling)
         prefix = servicing.read_prefix(header.prefix_token_ids, engine.info.max_length)
         convert_batch = partial(convert.tokens_from_proto, max_tokens=engine.info.max_length)
-        async with read_ahead(servicing.read_candidates(request_iterator, convert_batch)) as candidates:
-            async for response in servicing.answer_scores(engine.score(prefix, sampling, candidates)):
-                yield response
+        async for response in servicing.score(request_iterator, convert_batch, partial(engine.score, prefix, sampling)):
+            yield response
 
 
 def add_to_server(engine: Loadable[LanguageEngine], server: grpc.aio.Server) -> None:
