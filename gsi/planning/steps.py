@@ -11,6 +11,9 @@ from gsi.planning.systems import ContextReading, System
 SBON_DRAFT, SBON_TARGET = "soft-best-of-n:draft", "soft-best-of-n:target"
 
 
+Phases = tuple[Phase, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """What jobs are like. ``step_tokens`` is the mean length of a step, ``acceptance`` that of each method.
@@ -44,6 +47,11 @@ class Workload:
     def longest(self) -> float:
         """Return the tokens of the longest candidate."""
         return self.longest_tokens or expected_longest(self.step_tokens, self.max_step_tokens, self.n)
+
+    @property
+    def share_behind_shortest(self) -> float:
+        """Return the share of the writing that is left when the shortest candidate is written."""
+        return 1 - self.shortest / self.longest
 
     @property
     def context(self) -> float:
@@ -132,40 +140,45 @@ def plan_steps(setup: Setup) -> dict[str, Step]:
 
 
 def _propose(setup: Setup, writer: Role, scorers: tuple[Role, ...], verb: str = "writes") -> Proposal:
-    """Return a proposal of n candidates by ``writer``, which ``scorers`` score.
-
-    With overlap a step takes as long as the longest of its chains: the writing and the last candidate's scores; each
-    device's share of the work, of all and of what is left once the shortest candidate is written; and each scorer's
-    work, which cannot begin before that.
-    """
-    work, writing = setup.workload, _write(setup, writer, verb)
-    ends_after = writing[-1].seconds * (1 - work.shortest / work.longest)
+    """Return a proposal of n candidates by ``writer``, which ``scorers`` score."""
+    writing = _write(setup, writer, verb)
+    ends_after = writing[-1].seconds * setup.workload.share_behind_shortest
     scoring = tuple(_score_all(setup, role, ends_after) for role in scorers)
-    last = tuple(_score(setup, role, min(work.num_last, work.n)) for role in scorers)
     is_read_once = setup.system.context_reading is ContextReading.LAST_STEP
     reading = tuple(_read_context(setup, role) for role in scorers if is_read_once)
     calls = setup.system.seconds_per_call + (setup.system.seconds_per_scoring if scorers else 0.0)
+    phases = (*writing, *reading, *scoring)
 
-    def combine(seconds: Callable[[Phase], float], calls: float) -> float:
-        total = sum(map(seconds, (*writing, *reading, *scoring)))
-        if not setup.system.has_overlap:
-            return calls + total
-        written = sum(map(seconds, writing))
-        rest = seconds(writing[-1]) * (1 - work.shortest / work.longest)
-        first = written - rest
-        scored = list(map(seconds, scoring))
-        ready = [max(first, seconds(phase)) for phase in reading] or [first] * len(scored)
-        return calls + max(
-            written + max(map(seconds, last), default=0.0),
-            total / setup.num_devices,
-            first + (rest + sum(scored)) / setup.num_devices,
-            *(begin + taken for begin, taken in zip(ready, scored, strict=True)),
-        )
+    def combine(seconds: Callable[[Phase], float]) -> float:
+        has_overlap = setup.system.has_overlap
+        return _overlap(setup, writing, reading, scoring, seconds) if has_overlap else sum(map(seconds, phases))
 
     return Proposal(
-        phases=(*writing, *reading, *scoring),
-        seconds=combine(lambda phase: phase.seconds, calls),
-        floor_seconds=combine(lambda phase: phase.floor_seconds, 0.0),
+        phases=phases,
+        seconds=calls + combine(lambda phase: phase.seconds),
+        floor_seconds=combine(lambda phase: phase.floor_seconds),
+    )
+
+
+def _overlap(
+    setup: Setup, writing: Phases, reading: Phases, scoring: Phases, seconds: Callable[[Phase], float]
+) -> float:
+    """Return the seconds of a proposal that is scored while it is written: those of its longest chain.
+
+    The chains are: the writing and the last candidate's scores; each device's share of all work, and of what is left
+    when the shortest candidate is written; and each scorer's work, which cannot begin before that.
+    """
+    work = setup.workload
+    last = (_score(setup, phase.role, min(work.num_last, work.n)) for phase in scoring)
+    written, scored = sum(map(seconds, writing)), list(map(seconds, scoring))
+    rest = seconds(writing[-1]) * work.share_behind_shortest
+    first = written - rest
+    ready = [max(first, seconds(phase)) for phase in reading] or [first] * len(scored)
+    return max(
+        written + max(map(seconds, last), default=0.0),
+        sum(map(seconds, (*writing, *reading, *scoring))) / setup.num_devices,
+        first + (rest + sum(scored)) / setup.num_devices,
+        *(begin + taken for begin, taken in zip(ready, scored, strict=True)),
     )
 
 
