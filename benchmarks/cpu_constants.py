@@ -67,16 +67,16 @@ def count_model(models: Path, role: Role) -> Model:
 
 
 def fit_means(rounds: Sequence[Sequence[Observation]]) -> Processor:
-    """Return the constants that explain the mean seconds of each call over its repeats.
-
-    Repeats do not do the same, so what they did is added up, too.
-    """
-    return fit_processor([add_up(repeats) for repeats in zip(*rounds, strict=True)])
+    """Return the constants that explain the mean seconds of each call over the rounds."""
+    return fit_processor(add_rounds(rounds))
 
 
-def add_up(repeats: Sequence[Observation]) -> Observation:
-    """Return several calls as one."""
-    return [phase for phases, _ in repeats for phase in phases], sum(seconds for _, seconds in repeats)
+def add_rounds(rounds: Sequence[Sequence[Observation]]) -> list[Observation]:
+    """Return each call with what all rounds did in it and how long they took: no two rounds do exactly the same."""
+    return [
+        ([phase for phases, _ in repeats for phase in phases], sum(seconds for _, seconds in repeats))
+        for repeats in zip(*rounds, strict=True)
+    ]
 
 
 def expect_seconds(processor: Processor, phases: Sequence[Phase]) -> float:
@@ -116,7 +116,7 @@ async def observe_language(folder: Path, model: Model) -> list[Observation]:
         for _ in range(REPEATS):  # round by round, so that a busy moment does not hit all repeats of a shape
             proposed = [await time_proposal(engine, model, rng, *shape) for shape in shapes]
             rounds.append(proposed + [await time_scoring(engine, model, rng, *shape) for shape in shapes])
-    return list(map(add_up, zip(*rounds, strict=True)))
+    return add_rounds(rounds)
 
 
 async def observe_reward(folder: Path, model: Model) -> list[Observation]:
@@ -129,7 +129,7 @@ async def observe_reward(folder: Path, model: Model) -> list[Observation]:
         rounds = [
             [await time_rating(engine, tokenizer, model, rng, *shape) for shape in shapes] for _ in range(REPEATS)
         ]
-    return list(map(add_up, zip(*rounds, strict=True)))
+    return add_rounds(rounds)
 
 
 def list_shapes() -> list[tuple[int, int, int]]:
