@@ -200,7 +200,7 @@ def _read_context(setup: Setup, role: Role) -> Phase:
 def _score_all(setup: Setup, role: Role, ends_after: float) -> Phase:
     """Return the reading of all candidates, the last of which ends ``ends_after`` seconds behind the first.
 
-    Candidates that end at different times take a pass each, but those that end while a pass runs share the next one.
+    A candidate that ends at a time of its own takes a pass. Candidates that end while a pass runs share the next pass.
     """
     work = setup.workload
     most = min(work.num_ends, work.n) if setup.system.has_overlap else 1.0
