@@ -69,8 +69,8 @@ _OPENING = {
     "label noise.",
     "target": "The target scores the draft's candidates and resamples rejected steps. It makes few mistakes, also "
     "learned from label noise.",
-    "shallow-target": "This model is the target before it was grown. It answers as well and costs less. Tests use it, "
-    "and so may comparisons; the family's target is `../target`.",
+    "shallow-target": "This model is the target before it was grown. It answers at least as well, and it costs less. "
+    "Tests use it, and so may comparisons; the family's target is `../target`.",
     "prm": "The process reward model (PRM) judges a step at the `<extra_0>` token that follows it: its reward is "
     "`softmax(logits)[1]`. Join steps as Qwen2.5-Math-PRM does: each without its blank line, then `<extra_0>`. A "
     "label is local: is this step right given the value that the step before it wrote?",
@@ -106,8 +106,8 @@ def _depths(measured: Measured) -> str:
         f"**Depth.** The depth is chosen for its cost, not for its quality. A target of {shallow.layers} layers was "
         f"trained first; then layers that begin as the identity were inserted, and all {deep.layers} were trained on "
         "briefly. On a CPU, a deep and narrow model has the shape of cost that a large model has on a GPU: it writes "
-        "one token after another slowly, and scores many tokens at once fast. The shallow target answers as well, for "
-        "less:"
+        "one token after another slowly, and scores many tokens at once fast. The shallow target answers at least "
+        "as well, for less:"
     )
     header = "| layers | plain sample | GSI, n = 4 | soft best-of-n, n = 4 | seconds of a plain sample |"
     return "\n".join([opening, "", header, "|---|---|---|---|---|", *rows])
