@@ -28,7 +28,8 @@ class EngineSettings:
 
     ``num_threads`` limits an engine on a CPU; None leaves the number to the runtime. ``engine_args`` are the runtime's
     own arguments, as on its command line. An engine that can report only one likelihood, at one temperature, reports
-    ``likelihood`` at ``temperature``. ``reading`` is for process reward models.
+    ``likelihood`` at ``temperature``. ``reading`` and ``profile``, a name or a file, are for process reward models;
+    with profile "" the checkpoint's own is found.
     """
 
     model: str
@@ -43,6 +44,7 @@ class EngineSettings:
     likelihood: Likelihood = Likelihood.SAMPLING
     temperature: float = SamplingParams().temperature
     reading: Reading = Reading.MODEL_CARD
+    profile: str = ""
 
 
 class Engine(Protocol):

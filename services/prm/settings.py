@@ -10,6 +10,11 @@ from gsi.runtime.settings import ServiceSettings
 class PrmSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="GSI_PRM_", frozen=True, extra="ignore")
 
+    profile: str = Field(
+        "",
+        description="how the PRM is read: the name of a ready profile, or the path of a TOML file "
+        "(`docs/reward-models.md`); empty: the profile that recognises the checkpoint",
+    )
     reading: Reading = Field(
         Reading.MODEL_CARD,
         description="how steps are read: `model-card`, or `authors` as the code of GSI's authors (the mark behind a "

@@ -66,16 +66,36 @@ def value_head(folder: Path, architecture: str, names: tuple[str, ...], head: to
 
 
 def skywork(folder: Path) -> tuple[Path, Values]:
-    """Write a process model: newlines behind problem and steps, one value through a sigmoid, no template."""
+    """Write a process model: newlines behind problem and lines, one value through a sigmoid, no template."""
     _, tokenizer = reference("prm")
     head = torch.nn.Linear(Qwen2Config.from_pretrained(MODELS / "prm").hidden_size, 1)
     path, last = value_head(folder, "Qwen2ForPrmModel", ("v_head.summary.weight", "v_head.summary.bias"), head)
 
     def value(text: str) -> float:
         token_ids = tokenizer((tokenizer.bos_token or "") + MESSAGES[0].content + "\n")["input_ids"]
-        for step in (*STEPS, text):
-            token_ids += [*tokenizer(step.rstrip("\n"))["input_ids"], *tokenizer("\n")["input_ids"]]
+        for line in ("".join(STEPS) + text.rstrip("\n")).split("\n"):
+            token_ids += [*tokenizer(line)["input_ids"], *tokenizer("\n")["input_ids"]]
         return float(torch.sigmoid(last(token_ids)))
+
+    return path, value
+
+
+def reasonflux(folder: Path) -> tuple[Path, Values]:
+    """Write a ReasonFlux-PRM-7B: the assistant's answer is the steps with a mark behind each, in the chat template."""
+    _, tokenizer = reference("prm")
+    hidden = Qwen2Config.from_pretrained(MODELS / "prm").hidden_size
+    torch.manual_seed(4)
+    head = torch.nn.Sequential(torch.nn.Linear(hidden, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, 2))
+    names = ("score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias")
+    path, last = value_head(folder, "Qwen2ForProcessRewardModel", names, head)
+
+    def value(text: str) -> float:
+        answer = "".join(f"{step.rstrip()}<extra_0>" for step in (*STEPS, text))
+        turns = [{"role": "user", "content": MESSAGES[0].content}, {"role": "assistant", "content": answer}]
+        whole = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False)
+        token_ids = tokenizer(whole)["input_ids"]
+        end = len(token_ids) - token_ids[::-1].index(tokenizer.get_vocab()["<extra_0>"])
+        return float(torch.softmax(last(token_ids[:end]), dim=-1)[1])
 
     return path, value
 

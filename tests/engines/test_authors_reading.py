@@ -12,17 +12,10 @@ from transformers import AutoTokenizer
 
 from gsi.algorithm.candidates import Message
 from gsi.engines.base import EngineSettings, Reading
-from gsi.engines.hugging_face.reward_families import (
-    STEP_MARK,
-    QwenProcessReward,
-    QwenReadByAuthors,
-    RewardFamily,
-    SkyworkProcessReward,
-    SkyworkReadByAuthors,
-    find_family,
-)
+from gsi.engines.hugging_face.reward_families import RewardFamily, find_family
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.registry import REWARD_ENGINES
+from gsi.engines.reward_profile import load_profile
 from gsi.errors import MisconfiguredError
 from services.prm.settings import PrmSettings
 from tests.conftest import MODELS
@@ -31,6 +24,7 @@ from tests.engines.reward_checkpoints import classifier
 PRM = str(MODELS / "prm")
 MESSAGES = (Message("system", "Be brief."), Message("user", "Start with 27. Step 1: +11. Work mod 31."))
 STEP, LAST, LINES = "Step 1: 27 + 11 = 7\n\n", "The answer is 7", "Step 1:\n27 + 11 = 7\n\n"
+STEP_MARK = "<extra_0>"
 PARTS = st.text("Step 1:+=", min_size=1, max_size=8)
 
 
@@ -40,13 +34,13 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def qwen(tokenizer: Tokenizer) -> QwenReadByAuthors:
-    return QwenReadByAuthors(tokenizer, PRM)
+def qwen(tokenizer: Tokenizer) -> RewardFamily:
+    return RewardFamily(load_profile("qwen2.5-math-prm-authors"), tokenizer, PRM)
 
 
 @pytest.fixture(scope="module")
-def skywork(tokenizer: Tokenizer) -> SkyworkReadByAuthors:
-    return SkyworkReadByAuthors(tokenizer)
+def skywork(tokenizer: Tokenizer) -> RewardFamily:
+    return RewardFamily(load_profile("skywork-o1-authors"), tokenizer, PRM)
 
 
 def read(family: RewardFamily, steps: list[str], candidate: str) -> list[int]:
@@ -78,7 +72,7 @@ def num_marks_behind(token_ids: list[int]) -> int:
 
 @given(st.lists(PARTS, max_size=3), PARTS, st.booleans())
 def test_the_authors_of_gsi_double_the_mark(
-    qwen: QwenReadByAuthors, parts: list[str], last: str, is_delimited: bool
+    qwen: RewardFamily, parts: list[str], last: str, is_delimited: bool
 ) -> None:
     """A candidate that ends with the delimiter is judged at its second mark; kept steps have one."""
     steps, candidate = [f"{part}\n\n" for part in parts], last + ("\n\n" if is_delimited else "")
@@ -87,35 +81,43 @@ def test_the_authors_of_gsi_double_the_mark(
     assert num_marks_behind(found) == (2 if is_delimited else 1)
 
 
-def test_the_default_has_one_mark_behind_each_step(tokenizer: Tokenizer, qwen: QwenReadByAuthors) -> None:
+def test_the_default_has_one_mark_behind_each_step(tokenizer: Tokenizer, qwen: RewardFamily) -> None:
     """As the model card says; without a delimiter at the end both readings are one."""
-    default = QwenProcessReward(tokenizer, PRM)
+    default = RewardFamily(load_profile("qwen2.5-math-prm"), tokenizer, PRM)
     assert num_marks_behind(read(default, [STEP], STEP)) == 1
     assert read(default, [STEP], STEP) == read(qwen, [STEP], STEP)[:-1]
     assert read(default, [STEP, STEP], LAST) == read(qwen, [STEP, STEP], LAST)
 
 
 @given(st.lists(st.lists(PARTS, min_size=1, max_size=2), max_size=3), st.lists(PARTS, min_size=1, max_size=2))
-def test_each_line_is_a_step_of_skywork(skywork: SkyworkReadByAuthors, parts: list[list[str]], last: list[str]) -> None:
+def test_each_line_is_a_step_of_skywork(skywork: RewardFamily, parts: list[list[str]], last: list[str]) -> None:
     """Each is tokenised by itself, the empty ones too, and the last has one newline more than was written."""
     steps, candidate = ["\n".join(lines) + "\n\n" for lines in parts], "\n".join(last) + "\n\n"
     assert read(skywork, steps, candidate) == by_skyworks_code("".join(steps) + candidate)
     assert num_marks_behind(read(skywork, steps, candidate)) == 3
 
 
-def test_the_default_has_one_newline_behind_each_step_of_skywork(
-    tokenizer: Tokenizer, skywork: SkyworkReadByAuthors
-) -> None:
+def test_the_default_has_one_newline_behind_each_step_of_skywork(tokenizer: Tokenizer, skywork: RewardFamily) -> None:
     """However many lines it has, and whatever it ends with."""
-    default = SkyworkProcessReward(tokenizer)
+    default = RewardFamily(load_profile("skywork-o1"), tokenizer, PRM)
     assert num_marks_behind(read(default, [LINES], LINES)) == 1
     assert read(default, [LINES], LINES) != read(skywork, [LINES], LINES)
     assert read(default, [], LAST) == read(skywork, [], LAST)
 
 
+@given(st.lists(st.lists(PARTS, min_size=1, max_size=2), max_size=3), st.lists(PARTS, min_size=1, max_size=2))
+def test_by_default_a_whole_answer_is_read_as_skyworks_code_reads_it(
+    tokenizer: Tokenizer, parts: list[list[str]], last: list[str]
+) -> None:
+    """Line by line; only a delimiter at the end of the candidate is not read before the candidate is kept."""
+    default = RewardFamily(load_profile("skywork-o1"), tokenizer, PRM)
+    steps, candidate = ["\n".join(lines) + "\n\n" for lines in parts], "\n".join(last)
+    assert read(default, steps, f"{candidate}\n\n") == by_skyworks_code("".join(steps) + candidate)
+
+
 @given(st.lists(st.text("a:=\n", max_size=8), max_size=3), st.text("a:=\n", max_size=8))
 def test_what_was_read_is_the_beginning_of_what_is_read_next(
-    qwen: QwenReadByAuthors, skywork: SkyworkReadByAuthors, steps: list[str], text: str
+    qwen: RewardFamily, skywork: RewardFamily, steps: list[str], text: str
 ) -> None:
     """So that the engines may keep what they have read."""
     for family in (qwen, skywork):

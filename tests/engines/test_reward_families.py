@@ -10,16 +10,9 @@ from transformers import AutoTokenizer
 
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.weighting import logistic
-from gsi.engines.hugging_face.reward_families import (
-    STEP_MARK,
-    OutcomeReward,
-    QwenProcessReward,
-    RewardFamily,
-    SkyworkProcessReward,
-    find_family,
-    read_reward,
-)
+from gsi.engines.hugging_face.reward_families import RewardFamily, find_family, read_reward
 from gsi.engines.hugging_face.tokenizer import Tokenizer
+from gsi.engines.reward_profile import load_profile
 from gsi.errors import InternalError, MisconfiguredError
 from tests.conftest import MODELS
 
@@ -27,6 +20,7 @@ PRM = str(MODELS / "prm")
 MESSAGES = (Message("system", "Be brief."), Message("user", "Mia has 27 shells. Tom gives her 11 shells."))
 STEP, LAST = "Tom gives her 11 shells, so Mia has 27 + 11 = 38 shells.\n\n", "The answer is 38"
 ROUNDING = 1e-15
+STEP_MARK = "<extra_0>"
 
 TEXTS = st.text("On 1+=.\n", max_size=12)
 VALUES = st.floats(-700, 700)  # their exponential is a number
@@ -38,31 +32,40 @@ def tokenizer() -> Tokenizer:
     return Tokenizer(PRM, None)
 
 
-@pytest.fixture(scope="module")
-def qwen(tokenizer: Tokenizer) -> QwenProcessReward:
-    return QwenProcessReward(tokenizer, PRM)
+def make_family(name: str, tokenizer: Tokenizer) -> RewardFamily:
+    return RewardFamily(load_profile(name), tokenizer, PRM)
 
 
 @pytest.fixture(scope="module")
-def skywork(tokenizer: Tokenizer) -> SkyworkProcessReward:
-    return SkyworkProcessReward(tokenizer)
+def qwen(tokenizer: Tokenizer) -> RewardFamily:
+    return make_family("qwen2.5-math-prm", tokenizer)
 
 
 @pytest.fixture(scope="module")
-def outcome(tokenizer: Tokenizer) -> OutcomeReward:
-    return OutcomeReward(tokenizer, is_bounded=False)
+def skywork(tokenizer: Tokenizer) -> RewardFamily:
+    return make_family("skywork-o1", tokenizer)
 
 
-@pytest.fixture(scope="module", params=["qwen", "skywork", "outcome"])
-def family(request: pytest.FixtureRequest) -> RewardFamily:
-    found: RewardFamily = request.getfixturevalue(request.param)
-    return found
+@pytest.fixture(scope="module")
+def outcome(tokenizer: Tokenizer) -> RewardFamily:
+    return make_family("outcome", tokenizer)
 
 
-@pytest.fixture(scope="module", params=["qwen", "skywork"])
-def process_family(request: pytest.FixtureRequest) -> RewardFamily:
-    found: RewardFamily = request.getfixturevalue(request.param)
-    return found
+@pytest.fixture(scope="module")
+def two_labels(tokenizer: Tokenizer) -> RewardFamily:
+    return make_family("outcome-labels", tokenizer)
+
+
+@pytest.fixture(scope="module", params=["qwen2.5-math-prm", "skywork-o1", "math-shepherd", "rlhflow", "outcome"])
+def family(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> RewardFamily:
+    return make_family(request.param, tokenizer)
+
+
+@pytest.fixture(
+    scope="module", params=["qwen2.5-math-prm", "skywork-o1", "math-shepherd", "rlhflow", "token-classifier"]
+)
+def process_family(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> RewardFamily:
+    return make_family(request.param, tokenizer)
 
 
 def apply_template(*conversation: Message, add_generation_prompt: bool) -> str:
@@ -98,11 +101,12 @@ def test_what_was_read_is_the_beginning_of_what_is_read_next(family: RewardFamil
 @given(steps=st.lists(TEXTS, max_size=3), text=TEXTS)
 def test_a_kept_step_is_read_as_the_candidate_was(process_family: RewardFamily, steps: list[str], text: str) -> None:
     """The engine has read the step and its mark when it judged the candidate."""
-    judged = process_family.prefix(MESSAGES, steps) + process_family.candidate(text)
-    assert process_family.prefix(MESSAGES, [*steps, text]) == judged
+    text = f"{text}."  # a step of blank lines alone is cut to nothing when it is judged
+    judged = process_family.prefix(MESSAGES, steps) + process_family.candidate(f"{text}\n\n", is_first=not steps)
+    assert process_family.prefix(MESSAGES, [*steps, f"{text}\n\n"])[: len(judged)] == judged
 
 
-def test_the_qwen_family_has_a_mark_behind_each_step(qwen: QwenProcessReward, tokenizer: Tokenizer) -> None:
+def test_the_qwen_family_has_a_mark_behind_each_step(qwen: RewardFamily, tokenizer: Tokenizer) -> None:
     """By the model card it stands in place of the delimiter; the reward is read at the last mark."""
     marked = "".join(f"{text.rstrip()}{STEP_MARK}" for text in (STEP, LAST))
     expected = read_markup(apply_template(*MESSAGES, add_generation_prompt=True) + marked)
@@ -121,15 +125,14 @@ def test_a_model_without_the_mark_is_refused() -> None:
 
     tokenizer: Any = WithoutMark()
     with pytest.raises(MisconfiguredError, match=r"some/model has no token <extra_0>: not a PRM"):
-        QwenProcessReward(tokenizer, "some/model")
+        RewardFamily(load_profile("qwen2.5-math-prm"), tokenizer, "some/model")
 
 
-def test_the_skywork_family_reads_problem_and_steps_as_lines(
-    skywork: SkyworkProcessReward, tokenizer: Tokenizer
-) -> None:
-    """There is no chat template and no system message; the reward is read at the candidate's newline."""
+def test_the_skywork_family_reads_problem_and_lines(skywork: RewardFamily, tokenizer: Tokenizer) -> None:
+    """There is no chat template and no system message; the reward is read at the newline of the candidate's line."""
     token_ids = skywork.prefix(MESSAGES, [STEP]) + skywork.candidate(LAST)
-    expected = [tokenizer.encode(f"{text.rstrip()}\n") for text in (MESSAGES[1].content, STEP, LAST)]
+    lines = (MESSAGES[1].content, STEP.rstrip(), "", LAST)
+    expected = [tokenizer.encode(line) + tokenizer.encode("\n") for line in lines]
     assert tuple(token_ids) == sum(expected, ())
     assert (token_ids[-1],) == tokenizer.encode("\n")
 
@@ -145,11 +148,12 @@ def test_the_skywork_family_begins_with_the_token_that_begins_a_sequence() -> No
             return read_markup("<|endoftext|>")
 
     tokenizer = WithBeginning(PRM, None)
-    plain = SkyworkProcessReward(Tokenizer(PRM, None)).prefix(MESSAGES, [])
-    assert SkyworkProcessReward(tokenizer).prefix(MESSAGES, []) == [tokenizer.token_id("<|endoftext|>"), *plain]
+    plain = make_family("skywork-o1", Tokenizer(PRM, None)).prefix(MESSAGES, [])
+    begun = make_family("skywork-o1", tokenizer).prefix(MESSAGES, [])
+    assert begun == [tokenizer.token_id("<|endoftext|>"), *plain]
 
 
-def test_the_outcome_family_reads_a_finished_conversation(outcome: OutcomeReward) -> None:
+def test_the_outcome_family_reads_a_finished_conversation(outcome: RewardFamily) -> None:
     """Steps and candidate are one answer, closed as the chat template closes it."""
     answer = Message("assistant", STEP + LAST)
     expected = read_markup(apply_template(*MESSAGES, answer, add_generation_prompt=False))
@@ -157,24 +161,22 @@ def test_the_outcome_family_reads_a_finished_conversation(outcome: OutcomeReward
 
 
 @given(bad=VALUES, good=VALUES)
-def test_two_labels_are_bad_and_good(qwen: QwenProcessReward, outcome: OutcomeReward, bad: float, good: float) -> None:
+def test_two_labels_are_bad_and_good(qwen: RewardFamily, two_labels: RewardFamily, bad: float, good: float) -> None:
     """The reward is the softmax of the second label."""
     largest = max(bad, good)
     softmax = math.exp(good - largest) / (math.exp(bad - largest) + math.exp(good - largest))
     assert qwen.reward([bad, good]) == pytest.approx(softmax)
-    assert outcome.reward([bad, good]) == pytest.approx(softmax)
+    assert two_labels.reward([bad, good]) == pytest.approx(softmax)
 
 
 @given(VALUES)
-def test_a_process_models_value_becomes_a_reward_by_the_logistic_function(
-    skywork: SkyworkProcessReward, value: float
-) -> None:
+def test_a_process_models_value_becomes_a_reward_by_the_logistic_function(skywork: RewardFamily, value: float) -> None:
     """Its authors read it so."""
     assert skywork.reward([value]) == pytest.approx(1 / (1 + math.exp(-value)))
 
 
 @given(VALUES)
-def test_an_outcome_models_value_is_the_reward(outcome: OutcomeReward, value: float) -> None:
+def test_an_outcome_models_value_is_the_reward(outcome: RewardFamily, value: float) -> None:
     """It may have any size: the job says how to map it."""
     assert outcome.reward([value]) == value
 
@@ -185,26 +187,27 @@ def test_outputs_of_another_family_are_no_reward(
 ) -> None:
     """A model that is read as another family fails instead of making up numbers."""
     family: RewardFamily = request.getfixturevalue(name)
-    with pytest.raises(ValueError, match="values to unpack"):
+    with pytest.raises(ValueError, match=f"gave {len(outputs)} values; its profile reads"):
         family.reward(outputs)
 
 
 @pytest.mark.parametrize(
-    ("architecture", "num_labels", "kind", "is_bounded"),
+    ("architecture", "num_labels", "name", "is_bounded"),
     [
-        ("Qwen2ForProcessRewardModel", 2, QwenProcessReward, True),
-        ("Qwen2ForPrmModel", 2, SkyworkProcessReward, True),
-        ("LlamaForSequenceClassification", 1, OutcomeReward, False),
-        ("Gemma2ForSequenceClassification", 2, OutcomeReward, True),
+        ("Qwen2ForProcessRewardModel", 2, "qwen2.5-math-prm", True),
+        ("Qwen2ForPrmModel", 2, "skywork-o1", True),
+        ("LlamaForSequenceClassification", 1, "outcome", False),
+        ("Gemma2ForSequenceClassification", 2, "outcome-labels", True),
+        ("Qwen3ForTokenClassification", 2, "token-classifier", True),
     ],
 )
 def test_an_architecture_has_a_family(
-    tokenizer: Tokenizer, architecture: str, num_labels: int, kind: type[RewardFamily], is_bounded: bool
+    tokenizer: Tokenizer, architecture: str, num_labels: int, name: str, is_bounded: bool
 ) -> None:
     """Both engines choose by architecture; only a single value without a scale is unbounded."""
     family = find_family(architecture, num_labels, tokenizer, PRM)
-    assert isinstance(family, kind)
-    assert family.is_bounded == is_bounded
+    assert family is not None
+    assert (family.profile.name, family.is_bounded) == (name, is_bounded)
 
 
 def test_other_architectures_have_none(tokenizer: Tokenizer) -> None:
@@ -219,21 +222,20 @@ def test_a_classifier_of_many_labels_is_refused(tokenizer: Tokenizer) -> None:
 
 
 @given(st.floats())
-def test_a_sound_reward_is_a_number_in_the_familys_range(outcome: OutcomeReward, value: float) -> None:
+def test_a_sound_reward_is_a_number_in_the_familys_range(outcome: RewardFamily, value: float) -> None:
     """Any other number is reported as the model's fault."""
     if math.isfinite(value):
-        assert read_reward(outcome, [value]) == value
+        assert read_reward(outcome, [[value]]) == value
     else:
         with pytest.raises(InternalError, match="the reward model gave"):
-            read_reward(outcome, [value])
+            read_reward(outcome, [[value]])
 
 
-def test_a_value_out_of_a_bounded_familys_range_is_the_models_fault(tokenizer: Tokenizer) -> None:
-    """This classifier is said to have two labels and gives one value."""
-    family = OutcomeReward(tokenizer, is_bounded=True)
-    assert read_reward(family, [0.0, 0.0]) == 0.5
-    with pytest.raises(InternalError, match=r"the reward model gave \[1\.5\]"):
-        read_reward(family, [1.5])
+def test_outputs_that_are_no_numbers_are_the_models_fault(two_labels: RewardFamily) -> None:
+    """A broken kernel gives NaN; a reward that is none would rank somewhere."""
+    assert read_reward(two_labels, [[0.0, 0.0]]) == 0.5
+    with pytest.raises(InternalError, match=r"the reward model gave \[\[nan, 0\.0\]\]"):
+        read_reward(two_labels, [[math.nan, 0.0]])
 
 
 @given(EVERY_VALUE)

@@ -13,6 +13,7 @@ from gsi.engines.registry import LANGUAGE_ENGINES, REWARD_ENGINES
 from gsi.errors import MisconfiguredError
 from tests.conftest import MODELS
 from tests.engines.contract import RewardEngineContract, rate_all
+from tests.engines.language_prm_checkpoints import math_shepherd, rlhflow, token_classifier
 from tests.engines.reward_checkpoints import (
     CANDIDATES,
     TOLERANCE,
@@ -21,6 +22,7 @@ from tests.engines.reward_checkpoints import (
     classifier_of_two,
     num_parameters_of_file,
     random_backbone,
+    reasonflux,
     skywork,
     stock,
     write_checkpoint,
@@ -39,11 +41,24 @@ class TestTransformersRewardEngine(RewardEngineContract):
     """The shared contract."""
 
 
-@pytest.mark.parametrize(("family", "is_bounded"), [(skywork, True), (classifier, False), (classifier_of_two, True)])
-async def test_a_family_is_read_as_its_authors_read_it(family: Checkpoint, is_bounded: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("family", "profile", "is_bounded"),
+    [
+        (skywork, "", True),
+        (classifier, "", False),
+        (classifier_of_two, "", True),
+        (token_classifier, "", True),
+        (reasonflux, "reasonflux-prm", True),
+        (math_shepherd, "math-shepherd", True),
+        (rlhflow, "rlhflow", True),
+    ],
+)
+async def test_a_family_is_read_as_its_authors_read_it(
+    family: Checkpoint, profile: str, is_bounded: bool, tmp_path: Path
+) -> None:
     """Together and alone, over one prefix, a reward equals that of a plain pass over the whole trajectory."""
     path, value = family(tmp_path / "model")
-    engine = await REWARD_ENGINES.load("transformers", EngineSettings(str(path), num_threads=1))
+    engine = await REWARD_ENGINES.load("transformers", EngineSettings(str(path), num_threads=1, profile=profile))
     expected = [value(candidate.text) for candidate in CANDIDATES]
     assert await rate_all(engine, CANDIDATES) == pytest.approx(expected, rel=TOLERANCE, abs=TOLERANCE)
     assert await rate_all(engine, CANDIDATES[1:]) == pytest.approx(expected[1:], rel=TOLERANCE, abs=TOLERANCE)
@@ -69,7 +84,8 @@ async def test_what_is_no_reward_model_is_refused_with_what_is(tmp_path: Path) -
             await REWARD_ENGINES.load("transformers", EngineSettings(str(model)))
         assert str(refused.value) == (
             f"{model} is a {architecture}; reward models that can be read: "
-            "Qwen2ForProcessRewardModel, Qwen2ForPrmModel, *ForSequenceClassification"
+            "*ForSequenceClassification, Qwen2ForProcessRewardModel, Qwen2ForPrmModel, *ForTokenClassification; "
+            "language models by GSI_PRM_PROFILE: math-shepherd, rlhflow, or your own"
         )
 
 

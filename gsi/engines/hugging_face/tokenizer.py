@@ -59,6 +59,14 @@ class Tokenizer:
         self._refuse_control(token_ids, 0)
         return token_ids
 
+    def encode_behind(self, before: str, text: str) -> tuple[int, ...]:
+        """Return the token ids of ``text`` as the tokenizer reads it behind ``before``, as far as the two do not merge.
+
+        Some tokenizers put a space before whatever they read; behind another text they do not.
+        """
+        head, whole = self.encode(before), self.encode(before + text)
+        return whole[len(head) :] if whole[: len(head)] == head else self.encode(text)
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the exact text of the tokens. Control tokens, such as end of sequence, have no text."""
         text: str = self._tokenizer.decode(
@@ -80,9 +88,31 @@ class Tokenizer:
 
     def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the token ids of the conversation by the chat template, up to where the answer starts."""
+        return self._render(messages, is_open=False)
+
+    def render_open(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Return the token ids of the conversation by the chat template, up to the end of the last message's text."""
+        return self._render(messages, is_open=True)
+
+    def render_turn(self, answer: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the token ids between two turns of the user, and those behind the last turn.
+
+        The assistant says ``answer`` between the two turns; behind the last turn its answer would start.
+        """
+        first, second = secrets.token_hex(16), secrets.token_hex(16)
+        turns = (Message("user", first), Message("assistant", answer), Message("user", second))
+        text = self._apply_template(turns, add_generation_prompt=True).partition(first)[2]
+        between, _, closing = text.partition(second)
+        return self._encode_markup(between), self._encode_markup(closing)
+
+    def _render(self, messages: Sequence[Message], *, is_open: bool) -> tuple[int, ...]:
         hidden = _HiddenNames(self._control_name)
         kept = [Message(message.role, hidden.hide(message.content)) for message in messages]
-        parts = hidden.split(self._apply_template(kept, add_generation_prompt=True))
+        end = secrets.token_hex(16)
+        if is_open:
+            kept[-1] = Message(kept[-1].role, kept[-1].content + end)
+        text = self._apply_template(kept, add_generation_prompt=not is_open)
+        parts = hidden.split(text.partition(end)[0])
         token_ids: list[int] = []
         for position, part in enumerate(parts):  # by turns: what the template wrote, and a name that a user wrote
             token_ids += self.encode(part) if position % 2 else self._encode_markup(part)

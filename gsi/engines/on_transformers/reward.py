@@ -1,4 +1,4 @@
-"""A reward model on Hugging Face transformers, of any family in ``hugging_face/reward_families.py``."""
+"""A reward model on Hugging Face transformers, read as its profile says (``hugging_face/reward_families.py``)."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,7 +7,13 @@ from dataclasses import replace
 from gsi.algorithm.candidates import Message, Score
 from gsi.algorithm.ports import ScoreBatches, StepText, TextBatches
 from gsi.engines.base import EngineSettings, check_length, wait_forever
-from gsi.engines.hugging_face.reward_families import FAMILIES, find_family, read_architecture, read_reward
+from gsi.engines.hugging_face.reward_families import (
+    BY_NAME,
+    FAMILIES,
+    find_family,
+    read_architecture,
+    read_reward,
+)
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_transformers.language import describe_checkpoint, refuse_engine_args
 from gsi.engines.on_transformers.model_thread import Work
@@ -25,14 +31,15 @@ class TransformersRewardEngine:
         refuse_engine_args(settings)
         tokenizer = Tokenizer(settings.model, settings.revision)
         architecture, num_labels = read_architecture(settings)
-        family = find_family(architecture, num_labels, tokenizer, settings.model, settings.reading)
+        family = find_family(architecture, num_labels, tokenizer, settings.model, settings.reading, settings.profile)
         if family is None:
             raise MisconfiguredError(
-                f"{settings.model} is a {architecture}; reward models that can be read: {FAMILIES}"
+                f"{settings.model} is a {architecture}; reward models that can be read: {FAMILIES}; "
+                f"language models by GSI_PRM_PROFILE: {BY_NAME}, or your own"
             )
         self._family = family
         self._texts = TextThreads()
-        model = load_reward_model(architecture, settings)
+        model = load_reward_model(architecture, settings, family.label_token_ids)
         described = describe_checkpoint(settings, model, tokenizer, likelihoods=())
         self.info = replace(described, has_bounded_rewards=family.is_bounded, reading=family.reading)
         self._model = PrefixModel(model, self.info.max_length, settings)
@@ -54,19 +61,21 @@ class TransformersRewardEngine:
         read = await self._model.run(self._model.read(prefix))
         async for batch in candidates:
             num_characters = sum(len(candidate.text) for candidate in batch)
-            rows = await self._texts.run(num_characters, self._read_texts, batch)
+            rows = await self._texts.run(num_characters, self._read_texts, batch, not steps)
             for together in self._model.split(list(zip(batch, rows, strict=True))):
                 rewards = await self._model.run(self._rate(read, [row for _, row in together]))
                 yield [Score(candidate.index, reward) for (candidate, _), reward in zip(together, rewards, strict=True)]
 
-    def _read_texts(self, candidates: Sequence[StepText]) -> list[TokenIds]:
-        return [tuple(self._family.candidate(candidate.text)) for candidate in candidates]
+    def _read_texts(self, candidates: Sequence[StepText], is_first: bool) -> list[TokenIds]:
+        return [tuple(self._family.candidate(candidate.text, is_first=is_first)) for candidate in candidates]
 
     def _rate(self, prefix: Prefix, candidates: Sequence[TokenIds]) -> Work[list[float]]:
-        """Return the reward of each candidate, read at its last token, from one pass over those that differ."""
+        """Return the reward of each candidate, read at its marks, from one pass over those that differ."""
         check_length(prefix.length + max(map(len, candidates)), self._model.max_length)
         rows = list(dict.fromkeys(candidates))
         outputs = yield from self._model.continue_rows(prefix.cache(len(rows)), rows)
-        at_last = outputs[range(len(rows)), [len(row) - 1 for row in rows]].double()
-        rewards = {row: read_reward(self._family, raw) for row, raw in zip(rows, at_last.tolist(), strict=True)}
+        rewards = {
+            row: read_reward(self._family, of_row[self._family.places(row)].double().tolist())
+            for row, of_row in zip(rows, outputs, strict=True)
+        }
         return [rewards[candidate] for candidate in candidates]

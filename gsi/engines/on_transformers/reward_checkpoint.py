@@ -1,13 +1,14 @@
 """The Hugging Face class of a reward model's architecture, made untrained or loaded from a checkpoint."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from gsi.engines.base import EngineSettings
-from gsi.engines.hugging_face.reward_families import CLASSIFIER, QWEN_PROCESS_REWARD, SKYWORK_PROCESS_REWARD
+from gsi.engines.hugging_face.reward_families import LANGUAGE_MODEL, QWEN_PROCESS_REWARD, SKYWORK_PROCESS_REWARD
 from gsi.engines.on_transformers.checkpoint import load_checkpoint
 from gsi.engines.on_transformers.qwen2_prm import Qwen2ForPrmModel, Qwen2ForProcessRewardModel, RewardOutput
 from gsi.errors import MisconfiguredError
@@ -16,37 +17,55 @@ _CLASSES: dict[str, Any] = {
     QWEN_PROCESS_REWARD: Qwen2ForProcessRewardModel,
     SKYWORK_PROCESS_REWARD: Qwen2ForPrmModel,
 }
+_AUTO_CLASSES: dict[str, Any] = {  # by the end of the architecture's name
+    "ForSequenceClassification": AutoModelForSequenceClassification,
+    "ForTokenClassification": AutoModelForTokenClassification,
+    LANGUAGE_MODEL: AutoModelForCausalLM,
+}
+# Of a config: what some language models do with their logits behind the last matrix.
+_LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 
 
 def make_reward_model(architecture: str, config: Any) -> Any:
     """Make an untrained model of this architecture. Raises ValueError if there is no class for it."""
     if architecture in _CLASSES:
         return _CLASSES[architecture](config)
-    if architecture.endswith(CLASSIFIER):
-        return AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
-    raise ValueError(f"no class for {architecture}")
+    return _find_auto_class(architecture).from_config(config, trust_remote_code=False)
 
 
-def load_reward_model(architecture: str, settings: EngineSettings) -> Any:
+def load_reward_model(architecture: str, settings: EngineSettings, label_token_ids: Sequence[int] = ()) -> Any:
     """Load a checkpoint as a model with outputs [batch, length, outputs], at every token.
 
-    Raises MisconfiguredError if the checkpoint lacks weights, or if its head cannot be put on every token.
+    The outputs of a language model are its logits of ``label_token_ids``. Raises MisconfiguredError if the checkpoint
+    lacks weights, or if its head cannot be put on every token.
     """
     if architecture in _CLASSES:
         return load_checkpoint(_CLASSES[architecture], settings)
-    classifier = load_checkpoint(AutoModelForSequenceClassification, settings)
-    if not hasattr(classifier, "score"):  # causal classifiers call their head so, others do not
+    try:
+        model = load_checkpoint(_find_auto_class(architecture), settings)
+    except ValueError as error:
+        raise MisconfiguredError(f"{settings.model} is a {architecture}, which transformers cannot load") from error
+    if architecture.endswith(LANGUAGE_MODEL):
+        return LabelTokens(model, label_token_ids)
+    if not hasattr(model, "score"):  # causal classifiers call their head so, others do not
         raise MisconfiguredError(
             f"{settings.model} is a {architecture} without a head named score; allowed: a causal model's classifier"
         )
-    return EveryTokenClassifier(classifier)
+    return EveryTokenClassifier(model)
+
+
+def _find_auto_class(architecture: str) -> Any:
+    found = next((kind for end, kind in _AUTO_CLASSES.items() if architecture.endswith(end)), None)
+    if found is None:
+        raise ValueError(f"no class for {architecture}")
+    return found
 
 
 class EveryTokenClassifier(nn.Module):
-    """A causal sequence classifier with its head on every token.
+    """A causal classifier of sequences or tokens, with its head on every token.
 
-    The classifier's own ``forward`` finds the last token of a row by the pad token, which a checkpoint may lack, or use
-    in its text.
+    A sequence classifier's own ``forward`` finds the last token of a row by the pad token, which a checkpoint may lack,
+    or use in its text. A token classifier's own ``forward`` does not return the cache.
     """
 
     def __init__(self, classifier: Any) -> None:
@@ -63,3 +82,26 @@ class EveryTokenClassifier(nn.Module):
         return RewardOutput(
             logits=self.classifier.score(hidden.last_hidden_state), past_key_values=hidden.past_key_values
         )
+
+
+class LabelTokens(nn.Module):
+    """A language model of which only the logits of a few tokens are read: those that it answers with."""
+
+    def __init__(self, model: Any, token_ids: Sequence[int]) -> None:
+        super().__init__()
+        self.config = model.config
+        self.model = model
+        self._token_ids = list(token_ids)
+        text_config = model.config.get_text_config()
+        self._is_plain = not any(getattr(text_config, name, None) for name in _LOGIT_CHANGES)
+
+    def forward(self, input_ids: torch.Tensor, **options: Any) -> RewardOutput:
+        """Return logits [batch, length, tokens] for token ids [batch, length] behind the tokens in the cache."""
+        if not self._is_plain:
+            output = self.model(input_ids=input_ids, **options)
+            return RewardOutput(logits=output.logits[..., self._token_ids], past_key_values=output.past_key_values)
+        hidden = self.model.base_model(input_ids=input_ids, **options)
+        head = self.model.get_output_embeddings()  # the logits of a whole vocabulary would be a gigabyte
+        bias = None if head.bias is None else head.bias[self._token_ids]
+        logits = nn.functional.linear(hidden.last_hidden_state, head.weight[self._token_ids], bias)
+        return RewardOutput(logits=logits, past_key_values=hidden.past_key_values)
