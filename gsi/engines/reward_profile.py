@@ -1,6 +1,6 @@
 """Profiles of process reward models (PRMs): small TOML files that say how a family of models reads a trajectory.
 
-The ready profiles lie in ``reward_profiles/``; ``docs/reward-models.md`` explains each field and how to write one's own.
+The ready profiles lie in ``reward_profiles/``; ``docs/reward-models.md`` explains each field, for a profile of one's own.
 What a profile says is done by ``hugging_face/reward_families.py``.
 """
 
@@ -127,10 +127,8 @@ class OutputPart(_Part):
     reward: Reward
     num_labels: int = Field(2, ge=2, le=1000, description="How many labels the head has (labels).")
     good_labels: tuple[int, ...] = Field((1,), description="The labels that stand for a good step (labels).")
-    good_tokens: tuple[str, ...] = Field(
-        (), description="Tokens that a language model answers to a good step (tokens)."
-    )
-    bad_tokens: tuple[str, ...] = Field((), description="Tokens that it answers to a bad step (tokens).")
+    good_tokens: tuple[str, ...] = Field((), description="What a language model answers to a good step (tokens).")
+    bad_tokens: tuple[str, ...] = Field((), description="What it answers to a bad step (tokens).")
     combine: Combine = Combine.LAST
 
     @model_validator(mode="after")
@@ -163,7 +161,7 @@ class RewardProfile(_Part):
     source: str = Field(min_length=1, description="Where its authors say so.")
     architectures: tuple[str, ...] = Field(
         (),
-        description="Checkpoints that are recognised: architectures of config.json; * is any text. Empty: by name only.",
+        description="Architectures of config.json that are recognised, * for any text; none: by name only.",
     )
     reading: str = Field("", description='How GSI_PRM_READING calls it: "authors"; "" for all others.')
     authors: str = Field("", description="The profile that GSI_PRM_READING=authors takes in place of this one.")

@@ -1,7 +1,7 @@
 """Tiny random checkpoints of PRMs that are language models or token classifiers, with the reward by the authors' way.
 
-Each has a tokenizer of its family's kind: Math-Shepherd's puts a space before a text, as Mistral's does; RLHFlow's reads
-bytes and has the turns of Llama 3. What the authors' code does is written anew here, on Hugging Face alone.
+Each has a tokenizer of its family's kind: Math-Shepherd's puts a space before a text, as Mistral's does; RLHFlow's
+reads bytes and has the turns of Llama 3. What the authors' code does is written anew here, on Hugging Face alone.
 """
 
 import json
@@ -43,7 +43,10 @@ SIZES: dict[str, Any] = {
     "tie_word_embeddings": False,
     "initializer_range": 0.5,  # rewards that differ
 }
-WORDS_OF_LLAMA = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+WORDS_OF_LLAMA = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 TURNS_OF_LLAMA = (  # with the date line of the system turn that Llama 3.1's own template writes
     "{{ bos_token }}<|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul 2024\n\n"
     "{% if messages[0].role == 'system' %}{{ messages[0].content | trim }}{% set messages = messages[1:] %}{% endif %}"
@@ -118,7 +121,7 @@ def math_shepherd(folder: Path) -> tuple[Path, Values]:
 
 
 def rlhflow(folder: Path) -> tuple[Path, Values]:
-    """Write a Llama that answers + or - to each turn; its answer to the last turn is predicted three tokens before the end."""
+    """Write a Llama that answers + or - to each turn; its answer to the last turn is at the third token from the end."""
     tokenizer = llama_tokenizer()
     torch.manual_seed(2)
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **SIZES)).eval()

@@ -21,6 +21,7 @@ MESSAGES = (Message("system", "Be brief."), Message("user", "Mia has 27 shells. 
 STEP, LAST = "Tom gives her 11 shells, so Mia has 27 + 11 = 38 shells.\n\n", "The answer is 38"
 ROUNDING = 1e-15
 STEP_MARK = "<extra_0>"
+PROCESS_PROFILES = ("qwen2.5-math-prm", "skywork-o1", "math-shepherd", "rlhflow")
 
 TEXTS = st.text("On 1+=.\n", max_size=12)
 VALUES = st.floats(-700, 700)  # their exponential is a number
@@ -56,7 +57,7 @@ def two_labels(tokenizer: Tokenizer) -> RewardFamily:
     return make_family("outcome-labels", tokenizer)
 
 
-@pytest.fixture(scope="module", params=["qwen2.5-math-prm", "skywork-o1", "math-shepherd", "rlhflow", "outcome"])
+@pytest.fixture(scope="module", params=[*PROCESS_PROFILES, "outcome"])
 def family(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> RewardFamily:
     return make_family(request.param, tokenizer)
 
