@@ -1,6 +1,6 @@
 """Profiles of process reward models (PRMs): small TOML files that say how a family of models reads a trajectory.
 
-The ready profiles lie in ``reward_profiles/``; ``docs/reward-models.md`` explains each field, for a profile of one's own.
+The ready profiles lie in ``reward_profiles/``; ``docs/reward-models.md`` explains each field.
 What a profile says is done by ``hugging_face/reward_families.py``.
 """
 

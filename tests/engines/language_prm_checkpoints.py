@@ -34,7 +34,7 @@ CORPUS = [
     "- + -",
 ]
 SIZES: dict[str, Any] = {
-    "hidden_size": 32,
+    "hidden_size": 64,
     "intermediate_size": 64,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
@@ -121,7 +121,7 @@ def math_shepherd(folder: Path) -> tuple[Path, Values]:
 
 
 def rlhflow(folder: Path) -> tuple[Path, Values]:
-    """Write a Llama that answers + or - to each turn; its answer to the last turn is at the third token from the end."""
+    """Write a Llama that answers + or - to each turn; the last answer is at the third last token."""
     tokenizer = llama_tokenizer()
     torch.manual_seed(2)
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **SIZES)).eval()

@@ -9,8 +9,10 @@ from prometheus_client import REGISTRY
 
 from gsi.engines.base import EngineSettings, RewardEngine
 from gsi.engines.registry import REWARD_ENGINES
+from gsi.errors import MisconfiguredError
 from tests.conftest import MODELS
 from tests.engines.contract import STEPS, RewardEngineContract, rate_all, reference
+from tests.engines.language_prm_checkpoints import math_shepherd, rlhflow, token_classifier
 from tests.engines.reward_checkpoints import (
     CANDIDATES,
     TOLERANCE,
@@ -51,25 +53,40 @@ def cached_tokens() -> float:
 
 
 @pytest.mark.parametrize(
-    ("family", "is_bounded", "is_counted"),
+    ("family", "profile", "is_bounded", "is_counted"),
     [
-        (skywork, True, True),
-        (classifier, False, True),
-        (classifier_of_two, True, True),
-        (stock, False, False),  # transformers has no class for it
+        (skywork, "", True, True),
+        (classifier, "", False, True),
+        (classifier_of_two, "", True, True),
+        (token_classifier, "", True, True),
+        (math_shepherd, "math-shepherd", True, True),
+        (rlhflow, "rlhflow", True, True),
+        (stock, "", False, False),  # transformers has no class for it
     ],
 )
 async def test_a_family_is_read_as_its_authors_read_it(
-    family: Checkpoint, is_bounded: bool, is_counted: bool, tmp_path: Path
+    family: Checkpoint, profile: str, is_bounded: bool, is_counted: bool, tmp_path: Path
 ) -> None:
     """Cold and cached, a reward equals that of a plain forward pass over the whole trajectory."""
     path, value = family(tmp_path / "model")
-    engine = await REWARD_ENGINES.load("vllm", EngineSettings(str(path), num_threads=1))
+    engine = await REWARD_ENGINES.load("vllm", EngineSettings(str(path), num_threads=1, profile=profile))
     try:
         expected = [value(candidate.text) for candidate in CANDIDATES]
         for _ in range(2):
             assert await rate_all(engine, CANDIDATES) == pytest.approx(expected, rel=TOLERANCE, abs=TOLERANCE)
         assert engine.info.has_bounded_rewards == is_bounded
+        assert not engine.info.likelihoods
         assert engine.info.num_parameters == (num_parameters_of_file(path) if is_counted else None)
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize("model", ["target"])
+async def test_a_model_that_vllm_gives_no_reward_for_is_refused_at_start(model: str) -> None:
+    """A language model without a profile; each request would fail otherwise, and the error says which models work."""
+    path = str(MODELS / model)
+    with pytest.raises(MisconfiguredError) as refused:
+        await REWARD_ENGINES.load("vllm", EngineSettings(path, num_threads=1))
+    assert str(refused.value).startswith(f"{path} is a Qwen2ForCausalLM, and vLLM gives no reward for it (")
+    assert "reward models that work: *ForSequenceClassification, Qwen2ForProcessRewardModel" in str(refused.value)
+    assert "by GSI_PRM_PROFILE: math-shepherd, rlhflow, or your own" in str(refused.value)
