@@ -15,6 +15,7 @@ from gsi.grading.graders import AnswerKind, grade
 from gsi.jobs.answer_pattern import AnswerFinder
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import BranchRecord
+from gsi.jobs.thinking import split_reasoning
 
 RESPONSES = frozenset({"best-of-n", "majority-vote"})  # methods whose trajectories are independent answers
 SCORES: Mapping[str, Callable[[Sequence[float]], float]] = {
@@ -63,12 +64,14 @@ def list_attempts(job: RecordedJob) -> list[Attempt]:
     """
     if job.params.get("method") not in RESPONSES:
         return [Attempt(job.is_correct, _list_rewards([step.reward for step in job.steps]))]
-    finder = AnswerFinder(job.params.get("answer_pattern"))
+    thinking = job.params.get("thinking")
+    finder = AnswerFinder(job.params.get("answer_pattern"), thinking=False)
+    responses = [(split_reasoning(text, thinking)[1], rewards) for text, rewards in _follow_responses(job)]
     return [
         Attempt(
             grade(text, finder.find(text), job.expected, AnswerKind.EXACT).is_correct_strict, _list_rewards(rewards)
         )
-        for text, rewards in _follow_responses(job)
+        for text, rewards in responses
     ]
 
 

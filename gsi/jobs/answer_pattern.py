@@ -13,13 +13,18 @@ from typing import Any
 
 import re2
 
+from gsi.jobs.thinking import split_reasoning
 from gsi.limits import MAX_MATCH_WORK, MAX_PATTERN_MEMORY_BYTES, MAX_PATTERN_SIZE, MAX_SEARCHED_CHARACTERS
 
 
 class AnswerFinder:
-    """Finds the answer in the last 32,768 characters of a text by the job's pattern."""
+    """Finds the answer in the last 32,768 characters of a text by the job's pattern.
 
-    def __init__(self, pattern: str | None) -> None:
+    The reasoning trace of a thinking model is not searched: ``thinking`` is the job's parameter.
+    """
+
+    def __init__(self, pattern: str | None, thinking: bool | None = None) -> None:
+        self._thinking = thinking
         self._pattern = compile_pattern(pattern) if pattern is not None else None
 
     def has_answer(self, text: str) -> bool:
@@ -39,6 +44,7 @@ class AnswerFinder:
     def _answers(self, text: str) -> Iterator[str]:
         if self._pattern is None:
             return
+        _, text = split_reasoning(text, self._thinking)
         start = max(0, len(text) - MAX_SEARCHED_CHARACTERS)
         most = 1 + MAX_MATCH_WORK // (self._pattern.programsize * (1 + len(text) - start))
         group = 1 if self._pattern.groups else 0

@@ -38,6 +38,11 @@ AUTHORS_VALUES: Mapping[str, Any] = {  # in the code of GSI's authors; u = 10 is
     "likelihood": Likelihood.MODEL.value,
 }
 
+THINKING_VALUES: Mapping[str, Any] = {  # a trace has hundreds of paragraphs, and each is a step
+    "max_steps": 1000,
+    "max_tokens": 32_768,  # the longest answer of Qwen3 by its model card
+}
+
 CHOICES: Mapping[str, Mapping[str, Any]] = {"weighting": WEIGHTINGS, "reward_map": REWARD_MAPS}
 if TYPE_CHECKING:  # the registries make the types
     Weighting = Choice
@@ -54,11 +59,15 @@ def _check_method(name: str) -> str:
     return name
 
 
-def _add_authors_values(given: dict[str, Any]) -> dict[str, Any]:
-    """Return what was given, with the values of preset authors where it says none and its method takes the preset."""
+def _add_defaults(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what was given, with the values of preset authors and of thinking where it says none.
+
+    A method that does not take the preset has the values of the paper.
+    """
     method = METHODS.get(str(given.get("method", "gsi")))
     is_taken = method is not None and "preset" in method.parameters and given.get("preset") == Preset.AUTHORS
-    return {**AUTHORS_VALUES, **given} if is_taken else given
+    thinking = THINKING_VALUES if given.get("thinking") is True else {}
+    return {**thinking, **(AUTHORS_VALUES if is_taken else {}), **given}
 
 
 def _list_methods(schema: dict[str, Any]) -> None:
@@ -151,6 +160,11 @@ class JobParams(BaseModel):
         max_length=MAX_PATTERN_CHARACTERS,
         description="RE2 expression whose first group (or whole match) is the answer. Stop when it matches; null: off.",
     )
+    thinking: bool | None = Field(
+        None,
+        description="Whether the models write a reasoning trace, up to </think>, before the answer; true: the defaults "
+        "of max_steps and max_tokens are 1000 and 32768. null: if the text begins with <think>.",
+    )
     seed: int | None = Field(
         None, ge=0, le=2**63 - 1, description="Makes a run repeatable; null: derived from the job's id."
     )
@@ -164,12 +178,12 @@ class JobParams(BaseModel):
             return given
         method = given.get("method")
         if not isinstance(method, str) or ":" not in method:
-            return _add_authors_values(given)
+            return _add_defaults(given)
         expanded = parse_method(method, list(cls.model_fields))
         twice = sorted(name for name in expanded.keys() & given.keys() - {"method"} if expanded[name] != given[name])
         if twice:
             raise InvalidRequestError(f'params.{twice[0]}: method "{method}" says it, too; allowed: once')
-        return _add_authors_values({**given, **expanded})
+        return _add_defaults({**given, **expanded})
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

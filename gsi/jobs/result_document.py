@@ -26,7 +26,10 @@ class ResultDocument(Record):
     answer: str | None = Field(
         None, description="What the job's answer_pattern found in the text. null: there is no answer."
     )
-    text: str = Field("", description="The whole text of the answer, without the prompt.")
+    text: str = Field("", description="The whole text of the answer, without the prompt and the reasoning.")
+    reasoning: str = Field(
+        "", description="The reasoning trace of a thinking model, up to </think>. Empty: there is no trace."
+    )
     attempt: int = Field(0, description="How many deliveries of the job counted as attempts.")
     params: Mapping[str, Any] | None = Field(
         None, description="Every parameter that was in force, the seed included. null: the job has not succeeded."
@@ -65,6 +68,7 @@ class ResultDocument(Record):
             error=fields.get("error") or None,
             answer=fields.get("answer") or None,
             text=fields.get("text", ""),
+            reasoning=fields.get("reasoning", ""),
             attempt=int(fields.get("attempt", 0)),
             params=json.loads(fields.get("params") or "null"),
             models=json.loads(fields.get("models") or "null"),

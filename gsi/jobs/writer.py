@@ -94,6 +94,7 @@ class JobResult:
     state: JobState
     stop_reason: str = ""
     text: str = ""
+    reasoning: str = ""  # the trace of a thinking model, which is not part of the text
     answer: str = ""
     error: str = ""
     params: str = ""  # JSON: every parameter in force, with the seed

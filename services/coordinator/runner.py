@@ -23,6 +23,7 @@ from gsi.jobs.reader import JobReader
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.stream import Delivery
+from gsi.jobs.thinking import split_reasoning
 from gsi.jobs.writer import JobResult, JobWriter, Lease, LeaseLostError
 from gsi.runtime.code_version import describe_code
 from services.coordinator import metrics
@@ -141,7 +142,7 @@ class JobRunner:
         limits.check(params)
         kept = await self._reader.steps(job.id)
         prompt, rendered = await call_with_retries(self._models, lambda: self._render_prompt(job))
-        finder, in_force = AnswerFinder(params.answer_pattern), params.to_params()
+        finder, in_force = AnswerFinder(params.answer_pattern, params.thinking), params.to_params()
         report_start(params, num_kept=len(kept))
         watch = StepWatch(in_force, num_kept=len(kept))
         trajectory, reason = await generate(
@@ -157,10 +158,12 @@ class JobRunner:
         )
         answer = await asyncio.to_thread(finder.find, trajectory.text)  # a job's pattern must not delay other jobs
         report_answer(trajectory, reason)
+        reasoning, text = split_reasoning(trajectory.text, params.thinking)
         return JobResult(
             JobState.SUCCEEDED,
             stop_reason=reason,
-            text=trajectory.text,
+            text=text,
+            reasoning=reasoning,
             answer=answer or "",
             params=params.model_dump_json(),
             models=self._models.description,

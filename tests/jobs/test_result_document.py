@@ -39,6 +39,7 @@ def test_a_finished_job_is_told_in_full() -> None:
         "error": None,
         "answer": "5",
         "text": "5",
+        "reasoning": "",
         "attempt": 2,
         "params": {"n": 4},
         "models": {"draft": {"model": "tiny"}},
