@@ -26,13 +26,14 @@ from benchmarks.results import describe_conditions, progress, publish
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.weighting import logistic
 from gsi.engines.base import EngineSettings
-from gsi.engines.hugging_face.reward_families import STEP_MARK
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_transformers.qwen2_prm import Qwen2ForProcessRewardModel
 from gsi.engines.registry import LANGUAGE_ENGINES, REWARD_ENGINES
+from gsi.engines.reward_profile import load_profile
 from gsi.rpc.convert import ReceivedTokens
 from gsi.runtime.process_log import configure_logging
 
+STEP_MARK = load_profile("qwen2.5-math-prm").steps.mark_token
 CONTEXTS = (256, 1024, 2048)
 LONGEST, SHORTEST = str(CONTEXTS[-1]), str(CONTEXTS[0])
 NUM_CANDIDATES, CANDIDATE_TOKENS = 16, 32
