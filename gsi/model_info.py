@@ -26,7 +26,7 @@ class ModelInfo:
     num_speculative_tokens: int = 0  # drafted at a time inside the engine (speculative decoding); 0: none
     dtype: str = ""  # of the weights as the engine computes with them; "": unknown
     checkpoint_fingerprint: str = ""  # see ``gsi/engines/hugging_face/fingerprint.py``; "": unknown
-    reading: str = ""  # of a PRM: "authors" if it reads steps as the authors' code does; "": as its model card says
+    reading: str = ""  # of a PRM: "authors", or the profile that was named; "": the profile of its architecture
 
     def is_same_model(self, other: "ModelInfo") -> bool:
         """Return whether two replicas may answer the same calls. Engines may differ, as during a rolling update.

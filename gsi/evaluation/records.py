@@ -24,7 +24,7 @@ class RecordedModel(Record):
     checkpoint_fingerprint: str = ""  # what it covers: gsi/engines/hugging_face/fingerprint.py
     num_parameters: int | None = None
     num_speculative_tokens: int = 0  # that the engine drafts by itself
-    reading: str = ""  # of a PRM: "authors" if it reads steps as the authors' code does
+    reading: str = ""  # of a PRM: "authors", or the profile that was named
 
 
 class RecordedJob(ResultDocument):

@@ -63,6 +63,7 @@ async def test_a_family_is_read_as_its_authors_read_it(
     assert await rate_all(engine, CANDIDATES) == pytest.approx(expected, rel=TOLERANCE, abs=TOLERANCE)
     assert await rate_all(engine, CANDIDATES[1:]) == pytest.approx(expected[1:], rel=TOLERANCE, abs=TOLERANCE)
     assert engine.info.has_bounded_rewards == is_bounded
+    assert engine.info.reading == profile  # a result says so
     assert engine.info.num_parameters == num_parameters_of_file(path)
     engine.close()
 

@@ -86,10 +86,14 @@ def _check_fit(profile: RewardProfile, architecture: str, num_labels: int, model
 
 
 class RewardFamily:
-    """Reads trajectories for the models of one profile, with the tokenizer of one checkpoint."""
+    """Reads trajectories for the models of one profile, with the tokenizer of one checkpoint.
 
-    def __init__(self, profile: RewardProfile, tokenizer: Tokenizer, model: str) -> None:
+    ``reading`` tells a result how steps were read: "authors", the name of a profile that was asked for by name, or "".
+    """
+
+    def __init__(self, profile: RewardProfile, tokenizer: Tokenizer, model: str, *, is_named: bool = False) -> None:
         self.profile = profile
+        self.reading = profile.reading or (profile.name if is_named else "")
         self.is_bounded = profile.is_bounded
         self.label_token_ids = _find_label_tokens(profile, tokenizer, model)
         self._tokenizer = tokenizer
@@ -108,11 +112,6 @@ class RewardFamily:
             self._closing = tokenizer.close_answer()
         elif profile.steps.after_mark:
             self._after_mark = self._encode(profile.steps.after_mark, behind=profile.steps.mark or ANCHOR)
-
-    @property
-    def reading(self) -> str:
-        """Return "authors" for a profile that reads as the authors' code does, else ""."""
-        return self.profile.reading
 
     def prefix(self, messages: Sequence[Message], steps: Sequence[str]) -> list[int]:
         """Return the token ids of conversation and kept steps."""
@@ -237,7 +236,7 @@ def find_family(
 ) -> RewardFamily | None:
     """Return how a checkpoint is read; None if no profile recognises it. Arguments and errors: ``choose_profile``."""
     chosen = choose_profile(architecture, num_labels, model, reading, profile)
-    return RewardFamily(chosen, tokenizer, model) if chosen is not None else None
+    return RewardFamily(chosen, tokenizer, model, is_named=bool(profile)) if chosen is not None else None
 
 
 def read_reward(family: RewardFamily, outputs: Sequence[Sequence[float]]) -> float:
