@@ -37,8 +37,8 @@ class ResultDocument(Record):
     models: Mapping[str, Any] | None = Field(
         None,
         description="By role (draft, target, prm): model, revision, engine, engine_version, dtype, "
-        "checkpoint_fingerprint, num_parameters (null: unknown), num_speculative_tokens and reading (of a PRM: authors, "
-        'or the profile that was named; "": the profile of its architecture). null: the job has not succeeded.',
+        "checkpoint_fingerprint, num_parameters (null: unknown), num_speculative_tokens and reading (of a PRM: "
+        'authors, or the profile that was named; "": the profile of its architecture). null: the job has not succeeded.',
     )
     prompt_tokens: int | None = Field(
         None, description="The prompt's tokens by the draft's chat template. null: the job has not succeeded."

@@ -303,7 +303,9 @@ class ModelInfo(_message.Message):
     types of all tensors and samples of each. Not over every byte of the weights. "": unknown.
     """
     reading: _builtins.str
-    """Of a PRM: "authors" if it reads the steps as the code of GSI's and Skywork's authors does; "": as its model card says."""
+    """Of a PRM: "authors" if it reads the steps as the code of GSI's and Skywork's authors does; the name of a profile that
+    was asked for; "": as the profile of its architecture says.
+    """
     @_builtins.property
     def eos_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property

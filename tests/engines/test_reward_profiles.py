@@ -1,12 +1,17 @@
 """Profiles of reward models: the ready ones, one's own in a file, and what is said of a faulty one."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, CohereConfig, Gemma2Config, LlamaConfig
 
 from gsi.engines.base import EngineSettings, Reading
 from gsi.engines.hugging_face.reward_families import RewardFamily, choose_profile, read_reward
 from gsi.engines.hugging_face.tokenizer import Tokenizer
+from gsi.engines.on_transformers.reward_checkpoint import LabelTokens
 from gsi.engines.registry import REWARD_ENGINES
 from gsi.engines.reward_profile import load_profile, ready_profiles
 from gsi.errors import MisconfiguredError
@@ -132,3 +137,37 @@ def test_the_rewards_of_a_candidates_marks_are_combined(tmp_path: Path, combine:
     assert places[-1] == len(candidate) - 1
     assert family.combine([1.0, 0.2, 0.3]) == pytest.approx(expected)
     assert 0 < read_reward(family, [[0.0, 1.0]] * len(places)) < 1
+
+
+def test_the_page_lists_the_ready_profiles_and_its_example_is_one(tmp_path: Path) -> None:
+    """So that nobody copies a faulty example."""
+    page = (Path(__file__).parents[2] / "docs" / "reward-models.md").read_text()
+    for profile in ready_profiles():
+        assert f"`{profile.name}`" in page
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    path = tmp_path / "example.toml"
+    path.write_text(example)
+    assert load_profile(str(path)).output.good_tokens == (" yes",)
+
+
+SIZES = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 64}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LlamaConfig(num_key_value_heads=2, **SIZES),
+        Gemma2Config(num_key_value_heads=2, head_dim=16, final_logit_softcapping=2.0, **SIZES),
+        CohereConfig(num_key_value_heads=2, logit_scale=0.25, **SIZES),
+    ],
+    ids=["plain", "soft-capped", "scaled"],
+)
+def test_the_answers_of_a_language_model_are_its_own_logits(config: Any) -> None:
+    """Whatever it does with its logits behind its last matrix."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).float().eval()
+    torch.nn.init.normal_(model.get_output_embeddings().weight)
+    token_ids = torch.tensor([[1, 2, 3]])
+    with torch.inference_mode():
+        expected = model(token_ids).logits[..., [7, 5]]
+        assert torch.allclose(LabelTokens(model, (7, 5))(token_ids).logits, expected, atol=1e-6)

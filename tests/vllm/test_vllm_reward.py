@@ -20,8 +20,10 @@ from tests.engines.reward_checkpoints import (
     classifier,
     classifier_of_two,
     num_parameters_of_file,
+    random_backbone,
     skywork,
     stock,
+    write_checkpoint,
 )
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnings("ignore")]
@@ -81,12 +83,18 @@ async def test_a_family_is_read_as_its_authors_read_it(
         engine.close()
 
 
-@pytest.mark.parametrize("model", ["target"])
-async def test_a_model_that_vllm_gives_no_reward_for_is_refused_at_start(model: str) -> None:
-    """A language model without a profile; each request would fail otherwise, and the error says which models work."""
-    path = str(MODELS / model)
+def headless(folder: Path) -> Path:
+    """Write a backbone alone, for which vLLM has a class that pools no rewards."""
+    _, backbone = random_backbone()
+    return write_checkpoint(folder, "Qwen2Model", dict(backbone.state_dict()))
+
+
+@pytest.mark.parametrize("architecture", ["Qwen2ForCausalLM", "Qwen2Model"])
+async def test_a_model_that_vllm_gives_no_reward_for_is_refused_at_start(architecture: str, tmp_path: Path) -> None:
+    """Each request would fail otherwise. The error says which models work; a language model needs a profile."""
+    path = MODELS / "target" if architecture == "Qwen2ForCausalLM" else headless(tmp_path / "model")
     with pytest.raises(MisconfiguredError) as refused:
-        await REWARD_ENGINES.load("vllm", EngineSettings(path, num_threads=1))
-    assert str(refused.value).startswith(f"{path} is a Qwen2ForCausalLM, and vLLM gives no reward for it (")
+        await REWARD_ENGINES.load("vllm", EngineSettings(str(path), num_threads=1))
+    assert str(refused.value).startswith(f"{path} is a {architecture}, and vLLM gives no reward for it (")
     assert "reward models that work: *ForSequenceClassification, Qwen2ForProcessRewardModel" in str(refused.value)
     assert "by GSI_PRM_PROFILE: math-shepherd, rlhflow, or your own" in str(refused.value)

@@ -19,6 +19,7 @@ from gsi.engines.base import EngineSettings, check_length
 from gsi.engines.hugging_face.reward_families import (
     BY_NAME,
     FAMILIES,
+    LANGUAGE_MODEL,
     QWEN_PROCESS_REWARD,
     SKYWORK_PROCESS_REWARD,
     RewardFamily,
@@ -77,6 +78,8 @@ def make_plan(settings: EngineSettings, architecture: str, num_labels: int, toke
     """Return how to run a checkpoint of this architecture, with this number of labels."""
     model = settings.model
     family = find_family(architecture, num_labels, tokenizer, model, settings.reading, settings.profile)
+    if family is None and architecture.endswith(LANGUAGE_MODEL):
+        raise MisconfiguredError(_refuse(model, architecture, "it has no head"))
     if family is None:
         log.warning("not a known family of reward models: read as an outcome model", architecture=architecture)
         family = RewardFamily(load_profile(UNKNOWN_ARCHITECTURE), tokenizer, model)
@@ -122,7 +125,7 @@ class VllmRewardEngine:
         try:
             core = await VllmCore.start(settings, plan.engine_arguments)
         except (ValueError, NotImplementedError) as error:
-            raise MisconfiguredError(_refuse(settings.model, architecture, error)) from error
+            raise MisconfiguredError(_refuse(settings.model, architecture, str(error))) from error
         try:
             make = partial(make_reward_model, architecture)
             described = await asyncio.to_thread(describe_model, settings, core, tokenizer, make)
@@ -153,7 +156,8 @@ class VllmRewardEngine:
                 prefix = await self._texts.run(0, self._family.prefix, PROBE, ())
                 await self._rate(prefix, True, PROBE_CANDIDATE)
         except Exception as error:  # vLLM says in many ways that it cannot
-            raise MisconfiguredError(_refuse(model, architecture, error)) from error
+            reason = str(error) or type(error).__name__
+            raise MisconfiguredError(_refuse(model, architecture, reason)) from error
 
     async def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
         self.core.admit()
@@ -218,9 +222,8 @@ def _describe_rewards(info: ModelInfo, family: RewardFamily) -> ModelInfo:
     )
 
 
-def _refuse(model: str, architecture: str, error: BaseException) -> str:
-    reason = " ".join(str(error).split()) or type(error).__name__
+def _refuse(model: str, architecture: str, reason: str) -> str:
     return (
-        f"{model} is a {architecture}, and vLLM gives no reward for it ({reason}); "
+        f"{model} is a {architecture}, and vLLM gives no reward for it ({' '.join(reason.split())}); "
         f"reward models that work: {FAMILIES}; language models by GSI_PRM_PROFILE: {BY_NAME}, or your own"
     )
