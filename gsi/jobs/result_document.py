@@ -38,7 +38,7 @@ class ResultDocument(Record):
         None,
         description="By role (draft, target, prm): model, revision, engine, engine_version, dtype, "
         "checkpoint_fingerprint, num_parameters (null: unknown), num_speculative_tokens and reading (of a PRM: "
-        'authors, or the profile that was named; "": the profile of its architecture). null: the job has not succeeded.',
+        'authors, or the profile that was named; "": that of its architecture). null: the job has not succeeded.',
     )
     prompt_tokens: int | None = Field(
         None, description="The prompt's tokens by the draft's chat template. null: the job has not succeeded."
