@@ -40,7 +40,7 @@ AUTHORS_VALUES: Mapping[str, Any] = {  # in the code of GSI's authors; u = 10 is
 
 THINKING_VALUES: Mapping[str, Any] = {  # a trace has hundreds of paragraphs, and each is a step
     "max_steps": 1000,
-    "max_tokens": 32_768,  # the longest answer of Qwen3 by its model card
+    "max_tokens": 32_768,  # the output length that the model cards of Qwen3 recommend
 }
 
 CHOICES: Mapping[str, Mapping[str, Any]] = {"weighting": WEIGHTINGS, "reward_map": REWARD_MAPS}
