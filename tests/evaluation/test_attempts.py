@@ -72,6 +72,16 @@ def test_the_responses_of_a_job_are_read_off_its_rounds(is_rated: bool) -> None:
     assert twice.best_of_k == ({"last": 0.0, "minimum": 0.0, "product": 0.0} if is_rated else {})
 
 
+@pytest.mark.parametrize(("thinking", "is_right"), [(None, True), (False, False)])
+def test_a_response_that_ends_in_its_trace_has_no_answer(thinking: bool | None, is_right: bool) -> None:
+    """What a thinking model tries in its trace is not graded, unless the job says that its texts have none."""
+    traces = ("<think>8?</think>\n\n\\boxed{7}", r"<think>\boxed{7}")
+    rounds = [round_of(*(BranchRecord(parent=place, step=kept(text, 0.5)) for place, text in enumerate(traces)))]
+    made = job(label="majority-vote", n=2, steps=rounds, params={"thinking": thinking})
+    first, second = list_attempts(made)
+    assert (first.is_correct, second.is_correct) == (True, not is_right)
+
+
 def test_one_answer_leaves_no_choice() -> None:
     """Then there is pass@1 alone."""
     assert [each.k for each in compute_attempts([job(), job("p1")])] == [1]
