@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from prometheus_client import REGISTRY
+from transformers import BertConfig, BertForTokenClassification
 
 from gsi.engines.base import EngineSettings, RewardEngine
 from gsi.engines.registry import REWARD_ENGINES
@@ -87,6 +88,23 @@ def headless(folder: Path) -> Path:
     """Write a backbone alone, for which vLLM has a class that pools no rewards."""
     _, backbone = random_backbone()
     return write_checkpoint(folder, "Qwen2Model", dict(backbone.state_dict()))
+
+
+def encoder(folder: Path) -> Path:
+    """Write a token classifier that reads in both directions, whose class in vLLM pools the first token."""
+    path = headless(folder)
+    config = BertConfig(
+        vocab_size=448, hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, num_labels=2
+    )
+    BertForTokenClassification(config).save_pretrained(path)
+    return path
+
+
+async def test_an_encoder_that_pools_another_token_is_refused(tmp_path: Path) -> None:
+    """Its reward would be that of the first token."""
+    path = encoder(tmp_path / "model")
+    with pytest.raises(MisconfiguredError, match=r"is a BertForTokenClassification, and vLLM gives no reward for it"):
+        await REWARD_ENGINES.load("vllm", EngineSettings(str(path), num_threads=1))
 
 
 @pytest.mark.parametrize("architecture", ["Qwen2ForCausalLM", "Qwen2Model"])

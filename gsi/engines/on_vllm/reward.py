@@ -33,7 +33,7 @@ from gsi.engines.on_vllm.concurrency import memoize, stream_results
 from gsi.engines.on_vllm.core import SCORING_PRIORITY, VllmCore
 from gsi.engines.on_vllm.follower import VllmFollower
 from gsi.engines.on_vllm.model_description import describe_model
-from gsi.engines.reward_profile import load_profile
+from gsi.engines.reward_profile import Rates, load_profile
 from gsi.engines.text_threads import TextThreads, count_characters
 from gsi.errors import MisconfiguredError
 from gsi.model_info import ModelInfo
@@ -127,6 +127,7 @@ class VllmRewardEngine:
         except (ValueError, NotImplementedError) as error:
             raise MisconfiguredError(_refuse(settings.model, architecture, str(error))) from error
         try:
+            _check_pooling(core, plan, settings.model, architecture)
             make = partial(make_reward_model, architecture)
             described = await asyncio.to_thread(describe_model, settings, core, tokenizer, make)
             engine = cls(core, _describe_rewards(described, plan.family), plan)
@@ -208,6 +209,14 @@ def make_label_params(token_ids: Sequence[int]) -> VllmSamplingParams:
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def _check_pooling(core: VllmCore, plan: Plan, model: str, architecture: str) -> None:
+    """Raise MisconfiguredError if a head reads another token than the last: an encoder's reads the first."""
+    pooler = core.config.model_config.pooler_config
+    if plan.family.profile.steps.rates is Rates.STEP and plan.task == "classify" and pooler.seq_pooling_type != "LAST":
+        reason = f"its head reads by {pooler.seq_pooling_type}, and the mark of a step is the last token"
+        raise MisconfiguredError(_refuse(model, architecture, reason))
 
 
 def _describe_rewards(info: ModelInfo, family: RewardFamily) -> ModelInfo:
