@@ -29,6 +29,7 @@ class EngineSettings:
     ``num_threads`` limits an engine on a CPU; None leaves the number to the runtime. ``engine_args`` are the runtime's
     own arguments, as on its command line. An engine that can report only one likelihood, at one temperature, reports
     ``likelihood`` at ``temperature``. ``reading`` is for process reward models.
+    ``chat_template``: a template, or a file with one, in place of the checkpoint's; ``chat_template_args``: JSON.
     """
 
     model: str
@@ -43,6 +44,8 @@ class EngineSettings:
     likelihood: Likelihood = Likelihood.SAMPLING
     temperature: float = SamplingParams().temperature
     reading: Reading = Reading.MODEL_CARD
+    chat_template: str = ""
+    chat_template_args: str = ""
 
 
 class Engine(Protocol):

@@ -10,23 +10,37 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from gsi.algorithm.candidates import Message
+from gsi.engines.base import EngineSettings
+from gsi.engines.hugging_face.chat_template import ChatTemplate, read_arguments
+from gsi.engines.hugging_face.model_path import refuse_missing_folder
 from gsi.errors import InvalidRequestError
 
 transformers_logging.disable_progress_bar()  # the log of a service holds events
 
 
 class Tokenizer:
-    """The tokenizer and the chat template of one checkpoint."""
+    """The tokenizer and the chat template of one checkpoint, or another template with its arguments.
 
-    def __init__(self, model: str, revision: str | None) -> None:
+    Raises MisconfiguredError if the checkpoint, or the file of the template, is not there.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        revision: str | None,
+        chat_template: str = "",
+        chat_template_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        refuse_missing_folder(model)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(model, revision=revision)
+        self._template = ChatTemplate(self._tokenizer, chat_template, chat_template_args)
         # Whether names become control tokens is a state. It must not change later: several threads may encode.
         self._plain = copy.deepcopy(self._tokenizer)
         self._plain("", split_special_tokens=True)
@@ -36,6 +50,11 @@ class Tokenizer:
             self._control.pop(self._tokenizer.unk_token_id, None)  # an unknown word is text
         names = sorted(self._control.values(), key=len, reverse=True)  # the longest that fits, as the tokenizer does
         self._control_name = re.compile("|".join(map(re.escape, names)) or r"(?!)")
+
+    @classmethod
+    def load(cls, settings: EngineSettings) -> "Tokenizer":
+        """Load the tokenizer of an engine's checkpoint, with the template that the settings name."""
+        return cls(settings.model, settings.revision, settings.chat_template, read_arguments(settings))
 
     @property
     def size(self) -> int:
@@ -78,11 +97,18 @@ class Tokenizer:
         found: int | None = self._tokenizer.get_vocab().get(token)
         return found
 
+    def choose_end(self, *named: int | Sequence[int] | None) -> tuple[int, ...]:
+        """Return the tokens that end an answer: by the first file that names any, else the tokenizer's; or none."""
+        for found in (*named, self._tokenizer.eos_token_id):
+            if found is not None and found != []:
+                return (found,) if isinstance(found, int) else tuple(found)
+        return ()
+
     def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the token ids of the conversation by the chat template, up to where the answer starts."""
         hidden = _HiddenNames(self._control_name)
         kept = [Message(message.role, hidden.hide(message.content)) for message in messages]
-        parts = hidden.split(self._apply_template(kept, add_generation_prompt=True))
+        parts = hidden.split(self._template.write(kept, add_generation_prompt=True))
         token_ids: list[int] = []
         for position, part in enumerate(parts):  # by turns: what the template wrote, and a name that a user wrote
             token_ids += self.encode(part) if position % 2 else self._encode_markup(part)
@@ -92,7 +118,7 @@ class Tokenizer:
         """Return the token ids that the chat template writes behind an answer of the assistant."""
         answer = "an answer"
         conversation = (Message("user", "a question"), Message("assistant", answer))
-        text = self._apply_template(conversation, add_generation_prompt=False)
+        text = self._template.write(conversation, add_generation_prompt=False)
         return self._encode_markup(text.rpartition(answer)[2])
 
     def _encode_markup(self, text: str) -> tuple[int, ...]:
@@ -109,16 +135,6 @@ class Tokenizer:
                 f"text: the tokenizer reads some of it as the control token {self._control[found[0]]}; allowed: text "
                 "that it reads as text"
             )
-
-    def _apply_template(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
-        conversation = [{"role": message.role, "content": message.content} for message in messages]
-        try:
-            text: str = self._tokenizer.apply_chat_template(
-                conversation, tokenize=False, add_generation_prompt=add_generation_prompt
-            )
-        except Exception as error:  # the chat template is a program, written by the checkpoint's author
-            raise InvalidRequestError(f"messages do not fit the model's chat template: {error}") from error
-        return text
 
 
 class _HiddenNames:

@@ -23,7 +23,7 @@ class TransformersRewardEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         refuse_engine_args(settings)
-        tokenizer = Tokenizer(settings.model, settings.revision)
+        tokenizer = Tokenizer.load(settings)
         architecture, num_labels = read_architecture(settings)
         family = find_family(architecture, num_labels, tokenizer, settings.model, settings.reading)
         if family is None:

@@ -53,7 +53,7 @@ class VllmEngine:
     @classmethod
     async def load(cls, settings: EngineSettings) -> "VllmEngine":
         """Start the engine, fix its temperature, and find out by which path it can score."""
-        tokenizer = await asyncio.to_thread(Tokenizer, settings.model, settings.revision)
+        tokenizer = await asyncio.to_thread(Tokenizer.load, settings)
         core = await VllmCore.start(settings, LANGUAGE_MODEL_ARGS)
         try:
             await core.ask_workers("mend_sampling")

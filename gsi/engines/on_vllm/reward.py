@@ -67,7 +67,7 @@ def make_plan(
 
 def read_checkpoint(settings: EngineSettings) -> tuple[Tokenizer, str, Plan]:
     """Return the tokenizer of a checkpoint, its architecture, and how to run it."""
-    tokenizer = Tokenizer(settings.model, settings.revision)
+    tokenizer = Tokenizer.load(settings)
     architecture, num_labels = read_architecture(settings)
     return tokenizer, architecture, make_plan(architecture, num_labels, tokenizer, settings.model, settings.reading)
 
