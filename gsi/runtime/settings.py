@@ -121,7 +121,7 @@ class ServiceSettings(ProcessSettings):
         "", description="chat template in place of the checkpoint's, or a file with one; unset: the checkpoint's own"
     )
     chat_template_args: str = Field(
-        "", description="JSON object of arguments for the chat template, such as `{\"enable_thinking\": false}`"
+        "", description='JSON object of arguments for the chat template, such as `{"enable_thinking": false}`'
     )
     device: str = Field(
         "cpu",

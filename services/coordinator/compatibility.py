@@ -4,10 +4,10 @@ The log ratio compares two likelihoods of the same token ids. So an id must name
 likelihoods must be of one kind and one temperature.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gsi.algorithm.methods import METHODS
-from gsi.algorithm.params import Likelihood
+from gsi.algorithm.params import Likelihood, Params
 from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.jobs.payload import JobParams
 from gsi.model_info import ModelInfo
@@ -26,7 +26,12 @@ class Limits:
     likelihoods: frozenset[Likelihood]
     temperature: float | None
     has_bounded_rewards: bool = True  # a PRM's rewards are probabilities, an outcome model's are any numbers
+    prm_max_length: int | None = None  # the PRM's context in its own tokens; None: not known yet
     num_speculative_tokens: int = 0  # that the target's engine drafts itself; 0: it does not decode speculatively
+
+    def fit(self, params: Params) -> Params:
+        """Return a job's parameters with the PRM's context, which ends its answer too."""
+        return replace(params, stop=replace(params.stop, prm_max_length=self.prm_max_length))
 
     def check(self, params: JobParams) -> None:
         """Raise InvalidRequestError that names a parameter which these engines cannot serve."""
@@ -64,10 +69,11 @@ def common_limits(draft: ModelInfo, target: ModelInfo, prm: ModelInfo) -> Limits
     check_likelihoods(draft, target)
     shortest = min(draft.max_length, target.max_length, prm.max_length)
     return Limits(
-        max_length=shortest - 1,  # the PRM reads a step mark after a last step without a delimiter
+        max_length=shortest - 1,  # the PRM reads a mark behind the first step
         likelihoods=frozenset(draft.likelihoods) & frozenset(target.likelihoods),
         temperature=draft.temperature if draft.temperature is not None else target.temperature,
         has_bounded_rewards=prm.has_bounded_rewards,
+        prm_max_length=prm.max_length,
         num_speculative_tokens=target.num_speculative_tokens,
     )
 

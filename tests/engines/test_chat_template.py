@@ -21,7 +21,7 @@ from tests.conftest import MODELS
 SYSTEM, USER = Message("system", "Be brief."), Message("user", "How many?")
 ROLES_ONLY = "{% for message in messages %}[{{ message.role }}] {{ message.content }}\n{% endfor %}"
 REFUSES = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + ROLES_ONLY
-DROPS = "{% for message in messages if message.role != 'system' %}[{{ message.role }}] {{ message.content }}\n{% endfor %}"
+DROPS = ROLES_ONLY.replace("in messages", "in messages if message.role != 'system'")
 THINKS = ROLES_ONLY + "{% if enable_thinking %}<think>{% endif %}"
 
 
@@ -83,7 +83,7 @@ def test_what_cannot_be_read_is_named(wrong: dict[str, str], sentence: str) -> N
 async def test_a_draft_without_a_template_does_not_start(tmp_path: Path) -> None:
     """It would say that it is ready, and each job would fail."""
     settings = EngineSettings(copy_model("draft", tmp_path), num_threads=1)
-    with pytest.raises(MisconfiguredError, match="no chat template; allowed: .* GSI_<ROLE>_CHAT_TEMPLATE"):
+    with pytest.raises(MisconfiguredError, match=r"no chat template; allowed: .* GSI_<ROLE>_CHAT_TEMPLATE"):
         await load_and_try(lambda: LANGUAGE_ENGINES.load("transformers", settings), draft_servicer.try_out)
 
 
@@ -100,6 +100,6 @@ async def test_a_checkpoint_that_names_no_end_has_the_tokenizers(tmp_path: Path)
     tokenizer = Tokenizer(settings.model, None)
     named = json.loads((MODELS / "target" / "tokenizer_config.json").read_text())["eos_token"]
     assert engine.info.eos_token_ids == (tokenizer.token_id(named),)
-    with pytest.raises(InvalidRequestError, match="no chat template"):  # a target renders no prompt, so it may start
+    with pytest.raises(InvalidRequestError, match=r"no chat template"):  # a target renders no prompt, so it may start
         engine.render((USER,))
     engine.close()

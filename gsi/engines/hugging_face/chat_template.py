@@ -102,6 +102,4 @@ def _read_template(given: str) -> str:
         return Path(given).expanduser().read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise MisconfiguredError(
-            f"chat_template: {given}: {reason}; allowed: a template, or a file with one"
-        ) from None
+        raise MisconfiguredError(f"chat_template: {given}: {reason}; allowed: a template, or a file with one") from None

@@ -129,7 +129,7 @@ class VllmEngine:
         own = params.clone()
         own.seed = derive_seed(seed, index)
         output = await self.core.generate(prefix, own, PROPOSAL_PRIORITY)
-        return read_candidate(self.info, self._tokenizer.decode, index, output.outputs[0], params)
+        return read_candidate(self.info, self._tokenizer.decode, prefix, index, output.outputs[0], params)
 
 
 def make_language_model(config: Any) -> Any:
