@@ -13,6 +13,7 @@ SHARE_MODEL_SERVICES = (
     "tests/examples/test_examples.py",
     "tests/services/test_authors_code.py",
     "tests/services/test_background_tasks.py",
+    "tests/services/test_check.py",
     "tests/services/test_compatibility.py",
     "tests/services/test_methods.py",
     "tests/services/test_outcome_reward.py",
