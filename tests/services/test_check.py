@@ -124,5 +124,5 @@ def test_descriptions_that_fit_have_no_advice() -> None:
 def test_an_address_that_is_missing_is_named_with_its_option(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the coordinator's variable, and as the option of the command."""
     monkeypatch.delenv("GSI_COORDINATOR_PRM", raising=False)
-    with pytest.raises(MisconfiguredError, match="GSI_COORDINATOR_PRM: .*; allowed: host:port, or --prm"):
+    with pytest.raises(MisconfiguredError, match=r"GSI_COORDINATOR_PRM: .*; allowed: host:port, or --prm"):
         read_addresses({"draft": "127.0.0.1:1", "target": "127.0.0.1:2"})
