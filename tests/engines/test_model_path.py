@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from gsi.engines.hugging_face.model_path import refuse_missing_folder
-from gsi.engines.hugging_face.tokenizer import Tokenizer
+from gsi.engines.base import EngineSettings
+from gsi.engines.model_path import refuse_missing_folder
+from gsi.engines.registry import LANGUAGE_ENGINES
 from gsi.errors import MisconfiguredError
 from tests.conftest import MODELS
 
@@ -19,9 +20,10 @@ from tests.conftest import MODELS
         (f"{MODELS}/draft/config.json", "is a file"),
     ],
 )
-def test_the_error_says_which_folder_may_be_meant(wrong: str, sentence: str) -> None:
+async def test_the_error_says_which_folder_may_be_meant(wrong: str, sentence: str) -> None:
+    """Before a runtime is imported, which takes seconds."""
     with pytest.raises(MisconfiguredError, match=sentence):
-        Tokenizer(wrong, None)
+        await LANGUAGE_ENGINES.load("vllm", EngineSettings(wrong))
 
 
 def test_a_relative_name_is_a_folder_if_its_first_part_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,7 +33,7 @@ def test_a_relative_name_is_a_folder_if_its_first_part_is_one(monkeypatch: pytes
         refuse_missing_folder("models/drfat")
 
 
-@pytest.mark.parametrize("name", ["gpt2", "Qwen/Qwen2.5-Math-1.5B-Instruct"])
+@pytest.mark.parametrize("name", ["gpt2", "Qwen/Qwen2.5-Math-1.5B-Instruct", "http://127.0.0.1:8000/v1"])
 def test_a_name_on_the_hub_is_left_to_the_hub(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     refuse_missing_folder(name)

@@ -19,7 +19,6 @@ from transformers.utils import logging as transformers_logging
 from gsi.algorithm.candidates import Message
 from gsi.engines.base import EngineSettings
 from gsi.engines.hugging_face.chat_template import ChatTemplate, read_arguments
-from gsi.engines.hugging_face.model_path import refuse_missing_folder
 from gsi.errors import InvalidRequestError
 
 transformers_logging.disable_progress_bar()  # the log of a service holds events
@@ -28,7 +27,7 @@ transformers_logging.disable_progress_bar()  # the log of a service holds events
 class Tokenizer:
     """The tokenizer and the chat template of one checkpoint, or another template with its arguments.
 
-    Raises MisconfiguredError if the checkpoint, or the file of the template, is not there.
+    Raises MisconfiguredError if the file of the template is not there.
     """
 
     def __init__(
@@ -38,7 +37,6 @@ class Tokenizer:
         chat_template: str = "",
         chat_template_args: Mapping[str, Any] | None = None,
     ) -> None:
-        refuse_missing_folder(model)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(model, revision=revision)
         self._template = ChatTemplate(self._tokenizer, chat_template, chat_template_args)
         # Whether names become control tokens is a state. It must not change later: several threads may encode.

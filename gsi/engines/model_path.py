@@ -22,6 +22,8 @@ def refuse_missing_folder(model: str) -> None:
 
 
 def _looks_like_folder(model: str, folder: Path) -> bool:
+    if "://" in model:  # an address
+        return False
     is_written_so = model.startswith(("/", "./", "../", "~")) or model.endswith("/") or model.count("/") > 1
     return is_written_so or ("/" in model and folder.parent.is_dir())
 
