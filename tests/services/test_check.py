@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,24 +11,20 @@ import pytest
 from typer.testing import CliRunner
 
 from gsi.check.addresses import read_addresses
-from gsi.check.descriptions import look_at_descriptions
-from gsi.check.findings import Finding, Level, worst
+from gsi.check.findings import Finding, Level
 from gsi.check.services import check_services
 from gsi.cli.main import app
 from gsi.engines.base import EngineSettings
 from gsi.engines.registry import REWARD_ENGINES
-from gsi.errors import InvalidRequestError, MisconfiguredError
+from gsi.errors import InvalidRequestError
 from gsi.local.embedded_redis import free_port
 from services.draft import servicer as draft_servicer
 from services.prm import servicer as prm_servicer
 from tests.engines.reward_checkpoints import classifier
 from tests.services.conftest import load_shipped, serving
-from tests.services.test_compatibility import DRAFT, PRM, TARGET
 from tests.system import ModelServices
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-INFOS = {"draft": DRAFT, "target": TARGET, "prm": PRM}
 
 
 async def find(addresses: Mapping[str, str]) -> dict[str, Finding]:
@@ -90,39 +85,3 @@ async def test_a_draft_that_renders_nothing_is_an_error(model_services: ModelSer
         found = await find({**model_services.stack.addresses, "draft": draft.address})
     assert found["chat template"].level is Level.ERROR
     assert "GSI_DRAFT_CHAT_TEMPLATE" in found["chat template"].advice
-
-
-@pytest.mark.parametrize(
-    ("changes", "subject", "level", "words"),
-    [
-        ({"draft": {"tokenizer_fingerprint": "f" * 64}}, "tokenizers", Level.ERROR, "Two models of one family"),
-        ({"target": {"likelihoods": ()}}, "likelihood", Level.ERROR, "GSI_TARGET_LIKELIHOOD"),
-        ({"draft": {"temperature": 0.9}, "target": {"temperature": 0.9}}, "defaults", Level.WARNING, "temperature=0.9"),
-        ({"draft": {"eos_token_ids": ()}}, "end of sequence", Level.ERROR, "generation_config.json"),
-        ({"draft": {"eos_token_ids": (9,)}}, "end of sequence", Level.WARNING, "generation_config.json"),
-        ({"prm": {"max_length": 400}}, "context", Level.WARNING, "max_tokens"),
-        ({"target": {"max_length": 100}}, "context", Level.ERROR, "longer context"),
-        ({"prm": {"has_bounded_rewards": False}}, "rewards", Level.WARNING, "reward_map"),
-    ],
-)
-def test_a_description_that_does_not_fit_is_found(
-    changes: dict[str, dict[str, Any]], subject: str, level: Level, words: str
-) -> None:
-    """Each with one sentence that says what to do."""
-    infos = {role: replace(info, **changes.get(role, {})) for role, info in INFOS.items()}
-    found = {finding.subject: finding for finding in look_at_descriptions(infos)}
-    assert found[subject].level is level
-    assert words in found[subject].advice
-
-
-def test_descriptions_that_fit_have_no_advice() -> None:
-    findings = list(look_at_descriptions(INFOS))
-    assert worst(findings) is Level.OK
-    assert not any(finding.advice for finding in findings)
-
-
-def test_an_address_that_is_missing_is_named_with_its_option(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the coordinator's variable, and as the option of the command."""
-    monkeypatch.delenv("GSI_COORDINATOR_PRM", raising=False)
-    with pytest.raises(MisconfiguredError, match=r"GSI_COORDINATOR_PRM: .*; allowed: host:port, or --prm"):
-        read_addresses({"draft": "127.0.0.1:1", "target": "127.0.0.1:2"})
