@@ -106,7 +106,7 @@ class Tokenizer:
         """Return the token ids of the conversation by the chat template, up to where the answer starts."""
         hidden = _HiddenNames(self._control_name)
         kept = [Message(message.role, hidden.hide(message.content)) for message in messages]
-        parts = hidden.split(self._template.write(kept, add_generation_prompt=True))
+        parts = hidden.split(self._apply_template(kept, add_generation_prompt=True))
         token_ids: list[int] = []
         for position, part in enumerate(parts):  # by turns: what the template wrote, and a name that a user wrote
             token_ids += self.encode(part) if position % 2 else self._encode_markup(part)
@@ -116,7 +116,7 @@ class Tokenizer:
         """Return the token ids that the chat template writes behind an answer of the assistant."""
         answer = "an answer"
         conversation = (Message("user", "a question"), Message("assistant", answer))
-        text = self._template.write(conversation, add_generation_prompt=False)
+        text = self._apply_template(conversation, add_generation_prompt=False)
         return self._encode_markup(text.rpartition(answer)[2])
 
     def _encode_markup(self, text: str) -> tuple[int, ...]:
@@ -133,6 +133,9 @@ class Tokenizer:
                 f"text: the tokenizer reads some of it as the control token {self._control[found[0]]}; allowed: text "
                 "that it reads as text"
             )
+
+    def _apply_template(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+        return self._template.write(messages, add_generation_prompt=add_generation_prompt)
 
 
 class _HiddenNames:
