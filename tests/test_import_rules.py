@@ -25,6 +25,7 @@ FLOORS = (
     "gsi.jobs",
     "gsi.engines",
     "gsi.rpc",
+    "gsi.check",
     "gsi.client",
     "gsi.local",
     "gsi.evaluation",

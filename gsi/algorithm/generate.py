@@ -10,7 +10,7 @@ from gsi.algorithm.candidates import Branch, Trajectory, grow
 from gsi.algorithm.method import Answers, Unfinished
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import DEFAULT_ANSWER_PATTERN, Params
-from gsi.algorithm.ports import Ports
+from gsi.algorithm.ports import NoRoomError, Ports
 from gsi.algorithm.round import Round
 from gsi.algorithm.stopping import StopReason, cut_answer, stop_reason, tokens_left
 
@@ -55,6 +55,7 @@ async def generate(
 
     Each round is given to ``keep`` before the next one starts: a caller that stores it can resume from there with the
     same result. ``max_length`` is the models' context in tokens. ``attempt`` makes each round, and may make it again.
+    A round that the PRM has no room for ends the answer with the steps before it, those of all trajectories.
     """
     method = METHODS[params.method]
     population = method.start(prompt, params)
@@ -64,16 +65,23 @@ async def generate(
     def find_reason(trajectory: Trajectory) -> StopReason | None:
         return stop_reason(trajectory, params.stop, answers.has_answer, max_length)
 
+    reason_left = StopReason.MAX_STEPS  # of an answer that has no reason of its own to end
     while growing := [
         Unfinished(place, trajectory, limit_step(params, trajectory, max_length))
         for place, trajectory in enumerate(population)
         if await asyncio.to_thread(find_reason, trajectory) is None  # a job's pattern must not delay other jobs
     ]:
-        made = await attempt(partial(method.make_round, population, growing, ports, seed))
+        try:
+            made = await attempt(partial(method.make_round, population, growing, ports, seed))
+        except NoRoomError:
+            if not any(trajectory.steps for trajectory in population):
+                raise  # the PRM cannot read the prompt and a step: there is no answer
+            reason_left = StopReason.MAX_TOKENS
+            break
         await keep(made)
         population = grow(population, made.branches)
     answer = population[await method.choose(population, params, answers)]
-    reason = await asyncio.to_thread(find_reason, answer) or StopReason.MAX_STEPS
+    reason = await asyncio.to_thread(find_reason, answer) or reason_left
     return cut_answer(answer, reason, params.stop), reason
 
 

@@ -63,11 +63,12 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class StopRules:
-    """When a trajectory ends, apart from end-of-sequence."""
+    """When a trajectory ends, apart from end-of-sequence. The PRM's context is the model's, the rest is the job's."""
 
     max_steps: int = 45
     max_tokens: int = 4096
     reward_floor: float | None = None  # the authors' code uses 0.1; off by default
+    prm_max_length: int | None = None  # the PRM's context in its tokens; None: not known
     drops_low_step: bool = False  # a step that is below the floor is not part of the answer, as in the authors' code
 
     def is_low(self, best_reward: float) -> bool:

@@ -15,6 +15,10 @@ CandidateBatches = AsyncGenerator[Sequence[Candidate], None]
 ScoreBatches = AsyncGenerator[Sequence[Score], None]
 
 
+class NoRoomError(Exception):
+    """The PRM's answer to more than its context holds: prompt, kept steps and a candidate."""
+
+
 class TokenSequence(Protocol):
     """What a likelihood needs of a candidate."""
 
@@ -71,7 +75,8 @@ class Prm(Protocol):
         """Yield the reward of each candidate as the step that follows ``steps``, in completion order.
 
         It reads texts, not token ids: a PRM may have its own tokenizer and template. Rewards lie in [0, 1] if the
-        model's description says ``has_bounded_rewards``; else they are any finite numbers.
+        model's description says ``has_bounded_rewards``; else they are any finite numbers. Raises NoRoomError if
+        conversation, steps and a candidate are longer than its context.
         """
         ...
 

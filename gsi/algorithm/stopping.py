@@ -50,6 +50,12 @@ def cut_answer(trajectory: Trajectory, reason: StopReason, rules: StopRules) -> 
 
 
 def tokens_left(trajectory: Trajectory, rules: StopRules, max_length: int) -> int:
-    """Return how many tokens the next step may have, by the job's limit and by the models' context."""
-    in_context = max_length - len(trajectory.prompt.token_ids) - trajectory.num_step_tokens
-    return min(rules.max_tokens - trajectory.num_step_tokens, in_context)
+    """Return how many tokens the next step may have, by the job's limit and by the models' contexts.
+
+    The PRM's tokens are estimated: as many as the language models', and a mark behind each step.
+    """
+    num_tokens = len(trajectory.prompt.token_ids) + trajectory.num_step_tokens
+    left = min(rules.max_tokens - trajectory.num_step_tokens, max_length - num_tokens)
+    if rules.prm_max_length is None:
+        return left
+    return min(left, rules.prm_max_length - num_tokens - len(trajectory.steps) - 1)

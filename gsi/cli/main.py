@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "follow": ("gsi.cli.submit:follow", "Show a job's steps as they are kept, until the job has finished."),
     "result": ("gsi.cli.submit:result", "Show a job's answer; exit 1 if the job ended without an answer."),
     "up": ("gsi.cli.system:up", "Run the whole system on this machine, in this terminal, until Ctrl-C."),
+    "check": ("gsi.cli.check:check", "Check whether three model services work together. Exit 1 if jobs would fail."),
     "demo": (
         "gsi.cli.system:demo",
         "Run held-out problems through the whole system on this machine, and compare GSI with its target.",

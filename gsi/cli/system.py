@@ -8,8 +8,23 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from gsi.check.addresses import read_addresses
+from gsi.check.findings import Finding, Level, worst
 from gsi.cli import render
-from gsi.cli.terminal import Engine, Param, Queue, err, explain_errors, out, print_json, read_params, run, show_event
+from gsi.cli.check import report_findings
+from gsi.cli.terminal import (
+    EXIT_FAILED,
+    Engine,
+    Param,
+    Queue,
+    err,
+    explain_errors,
+    out,
+    print_json,
+    read_params,
+    run,
+    show_event,
+)
 from gsi.client.sdk import DEFAULT_QUEUE
 from gsi.jobs.job import parse_payload
 from gsi.local.demo import EXAMPLE_PROBLEM, list_ways, run_demo
@@ -27,6 +42,9 @@ def up(
     engine: Engine = None,
     coordinators: Annotated[int, typer.Option(min=1, max=64, help="Number of coordinators.")] = 1,
     queue: Queue = DEFAULT_QUEUE,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Start the three services, check them as `gsi check` does, and stop.")
+    ] = False,
 ) -> None:
     """Run the whole system on this machine, in this terminal, until Ctrl-C."""
 
@@ -51,7 +69,16 @@ def up(
         err.print("stopped", style="dim")
 
     with explain_errors():
-        run(serve())
+        findings = run(check_models(models, engine)) if dry_run else run(serve())
+    if dry_run and worst(findings) is Level.ERROR:
+        raise typer.Exit(EXIT_FAILED)
+
+
+async def check_models(models: Path | None, engine: str | None) -> list[Finding]:
+    """Start the services without coordinators, check them, and stop them; return what was found."""
+    with tempfile.TemporaryDirectory(prefix="gsi-up-") as folder:
+        async with local_stack(Path(folder), show_event, models=models, engine=engine, num_coordinators=0) as running:
+            return await report_findings(read_addresses(running.addresses))
 
 
 def demo(

@@ -8,11 +8,15 @@ from typing import NoReturn, Protocol, TypeVar
 
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.params import Likelihood, SamplingParams
-from gsi.algorithm.ports import Prm, Target, TokenBatches, TokenSequence
+from gsi.algorithm.ports import NoRoomError, Prm, Target, TokenBatches, TokenSequence
 from gsi.errors import InvalidRequestError
 from gsi.model_info import ModelInfo
 
 STEP_DELIMITER = "\n\n"
+
+
+class ContextExceededError(InvalidRequestError, NoRoomError):
+    """The caller is at fault: prompt, steps and candidate are longer than the PRM's context. It ends the answer."""
 
 
 class Reading(StrEnum):
@@ -30,6 +34,7 @@ class EngineSettings:
     own arguments, as on its command line. An engine that can report only one likelihood, at one temperature, reports
     ``likelihood`` at ``temperature``. ``reading`` and ``profile``, a name or a file, are for process reward models;
     with profile "" the checkpoint's own is found.
+    ``chat_template``: a template, or a file with one, in place of the checkpoint's; ``chat_template_args``: JSON.
     """
 
     model: str
@@ -45,6 +50,8 @@ class EngineSettings:
     temperature: float = SamplingParams().temperature
     reading: Reading = Reading.MODEL_CARD
     profile: str = ""
+    chat_template: str = ""
+    chat_template_args: str = ""
 
 
 class Engine(Protocol):
@@ -145,9 +152,9 @@ def _check_candidate(candidate: TokenSequence, num_prefix: int, max_length: int,
 
 
 def check_length(num_tokens: int, max_length: int) -> None:
-    """Raise InvalidRequestError if a trajectory and its candidate are longer than a PRM's context."""
+    """Raise ContextExceededError if a trajectory and its candidate are longer than a PRM's context."""
     if num_tokens > max_length:
-        raise InvalidRequestError(
+        raise ContextExceededError(
             f"prompt, steps and candidate have {num_tokens} tokens for the PRM; "
             f"allowed: at most {max_length}, its context"
         )

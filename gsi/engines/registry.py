@@ -12,6 +12,7 @@ from pkgutil import resolve_name
 from typing import Any, Generic
 
 from gsi.engines.base import E, EngineSettings, Follower, LanguageEngine, RewardEngine
+from gsi.engines.model_path import refuse_missing_folder
 from gsi.errors import MisconfiguredError
 
 PREPARATIONS = {"vllm": "gsi.engines.on_vllm.environment:prepare_import"}  # called before an engine's class is imported
@@ -26,14 +27,17 @@ class EngineTable(Generic[E]):
     async def load(self, name: str, settings: EngineSettings) -> E:
         """Load a model, which may take minutes.
 
-        Raises ValueError for an unknown name, MisconfiguredError for a runtime that is not installed.
+        Raises ValueError for an unknown name, MisconfiguredError for a runtime that is not installed, and for a folder
+        that is not there.
         """
+        refuse_missing_folder(settings.model)
         with _no_garbage_collection():
             engine: E = await (await self._import(name)).load(settings)
         return engine
 
     async def follow(self, name: str, settings: EngineSettings) -> Follower:
         """Start a node that works for node 0 of the same engine. Raises what ``load`` raises."""
+        refuse_missing_folder(settings.model)
         follower: Follower = await (await self._import(name)).follow(settings)
         return follower
 

@@ -8,6 +8,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from gsi.errors import InvalidRequestError
+from gsi.jobs.kept_prompt import PROMPT_FIELD, KeptPrompt
 from gsi.jobs.keys import Keys
 from gsi.jobs.result_document import ResultDocument
 from gsi.jobs.scripts import calls
@@ -74,6 +75,11 @@ class JobReader:
         """Return the kept steps in order."""
         entries = await self._redis.xrange(self._keys.steps(job_id))
         return [StepRecord.from_json(fields[b"step"]) for _, fields in entries]
+
+    async def prompt(self, job_id: str) -> KeptPrompt | None:
+        """Return the rendered prompt that the kept steps follow; None from a coordinator of an older release."""
+        written = await self._redis.hget(self._keys.record(job_id), PROMPT_FIELD)
+        return None if written is None else KeptPrompt.from_json(written)
 
     async def follow(self, job_id: str) -> AsyncIterator[StepRecord]:
         """Yield every step of a job, from the first, as it is kept, until the job has finished.

@@ -42,6 +42,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from gsi.errors import cut_message
+from gsi.jobs.kept_prompt import PROMPT_FIELD, KeptPrompt
 from gsi.jobs.keys import DEFAULT_TENANT, MAX_DELAY_MS, Key, Keys
 from gsi.jobs.policy import Policy
 from gsi.jobs.scripts import calls
@@ -143,8 +144,11 @@ class JobWriter:
             taken.submitted_ms,
         )
 
-    async def append_step(self, lease: Lease, record: StepRecord) -> None:
-        """Keep a step. Raises LeaseLostError if another coordinator has taken the job."""
+    async def append_step(self, lease: Lease, record: StepRecord, prompt: KeptPrompt | None = None) -> None:
+        """Keep a step, the first one with the rendered prompt that all steps follow.
+
+        Raises LeaseLostError if another coordinator has taken the job.
+        """
         is_held = await calls.append_step(
             self._redis,
             record=self._keys.record(lease.job_id),
@@ -153,6 +157,7 @@ class JobWriter:
             nonce=lease.nonce,
             index=record.index,
             step=record.to_json(),
+            fields={} if prompt is None else {PROMPT_FIELD: prompt.to_json()},
         )
         if not is_held:
             raise _lost(lease)

@@ -3,6 +3,7 @@
 | error                                      | status              |
 |--------------------------------------------|---------------------|
 | InvalidRequestError                        | INVALID_ARGUMENT    |
+| ContextExceededError                       | OUT_OF_RANGE        |
 | MisconfiguredError                         | FAILED_PRECONDITION |
 | RetryableError of a deadline               | DEADLINE_EXCEEDED   |
 | CallerRefusedError                         | PERMISSION_DENIED   |
@@ -11,12 +12,13 @@
 | anything else                              | INTERNAL, without the exception's text |
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
+from gsi.engines.base import ContextExceededError
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
 from gsi.rpc.callers import CallerRefusedError
 
@@ -28,6 +30,16 @@ RETRYABLE_CODES = (
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.CANCELLED,  # by a server that stops; a client that cancels gets CancelledError instead
 )
+
+STATUS_OF: Mapping[type[Exception], grpc.StatusCode] = {  # the first that an error is an instance of
+    ContextExceededError: grpc.StatusCode.OUT_OF_RANGE,
+    InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    MisconfiguredError: grpc.StatusCode.FAILED_PRECONDITION,
+    CallerRefusedError: grpc.StatusCode.PERMISSION_DENIED,
+}
+REFUSALS: Mapping[grpc.StatusCode, type[Exception]] = {
+    STATUS_OF[kind]: kind for kind in (ContextExceededError, InvalidRequestError)
+}
 
 # How gRPC's details begin if there was no replica to send the call to.
 NEVER_SENT = ("connections to all backends failing", "failed to connect", "errors resolving", "DNS resolution failed")
@@ -43,13 +55,10 @@ Status = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
 
 def to_status(error: Exception) -> Status:
     """Return status code, message and trailing metadata for an error that a servicer raised."""
+    for kind, code in STATUS_OF.items():
+        if isinstance(error, kind):
+            return code, str(error), ()
     match error:
-        case InvalidRequestError():
-            return grpc.StatusCode.INVALID_ARGUMENT, str(error), ()
-        case MisconfiguredError():
-            return grpc.StatusCode.FAILED_PRECONDITION, str(error), ()
-        case CallerRefusedError():
-            return grpc.StatusCode.PERMISSION_DENIED, str(error), ()
         case RetryableError(retry_after_seconds=None, is_deadline=is_deadline):
             return (grpc.StatusCode.DEADLINE_EXCEEDED if is_deadline else grpc.StatusCode.UNAVAILABLE), str(error), ()
         case RetryableError(retry_after_seconds=float() as seconds):
@@ -74,8 +83,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> Exception:
         )
     if code is grpc.StatusCode.PERMISSION_DENIED:  # until an operator mends it, which costs a job no attempt
         return RetryableError(f"{service}: {reason_of(error)}", service=service, has_reached=False)
-    if code is grpc.StatusCode.INVALID_ARGUMENT:
-        return InvalidRequestError(details)
+    if code in REFUSALS:
+        return REFUSALS[code](details)
     if code is grpc.StatusCode.FAILED_PRECONDITION:
         return MisconfiguredError(f"{service}: {details}")
     return InternalError(f"{service}: {code.name}: {details}")

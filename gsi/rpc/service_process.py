@@ -1,7 +1,7 @@
 """The main function of a model service: settings, logging, metrics, signals, then ``serve``, or ``follow``."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import fields
 from functools import partial
 from typing import NoReturn
@@ -12,7 +12,7 @@ import structlog
 from gsi.engines.base import E, EngineSettings
 from gsi.engines.on_vllm.nodes import read_node_rank
 from gsi.engines.registry import EngineTable
-from gsi.errors import InternalError, MisconfiguredError
+from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError
 from gsi.rpc.following import follow
 from gsi.rpc.server import Loadable, serve
 from gsi.runtime.event_loop import run
@@ -35,16 +35,18 @@ def run_service(
     settings_kind: type[ServiceSettings],
     engines: EngineTable[E],
     add_servicer: Callable[[Loadable[E], grpc.aio.Server], None],
+    try_out: Callable[[E], Awaitable[None]] | None = None,
 ) -> NoReturn:
     """Run one model service until it is told to stop. Exits with 1 if it cannot start, with 70 if its engine died.
 
+    ``try_out`` asks a loaded engine for what each job will ask; a service whose engine refuses that does not start.
     A process whose engine arguments make it another node than node 0 follows node 0 and serves nothing.
     """
     settings = load_settings(settings_kind)
     configure_logging(role, settings.log_format, settings.log_level)
     tracing.start(role, settings.traces_endpoint, settings.traces_sample_ratio)
     try:
-        code = _run_until_stopped(grpc_service, settings, engines, add_servicer)
+        code = _run_until_stopped(grpc_service, settings, engines, add_servicer, try_out)
     finally:
         tracing.stop()
     if settings.engine == "vllm":  # it frees shared memory, and ends its processes, in handlers of atexit
@@ -57,6 +59,7 @@ def _run_until_stopped(
     settings: ServiceSettings,
     engines: EngineTable[E],
     add_servicer: Callable[[Loadable[E], grpc.aio.Server], None],
+    try_out: Callable[[E], Awaitable[None]] | None,
 ) -> int:
     """Serve, or follow node 0; return the exit code."""
     engine_settings = EngineSettings(**settings.model_dump(include={field.name for field in fields(EngineSettings)}))
@@ -69,7 +72,7 @@ def _run_until_stopped(
             await follow(settings, partial(engines.follow, settings.engine, engine_settings), rank, stop)
         else:
             load = partial(engines.load, settings.engine, engine_settings)
-            await serve(grpc_service, settings, load, add_servicer, stop)
+            await serve(grpc_service, settings, partial(load_and_try, load, try_out), add_servicer, stop)
 
     try:
         run(main())
@@ -80,3 +83,18 @@ def _run_until_stopped(
         log.error("the engine died; this process is to be started again", error=str(error))
         return EXIT_ENGINE_DIED
     return 0
+
+
+async def load_and_try(load: Callable[[], Awaitable[E]], try_out: Callable[[E], Awaitable[None]] | None) -> E:
+    """Return the loaded engine. Raises MisconfiguredError if it refuses what each job will ask of it."""
+    engine = await load()
+    try:
+        if try_out is not None:
+            await try_out(engine)
+    except (InvalidRequestError, InternalError) as error:
+        engine.close()
+        raise MisconfiguredError(f"{engine.info.model} cannot serve: {error}") from error
+    except BaseException:
+        engine.close()
+        raise
+    return engine

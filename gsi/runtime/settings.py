@@ -117,6 +117,12 @@ class ServiceSettings(ProcessSettings):
     )
     model: str = Field(min_length=1, description="path or Hugging Face name of the checkpoint")
     revision: str | None = Field(None, description="revision of a checkpoint with a Hugging Face name")
+    chat_template: str = Field(
+        "", description="chat template in place of the checkpoint's, or a file with one; unset: the checkpoint's own"
+    )
+    chat_template_args: str = Field(
+        "", description='JSON object of arguments for the chat template, such as `{"enable_thinking": false}`'
+    )
     device: str = Field(
         "cpu",
         description="device as torch names it, such as `cuda:0`, for transformers; vLLM takes `CUDA_VISIBLE_DEVICES`",

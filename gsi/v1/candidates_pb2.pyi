@@ -111,7 +111,9 @@ class Candidate(_message.Message):
     index: _builtins.int
     """Names the candidate within its proposal: 0 to n - 1."""
     text: _builtins.str
-    """Decoded from token_ids, never cut."""
+    """What token_ids add to the text of the prefix. A limit on tokens may cut inside a character: it belongs to the step
+    that completes it, so that the texts of the steps, put together, are the text of all their tokens.
+    """
     log_likelihood: _builtins.float
     """In nats, summed over token_ids, under the model that sampled the candidate."""
     finish_reason: Global___FinishReason.ValueType

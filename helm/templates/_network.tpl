@@ -49,3 +49,16 @@
   {{- end }}
 {{- end }}
 {{- end }}
+
+{{/* Egress to the three models. */}}
+{{- define "gsi.modelEgress" -}}
+- to:
+    - podSelector:
+        matchLabels:
+          app.kubernetes.io/name: {{ include "gsi.name" . }}
+          app.kubernetes.io/instance: {{ .Release.Name | quote }}
+        matchExpressions:
+          - {key: app.kubernetes.io/component, operator: In, values: [draft, target, prm]}
+  ports:
+    - {protocol: TCP, port: 50051}
+{{- end }}

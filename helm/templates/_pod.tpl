@@ -57,17 +57,29 @@ readinessProbe:
 - {name: {{ .prefix }}METRICS_LISTEN, value: "0.0.0.0:9464"}
 - {name: {{ .prefix }}LOG_FORMAT, value: json}
 - {name: {{ .prefix }}LOG_LEVEL, value: {{ .logLevel }}}
-{{- if .root.Values.tls.enabled }}
-- {name: {{ .prefix }}TLS_CERT, value: /secrets/tls/tls.crt}
-- {name: {{ .prefix }}TLS_KEY, value: /secrets/tls/tls.key}
-- {name: {{ .prefix }}TLS_CA, value: /secrets/tls/ca.crt}
-{{- else }}
-- {name: {{ .prefix }}PLAINTEXT, value: "true"}
-{{- end }}
+{{ include "gsi.tlsEnv" . }}
 {{- with .root.Values.tracing.endpoint }}
 - {name: {{ $.prefix }}TRACES_ENDPOINT, value: {{ . | quote }}}
 - {name: {{ $.prefix }}TRACES_SAMPLE_RATIO, value: {{ $.root.Values.tracing.sampleRatio | quote }}}
 {{- end }}
+{{- end }}
+
+{{/* Whether gRPC has TLS, and with which files: dict root prefix. */}}
+{{- define "gsi.tlsEnv" -}}
+{{- if .root.Values.tls.enabled -}}
+- {name: {{ .prefix }}TLS_CERT, value: /secrets/tls/tls.crt}
+- {name: {{ .prefix }}TLS_KEY, value: /secrets/tls/tls.key}
+- {name: {{ .prefix }}TLS_CA, value: /secrets/tls/ca.crt}
+{{- else -}}
+- {name: {{ .prefix }}PLAINTEXT, value: "true"}
+{{- end }}
+{{- end }}
+
+{{/* Where whoever calls the models finds them. */}}
+{{- define "gsi.modelAddresses" -}}
+- {name: GSI_COORDINATOR_DRAFT, value: {{ include "gsi.address" (dict "root" . "role" "draft") | quote }}}
+- {name: GSI_COORDINATOR_TARGET, value: {{ include "gsi.address" (dict "root" . "role" "target") | quote }}}
+- {name: GSI_COORDINATOR_PRM, value: {{ include "gsi.address" (dict "root" . "role" "prm") | quote }}}
 {{- end }}
 
 {{/* The Secret with the certificate of a component: dict root component. */}}

@@ -1,18 +1,13 @@
-"""Whether the models fit together, and whether a job fits the models.
+"""What the three models allow a job, and whether a job fits the models."""
 
-The log ratio compares two likelihoods of the same token ids. So an id must name the same token in both models, and both
-likelihoods must be of one kind and one temperature.
-"""
-
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gsi.algorithm.methods import METHODS
-from gsi.algorithm.params import Likelihood
-from gsi.errors import InvalidRequestError, MisconfiguredError
+from gsi.algorithm.params import Likelihood, Params
+from gsi.check.compatibility import check_likelihoods, check_tokenizers
+from gsi.errors import InvalidRequestError
 from gsi.jobs.payload import JobParams
 from gsi.model_info import ModelInfo
-
-SHOWN_DIGITS = 12  # of a fingerprint in an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +21,12 @@ class Limits:
     likelihoods: frozenset[Likelihood]
     temperature: float | None
     has_bounded_rewards: bool = True  # a PRM's rewards are probabilities, an outcome model's are any numbers
+    prm_max_length: int | None = None  # the PRM's context in its own tokens; None: not known yet
     num_speculative_tokens: int = 0  # that the target's engine drafts itself; 0: it does not decode speculatively
+
+    def fit(self, params: Params) -> Params:
+        """Return a job's parameters with the PRM's context, which ends its answer too."""
+        return replace(params, stop=replace(params.stop, prm_max_length=self.prm_max_length))
 
     def check(self, params: JobParams) -> None:
         """Raise InvalidRequestError that names a parameter which these engines cannot serve."""
@@ -64,50 +64,10 @@ def common_limits(draft: ModelInfo, target: ModelInfo, prm: ModelInfo) -> Limits
     check_likelihoods(draft, target)
     shortest = min(draft.max_length, target.max_length, prm.max_length)
     return Limits(
-        max_length=shortest - 1,  # the PRM reads a step mark after a last step without a delimiter
+        max_length=shortest - 1,  # the PRM reads a mark behind the first step
         likelihoods=frozenset(draft.likelihoods) & frozenset(target.likelihoods),
         temperature=draft.temperature if draft.temperature is not None else target.temperature,
         has_bounded_rewards=prm.has_bounded_rewards,
+        prm_max_length=prm.max_length,
         num_speculative_tokens=target.num_speculative_tokens,
     )
-
-
-def check_tokenizers(draft: ModelInfo, target: ModelInfo) -> None:
-    """Raise MisconfiguredError that says what differs between the tokenizers of draft and target."""
-    differences = compare_tokenizers(draft, target)
-    if differences:
-        raise MisconfiguredError(
-            f"draft {draft.model} and target {target.model} have different tokenizers: {'; '.join(differences)}. "
-            "GSI needs the same token ids in both: choose two models of one family"
-        )
-
-
-def compare_tokenizers(draft: ModelInfo, target: ModelInfo) -> list[str]:
-    """Return a phrase for each difference that would make the log ratio meaningless."""
-    pairs = {
-        "vocabulary size": (draft.vocabulary_size, target.vocabulary_size),
-        "vocabulary fingerprint": (draft.tokenizer_fingerprint, target.tokenizer_fingerprint),
-        "token ids of the step delimiter": (draft.step_delimiter_token_ids, target.step_delimiter_token_ids),
-    }
-    return [
-        f"{name} {_shorten(ours)} and {_shorten(theirs)}" for name, (ours, theirs) in pairs.items() if ours != theirs
-    ]
-
-
-def _shorten(value: object) -> object:
-    return value[:SHOWN_DIGITS] if isinstance(value, str) else value
-
-
-def check_likelihoods(draft: ModelInfo, target: ModelInfo) -> None:
-    """Raise MisconfiguredError if the engines are set to likelihoods that cannot be compared."""
-    if not set(draft.likelihoods) & set(target.likelihoods):
-        raise MisconfiguredError(
-            f"the draft reports likelihood {', '.join(draft.likelihoods)}, the target {', '.join(target.likelihoods)}: "
-            "set GSI_DRAFT_LIKELIHOOD and GSI_TARGET_LIKELIHOOD to the same"
-        )
-    temperatures = {draft.temperature, target.temperature} - {None}
-    if len(temperatures) > 1:
-        raise MisconfiguredError(
-            f"the draft is set to temperature {draft.temperature}, the target to {target.temperature}: "
-            "set GSI_DRAFT_TEMPERATURE and GSI_TARGET_TEMPERATURE to the same"
-        )

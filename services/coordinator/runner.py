@@ -18,6 +18,7 @@ from gsi.grading.equality import EqualityChecker
 from gsi.jobs.answer_pattern import AnswerFinder
 from gsi.jobs.connection import RedisError
 from gsi.jobs.job import Claim, Job, claim
+from gsi.jobs.kept_prompt import KeptPrompt
 from gsi.jobs.payload import JobPayload
 from gsi.jobs.reader import JobReader
 from gsi.jobs.state import JobState
@@ -45,6 +46,19 @@ class Failure:
     """The end of a run that may succeed in another attempt."""
 
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a run keeps beside its steps: the prompt with the first of them, unless an earlier run kept it."""
+
+    num_steps: int  # of earlier runs
+    prompt: KeptPrompt | None
+    with_candidates: bool
+
+    def prompt_of(self, index: int) -> KeptPrompt | None:
+        """Return the prompt if it is to be kept with this step."""
+        return self.prompt if index == self.num_steps else None
 
 
 End = JobResult | Failure
@@ -141,8 +155,11 @@ class JobRunner:
         params = job.payload.params.in_force(has_bounded_rewards=limits.has_bounded_rewards, seed=job.seed)
         limits.check(params)
         kept = await self._reader.steps(job.id)
-        prompt, rendered = await call_with_retries(self._models, lambda: self._render_prompt(job))
-        finder, in_force = AnswerFinder(params.answer_pattern, params.thinking), params.to_params()
+        of_record = await self._reader.prompt(job.id) if kept else None
+        rendered = of_record or await call_with_retries(self._models, lambda: self._render_prompt(job))
+        to_keep = Kept(len(kept), None if of_record else rendered, with_candidates=params.keep_candidates)
+        prompt = Prompt(job.payload.messages, rendered.token_ids)
+        finder, in_force = AnswerFinder(params.answer_pattern, params.thinking), limits.fit(params.to_params())
         report_start(params, num_kept=len(kept))
         watch = StepWatch(in_force, num_kept=len(kept))
         trajectory, reason = await generate(
@@ -150,7 +167,7 @@ class JobRunner:
             in_force,
             self._models.ports,
             job.seed,
-            keep=lambda made: self._keep(lease, made, watch, keep_candidates=params.keep_candidates),
+            keep=lambda made: self._keep(lease, made, watch, to_keep),
             max_length=limits.max_length,
             kept=[record.to_branches() for record in kept],
             answers=Answers(finder.find, self._equality.start_vote().are_equal, finder.has_answer),
@@ -168,15 +185,15 @@ class JobRunner:
             params=params.model_dump_json(),
             models=self._models.description,
             prompt_tokens=str(len(prompt.token_ids)),
-            rendered_prompt=rendered,
+            rendered_prompt=rendered.text,
             code=describe_code(),
         )
 
-    async def _render_prompt(self, job: Job) -> tuple[Prompt, str]:
-        """Return the prompt, and its text by the chat template if the job asks for a full record."""
-        messages, rendered = job.payload.messages, ""
+    async def _render_prompt(self, job: Job) -> KeptPrompt:
+        """Return the prompt by the chat template, with its text if the job asks for a full record."""
+        messages, text = job.payload.messages, ""
         if job.payload.params.keep_candidates:
-            token_ids, rendered = await self._models.draft.render_with_text(messages)
+            token_ids, text = await self._models.draft.render_with_text(messages)
         else:
             token_ids = await self._models.draft.render(messages)
         longest = self._models.limits.max_length - 1
@@ -185,13 +202,13 @@ class JobRunner:
                 f"prompt: {len(token_ids)} tokens by the model's chat template; "
                 f"allowed: 1 to {longest}, which leaves room for a token in the models' context"
             )
-        return Prompt(messages, token_ids), rendered
+        return KeptPrompt(token_ids=token_ids, text=text)
 
     async def _make(self, make: Callable[[], Awaitable[Round]], watch: StepWatch) -> Round:
         watch.begin()
         return await call_with_retries(self._models, make, watch.note_wait)
 
-    async def _keep(self, lease: Lease, made: Round, watch: StepWatch, *, keep_candidates: bool) -> None:
-        record = StepRecord.from_round(made, keep_candidates=keep_candidates)
+    async def _keep(self, lease: Lease, made: Round, watch: StepWatch, to_keep: Kept) -> None:
+        record = StepRecord.from_round(made, keep_candidates=to_keep.with_candidates)
         with watch.checkpoint(made):
-            await self._writer.append_step(lease, record)
+            await self._writer.append_step(lease, record, to_keep.prompt_of(record.index))

@@ -2,8 +2,8 @@
 
 from gsi.engines.registry import LANGUAGE_ENGINES
 from gsi.rpc.service_process import run_service
-from services.draft.servicer import SERVICE, add_to_server
+from services.draft.servicer import SERVICE, add_to_server, try_out
 from services.draft.settings import DraftSettings
 
 if __name__ == "__main__":
-    run_service("draft", SERVICE, DraftSettings, LANGUAGE_ENGINES, add_to_server)
+    run_service("draft", SERVICE, DraftSettings, LANGUAGE_ENGINES, add_to_server, try_out)

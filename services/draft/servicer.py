@@ -1,10 +1,12 @@
 """``gsi.v1.DraftService`` over a language engine."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 
+from gsi.algorithm.candidates import Message
 from gsi.engines.base import LanguageEngine
 from gsi.engines.text_threads import TextThreads, count_characters
 from gsi.rpc import convert, servicing
@@ -37,6 +39,11 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
     ) -> AsyncIterator[candidates_pb2.ProposeResponse]:
         async for response in servicing.propose(self._engine.get(), request):
             yield response
+
+
+async def try_out(engine: LanguageEngine) -> None:
+    """Render a prompt, as for each job. Raises InvalidRequestError if the model has no chat template that works."""
+    await asyncio.to_thread(engine.render, (Message("user", "What is 1 + 1?"),))
 
 
 def add_to_server(engine: Loadable[LanguageEngine], server: grpc.aio.Server) -> None:

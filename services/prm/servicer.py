@@ -1,11 +1,12 @@
 """``gsi.v1.PrmService`` over a reward engine."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
 import grpc
 
+from gsi.algorithm.candidates import Message
 from gsi.engines.base import RewardEngine
 from gsi.rpc import convert, servicing
 from gsi.rpc.server import Loadable
@@ -32,6 +33,16 @@ class PrmServicer(prm_pb2_grpc.PrmServiceServicer):
         score_all = partial(engine.score, messages, steps)
         async for response in servicing.score(request_iterator, convert.texts_from_proto, score_all):
             yield response
+
+
+async def try_out(engine: RewardEngine) -> None:
+    """Rate a step, as for each job. Raises InvalidRequestError or InternalError if the model rates none."""
+
+    async def step() -> AsyncGenerator[Sequence[convert.ReceivedText], None]:
+        yield [convert.ReceivedText(0, "1 + 1 = 2.\n\n")]
+
+    async for _ in engine.score((Message("user", "What is 1 + 1?"),), (), step()):
+        pass
 
 
 def add_to_server(engine: Loadable[RewardEngine], server: grpc.aio.Server) -> None:

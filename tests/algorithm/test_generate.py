@@ -1,18 +1,19 @@
 """The loop: its ends, what it hands to its caller, and resumption."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsi.algorithm.candidates import Step, Trajectory
+from gsi.algorithm.candidates import Message, Step, Trajectory
 from gsi.algorithm.generate import are_equal_texts, find_boxed_answer, generate
 from gsi.algorithm.method import Answers, Method, lift
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.methods.gsi import run_step
 from gsi.algorithm.params import Params, SamplingParams, StopRules
-from gsi.algorithm.ports import Ports
+from gsi.algorithm.ports import NoRoomError, Ports, ScoreBatches, TextBatches
 from gsi.algorithm.round import NewStep, Round
 from gsi.algorithm.stopping import StopReason
 from tests.algorithm.worlds import START, EnumerableModel, World
@@ -169,3 +170,37 @@ async def test_no_candidate_may_pass_the_jobs_limit_or_the_models_context(max_to
 def test_an_answer_is_boxed_unless_the_job_says_otherwise(text: str, is_answer: bool) -> None:
     r"""A ``\boxed{…}`` that is closed, with one level of braces inside."""
     assert (find_boxed_answer(text) is not None) is is_answer
+
+
+@dataclass
+class ShortPrm:
+    """A PRM that has room for so many steps."""
+
+    world: World
+    room: int
+
+    async def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
+        if len(steps) >= self.room:
+            raise NoRoomError(f"{len(steps) + 1} steps; allowed: {self.room}")
+        async for batch in self.world.ports().prm.score(messages, steps, candidates):
+            yield batch
+
+
+@pytest.mark.parametrize("method", ["gsi", "rsd", "soft-best-of-n", "best-of-n", "beam-search"])
+async def test_an_answer_that_the_prm_has_no_room_for_ends_with_its_steps(method: str) -> None:
+    """The round in vain is not part of it, and a run that resumes after the last step ends at the same place."""
+    ports, kept = replace(ENDLESS.ports(), prm=ShortPrm(ENDLESS, room=3)), Kept()
+    params = Params(n=4, method=method)
+    answer, reason = await generate(START, params, ports, 1, keep=kept, max_length=MAX_LENGTH)
+    assert (reason, len(answer.steps)) == (StopReason.MAX_TOKENS, 3)
+    if method in STEPWISE:
+        again = await generate(answer, params, ports, 1, keep=kept, max_length=MAX_LENGTH)
+        assert again == (answer, reason)
+    assert len(kept.steps) == 3
+
+
+async def test_a_prm_without_room_for_the_first_step_is_an_error() -> None:
+    """There is no answer to end."""
+    ports = replace(ENDLESS.ports(), prm=ShortPrm(ENDLESS, room=0))
+    with pytest.raises(NoRoomError, match="1 steps; allowed: 0"):
+        await generate(START, Params(n=4), ports, 1, keep=Kept(), max_length=MAX_LENGTH)

@@ -96,3 +96,11 @@ def test_tokens_left_is_the_nearer_of_the_two_limits(max_tokens: int, max_length
 def test_a_prompt_that_fills_the_context_ends_at_once() -> None:
     """There is no room for a step, so none is asked for."""
     assert why(START, NO_LIMITS, max_length=len(START.prompt.token_ids)) is StopReason.MAX_TOKENS
+
+
+def test_the_prms_context_counts_a_mark_behind_each_step_and_behind_the_next() -> None:
+    """A prompt of one token, two steps of two tokens with their marks, and the mark of the step to come."""
+    rules = StopRules(prm_max_length=12)
+    used = 1 + 2 * (2 + 1)
+    assert tokens_left(answered("so", "then"), rules, MAX_LENGTH) == 12 - used - 1
+    assert why(answered("so", "then"), StopRules(prm_max_length=used + 1)) is StopReason.MAX_TOKENS

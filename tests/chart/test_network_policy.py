@@ -57,11 +57,11 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_only_the_releases_own_coordinators_reach_a_model(cluster: Cluster, role: str) -> None:
+def test_only_the_releases_own_coordinators_and_its_check_reach_a_model(cluster: Cluster, role: str) -> None:
     """No stranger, not Redis, not another release's coordinator nor one of the same name in another namespace."""
-    (coordinator,) = cluster.named("coordinator")
+    (coordinator,), (check,) = cluster.named("coordinator"), cluster.named("check")
     for model in cluster.named(role):
-        assert cluster.who_reaches(cluster.pods[model], GRPC) - set(cluster.named(role)) == {coordinator}
+        assert cluster.who_reaches(cluster.pods[model], GRPC) - set(cluster.named(role)) == {coordinator, check}
 
 
 @pytest.mark.parametrize("component", [*ROLES, "coordinator"])

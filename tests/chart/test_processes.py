@@ -143,6 +143,15 @@ def _read(url: str) -> str:
         return text.decode()
 
 
+async def test_the_charts_check_finds_that_the_models_work_together(release: Release) -> None:
+    """What ``helm test`` runs first, with the coordinator's certificate where there is TLS."""
+    check = await release.node.start("check")
+    code = await check.ended(START_SECONDS)
+    printed = check.log.read_text()
+    assert code == 0, printed
+    assert "0 errors" in printed
+
+
 async def test_the_charts_own_test_has_a_job_done(release: Release) -> None:
     """What ``helm test`` runs: a job is pushed, followed and answered."""
     first_job = await release.node.start("test")
@@ -152,7 +161,7 @@ async def test_the_charts_own_test_has_a_job_done(release: Release) -> None:
     assert "SUCCEEDED" in printed
 
 
-@pytest.mark.parametrize("name", [*PROCESSES, "queue", "test"])
+@pytest.mark.parametrize("name", [*PROCESSES, "queue", "check", "test"])
 async def test_a_process_writes_only_where_its_pod_lets_it(release: Release, name: str) -> None:
     """After a job was done: the root file system is read-only in a cluster, and so are Secrets and models."""
     assert release.node.refused_writes(name) == set()

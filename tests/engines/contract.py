@@ -147,6 +147,20 @@ class LanguageEngineContract:
         for candidate in await propose_all(engine, 4, law(engine, max_step_tokens=2)):
             assert (len(candidate.token_ids), candidate.finish_reason) == (2, FinishReason.LENGTH)
 
+    async def test_the_texts_of_steps_add_up(self, engine: LanguageEngine) -> None:
+        """Wherever a limit cuts: the first prefix here ends inside of a character."""
+        tokenizer = AutoTokenizer.from_pretrained(MODELS / "target")
+        prefix = [*engine.render(MESSAGES), *tokenizer.encode("€", add_special_tokens=False)[:1]]
+        tokens, text = list(prefix), ""
+        for seed in range(12):
+            (candidate,) = [
+                one async for batch in engine.propose(tokens, 1, law(engine, max_step_tokens=1), seed) for one in batch
+            ]
+            tokens += candidate.token_ids
+            text += candidate.text
+        begin = len(engine.render(MESSAGES))
+        assert text == tokenizer.decode(tokens[begin:], skip_special_tokens=True).rstrip("\ufffd")
+
     async def test_candidates_come_as_they_finish(self, engine: LanguageEngine) -> None:
         """A short candidate does not wait for the longest."""
         prefix = engine.render(MESSAGES)

@@ -36,7 +36,7 @@ def test_the_registry_imports_no_runtime() -> None:
     command = "import sys, gsi.engines.registry; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True, cwd=ROOT)
     imported = {name for name in ran.stdout.split() if name.startswith("gsi.engines.")}
-    assert imported == {"gsi.engines.base", "gsi.engines.registry"}
+    assert imported == {"gsi.engines.base", "gsi.engines.model_path", "gsi.engines.registry"}
     assert not {"torch", "transformers", "vllm"} & set(ran.stdout.split())
 
 

@@ -1,13 +1,14 @@
 """A step ends where its decoded text completes the delimiter, whichever tokens write it."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gsi.algorithm.candidates import FinishReason
-from gsi.engines.step_end import find_finish_reason
+from gsi.engines.step_end import find_finish_reason, read_text
 
 # What real vocabularies hold: 5 ends the sequence, 7 is a control token without text.
 PIECES = {0: "a", 1: "\n", 2: "b\n", 3: ".\n\n", 4: "\n\nc", 5: "", 6: "\nd", 7: ""}
@@ -88,3 +89,39 @@ def test_a_step_that_ends_with_the_last_token_allowed_is_not_called_cut(last: in
 def test_a_step_ends_where_its_text_first_holds_the_delimiter(token_ids: list[int], max_tokens: int) -> None:
     """Or at the end of the sequence, or at its longest, for every sequence of tokens."""
     assert first_ending(token_ids, max_tokens) == defined_ending(token_ids, max_tokens)
+
+
+class SentencePieces:
+    """Decodes as SentencePiece does: the space in front of the first piece is left out."""
+
+    PIECES = ("▁the", "▁answer", "er", "<0xE2>", "<0x82>", "<0xAC>", "▁.")
+
+    def __call__(self, token_ids: Sequence[int]) -> str:
+        written = bytearray()
+        for token_id in token_ids:
+            piece = self.PIECES[token_id]
+            written += bytes([int(piece[3:5], 16)]) if piece.startswith("<0x") else piece.replace("▁", " ").encode()
+        text = written.decode(errors="replace")
+        return text.removeprefix(" ")
+
+
+@given(st.lists(st.integers(0, 6), max_size=40), st.lists(st.integers(1, 12)))
+def test_the_texts_of_steps_add_up_to_the_text_of_all_tokens(token_ids: list[int], lengths: list[int]) -> None:
+    """Wherever a limit cuts: before a piece that begins with a space, or inside the three bytes of a character."""
+    decode, prompt = SentencePieces(), [0, 1]
+    whole = [*prompt]
+    for euro in token_ids:
+        whole += [3, 4, 5] if euro in (3, 4, 5) else [euro]  # whole characters, which the cuts below may split
+    cuts = [len(prompt)]
+    for length in lengths:
+        cuts.append(min(len(whole), cuts[-1] + length))
+    cuts.append(len(whole))
+    steps = [(begin, end) for begin, end in pairwise(cuts) if end > begin]
+    texts = [read_text(decode, whole[:begin], whole[begin:end], FinishReason.LENGTH) for begin, end in steps]
+    assert "".join(texts) == decode(whole).removeprefix(decode(prompt))
+
+
+def test_a_character_that_is_never_completed_is_shown_as_such() -> None:
+    """At the end of the answer there is no later step for it."""
+    assert read_text(SentencePieces(), [0], [1, 3, 4], FinishReason.EOS) == " answer\ufffd"
+    assert read_text(SentencePieces(), [0], [1, 3, 4], FinishReason.LENGTH) == " answer"

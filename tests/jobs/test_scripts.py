@@ -113,9 +113,9 @@ async def test_a_call_without_an_argument_or_with_an_unknown_one_sends_nothing(r
     """It is refused by name."""
     append_step: Any = calls.append_step
     with pytest.raises(TypeError, match=r"append_step: missing or unknown: \['step'\]"):
-        await append_step(redis, record="r", steps="s", token=1, nonce="n", index=0)
+        await append_step(redis, record="r", steps="s", token=1, nonce="n", index=0, fields={})
     with pytest.raises(TypeError, match=r"append_step: missing or unknown: \['stepp'\]"):
-        await append_step(redis, record="r", steps="s", token=1, nonce="n", index=0, step="{}", stepp="{}")
+        await append_step(redis, record="r", steps="s", token=1, nonce="n", index=0, step="{}", stepp="{}", fields={})
 
 
 def test_a_function_without_a_script_is_refused() -> None:

@@ -106,7 +106,8 @@ def test_models_with_different_tokenizers_are_refused_with_what_differs(changes:
 def test_the_prm_may_have_another_tokenizer() -> None:
     """The PRM reads text. Different names and engines of the models do not matter either."""
     prm = replace(PRM, tokenizer_fingerprint="f" * 64, vocabulary_size=9, step_delimiter_token_ids=(1, 1))
-    assert common_limits(DRAFT, replace(TARGET, engine="vllm", engine_version="0.32"), prm) == Limits(511, BOTH, None)
+    limits = common_limits(DRAFT, replace(TARGET, engine="vllm", engine_version="0.32"), prm)
+    assert limits == Limits(511, BOTH, None, prm_max_length=512)
 
 
 def test_models_without_a_common_likelihood_are_refused_with_the_settings_to_change() -> None:

@@ -21,6 +21,7 @@ from gsi.errors import RetryableError
 from gsi.grading.equality import EqualityChecker
 from gsi.jobs.connection import Redis
 from gsi.jobs.job import Job, parse_payload
+from gsi.jobs.kept_prompt import KeptPrompt
 from gsi.jobs.keys import Keys
 from gsi.jobs.reader import JobReader
 from gsi.jobs.step_record import StepRecord
@@ -84,8 +85,8 @@ class TimedWriter(JobWriter):
 
     ended = 0.0
 
-    async def append_step(self, lease: Lease, record: StepRecord) -> None:
-        await super().append_step(lease, record)
+    async def append_step(self, lease: Lease, record: StepRecord, prompt: KeptPrompt | None = None) -> None:
+        await super().append_step(lease, record, prompt)
         self.ended = time.perf_counter()
 
 

@@ -10,23 +10,35 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from gsi.algorithm.candidates import Message
+from gsi.engines.base import EngineSettings
+from gsi.engines.hugging_face.chat_template import ChatTemplate, read_arguments
 from gsi.errors import InvalidRequestError
 
 transformers_logging.disable_progress_bar()  # the log of a service holds events
 
 
 class Tokenizer:
-    """The tokenizer and the chat template of one checkpoint."""
+    """The tokenizer and the chat template of one checkpoint, or another template with its arguments.
 
-    def __init__(self, model: str, revision: str | None) -> None:
+    Raises MisconfiguredError if the file of the template is not there.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        revision: str | None,
+        chat_template: str = "",
+        chat_template_args: Mapping[str, Any] | None = None,
+    ) -> None:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(model, revision=revision)
+        self._template = ChatTemplate(self._tokenizer, chat_template, chat_template_args)
         # Whether names become control tokens is a state. It must not change later: several threads may encode.
         self._plain = copy.deepcopy(self._tokenizer)
         self._plain("", split_special_tokens=True)
@@ -36,6 +48,11 @@ class Tokenizer:
             self._control.pop(self._tokenizer.unk_token_id, None)  # an unknown word is text
         names = sorted(self._control.values(), key=len, reverse=True)  # the longest that fits, as the tokenizer does
         self._control_name = re.compile("|".join(map(re.escape, names)) or r"(?!)")
+
+    @classmethod
+    def load(cls, settings: EngineSettings) -> "Tokenizer":
+        """Load the tokenizer of an engine's checkpoint, with the template that the settings name."""
+        return cls(settings.model, settings.revision, settings.chat_template, read_arguments(settings))
 
     @property
     def size(self) -> int:
@@ -85,6 +102,13 @@ class Tokenizer:
         """Return the id of a token; None if the vocabulary does not have it."""
         found: int | None = self._tokenizer.get_vocab().get(token)
         return found
+
+    def choose_end(self, *named: int | Sequence[int] | None) -> tuple[int, ...]:
+        """Return the tokens that end an answer: by the first file that names any, else the tokenizer's; or none."""
+        for found in (*named, self._tokenizer.eos_token_id):
+            if found is not None and found != []:
+                return (found,) if isinstance(found, int) else tuple(found)
+        return ()
 
     def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the token ids of the conversation by the chat template, up to where the answer starts."""
@@ -141,14 +165,7 @@ class Tokenizer:
             )
 
     def _apply_template(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
-        conversation = [{"role": message.role, "content": message.content} for message in messages]
-        try:
-            text: str = self._tokenizer.apply_chat_template(
-                conversation, tokenize=False, add_generation_prompt=add_generation_prompt
-            )
-        except Exception as error:  # the chat template is a program, written by the checkpoint's author
-            raise InvalidRequestError(f"messages do not fit the model's chat template: {error}") from error
-        return text
+        return self._template.write(messages, add_generation_prompt=add_generation_prompt)
 
 
 class _HiddenNames:

@@ -26,4 +26,14 @@ def load_checkpoint(kind: Any, settings: EngineSettings) -> Any:
     missing = sorted(report["missing_keys"])
     if missing:
         raise MisconfiguredError(f"{settings.model} is no {kind.__name__}: it lacks {', '.join(missing[:3])}")
+    keep_soft_cap(model)
     return model
+
+
+def keep_soft_cap(model: Any) -> None:
+    """Choose the attention that applies a soft cap to its logits, if the model has one, as Gemma 2 does.
+
+    Of the attentions for every device only the eager one applies it. The default one leaves it out without a word.
+    """
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")

@@ -31,7 +31,7 @@ class TransformersEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         refuse_engine_args(settings)
-        self._tokenizer = Tokenizer(settings.model, settings.revision)
+        self._tokenizer = Tokenizer.load(settings)
         model = load_checkpoint(AutoModelForCausalLM, settings)
         self.info = describe_checkpoint(settings, model, self._tokenizer, tuple(Likelihood))
         self._model = PrefixModel(model, self.info.max_length, settings)
@@ -104,14 +104,14 @@ def describe_checkpoint(
 ) -> ModelInfo:
     """Describe a loaded checkpoint."""
     generation_config = getattr(model, "generation_config", None)
-    eos = getattr(generation_config, "eos_token_id", None) or model.config.eos_token_id
+    eos = (getattr(generation_config, "eos_token_id", None), getattr(model.config, "eos_token_id", None))
     return ModelInfo(
         model=settings.model,
         revision=getattr(model.config, "_commit_hash", None) or "local",
         tokenizer_fingerprint=tokenizer.fingerprint,
         vocabulary_size=tokenizer.size,
         max_length=model.config.max_position_embeddings,
-        eos_token_ids=tuple(eos) if isinstance(eos, list) else (eos,),
+        eos_token_ids=tokenizer.choose_end(*eos),
         step_delimiter_token_ids=tokenizer.encode(STEP_DELIMITER),
         likelihoods=likelihoods,
         engine="transformers",

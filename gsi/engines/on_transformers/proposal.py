@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from transformers import DynamicCache
 
-from gsi.algorithm.candidates import Candidate
+from gsi.algorithm.candidates import Candidate, FinishReason
 from gsi.algorithm.params import SamplingParams
 from gsi.algorithm.seeds import derive_seed
 from gsi.engines.on_transformers.model_thread import Work
@@ -14,7 +14,7 @@ from gsi.engines.on_transformers.passes import Draw, Part
 from gsi.engines.on_transformers.prefix_model import PrefixModel
 from gsi.engines.on_transformers.sampling import draw_tokens
 from gsi.engines.on_transformers.shared_rows import SharedRows
-from gsi.engines.step_end import Decode, find_finish_reason
+from gsi.engines.step_end import Decode, find_finish_reason, read_text
 
 PATIENCE = 3  # tokens: candidates that finish so closely go out together, as each message costs target and PRM a pass
 
@@ -47,6 +47,7 @@ class SamplingBatch:
         self._max_tokens = sampling.max_step_tokens
         self._eos_token_ids = eos_token_ids
         self._decode = decode
+        self._prefix: Sequence[int] = ()
         self._cache: DynamicCache | SharedRows | None = None
         self._is_closed = False
 
@@ -61,6 +62,7 @@ class SamplingBatch:
 
     def begin(self, token_ids: Sequence[int]) -> Work[list[Candidate]]:
         """Read the prefix and sample until candidates are finished; return these."""
+        self._prefix = token_ids
         prefix = yield from self._model.read(token_ids)
         self._max_tokens = min(self._max_tokens, self._model.max_length - prefix.length)
         self._cache = self._model.begin_rows(prefix, len(self._rows))
@@ -99,12 +101,15 @@ class SamplingBatch:
             find_finish_reason(row.token_ids, self._decode, self._eos_token_ids, self._max_tokens) for row in self._rows
         ]
         finished = [
-            Candidate(row.index, tuple(row.token_ids), self._decode(row.token_ids), row.log_likelihood, reason)
+            Candidate(row.index, tuple(row.token_ids), self._read_text(row, reason), row.log_likelihood, reason)
             for row, reason in zip(self._rows, reasons, strict=True)
             if reason is not None
         ]
         self._keep([position for position, reason in enumerate(reasons) if reason is None])
         return finished
+
+    def _read_text(self, row: _Row, reason: FinishReason) -> str:
+        return read_text(self._decode, self._prefix, row.token_ids, reason)
 
     def _keep(self, positions: list[int]) -> None:
         if self._cache is not None and len(positions) < len(self._rows):

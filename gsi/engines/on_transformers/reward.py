@@ -29,7 +29,7 @@ class TransformersRewardEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         refuse_engine_args(settings)
-        tokenizer = Tokenizer(settings.model, settings.revision)
+        tokenizer = Tokenizer.load(settings)
         architecture, num_labels = read_architecture(settings)
         family = find_family(architecture, num_labels, tokenizer, settings.model, settings.reading, settings.profile)
         if family is None:
@@ -58,6 +58,7 @@ class TransformersRewardEngine:
     async def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
         num_characters = count_characters(messages, steps)
         prefix = await self._texts.run(num_characters, self._family.prefix, messages, steps)
+        check_length(len(prefix) + 1, self._model.max_length)  # a candidate has a token at least
         read = await self._model.run(self._model.read(prefix))
         async for batch in candidates:
             num_characters = sum(len(candidate.text) for candidate in batch)

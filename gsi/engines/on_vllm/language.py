@@ -53,7 +53,7 @@ class VllmEngine:
     @classmethod
     async def load(cls, settings: EngineSettings) -> "VllmEngine":
         """Start the engine, fix its temperature, and find out by which path it can score."""
-        tokenizer = await asyncio.to_thread(Tokenizer, settings.model, settings.revision)
+        tokenizer = await asyncio.to_thread(Tokenizer.load, settings)
         core = await VllmCore.start(settings, LANGUAGE_MODEL_ARGS)
         try:
             await core.ask_workers("mend_sampling")
@@ -129,7 +129,7 @@ class VllmEngine:
         own = params.clone()
         own.seed = derive_seed(seed, index)
         output = await self.core.generate(prefix, own, PROPOSAL_PRIORITY)
-        return read_candidate(self.info, self._tokenizer.decode, index, output.outputs[0], params)
+        return read_candidate(self.info, self._tokenizer.decode, prefix, index, output.outputs[0], params)
 
 
 def make_language_model(config: Any) -> Any:

@@ -19,7 +19,7 @@ def describe_model(
     """Describe the engine's model; ``make`` makes a model without weights from a Hugging Face configuration."""
     model_config = core.config.model_config
     hf_config = model_config.hf_config
-    eos = model_config.try_get_generation_config().get("eos_token_id") or hf_config.eos_token_id
+    eos = (model_config.try_get_generation_config().get("eos_token_id"), getattr(hf_config, "eos_token_id", None))
     is_language_model = model_config.runner_type == "generate"
     is_tempered = is_language_model and settings.likelihood is Likelihood.SAMPLING
     speculative = core.config.speculative_config
@@ -29,7 +29,7 @@ def describe_model(
         tokenizer_fingerprint=tokenizer.fingerprint,
         vocabulary_size=tokenizer.size,
         max_length=model_config.max_model_len - int(is_language_model),  # vLLM keeps room for a token to write
-        eos_token_ids=tuple(eos) if isinstance(eos, list) else (eos,),
+        eos_token_ids=tokenizer.choose_end(*eos),
         step_delimiter_token_ids=tokenizer.encode(STEP_DELIMITER),
         likelihoods=(settings.likelihood,) if is_language_model else (),
         engine="vllm",

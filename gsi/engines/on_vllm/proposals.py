@@ -1,5 +1,7 @@
 """Proposals on vLLM: the sampling parameters of a candidate, and how a candidate is read off vLLM's answer."""
 
+from collections.abc import Sequence
+
 from vllm import SamplingParams as VllmSamplingParams
 from vllm.outputs import CompletionOutput
 from vllm.sampling_params import RequestOutputKind
@@ -8,7 +10,7 @@ from gsi.algorithm.candidates import Candidate, FinishReason
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.engines.base import STEP_DELIMITER
 from gsi.engines.on_vllm.log_probabilities import UNSOUND, sum_if_sound
-from gsi.engines.step_end import Decode, find_finish_reason
+from gsi.engines.step_end import Decode, find_finish_reason, read_text
 from gsi.errors import InternalError
 from gsi.model_info import ModelInfo
 
@@ -33,7 +35,12 @@ def make_sampling_params(info: ModelInfo, sampling: SamplingParams, max_tokens: 
 
 
 def read_candidate(
-    info: ModelInfo, decode: Decode, index: int, output: CompletionOutput, params: VllmSamplingParams
+    info: ModelInfo,
+    decode: Decode,
+    prefix: Sequence[int],
+    index: int,
+    output: CompletionOutput,
+    params: VllmSamplingParams,
 ) -> Candidate:
     """Return the candidate in vLLM's answer, up to the token that ends the step.
 
@@ -52,4 +59,4 @@ def read_candidate(
         raise InternalError(UNSOUND)
     if params.temperature == 0 and info.likelihoods == (Likelihood.SAMPLING,):
         log_likelihood = 0.0  # vLLM's number is of the law before greedy decoding took its likeliest token
-    return Candidate(index, written, decode(written), log_likelihood, reason)
+    return Candidate(index, written, read_text(decode, prefix, written, reason), log_likelihood, reason)

@@ -102,7 +102,7 @@ def _as_architecture(name: str) -> dict[str, Any]:
 
 def read_checkpoint(settings: EngineSettings) -> tuple[Tokenizer, str, Plan]:
     """Return the tokenizer of a checkpoint, its architecture, and how to run it."""
-    tokenizer = Tokenizer(settings.model, settings.revision)
+    tokenizer = Tokenizer.load(settings)
     architecture, num_labels = read_architecture(settings)
     return tokenizer, architecture, make_plan(settings, architecture, num_labels, tokenizer)
 

@@ -106,7 +106,15 @@ def take(
 
 @lua_script(bool)
 def append_step(
-    *, record: Key, steps: Key, token: int, nonce: str, index: int, step: str, running: str = JobState.RUNNING
+    *,
+    record: Key,
+    steps: Key,
+    token: int,
+    nonce: str,
+    index: int,
+    step: str,
+    running: str = JobState.RUNNING,
+    fields: Mapping[str, str],
 ) -> None:
     """Keep a step. Return False if the lease was lost. Raises ResponseError for a step that does not follow."""
 

@@ -14,7 +14,7 @@ if not holds(record, token, nonce) then return 0 end
 local state = redis.call('HGET', record, 'state')
 if not may_move(moves, state, ending) then return state == ending and 1 or 0 end
 redis.call('HSET', record, unpack(fields))
-redis.call('HDEL', record, 'payload')  -- only a job that may be pushed again needs it
+redis.call('HDEL', record, 'payload', 'prompt')  -- only a job that may be pushed again needs them
 finish(record, results, tenants, job_id, ending, max_results)
 acknowledge(lane, group, entry)
 expire(record, steps, lifetime_ms)

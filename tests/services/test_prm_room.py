@@ -1,0 +1,86 @@
+"""A PRM whose context is shorter than the answer: the job ends with the steps that it had room for."""
+
+import json
+import shutil
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from gsi.algorithm.candidates import Message
+from gsi.engines.base import EngineSettings
+from gsi.engines.hugging_face.tokenizer import Tokenizer
+from gsi.engines.registry import REWARD_ENGINES
+from gsi.jobs.state import JobState
+from services.prm.servicer import SERVICE, add_to_server
+from tests.conftest import MODELS
+from tests.services.conftest import serving
+from tests.services.test_outcome_reward import PROMPT
+from tests.system import ModelServices, System
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+ROOM = 60  # tokens behind the prompt
+
+
+def copy_prm(folder: Path, num_tokens: int, **tokenizer: str) -> str:
+    """Copy the shipped PRM with a shorter context, and with another chat template if one is given."""
+    shutil.copytree(MODELS / "prm", folder)
+    for name, changes in {
+        "config.json": {"max_position_embeddings": num_tokens},
+        "tokenizer_config.json": tokenizer,
+    }.items():
+        (folder / name).write_text(json.dumps({**json.loads((folder / name).read_text()), **changes}))
+    return str(folder)
+
+
+def count_prompt() -> int:
+    return len(Tokenizer(str(MODELS / "draft"), None).render((Message("user", PROMPT),)))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session", params=["the same template", "a longer template"])
+async def system(
+    model_services: ModelServices, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> AsyncIterator[System]:
+    """The second PRM writes more around the prompt than the draft does, which the coordinator cannot know."""
+    written: dict[str, str] = {}
+    if request.param == "a longer template":
+        plain = json.loads((MODELS / "prm" / "tokenizer_config.json").read_text())["chat_template"]
+        written = {"chat_template": "How good is each step of this answer? " + plain}
+    model = copy_prm(tmp_path_factory.mktemp("short") / "prm", count_prompt() + ROOM, **written)
+    load = partial(REWARD_ENGINES.load, "transformers", EngineSettings(model, num_threads=1))
+    async with serving(SERVICE, add_to_server, load) as prm:
+        settings = {"GSI_COORDINATOR_PRM": prm.address}
+        async with model_services.coordinators(f"room-{len(written)}", settings=settings) as running:
+            yield running
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"n": 4},
+        {"n": 2, "method": "best-of-n", "scope": "responses"},
+        {"n": 4, "method": "beam-search"},
+    ],
+    ids=lambda params: str(params.get("method", "gsi")),
+)
+async def test_an_answer_that_outgrows_the_prm_ends_with_its_steps(system: System, params: dict[str, Any]) -> None:
+    """Temperature and threshold make long answers; before, such a job was FAILED with an empty text."""
+    job_id = await system.client.submit({"prompt": PROMPT, "params": {**params, "seed": 3, "temperature": 1.0}})
+    record = await system.finished(job_id)
+    assert record.state is JobState.SUCCEEDED, record.fields
+    assert record.fields["stop_reason"] == "max_tokens"
+    assert record.fields["text"]
+    assert len(record.steps) >= 1
+
+
+async def test_a_prompt_that_fills_the_prm_is_refused(system: System) -> None:
+    """There is no step to end with."""
+    job_id = await system.client.submit({"prompt": PROMPT * 3, "params": {"n": 1}})
+    record = await system.finished(job_id)
+    assert record.state is JobState.FAILED
+    assert "prompt" in record.fields["error"]
+    assert "allowed: " in record.fields["error"]
