@@ -30,6 +30,7 @@ class Reading(StrEnum):
 class EngineSettings:
     """What every engine needs to load a model.
 
+    ``head_dtype`` is the number format of a language model's last layer, which makes the logits; None: ``dtype``.
     ``num_threads`` limits an engine on a CPU; None leaves the number to the runtime. ``engine_args`` are the runtime's
     own arguments, as on its command line. An engine that can report only one likelihood, at one temperature, reports
     ``likelihood`` at ``temperature``. ``reading`` and ``profile``, a name or a file, are for process reward models;
@@ -41,6 +42,7 @@ class EngineSettings:
     revision: str | None = None
     device: str = "cpu"
     dtype: str = "float32"
+    head_dtype: str | None = None
     num_threads: int | None = None
     engine_args: str = ""
     max_waiting_requests: int = 1024

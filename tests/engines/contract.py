@@ -84,8 +84,8 @@ def reference(role: str) -> tuple[Any, Any]:
 @torch.inference_mode()
 def reference_log_likelihood(prefix: Sequence[int], token_ids: Sequence[int], sampling: SamplingParams) -> float:
     """Read the whole sequence at once, and sum the log-probabilities token by token; find the nucleus by sorting."""
-    model, _ = reference("target")
-    logits = model(torch.tensor([[*prefix, *token_ids]])).logits[0].double()
+    model, tokenizer = reference("target")
+    logits = model(torch.tensor([[*prefix, *token_ids]])).logits[0, :, : len(tokenizer)].double()  # no padding
     temperature = sampling.temperature if sampling.likelihood is Likelihood.SAMPLING else 1.0
     top_p = sampling.top_p if sampling.likelihood is Likelihood.SAMPLING else 1.0
     total = 0.0

@@ -59,6 +59,11 @@ class Tokenizer:
         return len(self._tokenizer)
 
     @property
+    def num_ids(self) -> int:
+        """One more than the largest id that names a token. A model's last layer is often wider."""
+        return max(self._tokenizer.get_vocab().values()) + 1
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 over the sorted (token, id) pairs. With equal fingerprints an id names the same token."""
         vocabulary = sorted(self._tokenizer.get_vocab().items())

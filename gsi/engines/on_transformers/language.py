@@ -17,6 +17,7 @@ from gsi.engines.hugging_face.fingerprint import fingerprint_checkpoint
 from gsi.engines.hugging_face.parameter_count import count_parameters
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_transformers.checkpoint import load_checkpoint
+from gsi.engines.on_transformers.last_layer import hide_padding, widen
 from gsi.engines.on_transformers.model_thread import Work
 from gsi.engines.on_transformers.prefix import Prefix
 from gsi.engines.on_transformers.prefix_model import PrefixModel
@@ -34,7 +35,10 @@ class TransformersEngine:
         self._tokenizer = Tokenizer.load(settings)
         model = load_checkpoint(AutoModelForCausalLM, settings)
         self.info = describe_checkpoint(settings, model, self._tokenizer, tuple(Likelihood))
+        if settings.head_dtype is not None:
+            widen(model, getattr(torch, settings.head_dtype))
         self._model = PrefixModel(model, self.info.max_length, settings)
+        self._model.vocabulary_size = hide_padding(model, self._tokenizer.num_ids)
         self._decode_token = lru_cache(maxsize=None)(lambda token_id: self._tokenizer.decode([token_id]))
 
     @classmethod

@@ -94,6 +94,7 @@ def make_engine_config(settings: EngineSettings, fixed: Mapping[str, Any]) -> Vl
         prepare_cpu(settings.num_threads)
     args = parse_engine_args(settings, fixed)
     _check_nodes(args)
+    _check_sampling(args)
     refuse_pickles(settings.model, settings.revision)
     config = args.create_engine_config()
     _check_load_format(str(config.load_config.load_format))
@@ -125,6 +126,15 @@ def _check_nodes(args: AsyncEngineArgs) -> None:
     if args.nnodes > 1 and args.distributed_executor_backend not in (None, "mp"):
         backend = args.distributed_executor_backend
         raise MisconfiguredError(f"engine_args: --distributed-executor-backend is {backend}; allowed with --nnodes: mp")
+
+
+def _check_sampling(args: AsyncEngineArgs) -> None:
+    """Raise MisconfiguredError for sampling whose logits pass by the layer that holds an engine to its one law.
+
+    With sharded batches each worker has a part of the vocabulary's logits when that layer ends, and not the whole.
+    """
+    if args.enable_batch_sharded_sampling:
+        raise MisconfiguredError("engine_args: --enable-batch-sharded-sampling is not possible; leave it out")
 
 
 class VllmCore:
@@ -164,7 +174,7 @@ class VllmCore:
     @property
     def block_size(self) -> int:
         """Tokens of a block of the prefix cache."""
-        size: int = self.config.cache_config.block_size
+        size: int = self.config.cache_config.block_size  # the engine's process may have enlarged it when it started
         return size
 
     @property

@@ -20,9 +20,10 @@ from gsi.engines.on_vllm.concurrency import stream_results
 from gsi.engines.on_vllm.core import PROPOSAL_PRIORITY, VllmCore
 from gsi.engines.on_vllm.follower import VllmFollower
 from gsi.engines.on_vllm.model_description import describe_model
+from gsi.engines.on_vllm.one_law import hide_padding, temper
 from gsi.engines.on_vllm.proposals import make_sampling_params, read_candidate
 from gsi.engines.on_vllm.suffix_scoring import SuffixScorer
-from gsi.errors import InvalidRequestError, MisconfiguredError
+from gsi.errors import InvalidRequestError
 from gsi.model_info import ModelInfo
 
 log = structlog.get_logger()
@@ -49,16 +50,18 @@ class VllmEngine:
         self.core = core
         self.scorer = scorer
         self._tokenizer = tokenizer
+        self._num_ids = min(core.vocabulary_size, tokenizer.num_ids)
 
     @classmethod
     async def load(cls, settings: EngineSettings) -> "VllmEngine":
         """Start the engine, fix its temperature, and find out by which path it can score."""
         tokenizer = await asyncio.to_thread(Tokenizer.load, settings)
-        core = await VllmCore.start(settings, LANGUAGE_MODEL_ARGS)
+        core = await VllmCore.start(settings, make_language_model_args(settings))
         try:
             await core.ask_workers("mend_sampling")
             if settings.likelihood is Likelihood.SAMPLING:
-                await _temper(core, settings.temperature)
+                await temper(core, settings.temperature)
+            await hide_padding(core, tokenizer.num_ids)
             info = await asyncio.to_thread(describe_model, settings, core, tokenizer, make_language_model)
             scorer = SuffixScorer(core, info)
             await scorer.choose_path()
@@ -71,7 +74,7 @@ class VllmEngine:
     @classmethod
     async def follow(cls, settings: EngineSettings) -> VllmFollower:
         """Start another node than node 0 of an engine over several nodes."""
-        return await VllmFollower.start(settings, LANGUAGE_MODEL_ARGS)
+        return await VllmFollower.start(settings, make_language_model_args(settings))
 
     async def wait_until_dead(self) -> str:
         return await self.core.wait_until_dead()
@@ -86,7 +89,7 @@ class VllmEngine:
         return self._tokenizer.show(token_ids)
 
     async def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
-        check_prefix(prefix, self.info.max_length, self.core.vocabulary_size)
+        check_prefix(prefix, self.info.max_length, self._num_ids)
         self._check_law(sampling)
         self.core.admit()
         params = make_sampling_params(self.info, sampling, max_tokens=self.info.max_length - len(prefix))
@@ -97,10 +100,10 @@ class VllmEngine:
 
     async def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
         check_likelihood(sampling)
-        check_prefix(prefix, self.info.max_length, self.core.vocabulary_size)
+        check_prefix(prefix, self.info.max_length, self._num_ids)
         self._check_law(sampling)
         self.core.admit()
-        limits = (len(prefix), self.info.max_length, self.core.vocabulary_size)
+        limits = (len(prefix), self.info.max_length, self._num_ids)
         checked = check_candidates(candidates, *limits)
         async with aclosing(self.scorer.score(prefix, checked)) as batches:
             async for batch in batches:
@@ -132,17 +135,16 @@ class VllmEngine:
         return read_candidate(self.info, self._tokenizer.decode, prefix, index, output.outputs[0], params)
 
 
+def make_language_model_args(settings: EngineSettings) -> dict[str, Any]:
+    """Return the engine arguments that an operator cannot change, with the number format of the last layer."""
+    if settings.head_dtype is None:
+        return LANGUAGE_MODEL_ARGS
+    return {**LANGUAGE_MODEL_ARGS, "hf_overrides": {"head_dtype": settings.head_dtype}}
+
+
 def make_language_model(config: Any) -> Any:
     """Make an untrained model from a Hugging Face configuration. Code from the checkpoint is not run."""
     return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-
-
-async def _temper(core: VllmCore, temperature: float) -> None:
-    """Fix the temperature of samples and likelihoods. Raises MisconfiguredError if the architecture has no scale."""
-    if not any(await core.ask_workers("temper", temperature)):
-        raise MisconfiguredError(
-            "likelihood: vLLM scales no logits of this architecture, so it cannot report sampling; allowed: model"
-        )
 
 
 async def _yield_once(items: Sequence[int]) -> AsyncGenerator[Sequence[int], None]:

@@ -51,7 +51,7 @@ from typing import Any
 import structlog
 from vllm import SamplingParams as VllmSamplingParams
 from vllm.outputs import RequestOutput
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind
 
 from gsi.algorithm.candidates import Score
 from gsi.algorithm.ports import ScoreBatches, TokenBatches, TokenSequence
@@ -85,6 +85,7 @@ class SuffixScorer:
         self.path = path
         self._core = core
         self._max_length = info.max_length
+        self._num_tokens = min(info.vocabulary_size, core.vocabulary_size)
         self._is_speculative = info.num_speculative_tokens > 0
 
     async def score(self, prefix: Sequence[int], candidates: TokenBatches) -> ScoreBatches:
@@ -112,7 +113,7 @@ class SuffixScorer:
         """
         block = self._core.block_size
         longest = min(2 * block + 8, self._max_length)
-        tokens = tuple(range(1, self._core.vocabulary_size))
+        tokens = tuple(range(1, self._num_tokens))
         tokens = (tokens * (longest // len(tokens) + 1))[:longest]
         splits = [min(block + extra, longest - 2) for extra in (-1, 0, 1)]  # on both sides of a block's end
         expected = [await self.score_by(ScoringPath.WHOLE, tokens[:at], tokens[at:]) for at in splits]
@@ -156,13 +157,19 @@ class SuffixScorer:
         return None if None in values else math.fsum(value for value in values if value is not None)
 
     async def _score_first_tokens(self, prefix: Sequence[int], tokens: Sequence[int]) -> dict[int, float | None]:
-        """Return the log-probabilities (nats) of tokens right behind the prefix, by one request."""
+        """Return the log-probabilities (nats) of tokens right behind the prefix, by as few requests as vLLM allows."""
         distinct = sorted(set(tokens))
+        chunks = [distinct[at : at + MAX_LOGPROB_TOKEN_IDS] for at in range(0, len(distinct), MAX_LOGPROB_TOKEN_IDS)]
+        answers = await asyncio.gather(*(self._ask_first_tokens(prefix, chunk) for chunk in chunks))
+        return {token: value for answer in answers for token, value in answer.items()}
+
+    async def _ask_first_tokens(self, prefix: Sequence[int], tokens: Sequence[int]) -> dict[int, float | None]:
+        """Return the log-probabilities (nats) of at most ``MAX_LOGPROB_TOKEN_IDS`` tokens, by one request."""
         params = VllmSamplingParams(
             max_tokens=1,
             temperature=0.0,
-            logprobs=len(distinct),
-            logprob_token_ids=distinct,
+            logprobs=len(tokens),
+            logprob_token_ids=list(tokens),
             flat_logprobs=True,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -170,9 +177,7 @@ class SuffixScorer:
         output = await self._core.generate(prefix, params, SCORING_PRIORITY)
         rows = output.outputs[0].logprobs
         values = dict(zip(rows.token_ids, rows.logprobs, strict=True))
-        return {
-            token: sum_if_sound([values[token]], [token], [token]) if token in values else None for token in distinct
-        }
+        return {token: sum_if_sound([values[token]], [token], [token]) if token in values else None for token in tokens}
 
 
 def make_scoring_params(path: ScoringPath, num_prefix: int, token_ids: Sequence[int]) -> VllmSamplingParams:
