@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import NoReturn, Protocol, TypeVar
+
+from pydantic import SecretStr
 
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.params import Likelihood, SamplingParams
@@ -28,7 +31,9 @@ class EngineSettings:
 
     ``num_threads`` limits an engine on a CPU; None leaves the number to the runtime. ``engine_args`` are the runtime's
     own arguments, as on its command line. An engine that can report only one likelihood, at one temperature, reports
-    ``likelihood`` at ``temperature``. ``reading`` is for process reward models.
+    ``likelihood`` at ``temperature``. ``reading`` is for process reward models. The engine ``remote`` has no weights:
+    it asks the server at ``remote_url``, waits for it at its start for ``remote_wait_seconds``, and for each answer
+    for ``remote_timeout_seconds``. ``role`` is that of the service: "draft", "target", "prm", or "" without one.
     """
 
     model: str
@@ -43,6 +48,13 @@ class EngineSettings:
     likelihood: Likelihood = Likelihood.SAMPLING
     temperature: float = SamplingParams().temperature
     reading: Reading = Reading.MODEL_CARD
+    role: str = ""
+    remote_url: str | None = None
+    remote_kind: str = "auto"
+    remote_api_key: SecretStr | None = None
+    remote_api_key_file: Path | None = None
+    remote_timeout_seconds: float = 300.0
+    remote_wait_seconds: float = 600.0
 
 
 class Engine(Protocol):

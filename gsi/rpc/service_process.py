@@ -44,7 +44,7 @@ def run_service(
     configure_logging(role, settings.log_format, settings.log_level)
     tracing.start(role, settings.traces_endpoint, settings.traces_sample_ratio)
     try:
-        code = _run_until_stopped(grpc_service, settings, engines, add_servicer)
+        code = _run_until_stopped(role, grpc_service, settings, engines, add_servicer)
     finally:
         tracing.stop()
     if settings.engine == "vllm":  # it frees shared memory, and ends its processes, in handlers of atexit
@@ -53,13 +53,15 @@ def run_service(
 
 
 def _run_until_stopped(
+    role: str,
     grpc_service: str,
     settings: ServiceSettings,
     engines: EngineTable[E],
     add_servicer: Callable[[Loadable[E], grpc.aio.Server], None],
 ) -> int:
     """Serve, or follow node 0; return the exit code."""
-    engine_settings = EngineSettings(**settings.model_dump(include={field.name for field in fields(EngineSettings)}))
+    names = {field.name for field in fields(EngineSettings)}
+    engine_settings = EngineSettings(**settings.model_dump(include=names), role=role)
 
     async def main() -> None:
         stop = stop_on_signals()

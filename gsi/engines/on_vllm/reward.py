@@ -14,6 +14,7 @@ from vllm.config import PoolerConfig
 from gsi.algorithm.candidates import Message, Score
 from gsi.algorithm.ports import ScoreBatches, StepText, TextBatches
 from gsi.engines.base import EngineSettings, Reading, check_length
+from gsi.engines.concurrency import memoize, stream_results
 from gsi.engines.hugging_face.reward_families import (
     QWEN_PROCESS_REWARD,
     SKYWORK_PROCESS_REWARD,
@@ -25,7 +26,6 @@ from gsi.engines.hugging_face.reward_families import (
 )
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_transformers.reward_checkpoint import make_reward_model
-from gsi.engines.on_vllm.concurrency import memoize, stream_results
 from gsi.engines.on_vllm.core import VllmCore
 from gsi.engines.on_vllm.follower import VllmFollower
 from gsi.engines.on_vllm.model_description import describe_model
