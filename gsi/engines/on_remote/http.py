@@ -75,7 +75,11 @@ class Http:
 
     def close(self) -> None:
         """Close the connections, once the event loop comes to it."""
-        self._closing = asyncio.get_running_loop().create_task(self._client.aclose())
+        self._closing = asyncio.get_running_loop().create_task(self.wait_closed())
+
+    async def wait_closed(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
 
     async def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         for sending in range(1, SENDINGS + 1):

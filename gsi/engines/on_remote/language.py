@@ -53,7 +53,7 @@ class RemoteEngine:
     ) -> None:
         self.info = info
         self.server = server
-        self._http = http
+        self.http = http
         self._scorer = scorer  # None: the server scores no given tokens
         self._tokenizer = tokenizer
 
@@ -74,16 +74,16 @@ class RemoteEngine:
             likelihoods = (settings.likelihood,)
             info = await asyncio.to_thread(describe_model, settings, server.description, tokenizer, likelihoods)
         except BaseException:
-            http.close()
+            await http.wait_closed()
             raise
         log.info("model server", url=http.url, engine=info.engine_version, likelihood=settings.likelihood.value)
         return cls(http, server, scorer, tokenizer, info)
 
     async def wait_until_dead(self) -> str:
-        return await watch_model(self._http, self.server.description.model)
+        return await watch_model(self.http, self.server.description.model)
 
     def close(self) -> None:
-        self._http.close()
+        self.http.close()
 
     def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
         return self._tokenizer.render(messages)
@@ -105,7 +105,7 @@ class RemoteEngine:
         check_prefix(prefix, self.info.max_length, self.info.vocabulary_size)
         check_one_law(self.info, sampling)
         if self._scorer is None:
-            raise InvalidRequestError(f"{self._http.url} scores no given tokens; allowed: proposals")
+            raise InvalidRequestError(f"{self.http.url} scores no given tokens; allowed: proposals")
         likelihood = memoize(partial(self._score, self._scorer, prefix))  # a small draft repeats itself
 
         async def score(candidate: TokenSequence) -> Score:

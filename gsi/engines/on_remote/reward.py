@@ -49,7 +49,7 @@ class RemoteRewardEngine:
 
     def __init__(self, http: Http, server: ServerDescription, family: RewardFamily, info: ModelInfo) -> None:
         self.info = info
-        self._http = http
+        self.http = http
         self._server = server
         self._family = family
         self._texts = TextThreads()
@@ -75,17 +75,17 @@ class RemoteRewardEngine:
             engine = cls(http, server, family, info)
             await engine.check_outputs()
         except BaseException:
-            http.close()
+            await http.wait_closed()
             raise
         log.info("model server", url=http.url, engine=info.engine_version, architecture=architecture)
         return engine
 
     async def wait_until_dead(self) -> str:
-        return await watch_model(self._http, self._server.model)
+        return await watch_model(self.http, self._server.model)
 
     def close(self) -> None:
         self._texts.close()
-        self._http.close()
+        self.http.close()
 
     async def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
         num_characters = count_characters(messages, steps)
@@ -127,7 +127,7 @@ class RemoteRewardEngine:
     async def _pool(self, token_ids: Sequence[int], *, use_activation: bool) -> list[float]:
         """Return the outputs at the last token that the server answers for."""
         body = {"model": self._server.model, "input": list(token_ids), "use_activation": use_activation}
-        (answer,) = (await self._http.post("/pooling", body))["data"]
+        (answer,) = (await self.http.post("/pooling", body))["data"]
         rows: Any = answer["data"]
         outputs = rows[-1] if rows and isinstance(rows[-1], list) else rows
         return [float(value) for value in outputs]
