@@ -41,6 +41,7 @@ class Http:
             limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
             timeout=httpx.Timeout(settings.remote_timeout_seconds, connect=CONNECT_SECONDS, pool=None),
         )
+        self.has_started = False  # from then on a refused key is waited out, as an operator may mend it at the server
         self._closing: asyncio.Task[None] | None = None
 
     async def get(self, path: str) -> Any:
@@ -103,7 +104,8 @@ class Http:
             case 404 | 405 if _is_missing_path(response):
                 raise NoSuchPathError(f"{self.url}{response.request.url.path}: no such path")
             case 401 | 403:
-                raise MisconfiguredError(f"{self.url} answers {status}, {said}; set the API key of this server")
+                words = f"{self.url} answers {status}, {said}; set the API key of this server"
+                raise RetryableError(words) if self.has_started else MisconfiguredError(words)
             case 429:
                 seconds = _read_seconds(response.headers.get("retry-after"))
                 raise RetryableError(f"{self.url} is full: {said}", retry_after_seconds=seconds)

@@ -76,6 +76,7 @@ class RemoteEngine:
         except BaseException:
             await http.wait_closed()
             raise
+        http.has_started = True
         log.info("model server", url=http.url, engine=info.engine_version, likelihood=settings.likelihood.value)
         return cls(http, server, scorer, tokenizer, info)
 

@@ -77,6 +77,7 @@ class RemoteRewardEngine:
         except BaseException:
             await http.wait_closed()
             raise
+        http.has_started = True
         log.info("model server", url=http.url, engine=info.engine_version, architecture=architecture)
         return engine
 
