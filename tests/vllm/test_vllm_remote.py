@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import pytest_asyncio
 from pydantic import SecretStr
@@ -117,7 +117,7 @@ async def test_a_closed_proposal_is_aborted_by_the_server(engine: RemoteEngine, 
     """By vLLM's own count no request runs or waits a moment after the caller has gone."""
     endless = SamplingParams(temperature=2.0, max_step_tokens=400, likelihood=Likelihood.MODEL)
     asking = asyncio.create_task(anext(engine.propose(engine.render(MESSAGES), 256, endless, 0)))
-    async with httpx.AsyncClient() as client:
+    async with httpx2.AsyncClient() as client:
 
         async def count() -> float:
             text = (await client.get(f"{servers['target'].url}/metrics")).text

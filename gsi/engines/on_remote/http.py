@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
+import httpx2
 
 from gsi.engines.base import EngineSettings
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
@@ -25,7 +25,7 @@ SHOWN_CHARACTERS = 500  # of a server's error
 
 URL = re.compile(r"https?://[^\s/@?#]+(/[^\s@?#]*)?")
 
-for _name in ("httpx", "httpcore"):  # they would log each request, and at level debug its headers with the key
+for _name in ("httpx2", "httpcore2"):  # they would log each request, and at level debug its headers with the key
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
@@ -35,11 +35,11 @@ class Http:
     def __init__(self, settings: EngineSettings) -> None:
         self.url = check_url(settings.remote_url)
         key = read_key(settings)
-        self._client = httpx.AsyncClient(
+        self._client = httpx2.AsyncClient(
             base_url=self.url,
             headers={"Authorization": f"Bearer {key}"} if key else {},
-            limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
-            timeout=httpx.Timeout(settings.remote_timeout_seconds, connect=CONNECT_SECONDS, pool=None),
+            limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
+            timeout=httpx2.Timeout(settings.remote_timeout_seconds, connect=CONNECT_SECONDS, pool=None),
         )
         self.has_started = False  # from then on a refused key is waited out, as an operator may mend it at the server
         self._closing: asyncio.Task[None] | None = None
@@ -95,7 +95,7 @@ class Http:
         self._raise_for(response)
         return _parse(self.url, response.text)
 
-    def _raise_for(self, response: httpx.Response) -> None:
+    def _raise_for(self, response: httpx2.Response) -> None:
         """Raise the error that a status stands for."""
         if not response.is_error and not response.is_redirect:
             return
@@ -148,14 +148,14 @@ def read_key(settings: EngineSettings) -> str:
 
 @asynccontextmanager
 async def _translate_errors(url: str) -> AsyncIterator[None]:
-    """Raise the errors of ``gsi.errors`` instead of httpx's."""
+    """Raise the errors of ``gsi.errors`` instead of httpx2's."""
     try:
         yield
-    except httpx.ConnectTimeout as error:
+    except httpx2.ConnectTimeout as error:
         raise ConnectionLostError(f"{url} cannot be reached: no connection in {CONNECT_SECONDS:.0f} s") from error
-    except httpx.TimeoutException as error:
+    except httpx2.TimeoutException as error:
         raise RetryableError(f"{url} gave no answer in time", is_deadline=True) from error
-    except httpx.TransportError as error:
+    except httpx2.TransportError as error:
         raise ConnectionLostError(f"{url} cannot be reached: {error or type(error).__name__}") from error
 
 
@@ -166,7 +166,7 @@ def _parse(url: str, text: str) -> Any:
         raise InternalError(f"{url} answers with something else than JSON") from error
 
 
-def _read_error(response: httpx.Response) -> str:
+def _read_error(response: httpx2.Response) -> str:
     """Return what a server says of an error: in JSON in one of three forms, or as text."""
     try:
         said = response.json()
@@ -179,7 +179,7 @@ def _read_error(response: httpx.Response) -> str:
     return str(said)[:SHOWN_CHARACTERS]
 
 
-def _is_missing_path(response: httpx.Response) -> bool:
+def _is_missing_path(response: httpx2.Response) -> bool:
     """Return whether a 404 is of the path, and not of a model: the web frameworks of the servers say no more."""
     said = _read_error(response)
     return response.status_code == 405 or said in ("Not Found", "File Not Found") or not said.startswith("The model")
