@@ -19,7 +19,7 @@ from tests.conftest import MODELS
 from tests.engines.small_server import Answer, Body, SmallServer
 
 MODEL = "a-table"
-CONTEXT = 128
+CONTEXT = 400
 EOS = 256
 
 
