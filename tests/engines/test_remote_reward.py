@@ -116,6 +116,13 @@ async def test_a_server_of_another_model_is_refused() -> None:
             pass
 
 
+async def test_a_server_that_knows_another_mark_is_refused() -> None:
+    """vLLM gives rows at the mark of Qwen's vocabulary; a PRM with another vocabulary has its mark elsewhere."""
+    with pytest.raises(MisconfiguredError, match=r"no outputs at the end of a step; allowed: vllm serve .*ALL"):
+        async with engine_on(prm_server(lambda _: [])):
+            pass
+
+
 async def test_a_server_that_always_activates_is_refused() -> None:
     """Its probabilities would be read as raw outputs, and every reward would lie between 0.27 and 0.73."""
     with pytest.raises(MisconfiguredError, match=r"the same outputs with and without its activation"):

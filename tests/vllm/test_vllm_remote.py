@@ -35,6 +35,7 @@ from tests.vllm.served import Served, served
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(400)]
 
 KEY = "a key of the target's server"
+EVERY_TOKEN = '{"pooling_type": "ALL"}'  # vLLM knows the mark of Qwen's own vocabulary, not that of the shipped one
 ROUNDING = 1e-3  # nats over a step: a whole prompt is read in other shapes than those in which it was written
 
 
@@ -44,7 +45,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, S
     with (
         served("draft", folder) as draft,
         served("target", folder, "--enable-scale-out", api_key=KEY) as target,
-        served("prm", folder, "--runner", "pooling") as prm,
+        served("prm", folder, "--runner", "pooling", "--pooler-config", EVERY_TOKEN) as prm,
     ):
         found = {"draft": draft, "target": target, "prm": prm}
         for server in found.values():

@@ -41,6 +41,9 @@ log = structlog.get_logger()
 
 PROBE = (Message("user", "What is 1 + 1?"),)
 PROBE_STEP = "1 + 1 = 2.\n\n"
+EVERY_TOKEN = (
+    """vllm serve --runner pooling --pooler-config '{"pooling_type": "ALL"}', or with the step_tag_id of its mark"""
+)
 SAME = 1e-6  # between outputs of two requests that a server answers alike
 
 
@@ -104,6 +107,8 @@ class RemoteRewardEngine:
         """Rate one step. Raises MisconfiguredError if the server gives other outputs than raw ones of the family."""
         token_ids = [*self._family.prefix(PROBE, ()), *self._family.candidate(PROBE_STEP)]
         raw = await self._pool(token_ids, use_activation=False)
+        if not raw:
+            raise MisconfiguredError(f"model: the server gives no outputs at the end of a step; allowed: {EVERY_TOKEN}")
         activated = await self._pool(token_ids, use_activation=True)
         try:
             reward = read_reward(self._family, raw)
