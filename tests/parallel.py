@@ -19,6 +19,7 @@ SHARE_MODEL_SERVICES = (
     "tests/services/test_outcome_reward.py",
     "tests/services/test_prm_room.py",
     "tests/services/test_redis_that_cannot_write.py",
+    "tests/services/test_remote_services.py",
     "tests/services/test_retries.py",
     "tests/services/test_system.py",
     "tests/services/test_thinking.py",

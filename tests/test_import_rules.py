@@ -36,6 +36,7 @@ FLOORS = (
 RUNTIMES = {"torch", "transformers", "safetensors", "tokenizers", "vllm"}
 RUNTIME_FOLDERS = ("gsi/engines/hugging_face", "gsi/engines/on_transformers", "gsi/engines/on_vllm")
 MAY_IMPORT = {  # a library, and the folders or files that alone may import it
+    "httpx2": ("gsi/engines/on_remote",),
     "redis": ("gsi/jobs", "gsi/local/embedded_redis.py"),
     "opentelemetry": ("gsi/runtime/tracing.py",),
     "grpc": ("gsi/rpc", "gsi/v1", "services"),

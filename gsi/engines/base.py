@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import NoReturn, Protocol, TypeVar
+
+from pydantic import SecretStr
 
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.params import Likelihood, SamplingParams
@@ -36,6 +39,9 @@ class EngineSettings:
     ``likelihood`` at ``temperature``. ``reading`` and ``profile``, a name or a file, are for process reward models;
     with profile "" the checkpoint's own is found.
     ``chat_template``: a template, or a file with one, in place of the checkpoint's; ``chat_template_args``: JSON.
+    The engine ``remote`` has no weights: it asks the server at ``remote_url``, waits for it at its start for
+    ``remote_wait_seconds``, and for each answer for ``remote_timeout_seconds``. ``role`` is that of the service:
+    "draft", "target", "prm", or "" without one.
     """
 
     model: str
@@ -54,6 +60,13 @@ class EngineSettings:
     profile: str = ""
     chat_template: str = ""
     chat_template_args: str = ""
+    role: str = ""
+    remote_url: str | None = None
+    remote_kind: str = "auto"
+    remote_api_key: SecretStr | None = None
+    remote_api_key_file: Path | None = None
+    remote_timeout_seconds: float = 300.0
+    remote_wait_seconds: float = 600.0
 
 
 class Engine(Protocol):

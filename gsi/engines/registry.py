@@ -68,11 +68,13 @@ LANGUAGE_ENGINES: EngineTable[LanguageEngine] = EngineTable(
     {
         "transformers": "gsi.engines.on_transformers.language:TransformersEngine",
         "vllm": "gsi.engines.on_vllm.language:VllmEngine",
+        "remote": "gsi.engines.on_remote.language:RemoteEngine",
     }
 )
 REWARD_ENGINES: EngineTable[RewardEngine] = EngineTable(
     {
         "transformers": "gsi.engines.on_transformers.reward:TransformersRewardEngine",
         "vllm": "gsi.engines.on_vllm.reward:VllmRewardEngine",
+        "remote": "gsi.engines.on_remote.reward:RemoteRewardEngine",
     }
 )

@@ -46,7 +46,7 @@ def run_service(
     configure_logging(role, settings.log_format, settings.log_level)
     tracing.start(role, settings.traces_endpoint, settings.traces_sample_ratio)
     try:
-        code = _run_until_stopped(grpc_service, settings, engines, add_servicer, try_out)
+        code = _run_until_stopped(role, grpc_service, settings, engines, add_servicer, try_out)
     finally:
         tracing.stop()
     if settings.engine == "vllm":  # it frees shared memory, and ends its processes, in handlers of atexit
@@ -55,6 +55,7 @@ def run_service(
 
 
 def _run_until_stopped(
+    role: str,
     grpc_service: str,
     settings: ServiceSettings,
     engines: EngineTable[E],
@@ -62,7 +63,8 @@ def _run_until_stopped(
     try_out: Callable[[E], Awaitable[None]] | None,
 ) -> int:
     """Serve, or follow node 0; return the exit code."""
-    engine_settings = EngineSettings(**settings.model_dump(include={field.name for field in fields(EngineSettings)}))
+    names = {field.name for field in fields(EngineSettings)}
+    engine_settings = EngineSettings(**settings.model_dump(include=names), role=role)
 
     async def main() -> None:
         stop = stop_on_signals()

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn, Self, TypeVar
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -24,6 +24,10 @@ S = TypeVar("S", bound=BaseSettings)
 
 Address = Annotated[str, StringConstraints(pattern=r"^[^\s/]+:\d{1,5}$")]  # host:port
 CollectorUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@]+:\d{1,5}$")]  # http://host:4317
+
+ServerUrl = Annotated[
+    str, StringConstraints(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$")
+]  # http://host:8000, no password
 
 # Kubernetes writes such variables for every Service: for gsi-draft, GSI_DRAFT_PORT=tcp://…
 _SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT.*|PORT(_.*)?)$")
@@ -113,9 +117,15 @@ class ServiceSettings(ProcessSettings):
     )
     reflection: bool = Field(False, description="whether gRPC tells its services to tools such as grpcurl")
     engine: str = Field(
-        "transformers", description="runtime of the model: `transformers`, or `vllm` for production on GPUs"
+        "transformers",
+        description="runtime of the model: `transformers`, `vllm` for production on GPUs, or `remote` for a model "
+        "server that runs already",
     )
-    model: str = Field(min_length=1, description="path or Hugging Face name of the checkpoint")
+    model: str = Field(
+        min_length=1,
+        description="path or Hugging Face name of the checkpoint; with engine `remote`, of its tokenizer and "
+        "`config.json`",
+    )
     revision: str | None = Field(None, description="revision of a checkpoint with a Hugging Face name")
     chat_template: str = Field(
         "", description="chat template in place of the checkpoint's, or a file with one; unset: the checkpoint's own"
@@ -145,6 +155,20 @@ class ServiceSettings(ProcessSettings):
         1024,
         ge=0,
         description="while more requests wait in vLLM's engine, calls get RESOURCE_EXHAUSTED with a time to come back",
+    )
+    remote_url: ServerUrl | None = Field(
+        None, description="address of the model server of engine `remote`, such as `http://host:8000`"
+    )
+    remote_kind: Literal["auto", "vllm", "sglang", "llamacpp"] = Field(
+        "auto", description="kind of that server; auto: as it says itself. llama.cpp's server can be a draft only"
+    )
+    remote_api_key: SecretStr | None = Field(None, description="API key of that server; a file is safer")
+    remote_api_key_file: Path | None = Field(None, description="file with the API key of that server")
+    remote_timeout_seconds: float = Field(
+        300, gt=0, le=86_400, description="longest pause in an answer of that server, which a full one makes as well"
+    )
+    remote_wait_seconds: float = Field(
+        600, ge=0, le=86_400, description="time to wait for that server at the start, while it loads its model"
     )
     grace_seconds: float = Field(30, ge=0, le=3600, description="time to finish calls in flight after SIGTERM")
     drain_pause_seconds: float = Field(
@@ -189,6 +213,15 @@ class ServiceSettings(ProcessSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _knows_the_server(self) -> Self:
+        if self.engine == "remote" and self.remote_url is None:
+            raise ValueError(f"{self.variable('remote_url')}: engine remote needs the address of a model server")
+        if self.remote_api_key is not None and self.remote_api_key_file is not None:
+            names = f"{self.variable('remote_api_key')}, {self.variable('remote_api_key_file')}"
+            raise ValueError(f"{names}: set one of them, or none")
+        return self
+
     @property
     def allowed_callers(self) -> tuple[str, ...]:
         """The names of ``tls_callers``; none if every certificate may call."""
@@ -201,14 +234,17 @@ class LanguageServiceSettings(ServiceSettings):
     head_dtype: Literal["float32"] | None = Field(
         None,
         description="number format of the last layer, which makes the logits; unset: the weights', "
-        "whose rounding each likelihood then has",
+        "whose rounding each likelihood then has; an engine `remote` leaves it to its server",
     )
-    likelihood: Likelihood = Field(Likelihood.SAMPLING, description="likelihood that a vLLM engine reports")
+    likelihood: Likelihood = Field(
+        Likelihood.SAMPLING, description="likelihood that an engine `vllm` or `remote` reports"
+    )
     temperature: float = Field(
         0.7,
         gt=0,
         le=100,
-        description="temperature of a vLLM engine with likelihood `sampling`, which refuses jobs with another one",
+        description="temperature of an engine `vllm` or `remote` with likelihood `sampling`, which refuses jobs with "
+        "another one; `remote` can report that of temperature 1",
     )
 
 

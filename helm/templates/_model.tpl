@@ -118,6 +118,17 @@ spec:
         - {name: {{ $prefix }}ENGINE, value: {{ $values.engine }}}
         - {name: {{ $prefix }}ENGINE_ARGS, value: {{ include "gsi.engineArgs" . | quote }}}
         - {name: {{ $prefix }}DTYPE, value: {{ $values.dtype }}}
+        {{- if eq $values.engine "remote" }}
+        - {name: {{ $prefix }}REMOTE_URL, value: {{ $values.remote.url | quote }}}
+        - {name: {{ $prefix }}REMOTE_KIND, value: {{ $values.remote.kind }}}
+        {{- with $values.remote.apiKeySecret }}
+        {{- if .name }}
+        - name: {{ $prefix }}REMOTE_API_KEY
+          valueFrom:
+            secretKeyRef: {name: {{ .name }}, key: {{ .key }}}
+        {{- end }}
+        {{- end }}
+        {{- end }}
         {{- if and (eq $values.engine "transformers") (gt (int $values.gpu.count) 0) }}
         - {name: {{ $prefix }}DEVICE, value: "cuda:0"}
         {{- end }}

@@ -22,6 +22,19 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "replicas in words": ({"coordinator": {"replicas": "two"}}, ["replicas", "integer"]),
     "no such dtype": ({"prm": {"dtype": "float8"}}, ["dtype", "bfloat16"]),
     "no such engine": ({"prm": {"engine": "llamacpp"}}, ["engine", "vllm"]),
+    "remote without an address": ({"draft": {"engine": "remote"}}, ["draft.remote.url", "http://HOST:PORT"]),
+    "remote with a password": (
+        {"draft": {"engine": "remote", "remote": {"url": "http://user:hunter2@a:1"}}},
+        ["draft.remote.url", "without a password", "apiKeySecret"],
+    ),
+    "remote with a GPU": (
+        {"target": GPU | {"engine": "remote", "remote": {"url": "http://a:1"}}},
+        ["target.gpu.count", "allowed: 0"],
+    ),
+    "a target on llama.cpp": (
+        {"target": {"engine": "remote", "remote": {"url": "http://a:1", "kind": "llamacpp"}}},
+        ["target.remote.kind", "vllm"],
+    ),
     "no such log level": ({"draft": {"logLevel": "loud"}}, ["logLevel", "debug"]),
     "no such strategy": ({"draft": {"strategy": {"type": "BlueGreen"}}}, ["strategy", "Recreate"]),
     "no such scaler": ({"draft": {"autoscaling": {"kind": "vpa"}}}, ["kind", "keda"]),

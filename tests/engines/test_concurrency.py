@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsi.engines.on_vllm.concurrency import coalesce, memoize, stream_results
+from gsi.engines.concurrency import coalesce, memoize, stream_results
 
 NUM_ITEMS = 6
 

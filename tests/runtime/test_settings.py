@@ -27,6 +27,15 @@ def start(module: str, settings: dict[str, str]) -> "subprocess.CompletedProcess
         ({"GSI_DRAFT_LISTEN": "everywhere"}, "bad setting  GSI_DRAFT_LISTEN: String should match pattern"),
         ({"GSI_DRAFT_NUM_THREADS": "many"}, "bad setting  GSI_DRAFT_NUM_THREADS: Input should be a valid integer"),
         ({"GSI_DRAFT_GRACE_SECONDS": "-1"}, "bad setting  GSI_DRAFT_GRACE_SECONDS: Input should be greater than or"),
+        (
+            {"GSI_DRAFT_ENGINE": "remote"},
+            "bad setting  GSI_DRAFT_REMOTE_URL: engine remote needs the address of a model server",
+        ),
+        ({"GSI_DRAFT_REMOTE_URL": "ftp://a"}, "bad setting  GSI_DRAFT_REMOTE_URL: String should match pattern"),
+        (
+            {"GSI_DRAFT_REMOTE_API_KEY": "a", "GSI_DRAFT_REMOTE_API_KEY_FILE": "b"},
+            "bad setting  GSI_DRAFT_REMOTE_API_KEY, GSI_DRAFT_REMOTE_API_KEY_FILE: set one of them, or none",
+        ),
         ({"GSI_DRAFT_MODLE": "x"}, "bad setting  GSI_DRAFT_MODLE: no such setting; did you mean GSI_DRAFT_MODEL?"),
     ],
 )

@@ -13,8 +13,8 @@ from prometheus_client import REGISTRY
 from gsi.algorithm.candidates import FinishReason
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.engines.base import EngineSettings
+from gsi.engines.log_probabilities import sum_if_sound
 from gsi.engines.on_vllm.language import VllmEngine
-from gsi.engines.on_vllm.log_probabilities import sum_if_sound
 from gsi.engines.on_vllm.proposals import make_sampling_params
 from gsi.engines.on_vllm.suffix_scoring import ScoringPath
 from gsi.engines.registry import LANGUAGE_ENGINES

@@ -75,6 +75,12 @@ class Tokenizer:
         found = self._tokenizer.bos_token_id
         return () if found is None else (found,)
 
+    @property
+    def end_token_id(self) -> int | None:
+        """The token that ends a sequence, as the tokenizer's own files name it."""
+        found: int | None = self._tokenizer.eos_token_id
+        return found
+
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the token ids of a text that somebody wrote. None is a control token."""
         token_ids = tuple(self._plain(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])

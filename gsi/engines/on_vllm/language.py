@@ -15,15 +15,15 @@ from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches
 from gsi.algorithm.seeds import derive_seed
 from gsi.engines.base import EngineSettings, check_candidates, check_likelihood, check_prefix
+from gsi.engines.concurrency import stream_results
 from gsi.engines.hugging_face.tokenizer import Tokenizer
-from gsi.engines.on_vllm.concurrency import stream_results
 from gsi.engines.on_vllm.core import PROPOSAL_PRIORITY, VllmCore
 from gsi.engines.on_vllm.follower import VllmFollower
 from gsi.engines.on_vllm.model_description import describe_model
 from gsi.engines.on_vllm.one_law import hide_padding, temper
 from gsi.engines.on_vllm.proposals import make_sampling_params, read_candidate
 from gsi.engines.on_vllm.suffix_scoring import SuffixScorer
-from gsi.errors import InvalidRequestError
+from gsi.engines.one_law import check_one_law
 from gsi.model_info import ModelInfo
 
 log = structlog.get_logger()
@@ -36,7 +36,6 @@ LANGUAGE_MODEL_ARGS = {  # engine arguments that an operator cannot change
     "max_logprobs": MAX_FIRST_TOKENS,
     "worker_extension_cls": "gsi.engines.on_vllm.inside.tempering.Tempering",
 }
-TEMPERATURE_TOLERANCE = 1e-6
 
 
 class VllmEngine:
@@ -90,7 +89,7 @@ class VllmEngine:
 
     async def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
         check_prefix(prefix, self.info.max_length, self._num_ids)
-        self._check_law(sampling)
+        check_one_law(self.info, sampling)
         self.core.admit()
         params = make_sampling_params(self.info, sampling, max_tokens=self.info.max_length - len(prefix))
         sample = partial(self._sample, prefix, params, seed)
@@ -101,31 +100,13 @@ class VllmEngine:
     async def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
         check_likelihood(sampling)
         check_prefix(prefix, self.info.max_length, self._num_ids)
-        self._check_law(sampling)
+        check_one_law(self.info, sampling)
         self.core.admit()
         limits = (len(prefix), self.info.max_length, self._num_ids)
         checked = check_candidates(candidates, *limits)
         async with aclosing(self.scorer.score(prefix, checked)) as batches:
             async for batch in batches:
                 yield batch
-
-    def _check_law(self, sampling: SamplingParams) -> None:
-        """Raise InvalidRequestError if this engine cannot report the likelihoods that the request wants."""
-        if sampling.likelihood not in self.info.likelihoods:
-            raise InvalidRequestError(
-                f"likelihood is {sampling.likelihood}; allowed: {self.info.likelihoods[0]}, which this engine is set to"
-            )
-        fixed = self.info.temperature
-        if sampling.temperature == 0:  # greedy: the likeliest token is the same at every temperature, in every nucleus
-            return
-        if fixed is not None and abs(sampling.temperature - fixed) > TEMPERATURE_TOLERANCE:
-            raise InvalidRequestError(
-                f"temperature is {sampling.temperature}; allowed: {fixed}, which this engine is set to"
-            )
-        if fixed is not None and sampling.top_p < 1:
-            raise InvalidRequestError(
-                f"top_p is {sampling.top_p}; allowed: 1 with likelihood sampling on vLLM, which scores no nucleus"
-            )
 
     async def _sample(self, prefix: Sequence[int], params: VllmSamplingParams, seed: int, index: int) -> Candidate:
         """Sample candidate ``index`` with its own random numbers."""

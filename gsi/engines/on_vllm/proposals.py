@@ -9,7 +9,7 @@ from vllm.sampling_params import RequestOutputKind
 from gsi.algorithm.candidates import Candidate, FinishReason
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.engines.base import STEP_DELIMITER
-from gsi.engines.on_vllm.log_probabilities import UNSOUND, sum_if_sound
+from gsi.engines.log_probabilities import UNSOUND, sum_if_sound
 from gsi.engines.step_end import Decode, find_finish_reason, read_text
 from gsi.errors import InternalError
 from gsi.model_info import ModelInfo

@@ -16,6 +16,7 @@ from vllm.sampling_params import RequestOutputKind
 from gsi.algorithm.candidates import Message, Score
 from gsi.algorithm.ports import ScoreBatches, StepText, TextBatches
 from gsi.engines.base import EngineSettings, check_length
+from gsi.engines.concurrency import memoize, stream_results
 from gsi.engines.hugging_face.reward_families import (
     BY_NAME,
     FAMILIES,
@@ -29,7 +30,6 @@ from gsi.engines.hugging_face.reward_families import (
 )
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_transformers.reward_checkpoint import make_reward_model
-from gsi.engines.on_vllm.concurrency import memoize, stream_results
 from gsi.engines.on_vllm.core import SCORING_PRIORITY, VllmCore
 from gsi.engines.on_vllm.follower import VllmFollower
 from gsi.engines.on_vllm.model_description import describe_model

@@ -55,10 +55,10 @@ from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind
 
 from gsi.algorithm.candidates import Score
 from gsi.algorithm.ports import ScoreBatches, TokenBatches, TokenSequence
-from gsi.engines.on_vllm.concurrency import coalesce, memoize, stream_results
+from gsi.engines.concurrency import coalesce, memoize, stream_results
+from gsi.engines.log_probabilities import UNSOUND, sum_if_sound
 from gsi.engines.on_vllm.core import SCORING_PRIORITY, VllmCore
 from gsi.engines.on_vllm.inside.scheduler import SUFFIX_TOKENS
-from gsi.engines.on_vllm.log_probabilities import UNSOUND, sum_if_sound
 from gsi.engines.on_vllm.metrics import SCORES_RECOMPUTED
 from gsi.errors import InternalError, InvalidRequestError
 from gsi.model_info import ModelInfo

@@ -1,10 +1,10 @@
-"""Checks of vLLM's log-probabilities. A wrong one comes without an error, and looks like a right one."""
+"""Checks of a runtime's log-probabilities. A wrong one comes without an error, and looks like a right one."""
 
 import math
 from collections.abc import Sequence
 
 ROUNDING = 1e-3  # nats above 0 that rounding may add to the log-probability of a certain token
-UNSOUND = "vLLM gave log-probabilities that are positive, not numbers, or of other tokens"
+UNSOUND = "the runtime gave log-probabilities that are positive, not numbers, or of other tokens"
 
 
 def sum_if_sound(values: Sequence[float], of: Sequence[int], token_ids: Sequence[int]) -> float | None:
