@@ -234,7 +234,7 @@ class LanguageServiceSettings(ServiceSettings):
     head_dtype: Literal["float32"] | None = Field(
         None,
         description="number format of the last layer, which makes the logits; unset: the weights', "
-        "whose rounding each likelihood then has; an engine `remote` leaves it to its server",
+        "whose rounding each likelihood then has",
     )
     likelihood: Likelihood = Field(
         Likelihood.SAMPLING, description="likelihood that an engine `vllm` or `remote` reports"

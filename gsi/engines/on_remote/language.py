@@ -30,7 +30,7 @@ from gsi.engines.on_remote.probing import check_draws, check_law, check_scores, 
 from gsi.engines.on_remote.sglang_server import SglangServer, describe_sglang
 from gsi.engines.on_remote.vllm_server import VllmServer, describe_vllm
 from gsi.engines.one_law import check_one_law
-from gsi.engines.step_end import find_finish_reason
+from gsi.engines.step_end import find_finish_reason, read_text
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError
 from gsi.model_info import ModelInfo
 
@@ -62,7 +62,7 @@ class RemoteEngine:
         """Wait for the server, and find out what it can report."""
         refuse_engine_args(settings)
         check_law(settings.likelihood, settings.temperature)
-        tokenizer = await asyncio.to_thread(Tokenizer, settings.model, settings.revision)
+        tokenizer = await asyncio.to_thread(Tokenizer.load, settings)
         http = Http(settings)
         try:
             server, scorer = await _connect(http, settings, tokenizer)
@@ -124,9 +124,11 @@ class RemoteEngine:
         own = derive_seed(seed, index)
         draw = Draw(sampling.temperature, sampling.top_p, own, max_tokens, self.info.eos_token_ids)
         drawn = await self.server.draw(prefix, draw)
-        return self._read_candidate(drawn, index, max_tokens, is_greedy=sampling.temperature == 0)
+        return self._read_candidate(drawn, prefix, index, max_tokens, is_greedy=sampling.temperature == 0)
 
-    def _read_candidate(self, drawn: Drawn, index: int, max_tokens: int, *, is_greedy: bool) -> Candidate:
+    def _read_candidate(
+        self, drawn: Drawn, prefix: Sequence[int], index: int, max_tokens: int, *, is_greedy: bool
+    ) -> Candidate:
         """Return the candidate in what was drawn, up to the token that ends the step."""
         length, reason = len(drawn.token_ids), FinishReason.LENGTH if drawn.is_cut else FinishReason.EOS
         for end in range(1, length + 1):
@@ -142,7 +144,8 @@ class RemoteEngine:
             raise InternalError(UNSOUND)
         if is_greedy and self.info.likelihoods == (Likelihood.SAMPLING,):
             log_likelihood = 0.0  # the server's number is of the law before greedy decoding took its likeliest token
-        return Candidate(index, written, self._tokenizer.decode(written), log_likelihood, reason)
+        text = read_text(self._tokenizer.decode, prefix, written, reason)
+        return Candidate(index, written, text, log_likelihood, reason)
 
     async def _score(self, scorer: ScoringServer, prefix: Sequence[int], token_ids: tuple[int, ...]) -> float:
         value = await scorer.score(prefix, token_ids)
@@ -152,7 +155,12 @@ class RemoteEngine:
 
 
 def refuse_engine_args(settings: EngineSettings) -> None:
-    """Raise MisconfiguredError if engine arguments are given: they belong to the server."""
+    """Raise MisconfiguredError if arguments are given that belong to the server."""
+    if settings.head_dtype is not None:
+        raise MisconfiguredError(
+            f"head_dtype: {settings.head_dtype}; allowed: none with engine remote; start vLLM's server with "
+            """--hf-overrides '{"head_dtype": "float32"}'"""
+        )
     if settings.engine_args:
         raise MisconfiguredError(
             f"engine_args: {settings.engine_args}; allowed: none with engine remote; start the server with them"

@@ -1,8 +1,9 @@
 """A reward model behind ``vllm serve --runner pooling``. Source: ``entrypoints/pooling`` of vLLM 0.32.
 
-Read are the raw outputs at the candidate's last token: the last row of a server that answers for every token or every
-mark (Qwen2.5-Math-PRM), or the one row of a sequence classifier. vLLM reads a whole trajectory anew for each answer
-with a row for every token.
+Read are the raw outputs at the last token of what is sent: the last row of a server that answers for every token or
+every mark (Qwen2.5-Math-PRM), or the one row of a sequence classifier. vLLM reads a whole trajectory anew for each
+answer with a row for every token. A language model that rates is behind a plain ``vllm serve``: read are the
+log-probabilities of the tokens that it may answer with, each by a request for its score.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from gsi.algorithm.ports import ScoreBatches, StepText, TextBatches
 from gsi.engines.base import EngineSettings, check_length
 from gsi.engines.concurrency import memoize, stream_results
 from gsi.engines.hugging_face.reward_families import (
+    BY_NAME,
     FAMILIES,
     RewardFamily,
     find_family,
@@ -32,7 +34,7 @@ from gsi.engines.on_remote.http import Http
 from gsi.engines.on_remote.language import refuse_engine_args
 from gsi.engines.on_remote.model_description import describe_model
 from gsi.engines.on_remote.model_server import RemoteKind, ServerDescription
-from gsi.engines.on_remote.vllm_server import describe_vllm
+from gsi.engines.on_remote.vllm_server import VllmServer, describe_vllm
 from gsi.engines.text_threads import TextThreads, count_characters
 from gsi.errors import InternalError, MisconfiguredError
 from gsi.model_info import ModelInfo
@@ -54,6 +56,7 @@ class RemoteRewardEngine:
         self.info = info
         self.http = http
         self._server = server
+        self._scorer = VllmServer(http, server)  # of a language model that rates
         self._family = family
         self._texts = TextThreads()
 
@@ -71,7 +74,7 @@ class RemoteRewardEngine:
             info = await asyncio.to_thread(describe_model, settings, server, tokenizer, (), architecture)
             info = replace(
                 info,
-                max_length=server.max_length + 1,  # a reward model writes nothing
+                max_length=_max_length(server, family),
                 has_bounded_rewards=family.is_bounded,
                 reading=family.reading,
             )
@@ -94,7 +97,7 @@ class RemoteRewardEngine:
     async def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
         num_characters = count_characters(messages, steps)
         prefix = await self._texts.run(num_characters, self._family.prefix, messages, steps)
-        reward = memoize(partial(self._rate, prefix))  # a small draft repeats itself
+        reward = memoize(partial(self._rate, prefix, not steps))  # a small draft repeats itself
 
         async def score(candidate: StepText) -> Score:
             return Score(candidate.index, await reward(candidate.text))
@@ -105,13 +108,17 @@ class RemoteRewardEngine:
 
     async def check_outputs(self) -> None:
         """Rate one step. Raises MisconfiguredError if the server gives other outputs than raw ones of the family."""
-        token_ids = [*self._family.prefix(PROBE, ()), *self._family.candidate(PROBE_STEP)]
+        candidate = self._family.candidate(PROBE_STEP, is_first=True)
+        token_ids = [*self._family.prefix(PROBE, ()), *candidate[: self._family.places(candidate)[-1] + 1]]
+        if self._family.label_token_ids:
+            log.info("one step rated", reward=read_reward(self._family, [await self._read_outputs(token_ids)]))
+            return
         raw = await self._pool(token_ids, use_activation=False)
         if not raw:
             raise MisconfiguredError(f"model: the server gives no outputs at the end of a step; allowed: {EVERY_TOKEN}")
         activated = await self._pool(token_ids, use_activation=True)
         try:
-            reward = read_reward(self._family, raw)
+            reward = read_reward(self._family, [raw])
         except (ValueError, InternalError) as error:
             raise MisconfiguredError(
                 f"model: the server gives {len(raw)} outputs a token ({error}), which is no {FAMILIES} as "
@@ -125,10 +132,21 @@ class RemoteRewardEngine:
             )
         log.info("one step rated", reward=reward, outputs=raw)
 
-    async def _rate(self, prefix: Sequence[int], text: str) -> float:
-        token_ids = [*prefix, *await self._texts.run(len(text), self._family.candidate, text)]
-        check_length(len(token_ids), self.info.max_length)
-        return read_reward(self._family, await self._pool(token_ids, use_activation=False))
+    async def _rate(self, prefix: Sequence[int], is_first: bool, text: str) -> float:
+        read = partial(self._family.candidate, is_first=is_first)
+        candidate = await self._texts.run(len(text), read, text)
+        check_length(len(prefix) + len(candidate), self.info.max_length)
+        ends = [[*prefix, *candidate[: place + 1]] for place in self._family.places(candidate)]
+        return read_reward(self._family, await asyncio.gather(*map(self._read_outputs, ends)))
+
+    async def _read_outputs(self, token_ids: Sequence[int]) -> list[float]:
+        """Return the outputs at the last of the tokens."""
+        if not self._family.label_token_ids:
+            return await self._pool(token_ids, use_activation=False)
+        found = await asyncio.gather(
+            *(self._scorer.score(token_ids, (label,)) for label in self._family.label_token_ids)
+        )
+        return [math.nan if value is None else value for value in found]
 
     async def _pool(self, token_ids: Sequence[int], *, use_activation: bool) -> list[float]:
         """Return the outputs at the last token that the server answers for."""
@@ -139,11 +157,19 @@ class RemoteRewardEngine:
         return [float(value) for value in outputs]
 
 
+def _max_length(server: ServerDescription, family: RewardFamily) -> int:
+    """Return how many tokens can be rated: a reward model writes nothing; one of tokens reads its answer, too."""
+    return server.max_length - 1 if family.label_token_ids else server.max_length + 1
+
+
 def _read_checkpoint(settings: EngineSettings) -> tuple[Tokenizer, str, RewardFamily]:
     """Return tokenizer, architecture and family. Raises MisconfiguredError for a model of no known family."""
-    tokenizer = Tokenizer(settings.model, settings.revision)
+    tokenizer = Tokenizer.load(settings)
     architecture, num_labels = read_architecture(settings)
-    family = find_family(architecture, num_labels, tokenizer, settings.model, settings.reading)
+    family = find_family(architecture, num_labels, tokenizer, settings.model, settings.reading, settings.profile)
     if family is None:
-        raise MisconfiguredError(f"model: {settings.model} is a {architecture}; allowed with engine remote: {FAMILIES}")
+        raise MisconfiguredError(
+            f"model: {settings.model} is a {architecture}; allowed with engine remote: {FAMILIES}; language models by "
+            f"GSI_PRM_PROFILE: {BY_NAME}, or your own"
+        )
     return tokenizer, architecture, family
