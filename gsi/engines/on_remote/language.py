@@ -29,7 +29,7 @@ from gsi.engines.on_remote.model_server import Draw, Drawn, LanguageServer, Remo
 from gsi.engines.on_remote.probing import check_draws, check_law, check_scores, check_tokenizer
 from gsi.engines.on_remote.sglang_server import SglangServer, describe_sglang
 from gsi.engines.on_remote.vllm_server import VllmServer, describe_vllm
-from gsi.engines.one_law import check_one_law
+from gsi.engines.sampling_law import check_one_law
 from gsi.engines.step_end import find_finish_reason, read_text
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError
 from gsi.model_info import ModelInfo

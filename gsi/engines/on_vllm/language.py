@@ -23,7 +23,7 @@ from gsi.engines.on_vllm.model_description import describe_model
 from gsi.engines.on_vllm.one_law import hide_padding, temper
 from gsi.engines.on_vllm.proposals import make_sampling_params, read_candidate
 from gsi.engines.on_vllm.suffix_scoring import SuffixScorer
-from gsi.engines.one_law import check_one_law
+from gsi.engines.sampling_law import check_one_law
 from gsi.model_info import ModelInfo
 
 log = structlog.get_logger()
