@@ -133,7 +133,9 @@ async def measure_ways(stack: Stack, params: Params, methods: Sequence[str], num
     return {"target_over_draft_cost": cost_ratio, "ways": ways_by_n}
 
 
-async def run_job(prompt: Prompt, params: Params, ports: Ports, seed: int) -> list[tuple[float, Round]]:
+async def run_job(
+    prompt: Prompt, params: Params, ports: Ports, seed: int, max_length: int = 510
+) -> list[tuple[float, Round]]:
     """Run one job; return its steps, each with the seconds from its start to its end."""
     steps: list[tuple[float, Round]] = []
     started = time.perf_counter()
@@ -143,7 +145,7 @@ async def run_job(prompt: Prompt, params: Params, ports: Ports, seed: int) -> li
         steps.append((time.perf_counter() - started, made))
         started = time.perf_counter()
 
-    await generate(Trajectory(prompt), params, ports, seed, keep=keep, max_length=510)
+    await generate(Trajectory(prompt), params, ports, seed, keep=keep, max_length=max_length)
     return steps
 
 

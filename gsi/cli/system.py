@@ -1,7 +1,9 @@
 """``gsi up`` and ``gsi demo``: the whole system on this machine."""
 
+import asyncio
 import tempfile
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -26,10 +28,14 @@ from gsi.cli.terminal import (
     show_event,
 )
 from gsi.client.sdk import DEFAULT_QUEUE
+from gsi.errors import InvalidRequestError
 from gsi.jobs.job import parse_payload
+from gsi.local.arrangement import Arrangement, arrange_services
 from gsi.local.demo import EXAMPLE_PROBLEM, list_ways, run_demo
 from gsi.local.embedded_redis import free_port, is_free
-from gsi.local.stack import local_stack
+from gsi.local.profile import NAMES as PROFILES
+from gsi.local.profile import load_profile
+from gsi.local.stack import Stack, local_stack, service_environments
 from gsi.runtime.signals import stop_on_signals
 
 REDIS_PORT = 6379  # where clients look by default
@@ -39,6 +45,16 @@ def up(
     models: Annotated[
         Path | None, typer.Option(help="Folder with models draft, target and prm. [default: the shipped family]")
     ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help=f"Models by name, on the GPUs that there are: {', '.join(PROFILES)}."),
+    ] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="0,1,2", help="GPUs of draft, target and PRM, or one for all; 0,1+2,3 cuts the target over two."
+        ),
+    ] = None,
     engine: Engine = None,
     coordinators: Annotated[int, typer.Option(min=1, max=64, help="Number of coordinators.")] = 1,
     queue: Queue = DEFAULT_QUEUE,
@@ -47,38 +63,62 @@ def up(
     ] = False,
 ) -> None:
     """Run the whole system on this machine, in this terminal, until Ctrl-C."""
-
-    async def serve() -> None:
-        stop = stop_on_signals()
+    with explain_errors():
+        arrangement = _arrange(models, profile, gpus, engine)
         with tempfile.TemporaryDirectory(prefix="gsi-up-") as folder:
             err.print(f"starting; logs in {folder}", style="dim")
-            port = REDIS_PORT if is_free(REDIS_PORT) else free_port()
+            for line in arrangement.said:
+                err.print(line, highlight=False, soft_wrap=True, markup=False)
             stack = local_stack(
                 Path(folder),
                 show_event,
                 models=models,
                 engine=engine,
                 queue=queue,
-                redis_port=port,
-                num_coordinators=coordinators,
+                redis_port=REDIS_PORT if is_free(REDIS_PORT) else free_port(),
+                num_coordinators=0 if dry_run else coordinators,
+                arrangement=arrangement,
             )
-            async with stack as running:
-                _print_directions(running.redis_url, running.metrics)
-                await stop.wait()
-                err.print("stopping", style="dim")
+            findings = run(_check(stack) if dry_run else _serve(stack))
         err.print("stopped", style="dim")
-
-    with explain_errors():
-        findings = run(check_models(models, engine)) if dry_run else run(serve())
-    if dry_run and worst(findings) is Level.ERROR:
+    if findings and worst(findings) is Level.ERROR:
         raise typer.Exit(EXIT_FAILED)
 
 
-async def check_models(models: Path | None, engine: str | None) -> list[Finding]:
+def _arrange(models: Path | None, profile: str | None, gpus: str | None, engine: str | None) -> Arrangement:
+    """Return how the services start. Raises an error that names the option at fault."""
+    if models and profile:
+        raise InvalidRequestError("--models and --profile are both given; allowed: one of them")
+    names = {role: own[f"GSI_{role.upper()}_MODEL"] for role, own in service_environments(models, engine).items()}
+    return arrange_services(gpus, load_profile(profile) if profile else None, engine, names)
+
+
+async def _check(stack: AbstractAsyncContextManager[Stack]) -> list[Finding]:
     """Start the services without coordinators, check them, and stop them; return what was found."""
-    with tempfile.TemporaryDirectory(prefix="gsi-up-") as folder:
-        async with local_stack(Path(folder), show_event, models=models, engine=engine, num_coordinators=0) as running:
-            return await report_findings(read_addresses(running.addresses))
+    async with stack as running:
+        return await report_findings(read_addresses(running.addresses))
+
+
+async def _serve(stack: AbstractAsyncContextManager[Stack]) -> None:
+    """Run the system until a signal comes, which may also come while it starts."""
+    stop, is_ready = stop_on_signals(), asyncio.Event()
+
+    async def serve() -> None:
+        async with stack as running:
+            is_ready.set()
+            _print_directions(running.redis_url, running.metrics)
+            await stop.wait()
+            err.print("stopping", style="dim")
+
+    serving, stopping = asyncio.create_task(serve()), asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not (serving.done() or is_ready.is_set()):
+        err.print("stopping before everything was ready", style="dim")
+        serving.cancel()
+        await asyncio.wait({serving})
+        return
+    await serving
+    stopping.cancel()
 
 
 def demo(

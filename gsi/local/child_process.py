@@ -51,8 +51,10 @@ class ChildProcess:
     """A process that logs lines on standard error, with the event "ready" once it is ready.
 
     If the process ends after it was ready, it is started again after a pause that grows. ``read_line`` makes an event
-    of a line.
+    of a line. ``start_seconds``: how long it may take to be ready.
     """
+
+    start_seconds = START_SECONDS
 
     def __init__(
         self,
@@ -85,7 +87,7 @@ class ChildProcess:
         """Start the process and return when it is ready. Raises MisconfiguredError if it ends before or is too slow."""
         self._supervision = asyncio.create_task(self._supervise())
         ready = asyncio.create_task(self._is_ready.wait())
-        await asyncio.wait({ready, self._supervision}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({ready, self._supervision}, timeout=self.start_seconds, return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
         if not self._is_ready.is_set():
             raise MisconfiguredError(f"{self.name} did not start: {self._last_line()} (its log: {self._log})")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gsi.errors import MisconfiguredError
+from gsi.local.arrangement import Arrangement
 from gsi.local.child_process import ChildProcess, Event, Report
 from gsi.local.embedded_redis import free_port, read_server_line, server_command, url_of
 from gsi.local.forks import ForkedChild, ForkServer
@@ -62,17 +63,22 @@ async def local_stack(
     redis_port: int | None = None,
     num_coordinators: int = 1,
     settings: Mapping[str, str] | None = None,
+    arrangement: Arrangement | None = None,
 ) -> AsyncIterator[Stack]:
     """Start everything, yield when every process is ready, and stop everything in reverse order at the end.
 
-    ``folder`` exists, and gets the logs and Redis's data. ``engine``: of all three services. ``settings``: environment
-    variables of the processes, which override those that are set here. A process that ends is started again. If that is
-    no longer sure, the block is cancelled, and InternalError is raised when everything has stopped.
+    ``folder`` exists, and gets the logs and Redis's data. ``engine``: of all three services. ``arrangement``: how the
+    services start; by themselves they start together. ``settings``: environment variables of the processes, which
+    override those that are set here. A process that ends is started again. If that is no longer sure, the block is
+    cancelled, and InternalError is raised when everything has stopped.
     Raises MisconfiguredError that names the process at fault if one does not start.
     """
     port = redis_port or free_port()
     redis_url = url_of(port)
-    environments = service_environments(models, engine) | coordinator_environments(redis_url, queue, num_coordinators)
+    arranged = arrangement or Arrangement()
+    services = {role: own | arranged.environments[role] for role, own in service_environments(models, engine).items()}
+    coordinators = coordinator_environments(redis_url, queue, num_coordinators)
+    environments = services | {name: {**own, **arranged.coordinator} for name, own in coordinators.items()}
     shared = {f"GSI_COORDINATOR_{role}": environments[role.lower()][f"GSI_{role}_LISTEN"] for role in ROLE_NAMES}
     shared |= settings or {}
     environments = {name: own | shared for name, own in environments.items()}
@@ -82,9 +88,7 @@ async def local_stack(
     processes = {
         name: make_process(name, own, folder / f"{name}.log", report, forks) for name, own in environments.items()
     }
-    coordinators = [process for name, process in processes.items() if name not in ROLES]
-    services = [processes[role] for role in ROLES]
-    starts, stops = [[redis], [*services, *coordinators]], [coordinators, services, [redis]]
+    starts, stops = _order(redis, processes, arranged)
     async with forks or nullcontext(), running(starts, stops):
         yield Stack(
             redis_url,
@@ -118,6 +122,16 @@ async def running(starts: Groups, stops: Groups) -> AsyncIterator[None]:
     else:
         return
     raise first  # outside of the handler, which would add the group to the error's context
+
+
+def _order(redis: ChildProcess, processes: Mapping[str, ChildProcess], arranged: Arrangement) -> tuple[Groups, Groups]:
+    """Return the groups in which the processes start and stop. Coordinators start with the last of the services."""
+    coordinators = [process for name, process in processes.items() if name not in ROLES]
+    *earlier, last = [[processes[role] for role in group] for group in arranged.groups]
+    for process in processes.values():
+        process.start_seconds = arranged.start_seconds or process.start_seconds
+    services = [processes[role] for role in ROLES]
+    return [[redis], *earlier, [*last, *coordinators]], [coordinators, services, [redis]]
 
 
 def _make_redis(folder: Path, port: int, report: Report) -> ChildProcess:

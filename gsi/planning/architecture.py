@@ -87,7 +87,12 @@ def _llama(name: str, hidden: int, mlp: int, layers: int, heads: tuple[int, int]
     return Architecture(name, hidden, mlp, layers, heads[0], heads[1], hidden // heads[0], 128_256, tied, False)
 
 
-# The models of both papers' tables, from the config.json of each checkpoint on Hugging Face.
+def _qwen3(name: str, hidden: int, mlp: int, layers: int, heads: tuple[int, int], *, tied: bool) -> Architecture:
+    """Return a dense Qwen3: its heads have size 128. Their norms, of 256 numbers a layer, are left out."""
+    return Architecture(name, hidden, mlp, layers, heads[0], heads[1], 128, 151_936, tied, False)
+
+
+# The models of both papers' tables and of the profiles, from the config.json of each checkpoint on Hugging Face.
 NAMED: Mapping[str, Architecture] = {
     architecture.name: architecture
     for architecture in (
@@ -105,6 +110,12 @@ NAMED: Mapping[str, Architecture] = {
         _llama("Llama-3.2-3B", 3072, 8192, 28, (24, 8), tied=True),
         _llama("Llama-3.1-8B", 4096, 14_336, 32, (32, 8), tied=False),
         _llama("Llama-3.1-70B", 8192, 28_672, 80, (64, 8), tied=False),
+        _qwen3("Qwen3-0.6B", 1024, 3072, 28, (16, 8), tied=True),
+        _qwen3("Qwen3-1.7B", 2048, 6144, 28, (16, 8), tied=True),
+        _qwen3("Qwen3-4B", 2560, 9728, 36, (32, 8), tied=True),
+        _qwen3("Qwen3-8B", 4096, 12_288, 36, (32, 8), tied=False),
+        _qwen3("Qwen3-14B", 5120, 17_408, 40, (40, 8), tied=False),
+        _qwen3("Qwen3-32B", 5120, 25_600, 64, (64, 8), tied=False),
         _qwen2("Qwen2.5-Math-PRM-7B", 3584, 18_944, 28, (28, 4), 152_064, tied=False),
         _qwen2("Qwen2.5-Math-PRM-72B", 8192, 29_568, 80, (64, 8), 152_064, tied=False),
         _qwen2("Skywork-o1-Open-PRM-Qwen-2.5-1.5B", 1536, 8960, 28, (12, 2), 151_936, tied=True),

@@ -22,6 +22,8 @@ PROFILES = {
     "cpu": CHART / "values-cpu.yaml",
     "single-gpu": CHART / "values-single-gpu.yaml",
     "qwen2.5-math": CHART / "values-qwen2.5-math.yaml",
+    "llama-skywork": CHART / "values-llama-skywork.yaml",
+    "qwen3": CHART / "values-qwen3.yaml",
     "72b": CHART / "values-72b.yaml",
     "everything": OWN_VALUES / "values-everything.yaml",
     "everything-else": OWN_VALUES / "values-everything-else.yaml",

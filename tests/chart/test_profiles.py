@@ -76,7 +76,7 @@ def test_the_large_target_is_cut_over_gpus_and_over_nodes() -> None:
     assert "pod-index" in index["valueFrom"]["fieldRef"]["fieldPath"]
 
 
-@pytest.mark.parametrize("profile", ["single-gpu", "qwen2.5-math", "72b"])
+@pytest.mark.parametrize("profile", ["single-gpu", "qwen2.5-math", "llama-skywork", "qwen3", "72b"])
 def test_models_are_downloaded_once_and_served_offline(profile: str) -> None:
     """By a Job each into the volume that the pods mount; a pod waits for its own; the volume outlives the release."""
     found = objects(profile)
@@ -93,7 +93,7 @@ def test_models_are_downloaded_once_and_served_offline(profile: str) -> None:
         assert claims == [claim["metadata"]["name"]]
 
 
-@pytest.mark.parametrize("profile", ["single-gpu", "qwen2.5-math", "72b"])
+@pytest.mark.parametrize("profile", ["single-gpu", "qwen2.5-math", "llama-skywork", "qwen3", "72b"])
 def test_pods_with_gpus_bear_the_taint_of_gpu_nodes(profile: str) -> None:
     """Few clusters add the toleration themselves, and then it is the resource's name: not so for a shared GPU."""
     for pod in models(objects(profile)).values():

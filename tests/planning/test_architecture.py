@@ -56,6 +56,12 @@ def test_the_parameters_of_a_checkpoint_are_those_of_its_weights(role: Role) -> 
         ("Llama-3.2-3B", 3.21),
         ("Llama-3.1-8B", 8.03),
         ("Llama-3.1-70B", 70.6),
+        ("Qwen3-0.6B", 0.596),
+        ("Qwen3-1.7B", 1.72),
+        ("Qwen3-4B", 4.02),
+        ("Qwen3-8B", 8.19),
+        ("Qwen3-14B", 14.77),
+        ("Qwen3-32B", 32.76),
     ],
 )
 def test_a_named_model_has_the_parameters_of_its_card(name: str, billions: float) -> None:

@@ -16,6 +16,9 @@ import pytest
 
 from gsi.cli.system import REDIS_PORT
 from gsi.jobs.connection import LOST_CONNECTION, connect
+from gsi.local.arrangement import Arrangement
+from gsi.local.stack import ROLES, local_stack
+from gsi.rpc.clients import DraftClient
 from gsi.runtime.child import child_command
 from tests.conftest import wait_until
 from tests.system import SHALLOW_TARGET
@@ -167,3 +170,38 @@ def test_the_demo_prints_one_json_object(tmp_path: Path) -> None:
 def tilted(step: dict[str, Any]) -> float:
     """Return r + (log pi_B - log pi_S) / beta at the paper's beta."""
     return float(step["reward"] + (step["log_likelihood_target"] - step["log_likelihood_draft"]) / 20)
+
+
+async def test_services_that_share_a_gpu_start_one_after_the_other(tmp_path: Path) -> None:
+    """None begins before the one in front of it is ready. An arrangement's variables reach each process."""
+    reported: list[tuple[str, str]] = []
+
+    def report(process: str, event: Any) -> None:
+        if process in ROLES and event["event"] in {"loading", "ready"}:  # the first and the last line of a start
+            reported.append((process, event["event"]))
+
+    arrangement = Arrangement(
+        {role: {f"GSI_{role.upper()}_DTYPE": "bfloat16"} for role in ROLES}, groups=[["draft"], ["target"], ["prm"]]
+    )
+    async with (
+        local_stack(tmp_path, report, settings=SHALLOW_TARGET, arrangement=arrangement) as stack,
+    ):
+        draft = DraftClient(stack.addresses["draft"], 10.0)
+        assert (await draft.model_info()).dtype == "bfloat16"
+        await draft.close()
+    assert reported == [(role, event) for role in ROLES for event in ("loading", "ready")]
+
+
+async def test_ctrl_c_ends_gsi_up_while_it_starts() -> None:
+    """A start may download a large checkpoint; the first Ctrl-C stops it, cleanly."""
+    with subprocess.Popen([GSI, "up"], env=UNBUFFERED, stderr=subprocess.PIPE, text=True) as up:
+        assert up.stderr is not None
+        while not up.stderr.readline().startswith("ready  redis"):
+            pass
+        processes = descendants_of(up.pid)
+        up.send_signal(signal.SIGINT)
+        said = up.stderr.read().splitlines()
+        assert up.wait(timeout=30) == 0
+    assert said[-1] == "stopped"
+    assert not any("Ctrl-C" in line for line in said)
+    assert not any(map(is_alive, processes))

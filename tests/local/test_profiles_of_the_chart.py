@@ -1,0 +1,52 @@
+"""The chart's profiles have the models, arguments and shares of the profiles of ``gsi up``."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gsi.local.placement import OVERHEAD_BYTES, ROLES, compute_shares, size_of
+from gsi.local.profile import NAMES, load_profile
+from gsi.planning.architecture import find_architecture
+from gsi.planning.full_batch import USABLE_MEMORY
+
+CHART = Path(__file__).parents[2] / "helm"
+MEMORY = 80e9  # of the one GPU that values-single-gpu.yaml is for
+
+
+def read(name: str) -> Any:
+    return yaml.safe_load((CHART / f"values-{name}.yaml").read_text())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_profile_is_the_same_on_kubernetes(name: str) -> None:
+    """Each model has a GPU of its own there, and no more of its memory than a place of its own gets here."""
+    profile, values = load_profile(name), read(name)
+    assert {key: str(value) for key, value in values["sampling"].items()} == profile.sampling
+    for role in ROLES:
+        own = values[role]
+        assert own["model"]["uri"] == f"hf://{profile.models[role].name}"
+        assert (own["engine"], own["dtype"], own["gpu"]["count"]) == ("vllm", "bfloat16", 1)
+        assert own["engineArgs"] == [
+            "--gpu-memory-utilization",
+            str(USABLE_MEMORY),
+            *profile.models[role].engine_args,
+        ]
+
+
+def test_one_gpu_is_shared_on_kubernetes_as_here() -> None:
+    """By the computed shares; and each cache, whose size is given there, fits into its share."""
+    profile, values = load_profile("qwen2.5-math"), read("single-gpu")
+    sizes = {role: size_of(find_architecture(role, profile.models[role].name)) for role in ROLES}
+    shares = compute_shares(sizes, MEMORY, "the GPU")
+    for role in ROLES:
+        words = list(values[role]["engineArgs"])
+        given = words.index("--kv-cache-memory-bytes")
+        cache = float(words[given + 1].removesuffix("G")) * 1e9
+        del words[given : given + 2]
+        model = profile.models[role]
+        shared = [*model.engine_args, *model.engine_args_on_a_shared_gpu]
+        assert words == ["--gpu-memory-utilization", f"{shares[role]:.2f}", *shared]
+        assert values[role]["model"]["uri"] == f"hf://{model.name}"
+        assert cache + sizes[role].weights + OVERHEAD_BYTES <= shares[role] * MEMORY
