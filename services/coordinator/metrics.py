@@ -10,6 +10,7 @@ from gsi.algorithm.round import Round
 from gsi.jobs.reader import QueueConfig, SetAside
 from gsi.jobs.state import JobState
 from gsi.jobs.stream import Ages, Backlog
+from gsi.rpc.rendezvous import Choice
 from gsi.runtime.metrics import ROLES, SECONDS_BUCKETS
 from gsi.runtime.series import Series
 
@@ -173,6 +174,14 @@ SERVICE_SERVING = series.gauge(
     "0 or 1",
     {"role": ROLES},
 )
+REPLICA_CHOICES = series.counter(
+    "gsi_replica_choices_total",
+    "Calls of jobs to a service with several replicas, by the choice of the replica. home: the replica that has the "
+    "job's prefix. load: another replica, because home had its share of the calls in flight. lost: another replica, "
+    "because home was away, full, or had another model. Calls to a service with one address are not counted.",
+    "calls",
+    {"role": ROLES, "choice": list(Choice)},
+)
 MODELS_INFO = series.info(
     "gsi_models_info",
     "Always 1, once this coordinator is connected. The labels name the models that work together.",
@@ -249,6 +258,11 @@ def _observe_margin(made: Round, params: Params) -> None:
         tested = made.step.rejected or made.step
         if tested.tilted_reward is not None and math.isfinite(tested.tilted_reward):
             ACCEPTANCE_MARGIN.observe(tested.tilted_reward - params.least_tilted_reward)
+
+
+def observe_choice(role: str, choice: Choice) -> None:
+    """Count a call of a job by the choice of its replica."""
+    REPLICA_CHOICES.labels(role, choice).inc()
 
 
 def observe_job(state: JobState, seconds: float) -> None:

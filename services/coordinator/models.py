@@ -14,6 +14,7 @@ from gsi.algorithm.ports import Ports
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
 from gsi.model_info import ModelInfo
 from gsi.rpc.clients import DraftClient, PrmClient, ServiceClient, TargetClient
+from gsi.runtime.metrics import ROLES
 from services.coordinator import metrics
 from services.coordinator.background import BackgroundTasks, background_tasks
 from services.coordinator.compatibility import Limits, common_limits
@@ -38,9 +39,10 @@ async def open_models(settings: CoordinatorSettings) -> AsyncIterator["Models"]:
     Raises MisconfiguredError if the certificates cannot be used, and BackgroundTaskError.
     """
     files = settings.certificate_files()
-    draft = DraftClient(settings.draft, settings.draft_timeout_seconds, files)
-    target = TargetClient(settings.target, settings.target_timeout_seconds, files)
-    prm = PrmClient(settings.prm, settings.prm_timeout_seconds, files)
+    note = {role: partial(metrics.observe_choice, role) if settings.affinity else None for role in ROLES}
+    draft = DraftClient(settings.draft, settings.draft_timeout_seconds, files, note["draft"])
+    target = TargetClient(settings.target, settings.target_timeout_seconds, files, note["target"])
+    prm = PrmClient(settings.prm, settings.prm_timeout_seconds, files, note["prm"])
     try:
         async with background_tasks() as background:
             yield Models(draft, target, prm, StepLimit(settings.max_jobs), background)
