@@ -289,6 +289,21 @@ REPLICAS = Row(
     "Replicas",
     [
         Panel(
+            "Choices of a replica",
+            "Calls of jobs per second, by service and choice. home: the replica that has the job's prefix. load: home had "
+            "its share of the calls. lost: home was away, full, or had another model. Each load and each lost costs a "
+            "step with a colder cache. All are 0 while each service has one address.",
+            Kind.STACK,
+            [
+                Query(
+                    f"sum by (role, choice) ({coordinators('gsi_replica_choices_total', '', RATE)})",
+                    "{{role}} {{choice}}",
+                )
+            ],
+            unit="suffix: /s",
+            minimum=0,
+        ),
+        Panel(
             "Ready replicas",
             "Model services that report SERVING, and model services that Prometheus reaches.",
             Kind.LINES,
