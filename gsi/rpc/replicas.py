@@ -1,7 +1,7 @@
 """The replicas of one service: a connection on which calls take turns, and one to each replica for the calls of jobs.
 
-A job's calls go to the replica that has its prefix (``rendezvous.py``). With a single address there is one connection,
-which gRPC looks after.
+A job is placed on a replica (``rendezvous.py``) and its calls go there, where they find its prefix in the cache. With a
+single address there is one connection, which gRPC looks after.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import structlog
 
 from gsi.rpc.connection import RESOLVE_SECONDS, ServiceConnection
-from gsi.rpc.rendezvous import Choice, choose_replica
+from gsi.rpc.rendezvous import Choice, choose_replica, share
 
 log = structlog.get_logger()
 
@@ -57,6 +57,8 @@ class Replicas:
         self._all = connect(address) if len(members) == 1 else None  # gRPC has no target of several names
         self._each = {} if self._all else {member: connect(member) for member in members}
         self._turn = 0
+        self._homes: dict[str, str] = {}  # by job, the address of the replica on which it is placed
+        self._jobs: Counter[str] = Counter()  # placed, by address
         self._calls: Counter[str] = Counter()  # of jobs, in flight, by address
         self._avoided: dict[str, float] = {}  # by address, the monotonic time until which it is avoided
         self._looked_up_at = -RESOLVE_SECONDS
@@ -79,12 +81,15 @@ class Replicas:
 
     @contextmanager
     def choose(self, job: str, tried: Collection[str]) -> Iterator[Chosen]:
-        """Choose a replica for a job's call, and count the call until this block ends. ``tried`` have refused it."""
+        """Choose a replica for a job's call, and count the call until this block ends. ``tried`` have refused it.
+
+        Whoever makes calls of a job calls ``end`` once the job needs its place no more.
+        """
         usable = self._usable(tried) if job and self._note_choice else []
         if not usable:
             yield Chosen(self.in_turn)
             return
-        address, choice = choose_replica(job, tuple(self._each), usable, self._calls)
+        address, choice = self._choose(job, usable)
         self._calls[address] += 1
         try:
             yield Chosen(self._each[address], address, choice, has_others=len(usable) > 1)
@@ -92,6 +97,14 @@ class Replicas:
             self._calls[address] -= 1
             if not self._calls[address]:
                 del self._calls[address]  # or the addresses of a year would stay
+
+    def end(self, job: str) -> None:
+        """Take a job from its place: it makes no more calls."""
+        home = self._homes.pop(job, None)
+        if home is not None:
+            self._jobs[home] -= 1
+            if not self._jobs[home]:
+                del self._jobs[home]
 
     def note(self, chosen: Chosen) -> None:
         """Tell of a choice whose replica takes the call."""
@@ -133,6 +146,23 @@ class Replicas:
         ready = [address for address in self.ready if address not in tried]
         now = time.monotonic()
         return [address for address in ready if self._avoided.get(address, 0.0) <= now] or ready
+
+    def _choose(self, job: str, usable: Sequence[str]) -> tuple[str, Choice]:
+        """Return the job's home, if that is usable and has room; else the replica that is to have the call, and why.
+
+        A home has room for a call of each of its jobs. Beyond that, jobs with several calls at once have a share.
+        """
+        home = self._homes.get(job)
+        if home is not None and home in usable:
+            others = [address for address in usable if address != home]
+            if not others or self._calls[home] < max(self._jobs[home], share(self._calls, usable)):
+                return home, Choice.HOME
+            return choose_replica(job, tuple(self._each), others, self._calls)[0], Choice.LOAD
+        self.end(job)
+        address, choice = choose_replica(job, tuple(self._each), usable, self._jobs)
+        self._homes[job] = address
+        self._jobs[address] += 1
+        return address, Choice.LOST if home else choice
 
     async def _look_up(self) -> None:
         """Connect to the replicas of now. A single address needs no choice, so it gets no connection of its own."""

@@ -176,9 +176,10 @@ SERVICE_SERVING = series.gauge(
 )
 REPLICA_CHOICES = series.counter(
     "gsi_replica_choices_total",
-    "Calls of jobs to a service with several replicas, by the choice of the replica. home: the replica that has the "
-    "job's prefix. load: another replica, because home had its share of the calls in flight. lost: another replica, "
-    "because home was away, full, or had another model. Calls to a service with one address are not counted.",
+    "Calls of jobs to a service with several replicas, by the choice of the replica. home: the replica on which the "
+    "job is placed, which has its prefix. load: another replica, because that one had its share of the jobs or of the "
+    "calls in flight. lost: another replica, because that one was away, full, or had another model. Calls to a service "
+    "with one address are not counted.",
     "calls",
     {"role": ROLES, "choice": list(Choice)},
 )

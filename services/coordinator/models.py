@@ -3,8 +3,8 @@
 import asyncio
 import contextvars
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -79,6 +79,15 @@ class Models:
             with suppress(RetryableError):  # a service went away again
                 await self._check()
                 self._is_connected = True
+
+    @contextmanager
+    def placing(self, job_id: str) -> Iterator[None]:
+        """Keep a job's places on the replicas while this block runs."""
+        try:
+            yield
+        finally:
+            for client in self._clients:
+                client.replicas.end(job_id)
 
     async def wait_until_serving(self, role: str) -> None:
         """Return when the service serves. However many jobs wait for it, one task polls it and logs the wait once."""

@@ -76,7 +76,7 @@ class JobRunner:
         if lease is None:
             return
         started = time.perf_counter()
-        with watch_run(lease, claimed.traceparent) as span:
+        with watch_run(lease, claimed.traceparent) as span, self._models.placing(job_id):
             async with self._leases.hold(lease) as running:
                 end = await self._work_unless_cancelled(self._attempt(claimed, lease), running)
                 state = await self._finish(lease, end)

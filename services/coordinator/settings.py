@@ -75,8 +75,8 @@ class CoordinatorSettings(ProcessSettings):
 
     affinity: bool = Field(
         True,
-        description="whether a job's calls go to the replica that has the job's prefix in its cache, unless it has "
-        "more than 1.25 times the mean of the calls in flight; with `false` calls take turns",
+        description="whether a job's calls go to the replica that has the job's prefix in its cache, with at most 1.25 "
+        "times the mean of the jobs on a replica; with `false` calls take turns",
     )
 
     @property

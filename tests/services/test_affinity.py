@@ -78,9 +78,18 @@ async def until_ready(client: DraftClient, num_ready: int) -> None:
 
 
 async def ask(client: DraftClient, job: str) -> str:
-    """Return which replica answers a call of a job."""
+    """Return which replica answers a call of a job, which stays in its place."""
     with bound_contextvars(job=job):
         return await answer(client)
+
+
+async def ask_all(client: DraftClient, jobs: Sequence[str] = JOBS) -> list[str]:
+    """Return which replicas answer a call of each job, one job after the other has ended."""
+    hosts = []
+    for job in jobs:
+        hosts.append(await ask(client, job))
+        client.replicas.end(job)
+    return hosts
 
 
 async def test_all_calls_of_a_job_go_to_its_home() -> None:
@@ -88,6 +97,7 @@ async def test_all_calls_of_a_job_go_to_its_home() -> None:
     async with fleet() as three, calling(three, three.addresses(*HOSTS)) as client:
         for job in JOBS:
             assert {await ask(client, job) for _ in range(3)} == {three.home_of(job)}
+            client.replicas.end(job)
         assert set(three.choices) == {Choice.HOME}
         assert len(three.choices) == 3 * len(JOBS)
         assert all(replica.num_calls for replica in three.replicas.values())
@@ -105,21 +115,35 @@ async def test_calls_without_a_job_take_turns() -> None:
         await client.close()
 
 
-async def test_a_job_with_many_calls_does_not_fill_its_home() -> None:
-    """Thirty calls at once of jobs that share a home: no replica has more than 1.25 times the mean."""
+@pytest.mark.parametrize("num_jobs", [1, 30])
+async def test_a_replica_does_not_fill_up_while_others_have_nothing_to_do(num_jobs: int) -> None:
+    """Thirty calls at once, of one job or of jobs with one first replica: none has more than 1.25 times the mean."""
     async with fleet() as three, calling(three, three.addresses(*HOSTS)) as client:
         for replica in three.replicas.values():
             replica.seconds = 0.5
-        home = three.home_of(JOBS[0])
-        skewed = [job for job in JOBS if three.home_of(job) == home]
-        hosts = Counter(await asyncio.gather(*(ask(client, skewed[index % len(skewed)]) for index in range(30))))
-        assert hosts[home] == max(hosts.values()) <= 13  # 1.25 x 30 / 3, rounded up
+        first = HOSTS[0]
+        skewed = [job for job in map(str, range(1000)) if three.home_of(job) == first][:num_jobs]
+        hosts = Counter(await asyncio.gather(*(ask(client, skewed[index % num_jobs]) for index in range(30))))
+        assert hosts[first] == max(hosts.values()) <= 13  # 1.25 x 30 / 3, rounded up
         assert set(hosts) == set(HOSTS)
         assert set(three.choices) == {Choice.HOME, Choice.LOAD}
 
 
-async def test_a_lost_replica_s_jobs_go_to_the_next_one_and_come_back() -> None:
-    """A call in flight fails and may be tried again; a later call of the job is answered by another replica."""
+async def test_a_job_stays_where_it_was_placed() -> None:
+    """A job that was placed away from its first replica has its prefix there, and is at home from then on."""
+    async with fleet() as three, calling(three, three.addresses(*HOSTS)) as client:
+        one, other = [job for job in JOBS if three.home_of(job) == HOSTS[0]][:2]
+        assert await ask(client, one) == HOSTS[0]
+        hosts = {await ask(client, other) for _ in range(5)}
+        assert len(hosts) == 1
+        assert hosts != {HOSTS[0]}
+        client.replicas.end(one)
+        assert {await ask(client, other) for _ in range(5)} == hosts
+        assert three.choices == [Choice.HOME, Choice.LOAD, *[Choice.HOME] * 9]
+
+
+async def test_a_lost_replica_s_jobs_go_to_the_next_one_and_stay() -> None:
+    """A call in flight fails and may be tried again; later calls go to another replica, also when the first is back."""
     async with fleet(grace_seconds=0) as three, calling(three, three.addresses(*HOSTS)) as client:
         home = three.home_of("job")
         three.replicas[home].seconds = 60.0
@@ -131,16 +155,18 @@ async def test_a_lost_replica_s_jobs_go_to_the_next_one_and_come_back() -> None:
         assert raised.value.is_away
         others = [host for host in HOSTS if host != home]
         assert {await ask(client, "job") for _ in range(5)} == {three.home_of("job", others)}
-        assert three.choices == [Choice.HOME, *[Choice.LOST] * 5]
+        assert three.choices == [Choice.HOME, Choice.LOST, *[Choice.HOME] * 4]
         await three.servers[home].task
         three.replicas[home].seconds = 0.0
         async with serving_replica(three.replicas[home], three.port):
             await until_ready(client, 3)
-            await wait_until(lambda: _is_home(client, home), "the job is back")
+            assert await ask(client, "job") == three.home_of("job", others)
+            client.replicas.end("job")
+            await wait_until(lambda: _is_home(client, home), "a new run of the job is at its first replica")
 
 
 async def _is_home(client: DraftClient, home: str) -> bool:
-    return await ask(client, "job") == home
+    return await ask_all(client, ["job"]) == [home]
 
 
 async def _has(value: bool) -> bool:
@@ -159,7 +185,7 @@ async def test_a_full_replica_s_call_is_made_at_the_next_one_at_once() -> None:
         answers = [await ask(client, "job") for _ in range(3)]
         assert home not in answers
         assert len(set(answers)) == 1
-        assert set(three.choices) == {Choice.LOST}
+        assert three.choices == [Choice.LOST, Choice.HOME, Choice.HOME]
         assert await filling == home
 
 
@@ -202,14 +228,14 @@ async def test_replicas_are_found_by_their_name(monkeypatch: pytest.MonkeyPatch)
 
         monkeypatch.setattr(replicas, "resolve", resolve)
         async with calling(three, f"{HOSTS[0]}:{three.port}", num_ready=0) as client:
-            assert [await ask(client, job) for job in JOBS] == [HOSTS[0]] * len(JOBS)
+            assert await ask_all(client) == [HOSTS[0]] * len(JOBS)
             assert not three.choices
             hosts.extend(HOSTS[1:])
             await until_ready(client, 3)
-            assert {await ask(client, job) for job in JOBS} == set(HOSTS)
+            assert set(await ask_all(client)) == set(HOSTS)
             hosts.remove(HOSTS[0])
             await until_ready(client, 2)
-            assert {await ask(client, job) for job in JOBS} == set(HOSTS[1:])
+            assert set(await ask_all(client)) == set(HOSTS[1:])
             hosts.remove(HOSTS[2])
             await until_ready(client, 0)
             assert set(three.choices) == {Choice.HOME}
@@ -238,7 +264,7 @@ async def test_tls_verifies_the_name_whose_replica_it_is(tmp_path: Path, monkeyp
             await stack.enter_async_context(serving_replica(Replica(host), port, **own))
         three = Fleet(port)
         client = await stack.enter_async_context(calling(three, f"localhost:{port}", files=files))
-        assert {await ask(client, job) for job in JOBS} == set(HOSTS)
+        assert set(await ask_all(client)) == set(HOSTS)
         assert set(three.choices) == {Choice.HOME}
         wrong = DraftClient(f"127.0.0.1:{port}", 10.0, files, note_choice=three.choices.append)
         stack.push_async_callback(wrong.close)
