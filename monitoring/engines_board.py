@@ -290,7 +290,7 @@ REPLICAS = Row(
     [
         Panel(
             "Choices of a replica",
-            "Calls of jobs per second, by service and choice. home: the replica that has the job's prefix. load: another "
+            "Calls of jobs per second, by service and choice. home: the replica with the job's prefix. load: another "
             "one, because that one had its share. lost: another one, because that one was away, full, or had another "
             "model. Load and lost cost a step with a colder cache. All are 0 while each service has one address.",
             Kind.STACK,

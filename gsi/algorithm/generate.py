@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from gsi.algorithm.candidates import Branch, Trajectory, grow
+from gsi.algorithm.lookahead import Lookahead, Rules, look_ahead
 from gsi.algorithm.method import Answers, Unfinished
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import DEFAULT_ANSWER_PATTERN, Params
@@ -50,11 +51,13 @@ async def generate(
     kept: Sequence[Sequence[Branch]] = (),
     answers: Answers = BOXED_ANSWERS,
     attempt: Attempt = call_once,
+    lookahead: Lookahead | None = None,
 ) -> tuple[Trajectory, StopReason]:
     """Write what follows ``prompt`` and the ``kept`` rounds; return the answer's trajectory and why it ended.
 
     Each round is given to ``keep`` before the next one starts: a caller that stores it can resume from there with the
     same result. ``max_length`` is the models' context in tokens. ``attempt`` makes each round, and may make it again.
+    With ``lookahead`` the draft may write a step ahead, which changes nothing but the time.
     """
     method = METHODS[params.method]
     population = method.start(prompt, params)
@@ -64,14 +67,19 @@ async def generate(
     def find_reason(trajectory: Trajectory) -> StopReason | None:
         return stop_reason(trajectory, params.stop, answers.has_answer, max_length)
 
-    while growing := [
-        Unfinished(place, trajectory, limit_step(params, trajectory, max_length))
-        for place, trajectory in enumerate(population)
-        if await asyncio.to_thread(find_reason, trajectory) is None  # a job's pattern must not delay other jobs
-    ]:
-        made = await attempt(partial(method.make_round, population, growing, ports, seed))
-        await keep(made)
-        population = grow(population, made.branches)
+    def limit(trajectory: Trajectory) -> Params:
+        return limit_step(params, trajectory, max_length)
+
+    rules = Rules(lambda trajectory: find_reason(trajectory) is not None, limit)
+    async with look_ahead(lookahead, method, ports, seed, rules) as watch:
+        while growing := [
+            Unfinished(place, trajectory, limit(trajectory))
+            for place, trajectory in enumerate(population)
+            if await asyncio.to_thread(find_reason, trajectory) is None  # a job's pattern must not delay other jobs
+        ]:
+            made = await attempt(partial(method.make_round, population, growing, watch(growing), seed))
+            await keep(made)
+            population = grow(population, made.branches)
     answer = population[await method.choose(population, params, answers)]
     reason = await asyncio.to_thread(find_reason, answer) or StopReason.MAX_STEPS
     return cut_answer(answer, reason, params.stop), reason

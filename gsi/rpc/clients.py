@@ -61,6 +61,7 @@ class ServiceClient:
         self.address = address
         self.model: ModelInfo | None = None  # answers of other models are refused; None: any model may answer
         self._strangers: set[ModelInfo] = set()  # other models of replicas; each is logged once
+        self.busy_share = 1.0  # of the calls at once of the replica that answered last; 1: full, or it has not said
         self.why_not_serving = ""  # what the last ``is_serving`` ended with
         self._timeout = timeout_seconds
         self.replicas = Replicas(address, partial(self._connect, files), note_choice)
@@ -139,12 +140,18 @@ class ServiceClient:
 
     async def _is_refused(self, call: Any) -> bool:
         """Return whether the replica is full, stops, is gone, or has another model, and another one should be asked."""
-        told = convert.info_from_metadata(await call.initial_metadata())
+        told = await self._read_introduction(call)
         if told is not None:
             return self._is_stranger(told)
         with suppress(TimeoutError):  # a refusal has come as a whole; who is only slow has not refused
             return await asyncio.wait_for(call.code(), REFUSAL_SECONDS) in REFUSALS
         return False
+
+    async def _read_introduction(self, call: Any) -> ModelInfo | None:
+        """Return the model of the replica that answers; note how much it has to do."""
+        metadata = await call.initial_metadata()
+        self.busy_share = convert.busy_share_from_metadata(metadata)
+        return convert.info_from_metadata(metadata)
 
     def _is_stranger(self, told: ModelInfo) -> bool:
         """Return whether this is another model than ours; log each other model once."""
@@ -164,7 +171,7 @@ class ServiceClient:
 
     async def _refuse_stranger(self, call: Any) -> None:
         """Raise RetryableError if the replica that answers has another model: another replica may have ours."""
-        told = convert.info_from_metadata(await call.initial_metadata())
+        told = await self._read_introduction(call)
         if told is None or self.model is None or not self._is_stranger(told):
             return
         text = (

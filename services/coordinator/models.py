@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from gsi.algorithm.lookahead import Lookahead
 from gsi.algorithm.ports import Ports
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
 from gsi.model_info import ModelInfo
@@ -30,6 +31,7 @@ MISFIT_SECONDS = 10.0  # between two log lines about a model that does not fit
 # call's next attempt reaches another replica.
 NUM_ASKED = 9
 WATCH_SECONDS = 2.0
+MOST_BUSY = 0.5  # share of the draft's calls at once up to which it may write ahead, which must not delay others
 
 
 @asynccontextmanager
@@ -45,7 +47,7 @@ async def open_models(settings: CoordinatorSettings) -> AsyncIterator["Models"]:
     prm = PrmClient(settings.prm, settings.prm_timeout_seconds, files, note["prm"])
     try:
         async with background_tasks() as background:
-            yield Models(draft, target, prm, StepLimit(settings.max_jobs), background)
+            yield Models(draft, target, prm, StepLimit(settings.max_jobs), background, looks_ahead=settings.lookahead)
     finally:
         await asyncio.gather(*(client.close() for client in (draft, target, prm)))
 
@@ -60,10 +62,13 @@ class Models:
         prm: PrmClient,
         step_limit: StepLimit,
         background: BackgroundTasks,
+        *,
+        looks_ahead: bool = False,
     ) -> None:
         self.draft, self.target, self.prm = draft, target, prm
         self.ports = Ports(draft, target, prm)
         self.step_limit = step_limit
+        self.lookahead = Lookahead(self.has_room_ahead, metrics.observe_ahead) if looks_ahead else None
         self.limits = Limits(0, frozenset(), None)
         self.description = ""  # JSON: by role, what a result says of the models that made it
         self._clients: tuple[ServiceClient, ...] = (draft, target, prm)
@@ -88,6 +93,10 @@ class Models:
         finally:
             for client in self._clients:
                 client.replicas.end(job_id)
+
+    def has_room_ahead(self) -> bool:
+        """Return whether the draft may write a step ahead: less than half of its calls are in use, and none is full."""
+        return self.draft.busy_share < MOST_BUSY and self.step_limit.is_whole
 
     async def wait_until_serving(self, role: str) -> None:
         """Return when the service serves. However many jobs wait for it, one task polls it and logs the wait once."""

@@ -154,6 +154,7 @@ class JobRunner:
             kept=[record.to_branches() for record in kept],
             answers=Answers(finder.find, self._equality.start_vote().are_equal, finder.has_answer),
             attempt=lambda make: self._make(make, watch),
+            lookahead=self._models.lookahead,
         )
         answer = await asyncio.to_thread(finder.find, trajectory.text)  # a job's pattern must not delay other jobs
         report_answer(trajectory, reason)

@@ -79,6 +79,12 @@ class CoordinatorSettings(ProcessSettings):
         "times the mean of the jobs on a replica; with `false` calls take turns",
     )
 
+    lookahead: bool = Field(
+        False,
+        description="whether the draft writes the next step behind the leading candidate while the last scores come "
+        "in, as long as it serves less than half of its `GSI_DRAFT_MAX_CONCURRENT_RPCS`",
+    )
+
     @property
     def redis_access(self) -> RedisAccess:
         """The files that the connection to Redis needs."""
