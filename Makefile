@@ -14,6 +14,7 @@
 # make bench-pays    does GSI pay on this machine: seconds and accuracy against the target  (2-3 hours; --quick: minutes)
 # make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
 # make bench-step    measure what a step costs on vLLM, and what its overlap saves       (about ten minutes)
+# make bench-replicas  measure what affinity to replicas is worth (eight minutes; --json)
 # make bench-coordinator  measure what the coordinator costs: steps a second, memory, submission (two minutes; --json)
 # make bench-plan    measure this CPU's constants and predict each method's seconds       (about five minutes)
 # make pictures      run the demo, and draw README's picture and recording of it             (some minutes)
@@ -33,7 +34,7 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-coordinator bench-plan pictures train protos clean
+.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-coordinator bench-replicas bench-plan pictures train protos clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -104,6 +105,9 @@ bench-step: $(VLLM_INSTALLED)
 
 bench-coordinator: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.coordinator $(ARGS)
+
+bench-replicas: $(INSTALLED) $(VLLM_INSTALLED)
+	@$(BIN)/python -m benchmarks.replicas $(ARGS)
 
 bench-plan: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.plan $(ARGS)

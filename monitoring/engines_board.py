@@ -289,6 +289,21 @@ REPLICAS = Row(
     "Replicas",
     [
         Panel(
+            "Choices of a replica",
+            "Calls of jobs per second, by service and choice. home: the replica with the job's prefix. load: another "
+            "one, because that one had its share. lost: another one, because that one was away, full, or had another "
+            "model. Load and lost cost a step with a colder cache. All are 0 while each service has one address.",
+            Kind.STACK,
+            [
+                Query(
+                    f"sum by (role, choice) ({coordinators('gsi_replica_choices_total', '', RATE)})",
+                    "{{role}} {{choice}}",
+                )
+            ],
+            unit="suffix: /s",
+            minimum=0,
+        ),
+        Panel(
             "Ready replicas",
             "Model services that report SERVING, and model services that Prometheus reaches.",
             Kind.LINES,

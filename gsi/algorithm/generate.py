@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from gsi.algorithm.candidates import Branch, Trajectory, grow
+from gsi.algorithm.lookahead import Lookahead, Rules, look_ahead
 from gsi.algorithm.method import Answers, Unfinished
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import DEFAULT_ANSWER_PATTERN, Params
@@ -50,12 +51,14 @@ async def generate(
     kept: Sequence[Sequence[Branch]] = (),
     answers: Answers = BOXED_ANSWERS,
     attempt: Attempt = call_once,
+    lookahead: Lookahead | None = None,
 ) -> tuple[Trajectory, StopReason]:
     """Write what follows ``prompt`` and the ``kept`` rounds; return the answer's trajectory and why it ended.
 
     Each round is given to ``keep`` before the next one starts: a caller that stores it can resume from there with the
     same result. ``max_length`` is the models' context in tokens. ``attempt`` makes each round, and may make it again.
     A round that the PRM has no room for ends the answer with the steps before it, those of all trajectories.
+    With ``lookahead`` the draft may write a step ahead, which changes nothing but the time.
     """
     method = METHODS[params.method]
     population = method.start(prompt, params)
@@ -65,21 +68,26 @@ async def generate(
     def find_reason(trajectory: Trajectory) -> StopReason | None:
         return stop_reason(trajectory, params.stop, answers.has_answer, max_length)
 
+    def limit(trajectory: Trajectory) -> Params:
+        return limit_step(params, trajectory, max_length)
+
     reason_left = StopReason.MAX_STEPS  # of an answer that has no reason of its own to end
-    while growing := [
-        Unfinished(place, trajectory, limit_step(params, trajectory, max_length))
-        for place, trajectory in enumerate(population)
-        if await asyncio.to_thread(find_reason, trajectory) is None  # a job's pattern must not delay other jobs
-    ]:
-        try:
-            made = await attempt(partial(method.make_round, population, growing, ports, seed))
-        except NoRoomError:
-            if not any(trajectory.steps for trajectory in population):
-                raise  # the PRM cannot read the prompt and a step: there is no answer
-            reason_left = StopReason.MAX_TOKENS
-            break
-        await keep(made)
-        population = grow(population, made.branches)
+    rules = Rules(lambda trajectory: find_reason(trajectory) is not None, limit)
+    async with look_ahead(lookahead, method, ports, seed, rules) as watch:
+        while growing := [
+            Unfinished(place, trajectory, limit(trajectory))
+            for place, trajectory in enumerate(population)
+            if await asyncio.to_thread(find_reason, trajectory) is None  # a job's pattern must not delay other jobs
+        ]:
+            try:
+                made = await attempt(partial(method.make_round, population, growing, watch(growing), seed))
+            except NoRoomError:
+                if not any(trajectory.steps for trajectory in population):
+                    raise  # the PRM cannot read the prompt and a step: there is no answer
+                reason_left = StopReason.MAX_TOKENS
+                break
+            await keep(made)
+            population = grow(population, made.branches)
     answer = population[await method.choose(population, params, answers)]
     reason = await asyncio.to_thread(find_reason, answer) or reason_left
     return cut_answer(answer, reason, params.stop), reason

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from gsi.algorithm.candidates import Branch, Population, Source, Trajectory
 from gsi.algorithm.params import Params, Resample
 from gsi.algorithm.ports import Ports
+from gsi.algorithm.proposal import Proposal
 from gsi.algorithm.round import NewStep, Round
 
 # A job may set these for every method, so that one set of parameters serves a comparison of several.
@@ -46,6 +47,8 @@ MakeStep = Callable[[Trajectory, Params, Ports, int], Awaitable[NewStep]]
 MakeRound = Callable[[Population, Sequence[Unfinished], Ports, int], Awaitable[Round]]
 Start = Callable[[Trajectory, Params], Population]
 Choose = Callable[[Population, Params, Answers], Awaitable[int]]
+# The place of the candidate that is kept if those that cannot be drawn yet (reward NaN) stay so; None: none of them is.
+FindLeader = Callable[[Proposal, Trajectory, Params, int], int | None]
 Test = Callable[[Params], bool]
 
 
@@ -99,6 +102,7 @@ class Method:
     can_reject: bool = False  # whether the target may replace a step of the draft
     is_speculative: bool = False  # whether the target's engine must decode speculatively
     parameters: tuple[str, ...] = ()
+    find_leader: FindLeader | None = None  # of the draft's candidates; None: the draft writes nothing ahead
 
     def models(self, params: Params) -> frozenset[str]:
         """Return the models that a job with these parameters asks: "draft", "target", "prm"."""

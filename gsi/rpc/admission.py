@@ -32,6 +32,11 @@ class Admission:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._is_idle.wait(), grace_seconds)
 
+    @property
+    def room(self) -> tuple[int, int]:
+        """The calls in flight, and the most at once."""
+        return self._calls.total(), self._max_calls
+
     @contextmanager
     def count(self, peer: str) -> Iterator[None]:
         """Count a call from its beginning to its end, also one that will be refused."""

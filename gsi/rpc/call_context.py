@@ -39,6 +39,11 @@ def end(span: Span, code: grpc.StatusCode) -> None:
     span.end()
 
 
+def job() -> str:
+    """Return the id of the job that is bound to the log of this task; "" if none is."""
+    return str(structlog.contextvars.get_contextvars().get("job", ""))
+
+
 def outgoing(traceparent: str) -> Metadata:
     """Return the metadata for a call, by the job that is bound to the log of this task."""
     bound = structlog.contextvars.get_contextvars()

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import grpc
@@ -18,12 +19,16 @@ from gsi.model_info import ModelInfo
 from gsi.rpc import call_context, convert
 from gsi.rpc.connection import ServiceConnection
 from gsi.rpc.errors import from_rpc_error, reason_of
+from gsi.rpc.replicas import NoteChoice, Replicas
 from gsi.runtime.metrics import RPC_SECONDS
 from gsi.runtime.tls import CertificateFiles
 from gsi.runtime.tracing import NOTHING, tracing
 from gsi.v1 import candidates_pb2, draft_pb2, draft_pb2_grpc, prm_pb2, prm_pb2_grpc, target_pb2, target_pb2_grpc
 
 log = structlog.get_logger()
+
+REFUSALS = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
+REFUSAL_SECONDS = 0.05  # from a call's initial metadata, which a refusal lacks, to its status: they come together
 
 PHASES = {  # the names of the calls of a job in its trace; other calls belong to no job
     ("draft", "RenderPrompt"): "render",
@@ -37,38 +42,50 @@ PHASES = {  # the names of the calls of a job in its trace; other calls belong t
 class ServiceClient:
     """One service: its connection, its role, which errors name, and the deadline of a call in seconds.
 
-    With ``files`` the connection is mutual TLS; without them it is plain text.
+    With ``files`` the connection is mutual TLS; without them it is plain text. With ``note_choice``, which is told of
+    each choice of a replica, a job's calls go to the replica that has its prefix; without it they take turns.
     """
 
     grpc_service: str
     stub_kind: Any
 
-    def __init__(self, role: str, address: str, timeout_seconds: float, files: CertificateFiles | None = None) -> None:
+    def __init__(
+        self,
+        role: str,
+        address: str,
+        timeout_seconds: float,
+        files: CertificateFiles | None = None,
+        note_choice: NoteChoice | None = None,
+    ) -> None:
         self.role = role
         self.address = address
         self.model: ModelInfo | None = None  # answers of other models are refused; None: any model may answer
         self._strangers: set[ModelInfo] = set()  # other models of replicas; each is logged once
+        self.busy_share = 1.0  # of the calls at once of the replica that answered last; 1: full, or it has not said
         self.why_not_serving = ""  # what the last ``is_serving`` ended with
         self._timeout = timeout_seconds
-        self._connection = ServiceConnection(
-            address, self.grpc_service, self.stub_kind, files, grace_seconds=timeout_seconds
-        )
+        self.replicas = Replicas(address, partial(self._connect, files), note_choice)
+
+    def _connect(self, files: CertificateFiles | None, address: str, authority: str | None = None) -> ServiceConnection:
+        return ServiceConnection(address, self.grpc_service, self.stub_kind, files, self._timeout, authority)
 
     @property
     def _stub(self) -> Any:
-        return self._connection.stub
+        """The stub for a call of no job, or one that reads no prefix."""
+        return self.replicas.in_turn.stub
 
     async def close(self) -> None:
-        await self._connection.close()
+        await self.replicas.close()
 
     async def is_serving(self) -> bool:
         """Return whether a replica is ready, by the standard health service, within a second."""
+        self.replicas.look_up()
         try:
             request = health_pb2.HealthCheckRequest(service=self.grpc_service)
-            answer = await self._connection.health.Check(request, timeout=1.0)
+            answer = await self.replicas.in_turn.health.Check(request, timeout=1.0)
         except grpc.aio.AioRpcError as error:
             self.why_not_serving = reason_of(error)
-            self._connection.resolve_again()
+            self.replicas.resolve_again()
             return False
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -99,11 +116,47 @@ class ServiceClient:
             RPC_SECONDS.labels(service, method, code.name).observe(time.perf_counter() - started)
             call_context.end(span, code)
 
-    async def _refuse_stranger(self, call: Any) -> None:
-        """Raise RetryableError if the replica that answers has another model: another replica may have ours."""
-        told = convert.info_from_metadata(await call.initial_metadata())
-        if self.model is None or told is None or told.is_same_model(self.model):
-            return
+    @asynccontextmanager
+    async def _open(self, start: Callable[[Any], Any]) -> AsyncIterator[Any]:
+        """Start a call at the job's replica, or at the next one if that refuses it; cancel it when this block ends.
+
+        ``start`` gets the stub. Where there are other replicas, the call has been admitted when this block begins.
+        """
+        tried: list[str] = []
+        while True:
+            with self.replicas.choose(call_context.job(), tried) as chosen:
+                async with _cancel_at_end(start(chosen.connection.stub)) as call:
+                    if chosen.has_others and await self._is_refused(call):
+                        self.replicas.avoid(chosen)
+                        tried.append(chosen.address)
+                        continue
+                    self.replicas.note(chosen)
+                    try:
+                        yield call
+                    except (grpc.aio.AioRpcError, RetryableError):
+                        self.replicas.avoid(chosen)
+                        raise
+                    return
+
+    async def _is_refused(self, call: Any) -> bool:
+        """Return whether the replica is full, stops, is gone, or has another model, and another one should be asked."""
+        told = await self._read_introduction(call)
+        if told is not None:
+            return self._is_stranger(told)
+        with suppress(TimeoutError):  # a refusal has come as a whole; who is only slow has not refused
+            return await asyncio.wait_for(call.code(), REFUSAL_SECONDS) in REFUSALS
+        return False
+
+    async def _read_introduction(self, call: Any) -> ModelInfo | None:
+        """Return the model of the replica that answers; note how much it has to do."""
+        metadata = await call.initial_metadata()
+        self.busy_share = convert.busy_share_from_metadata(metadata)
+        return convert.info_from_metadata(metadata)
+
+    def _is_stranger(self, told: ModelInfo) -> bool:
+        """Return whether this is another model than ours; log each other model once."""
+        if self.model is None or told.is_same_model(self.model):
+            return False
         if told not in self._strangers:
             self._strangers.add(told)
             log.warning(
@@ -114,6 +167,13 @@ class ServiceClient:
                 tokenizer=told.tokenizer_fingerprint,
                 ours=self.model.model,
             )
+        return True
+
+    async def _refuse_stranger(self, call: Any) -> None:
+        """Raise RetryableError if the replica that answers has another model: another replica may have ours."""
+        told = await self._read_introduction(call)
+        if told is None or self.model is None or not self._is_stranger(told):
+            return
         text = (
             f"{self.role}: a replica answered with model {told.model}, not with {self.model.model} as it was described"
         )
@@ -135,19 +195,19 @@ class ServiceClient:
                 raise
         return convert.info_from_proto(answer)
 
-    async def _propose(self, stub: Any, request: candidates_pb2.ProposeRequest) -> CandidateBatches:
+    async def _propose(self, request: candidates_pb2.ProposeRequest) -> CandidateBatches:
         async with (
             self._observe_call("Propose") as metadata,
-            _cancel_at_end(stub.Propose(request, timeout=self._timeout, metadata=metadata)) as call,
+            self._open(lambda stub: stub.Propose(request, timeout=self._timeout, metadata=metadata)) as call,
         ):
             await self._refuse_stranger(call)
             async for response in call:
                 yield [convert.candidate_from_proto(candidate) for candidate in response.candidates]
 
-    async def _score(self, stub: Any, requests: AsyncGenerator[Any, None]) -> ScoreBatches:
+    async def _score(self, requests: AsyncGenerator[Any, None]) -> ScoreBatches:
         async with (
             self._observe_call("Score") as metadata,
-            _cancel_at_end(stub.Score(timeout=self._timeout, metadata=metadata)) as call,
+            self._open(lambda stub: stub.Score(timeout=self._timeout, metadata=metadata)) as call,
             _sending(call, requests),
         ):
             await self._refuse_stranger(call)
@@ -161,8 +221,14 @@ class DraftClient(ServiceClient):
     grpc_service = "gsi.v1.DraftService"
     stub_kind = draft_pb2_grpc.DraftServiceStub
 
-    def __init__(self, address: str, timeout_seconds: float, files: CertificateFiles | None = None) -> None:
-        super().__init__("draft", address, timeout_seconds, files)
+    def __init__(
+        self,
+        address: str,
+        timeout_seconds: float,
+        files: CertificateFiles | None = None,
+        note_choice: NoteChoice | None = None,
+    ) -> None:
+        super().__init__("draft", address, timeout_seconds, files, note_choice)
 
     async def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the token ids of the conversation by the draft's chat template."""
@@ -184,7 +250,7 @@ class DraftClient(ServiceClient):
         return tuple(answer.token_ids), answer.text
 
     def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
-        return self._propose(self._stub, _make_propose_request(prefix, n, sampling, seed))
+        return self._propose(_make_propose_request(prefix, n, sampling, seed))
 
 
 class TargetClient(ServiceClient):
@@ -193,11 +259,17 @@ class TargetClient(ServiceClient):
     grpc_service = "gsi.v1.TargetService"
     stub_kind = target_pb2_grpc.TargetServiceStub
 
-    def __init__(self, address: str, timeout_seconds: float, files: CertificateFiles | None = None) -> None:
-        super().__init__("target", address, timeout_seconds, files)
+    def __init__(
+        self,
+        address: str,
+        timeout_seconds: float,
+        files: CertificateFiles | None = None,
+        note_choice: NoteChoice | None = None,
+    ) -> None:
+        super().__init__("target", address, timeout_seconds, files, note_choice)
 
     def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
-        return self._propose(self._stub, _make_propose_request(prefix, n, sampling, seed))
+        return self._propose(_make_propose_request(prefix, n, sampling, seed))
 
     def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
         async def requests() -> AsyncGenerator[target_pb2.TargetScoreRequest, None]:
@@ -209,7 +281,7 @@ class TargetClient(ServiceClient):
             async for batch in candidates:
                 yield target_pb2.TargetScoreRequest(candidates=convert.tokens_to_proto(batch))
 
-        return self._score(self._stub, requests())
+        return self._score(requests())
 
 
 class PrmClient(ServiceClient):
@@ -218,8 +290,14 @@ class PrmClient(ServiceClient):
     grpc_service = "gsi.v1.PrmService"
     stub_kind = prm_pb2_grpc.PrmServiceStub
 
-    def __init__(self, address: str, timeout_seconds: float, files: CertificateFiles | None = None) -> None:
-        super().__init__("prm", address, timeout_seconds, files)
+    def __init__(
+        self,
+        address: str,
+        timeout_seconds: float,
+        files: CertificateFiles | None = None,
+        note_choice: NoteChoice | None = None,
+    ) -> None:
+        super().__init__("prm", address, timeout_seconds, files, note_choice)
 
     def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
         async def requests() -> AsyncGenerator[prm_pb2.PrmScoreRequest, None]:
@@ -229,7 +307,7 @@ class PrmClient(ServiceClient):
             async for batch in candidates:
                 yield prm_pb2.PrmScoreRequest(candidates=convert.texts_to_proto(batch))
 
-        return self._score(self._stub, requests())
+        return self._score(requests())
 
 
 def _make_propose_request(

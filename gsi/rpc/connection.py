@@ -51,14 +51,23 @@ class ServiceConnection:
     """The channel to the replicas of one service, with its stubs; without ``files``, in plain text.
 
     After a change of the certificate files the next call opens a new channel. Calls on the old channel have
-    ``grace_seconds`` to end.
+    ``grace_seconds`` to end. ``authority``: host:port as callers know the service, if the address is that of one of its
+    replicas; TLS verifies this host.
     """
 
     def __init__(
-        self, address: str, grpc_service: str, stub_kind: Any, files: CertificateFiles | None, grace_seconds: float
+        self,
+        address: str,
+        grpc_service: str,
+        stub_kind: Any,
+        files: CertificateFiles | None,
+        grace_seconds: float,
+        authority: str | None = None,
     ) -> None:
         self._address = address
         self._options = channel_options(grpc_service)
+        if authority:
+            self._options.append(("grpc.default_authority", authority))
         self._stub_kind = stub_kind
         self._files = files
         self._grace_seconds = grace_seconds
@@ -68,14 +77,26 @@ class ServiceConnection:
     @property
     def stub(self) -> Any:
         """The stub of the service."""
-        self._reopen_if_changed()
+        self.reopen_if_changed()
         return self._stub
 
     @property
     def health(self) -> Any:
         """The stub of the standard health service."""
-        self._reopen_if_changed()
+        self.reopen_if_changed()
         return self._health
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a replica takes calls, as far as its last message tells; a new channel begins to connect."""
+        state = self._channel.get_state(try_to_connect=True)
+        return bool(state is grpc.ChannelConnectivity.READY)
+
+    def reopen_if_changed(self) -> None:
+        """Open a new channel if the certificate files have changed."""
+        newest = self._files.current() if self._files else None
+        if newest is not self._certificates:
+            self._reopen(newest)
 
     def resolve_again(self) -> None:
         """Look up the name again by opening a new channel, at most once in ``RESOLVE_SECONDS``.
@@ -85,6 +106,10 @@ class ServiceConnection:
         """
         if time.monotonic() - self._opened_at >= RESOLVE_SECONDS:
             self._reopen(self._certificates)
+
+    async def finish(self) -> None:
+        """Close the channel once its calls have ended, after ``grace_seconds`` at the latest."""
+        await self._channel.close(self._grace_seconds)
 
     async def close(self) -> None:
         for task in self._closing:
@@ -101,12 +126,6 @@ class ServiceConnection:
             self._channel = grpc.aio.secure_channel(self._address, credentials, options=self._options)
         self._stub = self._stub_kind(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
-
-    def _reopen_if_changed(self) -> None:
-        """Open a new channel if the certificate files have changed."""
-        newest = self._files.current() if self._files else None
-        if newest is not self._certificates:
-            self._reopen(newest)
 
     def _reopen(self, certificates: Certificates | None) -> None:
         closing = asyncio.create_task(self._channel.close(self._grace_seconds))

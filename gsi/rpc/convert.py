@@ -13,6 +13,7 @@ from gsi.v1 import candidates_pb2, prm_pb2, target_pb2
 
 ROLES = ("system", "user", "assistant")
 MODEL_KEY = "gsi-model-bin"  # metadata in front of each answer of a service: its ModelInfo
+ROOM_KEY = "gsi-calls"  # and how many calls it serves at this moment, of how many at most: 12/256
 
 _LIKELIHOODS = {
     Likelihood.SAMPLING: candidates_pb2.LIKELIHOOD_SAMPLING,
@@ -217,6 +218,20 @@ def info_from_proto(message: candidates_pb2.ModelInfo) -> ModelInfo:
 def info_to_metadata(info: ModelInfo) -> tuple[tuple[str, bytes], ...]:
     """Return the metadata by which a service describes its model in front of an answer."""
     return ((MODEL_KEY, info_to_proto(info).SerializeToString()),)
+
+
+def room_to_metadata(num_calls: int, max_calls: int) -> tuple[tuple[str, str], ...]:
+    """Return the metadata by which a service says how much it has to do."""
+    return ((ROOM_KEY, f"{num_calls}/{max_calls}"),)
+
+
+def busy_share_from_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> float:
+    """Return the share of its calls at once that the answering replica serves; 1 if it does not say so."""
+    told = next((value for key, value in metadata or () if key == ROOM_KEY), None)
+    num_calls, _, max_calls = told.partition("/") if isinstance(told, str) else ("", "", "")
+    if not (num_calls.isdecimal() and max_calls.isdecimal() and int(max_calls)):
+        return 1.0
+    return int(num_calls) / int(max_calls)
 
 
 def info_from_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> ModelInfo | None:

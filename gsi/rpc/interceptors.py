@@ -38,7 +38,10 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         self._introduction: tuple[tuple[str, bytes], ...] = ()
 
     def introduce(self, info: ModelInfo) -> None:
-        """Send the model in front of each answer from now on: a replica may have another model than its siblings."""
+        """Send the model in front of each answer from now on: a replica may have another model than its siblings.
+
+        What it has to do is sent there as well (``convert.room_to_metadata``).
+        """
         self._introduction = convert.info_to_metadata(info)
 
     async def intercept_service(
@@ -74,7 +77,8 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
                 self._callers.check(context)
                 self._admission.refuse_if_full(context.peer())
                 async with self._deadline():
-                    await context.send_initial_metadata(self._introduction)
+                    room = convert.room_to_metadata(*self._admission.room)
+                    await context.send_initial_metadata((*self._introduction, *room))
                     yield
         except (asyncio.CancelledError, GeneratorExit):
             code = grpc.StatusCode.CANCELLED

@@ -23,6 +23,7 @@ from gsi.runtime.tracing import has_exporter
 S = TypeVar("S", bound=BaseSettings)
 
 Address = Annotated[str, StringConstraints(pattern=r"^[^\s/]+:\d{1,5}$")]  # host:port
+Addresses = Annotated[str, StringConstraints(pattern=r"^[^\s/,]+:\d{1,5}(,[^\s/,]+:\d{1,5})*$")]  # of replicas
 CollectorUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@]+:\d{1,5}$")]  # http://host:4317
 
 ServerUrl = Annotated[
@@ -98,7 +99,7 @@ class ProcessSettings(BaseSettings):
             return
         for name in names:
             address = getattr(self, name)
-            if not is_loopback(address):
+            if not all(map(is_loopback, address.split(","))):
                 raise ValueError(
                     f"{self.variable(name)}: {address} is not loopback, and gRPC would be plain text; "
                     f"set {self.variable('tls_cert')} (with _KEY and _CA), or {self.variable('plaintext')}=true"

@@ -4,12 +4,14 @@ import math
 from collections.abc import Mapping
 
 from gsi.algorithm.candidates import Outcome, Source
+from gsi.algorithm.lookahead import Fate
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Params
 from gsi.algorithm.round import Round
 from gsi.jobs.reader import QueueConfig, SetAside
 from gsi.jobs.state import JobState
 from gsi.jobs.stream import Ages, Backlog
+from gsi.rpc.rendezvous import Choice
 from gsi.runtime.metrics import ROLES, SECONDS_BUCKETS
 from gsi.runtime.series import Series
 
@@ -173,6 +175,23 @@ SERVICE_SERVING = series.gauge(
     "0 or 1",
     {"role": ROLES},
 )
+DRAFTS_AHEAD = series.counter(
+    "gsi_drafts_ahead_total",
+    "Drafts of a next step that were written while the last scores of the step before came in. kept: the step before "
+    "was the one that the draft had continued. wasted: another one was drawn, and the draft was stopped. Always 0 "
+    "without `GSI_COORDINATOR_LOOKAHEAD`.",
+    "drafts",
+    {"outcome": list(Fate)},
+)
+REPLICA_CHOICES = series.counter(
+    "gsi_replica_choices_total",
+    "Calls of jobs to a service with several replicas, by the choice of the replica. home: the replica on which the "
+    "job is placed, which has its prefix. load: another replica, because that one had its share of the jobs or of the "
+    "calls in flight. lost: another replica, because that one was away, full, or had another model. Calls to a service "
+    "with one address are not counted.",
+    "calls",
+    {"role": ROLES, "choice": list(Choice)},
+)
 MODELS_INFO = series.info(
     "gsi_models_info",
     "Always 1, once this coordinator is connected. The labels name the models that work together.",
@@ -249,6 +268,16 @@ def _observe_margin(made: Round, params: Params) -> None:
         tested = made.step.rejected or made.step
         if tested.tilted_reward is not None and math.isfinite(tested.tilted_reward):
             ACCEPTANCE_MARGIN.observe(tested.tilted_reward - params.least_tilted_reward)
+
+
+def observe_ahead(fate: Fate) -> None:
+    """Count a draft that was written ahead, by what became of it."""
+    DRAFTS_AHEAD.labels(fate).inc()
+
+
+def observe_choice(role: str, choice: Choice) -> None:
+    """Count a call of a job by the choice of its replica."""
+    REPLICA_CHOICES.labels(role, choice).inc()
 
 
 def observe_job(state: JobState, seconds: float) -> None:

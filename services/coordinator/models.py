@@ -3,17 +3,19 @@
 import asyncio
 import contextvars
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import structlog
 
+from gsi.algorithm.lookahead import Lookahead
 from gsi.algorithm.ports import Ports
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
 from gsi.model_info import ModelInfo
 from gsi.rpc.clients import DraftClient, PrmClient, ServiceClient, TargetClient
+from gsi.runtime.metrics import ROLES
 from services.coordinator import metrics
 from services.coordinator.background import BackgroundTasks, background_tasks
 from services.coordinator.compatibility import Limits, common_limits
@@ -29,6 +31,7 @@ MISFIT_SECONDS = 10.0  # between two log lines about a model that does not fit
 # call's next attempt reaches another replica.
 NUM_ASKED = 9
 WATCH_SECONDS = 2.0
+MOST_BUSY = 0.5  # share of the draft's calls at once up to which it may write ahead, which must not delay others
 
 
 @asynccontextmanager
@@ -38,12 +41,13 @@ async def open_models(settings: CoordinatorSettings) -> AsyncIterator["Models"]:
     Raises MisconfiguredError if the certificates cannot be used, and BackgroundTaskError.
     """
     files = settings.certificate_files()
-    draft = DraftClient(settings.draft, settings.draft_timeout_seconds, files)
-    target = TargetClient(settings.target, settings.target_timeout_seconds, files)
-    prm = PrmClient(settings.prm, settings.prm_timeout_seconds, files)
+    note = {role: partial(metrics.observe_choice, role) if settings.affinity else None for role in ROLES}
+    draft = DraftClient(settings.draft, settings.draft_timeout_seconds, files, note["draft"])
+    target = TargetClient(settings.target, settings.target_timeout_seconds, files, note["target"])
+    prm = PrmClient(settings.prm, settings.prm_timeout_seconds, files, note["prm"])
     try:
         async with background_tasks() as background:
-            yield Models(draft, target, prm, StepLimit(settings.max_jobs), background)
+            yield Models(draft, target, prm, StepLimit(settings.max_jobs), background, looks_ahead=settings.lookahead)
     finally:
         await asyncio.gather(*(client.close() for client in (draft, target, prm)))
 
@@ -58,10 +62,13 @@ class Models:
         prm: PrmClient,
         step_limit: StepLimit,
         background: BackgroundTasks,
+        *,
+        looks_ahead: bool = False,
     ) -> None:
         self.draft, self.target, self.prm = draft, target, prm
         self.ports = Ports(draft, target, prm)
         self.step_limit = step_limit
+        self.lookahead = Lookahead(self.has_room_ahead, metrics.observe_ahead) if looks_ahead else None
         self.limits = Limits(0, frozenset(), None)
         self.description = ""  # JSON: by role, what a result says of the models that made it
         self._clients: tuple[ServiceClient, ...] = (draft, target, prm)
@@ -77,6 +84,19 @@ class Models:
             with suppress(RetryableError):  # a service went away again
                 await self._check()
                 self._is_connected = True
+
+    @contextmanager
+    def placing(self, job_id: str) -> Iterator[None]:
+        """Keep a job's places on the replicas while this block runs."""
+        try:
+            yield
+        finally:
+            for client in self._clients:
+                client.replicas.end(job_id)
+
+    def has_room_ahead(self) -> bool:
+        """Return whether the draft may write a step ahead: less than half of its calls are in use, and none is full."""
+        return self.draft.busy_share < MOST_BUSY and self.step_limit.is_whole
 
     async def wait_until_serving(self, role: str) -> None:
         """Return when the service serves. However many jobs wait for it, one task polls it and logs the wait once."""

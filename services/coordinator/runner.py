@@ -91,7 +91,7 @@ class JobRunner:
         if lease is None:
             return
         started = time.perf_counter()
-        with watch_run(lease, claimed.traceparent) as span:
+        with watch_run(lease, claimed.traceparent) as span, self._models.placing(job_id):
             async with self._leases.hold(lease) as running:
                 end = await self._work_unless_cancelled(self._attempt(claimed, lease), running)
                 state = await self._finish(lease, end)
@@ -172,6 +172,7 @@ class JobRunner:
             kept=[record.to_branches() for record in kept],
             answers=Answers(finder.find, self._equality.start_vote().are_equal, finder.has_answer),
             attempt=lambda make: self._make(make, watch),
+            lookahead=self._models.lookahead,
         )
         answer = await asyncio.to_thread(finder.find, trajectory.text)  # a job's pattern must not delay other jobs
         report_answer(trajectory, reason)

@@ -8,7 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from gsi.jobs.connection import RedisAccess
 from gsi.jobs.keys import QUEUE_PATTERN
-from gsi.runtime.settings import Address, ProcessSettings
+from gsi.runtime.settings import Addresses, ProcessSettings
 
 
 class CoordinatorSettings(ProcessSettings):
@@ -28,9 +28,15 @@ class CoordinatorSettings(ProcessSettings):
     )
     redis_tls_key: Path | None = Field(None, description="PEM file of that certificate's private key")
     queue: str = Field("default", pattern=QUEUE_PATTERN, description="queue whose jobs the coordinator takes")
-    draft: Address = Field(description="host:port of the draft service; each address of the name is a replica")
-    target: Address = Field(description="host:port of the target service; each address of the name is a replica")
-    prm: Address = Field(description="host:port of the PRM service; each address of the name is a replica")
+    draft: Addresses = Field(
+        description="host:port of the draft service; each address of the name is a replica. Or a list with commas"
+    )
+    target: Addresses = Field(
+        description="host:port of the target service; each address of the name is a replica. Or a list with commas"
+    )
+    prm: Addresses = Field(
+        description="host:port of the PRM service; each address of the name is a replica. Or a list with commas"
+    )
     max_jobs: int = Field(16, ge=1, le=10_000, description="jobs in flight at once")
     lease_seconds: float = Field(
         30,
@@ -66,6 +72,18 @@ class CoordinatorSettings(ProcessSettings):
     draft_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the draft")
     target_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the target")
     prm_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the PRM")
+
+    affinity: bool = Field(
+        True,
+        description="whether a job's calls go to the replica that has the job's prefix in its cache, with at most 1.25 "
+        "times the mean of the jobs on a replica; with `false` calls take turns",
+    )
+
+    lookahead: bool = Field(
+        False,
+        description="whether the draft writes the next step behind the leading candidate while the last scores come "
+        "in, as long as it serves less than half of its `GSI_DRAFT_MAX_CONCURRENT_RPCS`",
+    )
 
     @property
     def redis_access(self) -> RedisAccess:

@@ -30,6 +30,11 @@ class StepLimit:
         """Return how many steps may run at once at this moment."""
         return int(self._limit)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no service was full of late: all slots may be used."""
+        return self.limit == int(self._most)
+
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """Wait for a slot, and hold it in this block; a block that succeeds raises the limit."""

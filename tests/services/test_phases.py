@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,6 +75,10 @@ class FakeModels:
         self.limits = Limits(1000, frozenset(Likelihood), None)
         self.step_limit = StepLimit(4)
         self.description = "{}"
+        self.lookahead = None
+
+    def placing(self, job_id: str) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def wait_until_serving(self, role: str) -> None:
         await asyncio.sleep(SLOWER)

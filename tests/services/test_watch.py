@@ -196,7 +196,7 @@ def test_the_process_exits_as_if_its_engine_had_died() -> None:
 async def test_an_old_channel_that_cannot_be_closed_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     """The new channel works, so nothing else would show the failure."""
     client = DraftClient("127.0.0.1:1", 1.0)
-    connection = client._connection
+    connection = client.replicas.in_turn
 
     async def fail(grace: float | None = None) -> None:
         raise ValueError("it does not close")

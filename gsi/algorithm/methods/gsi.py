@@ -9,6 +9,7 @@ from gsi.algorithm.method import Method, in_every_job, lift, written_by
 from gsi.algorithm.params import Params, Preset
 from gsi.algorithm.parts import accept, draw, is_hopeless, propose, resample
 from gsi.algorithm.ports import Ports
+from gsi.algorithm.proposal import Proposal
 from gsi.algorithm.round import NewStep
 
 
@@ -33,6 +34,19 @@ def is_accepted(tilted_reward: float, acceptance_threshold: float, *, is_strict:
     return tilted_reward > acceptance_threshold if is_strict else tilted_reward >= acceptance_threshold
 
 
+def find_leader(drafted: Proposal, trajectory: Trajectory, params: Params, seed: int) -> int | None:
+    """Return the candidate that lines 4 to 7 keep, by the scores that there are; None if the target is to write."""
+    tilted = drafted.tilted_rewards(params.beta)
+    drawn = draw(drafted, tilted, params, trajectory, seed).drawn
+    is_strict = params.preset is Preset.AUTHORS
+    return drawn if is_accepted(tilted[drawn], params.least_tilted_reward, is_strict=is_strict) else None
+
+
+def find_leader_without_rejection(drafted: Proposal, trajectory: Trajectory, params: Params, seed: int) -> int | None:
+    """Return the candidate that lines 4 and 5 select, by the scores that there are."""
+    return draw(drafted, drafted.tilted_rewards(params.beta), params, trajectory, seed).drawn
+
+
 async def run_step_without_rejection(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> NewStep:
     """Keep whatever lines 3 to 5 select: the policy of Theorem 1 (section 3, tilted soft best-of-n)."""
     drafted = await propose(Source.DRAFT, trajectory, params, ports, seed, likelihoods=True)
@@ -52,6 +66,7 @@ GSI = Method(
     asks_likelihoods=in_every_job,
     can_reject=True,
     parameters=("n", "n_target", "beta", "acceptance_threshold", "resample", "preset"),
+    find_leader=find_leader,
 )
 
 GSI_NO_REJECTION = Method(
@@ -62,4 +77,5 @@ GSI_NO_REJECTION = Method(
     writers=written_by(Source.DRAFT),
     asks_likelihoods=in_every_job,
     parameters=("n", "beta", "preset"),
+    find_leader=find_leader_without_rejection,
 )
