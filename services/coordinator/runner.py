@@ -156,7 +156,9 @@ class JobRunner:
         limits.check(params)
         kept = await self._reader.steps(job.id)
         of_record = await self._reader.prompt(job.id) if kept else None
-        rendered = of_record or await call_with_retries(self._models, lambda: self._render_prompt(job))
+        rendered = of_record
+        if rendered is None:
+            rendered = await call_with_retries(self._models, lambda: self._render_prompt(job))
         to_keep = Kept(len(kept), None if of_record else rendered, with_candidates=params.keep_candidates)
         prompt = Prompt(job.payload.messages, rendered.token_ids)
         finder, in_force = AnswerFinder(params.answer_pattern, params.thinking), limits.fit(params.to_params())
