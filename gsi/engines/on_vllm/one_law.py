@@ -18,7 +18,8 @@ from gsi.engines.on_vllm.inside.tempering import Tempered
 from gsi.errors import MisconfiguredError
 
 SLOPE_TOLERANCE = 0.05  # of 1 / temperature: half precision rounds each logit by less than a hundredth
-PROMPT_TOKENS, WRITTEN_TOKENS, LIKELIEST = 16, 4, 8
+WRITTEN_TOKENS, LIKELIEST = 4, 8
+PROMPT_TOKENS = 48  # in bfloat16 a first request of fewer than 40 may end an engine on a CPU with AMX
 
 Row = Mapping[int, float]  # the log-probabilities (nats) of some token ids at one place
 
