@@ -17,28 +17,10 @@ from gsi.engines.reward_profile import load_profile, ready_profiles
 from gsi.errors import MisconfiguredError
 from tests.conftest import MODELS
 from tests.engines.contract import rate_all
+from tests.engines.own_profile import write_own_profile
 from tests.engines.reward_checkpoints import CANDIDATES
 
 PRM = str(MODELS / "prm")
-OWN = """
-description = "As Qwen2.5-Math-PRM, and each line has its own mark"
-source = "this test"
-[conversation]
-form = "template"
-[steps]
-mark_token = "<extra_0>"
-separator = "\\n"
-[output]
-read = "labels"
-reward = "softmax"
-combine = "mean"
-"""
-
-
-def write(folder: Path, old: str = "", new: str = "") -> str:
-    path = folder / "own.toml"
-    path.write_text(OWN.replace(old, new) if old else OWN)
-    return str(path)
 
 
 def test_each_ready_profile_says_what_it_reads_and_who_says_so() -> None:
@@ -79,7 +61,7 @@ def test_each_ready_profile_says_what_it_reads_and_who_says_so() -> None:
 def test_a_faulty_file_is_refused_with_the_field_at_fault(tmp_path: Path, old: str, new: str, message: str) -> None:
     """A profile is written by hand, and a field that is not read would be a silent mistake."""
     with pytest.raises(MisconfiguredError, match=rf"profile: .*own\.toml.*{message}"):
-        load_profile(write(tmp_path, old, new))
+        load_profile(write_own_profile(tmp_path, old, new))
 
 
 def test_an_unknown_name_is_refused_with_those_that_exist(tmp_path: Path) -> None:
@@ -117,7 +99,9 @@ def test_the_reading_of_the_authors_is_that_of_the_named_profile() -> None:
 
 async def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
     """Each line has a mark and the mean counts; the mean of one line is what the ready profile gives."""
-    own = await REWARD_ENGINES.load("transformers", EngineSettings(PRM, num_threads=1, profile=write(tmp_path)))
+    own = await REWARD_ENGINES.load(
+        "transformers", EngineSettings(PRM, num_threads=1, profile=write_own_profile(tmp_path))
+    )
     ready = await REWARD_ENGINES.load("transformers", EngineSettings(PRM, num_threads=1))
     try:
         assert await rate_all(own, CANDIDATES, steps=()) == pytest.approx(await rate_all(ready, CANDIDATES, steps=()))
@@ -129,7 +113,7 @@ async def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("combine", "expected"), [("mean", 0.5), ("minimum", 0.2), ("last", 0.3)])
 def test_the_rewards_of_a_candidates_marks_are_combined(tmp_path: Path, combine: str, expected: float) -> None:
     """A candidate of three lines has three marks, of which the last one is its last token."""
-    profile = load_profile(write(tmp_path, '"mean"', f'"{combine}"'))
+    profile = load_profile(write_own_profile(tmp_path, '"mean"', f'"{combine}"'))
     family = RewardFamily(profile, Tokenizer(PRM, None), PRM)
     candidate = family.candidate("1\n2\n3\n\n")
     places = family.places(candidate)

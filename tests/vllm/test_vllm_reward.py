@@ -11,9 +11,11 @@ from transformers import BertConfig, BertForTokenClassification
 from gsi.engines.base import EngineSettings, RewardEngine
 from gsi.engines.registry import REWARD_ENGINES
 from gsi.errors import MisconfiguredError
+from gsi.rpc.convert import ReceivedText
 from tests.conftest import MODELS
 from tests.engines.contract import STEPS, RewardEngineContract, rate_all, reference
 from tests.engines.language_prm_checkpoints import math_shepherd, rlhflow, token_classifier
+from tests.engines.own_profile import write_own_profile
 from tests.engines.reward_checkpoints import (
     CANDIDATES,
     TOLERANCE,
@@ -22,6 +24,7 @@ from tests.engines.reward_checkpoints import (
     classifier_of_two,
     num_parameters_of_file,
     random_backbone,
+    reasonflux,
     skywork,
     stock,
     write_checkpoint,
@@ -62,6 +65,7 @@ def cached_tokens() -> float:
         (classifier, "", False, True),
         (classifier_of_two, "", True, True),
         (token_classifier, "", True, True),
+        (reasonflux, "reasonflux-prm", True, True),
         (math_shepherd, "math-shepherd", True, True),
         (rlhflow, "rlhflow", True, True),
         (stock, "", False, False),  # transformers has no class for it
@@ -82,6 +86,20 @@ async def test_a_family_is_read_as_its_authors_read_it(
         assert engine.info.num_parameters == (num_parameters_of_file(path) if is_counted else None)
     finally:
         engine.close()
+
+
+async def test_the_mean_over_a_candidates_marks_is_that_of_the_other_engine(tmp_path: Path) -> None:
+    """Each mark of a candidate of several lines is read by a request of its own."""
+    lines = [ReceivedText(0, "38 - 18 = 20\nSo 20.\n\n"), *CANDIDATES[1:]]
+    settings = EngineSettings(str(MODELS / "prm"), num_threads=1, profile=write_own_profile(tmp_path))
+    rewards = []
+    for name in ("transformers", "vllm"):
+        engine = await REWARD_ENGINES.load(name, settings)
+        try:
+            rewards.append(await rate_all(engine, lines))
+        finally:
+            engine.close()
+    assert rewards[1] == pytest.approx(rewards[0], abs=TOLERANCE)
 
 
 def headless(folder: Path) -> Path:
