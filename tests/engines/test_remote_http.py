@@ -100,7 +100,7 @@ async def test_a_key_that_a_server_refuses_later_is_waited_out() -> None:
     async with SmallServer({"/x": refuse}).listen() as server:
         http = make_http(server)
         http.has_started = True
-        with pytest.raises(RetryableError, match="set the API key"):
+        with pytest.raises(RetryableError, match="an operator has to let this service in"):
             await http.post("/x", {})
         await http.wait_closed()
 
