@@ -182,9 +182,8 @@ def _read_error(response: httpx2.Response) -> str:
 
 
 def _is_missing_path(response: httpx2.Response) -> bool:
-    """Return whether a 404 is of the path, and not of a model: the web frameworks of the servers say no more."""
-    said = _read_error(response)
-    return response.status_code == 405 or said in ("Not Found", "File Not Found") or not said.startswith("The model")
+    """Return whether a 404 is of the path, and not of a model that vLLM does not serve."""
+    return not _read_error(response).startswith("The model")
 
 
 def _read_seconds(retry_after: str | None) -> float:
