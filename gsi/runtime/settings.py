@@ -166,7 +166,7 @@ class ServiceSettings(ProcessSettings):
     remote_api_key: SecretStr | None = Field(None, description="API key of that server; a file is safer")
     remote_api_key_file: Path | None = Field(None, description="file with the API key of that server")
     remote_timeout_seconds: float = Field(
-        300, gt=0, le=86_400, description="longest pause in an answer of that server, which a full one makes as well"
+        300, gt=0, le=86_400, description="longest wait for an answer of that server, or for its next part"
     )
     remote_wait_seconds: float = Field(
         600, ge=0, le=86_400, description="time to wait for that server at the start, while it loads its model"

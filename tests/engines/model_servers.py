@@ -121,8 +121,11 @@ def vllm_server(model: TableModel, *, has_rows: bool = False, rows_cached: bool 
         np.save(file, np.array([[value] for value in values], dtype=np.float32))
         return 200, {"prompt_token_id_logprobs": base64.b64encode(file.getvalue()).decode()}
 
+    async def refuse(_: Body) -> Answer:
+        return 403, {"error": {"message": "Scale-out endpoints are disabled.", "code": 403}}
+
     routes = {"/v1/models": models, "/version": version, "/v1/completions": complete, "/tokenize": _tokenize("prompt")}
-    return SmallServer(routes | ({"/inference/v1/generate": generate} if has_rows else {}))
+    return SmallServer(routes | {"/inference/v1/generate": generate if has_rows else refuse})
 
 
 def sglang_server(model: TableModel) -> SmallServer:

@@ -52,7 +52,8 @@ class Http:
         """Return the answer to a POST of JSON.
 
         Raises RetryableError for a server that is away, full or too slow, InvalidRequestError for a request that the
-        server refuses, MisconfiguredError for a key that it refuses, InternalError for an answer that is not JSON.
+        server refuses, MisconfiguredError for a key that it refuses at the start, InternalError for an answer that is
+        not JSON.
         """
         return await self._send("POST", path, body)
 
@@ -103,9 +104,10 @@ class Http:
         match status:
             case 404 | 405 if _is_missing_path(response):
                 raise NoSuchPathError(f"{self.url}{response.request.url.path}: no such path")
-            case 401 | 403:
-                words = f"{self.url} answers {status}, {said}; set the API key of this server"
-                raise RetryableError(words) if self.has_started else MisconfiguredError(words)
+            case 401 | 403 if self.has_started:
+                raise RetryableError(f"{self.url} answers {status}, {said}; an operator has to let this service in")
+            case 401:
+                raise MisconfiguredError(f"{self.url} answers 401, {said}; set the API key of this server")
             case 429:
                 seconds = _read_seconds(response.headers.get("retry-after"))
                 raise RetryableError(f"{self.url} is full: {said}", retry_after_seconds=seconds)
@@ -180,9 +182,8 @@ def _read_error(response: httpx2.Response) -> str:
 
 
 def _is_missing_path(response: httpx2.Response) -> bool:
-    """Return whether a 404 is of the path, and not of a model: the web frameworks of the servers say no more."""
-    said = _read_error(response)
-    return response.status_code == 405 or said in ("Not Found", "File Not Found") or not said.startswith("The model")
+    """Return whether a 404 is of the path, and not of a model that vLLM does not serve."""
+    return not _read_error(response).startswith("The model")
 
 
 def _read_seconds(retry_after: str | None) -> float:
