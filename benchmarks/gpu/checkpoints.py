@@ -34,7 +34,7 @@ NUM_BYTES = 256
 FIRST_LETTERS = string.ascii_letters[:20]
 # Draft, target and PRM get the target's vocabulary: of two sizes, random weights would write ids that only one has.
 PAPER_VOCABULARY = find_architecture("target", PAPER_MODELS["target"]).vocab_size
-TINY = Architecture("tiny", 64, 128, 2, 4, 2, 16, 2048, True, True)
+TINY = Architecture("tiny", 64, 128, 2, 2, 2, 32, 2048, True, True)  # no smaller head runs on a CPU
 
 
 def choose_sizes(*, is_rehearsal: bool) -> dict[Role, Architecture]:
