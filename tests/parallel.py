@@ -14,6 +14,7 @@ SHARE_MODEL_SERVICES = (
     "tests/services/test_authors_code.py",
     "tests/services/test_background_tasks.py",
     "tests/services/test_compatibility.py",
+    "tests/services/test_lookahead.py",
     "tests/services/test_methods.py",
     "tests/services/test_outcome_reward.py",
     "tests/services/test_redis_that_cannot_write.py",
