@@ -15,6 +15,7 @@ SHARE_MODEL_SERVICES = (
     "tests/services/test_background_tasks.py",
     "tests/services/test_check.py",
     "tests/services/test_compatibility.py",
+    "tests/services/test_lookahead.py",
     "tests/services/test_methods.py",
     "tests/services/test_outcome_reward.py",
     "tests/services/test_prm_room.py",
