@@ -15,6 +15,7 @@
 # make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
 # make bench-step    measure what a step costs on vLLM, and what its overlap saves       (about ten minutes)
 # make bench-replicas  measure what affinity to replicas is worth (eight minutes; --json)
+# make bench-precision  measure what half precision does to likelihoods, on vLLM         (some minutes; ARGS="--json")
 # make bench-coordinator  measure what the coordinator costs: steps a second, memory, submission (two minutes; --json)
 # make bench-plan    measure this CPU's constants and predict each method's seconds       (about five minutes)
 # make pictures      run the demo, and draw README's picture and recording of it             (some minutes)
@@ -34,7 +35,7 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-coordinator bench-replicas bench-plan pictures train protos clean
+.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-replicas bench-plan pictures train protos clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -102,6 +103,9 @@ bench-scoring: $(VLLM_INSTALLED)
 
 bench-step: $(VLLM_INSTALLED)
 	@$(VLLM_BIN)/python -m benchmarks.step $(ARGS)
+
+bench-precision: $(VLLM_INSTALLED)
+	@$(VLLM_BIN)/python -m benchmarks.precision $(ARGS)
 
 bench-coordinator: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.coordinator $(ARGS)

@@ -20,7 +20,7 @@ from benchmarks.results import describe_conditions, progress, publish
 from gsi.algorithm.candidates import Candidate, Message
 from gsi.algorithm.params import SamplingParams
 from gsi.algorithm.ports import TokenSequence
-from gsi.engines.base import EngineSettings, LanguageEngine
+from gsi.engines.base import SAME_AS_MODEL, EngineSettings, LanguageEngine
 from gsi.engines.registry import LANGUAGE_ENGINES
 from gsi.local.demo import held_out_problems
 from gsi.local.stack import SHIPPED_MODELS
@@ -31,8 +31,8 @@ BETA = 20.0  # the paper's
 SAMPLING = SamplingParams()
 EXACT = "float32"
 FORMATS = {  # the format of the weights, and that of the last layer
-    EXACT: ("float32", None),
-    "bfloat16": ("bfloat16", None),
+    EXACT: ("float32", SAME_AS_MODEL),
+    "bfloat16": ("bfloat16", SAME_AS_MODEL),
     "bfloat16, last layer float32": ("bfloat16", "float32"),
 }
 

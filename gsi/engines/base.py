@@ -16,6 +16,7 @@ from gsi.errors import InvalidRequestError
 from gsi.model_info import ModelInfo
 
 STEP_DELIMITER = "\n\n"
+SAME_AS_MODEL = "model"  # a last layer in the number format of the other weights
 
 
 class ContextExceededError(InvalidRequestError, NoRoomError):
@@ -33,7 +34,7 @@ class Reading(StrEnum):
 class EngineSettings:
     """What every engine needs to load a model.
 
-    ``head_dtype`` is the number format of a language model's last layer, which makes the logits; None: ``dtype``.
+    ``head_dtype`` is the number format of a language model's last layer, which makes the logits.
     ``num_threads`` limits an engine on a CPU; None leaves the number to the runtime. ``engine_args`` are the runtime's
     own arguments, as on its command line. An engine that can report only one likelihood, at one temperature, reports
     ``likelihood`` at ``temperature``. ``reading`` and ``profile``, a name or a file, are for process reward models;
@@ -48,7 +49,7 @@ class EngineSettings:
     revision: str | None = None
     device: str = "cpu"
     dtype: str = "float32"
-    head_dtype: str | None = None
+    head_dtype: str = SAME_AS_MODEL
     num_threads: int | None = None
     engine_args: str = ""
     max_waiting_requests: int = 1024

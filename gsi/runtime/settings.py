@@ -232,10 +232,9 @@ class ServiceSettings(ProcessSettings):
 class LanguageServiceSettings(ServiceSettings):
     """Further settings of the service of a language model. The transformers engine reports every likelihood."""
 
-    head_dtype: Literal["float32"] | None = Field(
-        None,
-        description="number format of the last layer, which makes the logits; unset: the weights', "
-        "whose rounding each likelihood then has",
+    head_dtype: Literal["model", "float32"] = Field(
+        "model",
+        description="number format of the last layer, which makes the logits; `model`: that of the other weights",
     )
     likelihood: Likelihood = Field(
         Likelihood.SAMPLING, description="likelihood that an engine `vllm` or `remote` reports"

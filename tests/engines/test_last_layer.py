@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from gsi.algorithm.params import Likelihood, SamplingParams
-from gsi.engines.base import EngineSettings
+from gsi.engines.base import SAME_AS_MODEL, EngineSettings
 from gsi.engines.on_transformers.language import TransformersEngine
 from gsi.engines.registry import LANGUAGE_ENGINES
 from gsi.errors import InvalidRequestError
@@ -71,7 +71,7 @@ async def test_an_id_without_a_token_is_refused(loaded: Loaded) -> None:
 async def test_a_last_layer_in_single_precision_loses_less() -> None:
     """In a model of bfloat16, likelihoods come nearer to those of single precision."""
     errors = {}
-    for head_dtype in (None, "float32"):
+    for head_dtype in (SAME_AS_MODEL, "float32"):
         settings = EngineSettings(str(MODELS / "target"), num_threads=1, dtype="bfloat16", head_dtype=head_dtype)
         engine: Any = await LANGUAGE_ENGINES.load("transformers", settings)
         candidates = await propose_all(engine, 8, law(engine))
@@ -81,6 +81,6 @@ async def test_a_last_layer_in_single_precision_loses_less() -> None:
         errors[head_dtype] = sum(abs(value - other) for value, other in zip(values, exact, strict=True))
         assert engine.info.dtype == "bfloat16"
         logits = engine._model._passes._model(torch.tensor([prefix])).logits
-        assert logits.dtype is (torch.float32 if head_dtype else torch.bfloat16)
+        assert logits.dtype is (torch.bfloat16 if head_dtype == SAME_AS_MODEL else torch.float32)
         engine.close()
-    assert errors["float32"] < errors[None]
+    assert errors["float32"] < errors[SAME_AS_MODEL]

@@ -19,6 +19,7 @@ from gsi.engines.on_vllm.inside import tempering
 from gsi.engines.on_vllm.inside.tempering import Tempered, Tempering
 from gsi.engines.on_vllm.language import LANGUAGE_MODEL_ARGS
 from gsi.engines.on_vllm.one_law import find_slope, hide_padding, temper
+from gsi.engines.on_vllm.suffix_scoring import gib_of_whole_logits
 from gsi.errors import MisconfiguredError
 from tests.conftest import MODELS
 
@@ -147,6 +148,20 @@ async def test_ids_that_cannot_be_hidden_are_refused() -> None:
     await hide_padding(core, VOCABULARY)
     with pytest.raises(MisconfiguredError, match="it may write ids up to 31, the tokenizer has tokens up to 26"):
         await hide_padding(core, 27)
+
+
+def test_the_memory_for_logits_of_whole_prompts_is_said() -> None:
+    """8,192 rows of 152,064 logits, twice, in single precision; the newer runner makes 1,024 rows at once."""
+
+    def gib(*, is_v2: bool) -> float:
+        config: Any = SimpleNamespace(
+            scheduler_config=SimpleNamespace(max_num_batched_tokens=8192),
+            model_config=SimpleNamespace(max_model_len=32_768, get_vocab_size=lambda: 152_064),
+            use_v2_model_runner=is_v2,
+        )
+        return gib_of_whole_logits(config)
+
+    assert (gib(is_v2=False), gib(is_v2=True)) == pytest.approx((9.28, 1.16), abs=0.01)
 
 
 def test_sharded_sampling_is_refused() -> None:

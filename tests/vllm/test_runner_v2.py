@@ -33,7 +33,11 @@ from tests.engines.contract import (
 )
 from tests.vllm.runner_v2 import model_runner_v2
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.timeout(300),  # an engine starts
+]
 
 BLOCK = 32
 

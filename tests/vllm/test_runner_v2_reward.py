@@ -12,7 +12,11 @@ from tests.conftest import MODELS
 from tests.engines.contract import RewardEngineContract
 from tests.vllm.runner_v2 import model_runner_v2
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.timeout(300),  # an engine starts
+]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -50,9 +50,10 @@ async def test_a_killed_engine_is_a_retryable_error_and_the_end_of_the_service()
                 await asyncio.sleep(0.2)
         proposal = client.propose(await client.render(MESSAGES), 16, SamplingParams(), 7)
         (engine,) = (pid for pid in children_of(service.pid) if is_engine(pid))
+        await anext(proposal)
+        os.kill(engine, signal.SIGKILL)
         with pytest.raises(RetryableError):
-            async for _ in proposal:
-                os.kill(engine, signal.SIGKILL)
+            [batch async for batch in proposal]
         async with asyncio.timeout(END_SECONDS):
             assert await service.wait() == EXIT_ENGINE_DIED
         assert log is not None

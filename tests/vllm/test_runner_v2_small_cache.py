@@ -23,7 +23,11 @@ from tests.conftest import MODELS
 from tests.engines.contract import MESSAGES, TOLERANCE, check_scores, law, reference_log_likelihood, score_all
 from tests.vllm.runner_v2 import model_runner_v2
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.timeout(300),  # an engine starts
+]
 
 BLOCK = 32
 ENGINE_ARGS = (

@@ -12,7 +12,7 @@ from gsi.rpc.convert import ReceivedTokens
 from tests.conftest import MODELS
 from tests.engines.contract import MESSAGES, TOLERANCE, law, reference_log_likelihood, score_all
 
-pytestmark = [pytest.mark.asyncio(loop_scope="function"), pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300)]  # an engine starts
 
 CONNECTOR = {
     "kv_connector": "FakeConnector",

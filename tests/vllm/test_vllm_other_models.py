@@ -19,7 +19,11 @@ from tests.engines.contract import TOLERANCE, check_scores, law, score_all
 from tests.engines.language_checkpoints import WIDTH, log_law, log_likelihood, write_mistral
 from tests.vllm.runner_v2 import model_runner_v2
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.timeout(300),  # an engine starts
+]
 
 WINDOW = 48
 Loaded = tuple[VllmEngine, Path]

@@ -13,6 +13,7 @@ from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches, TokenSequence
 from gsi.algorithm.seeds import derive_seed
 from gsi.engines.base import (
+    SAME_AS_MODEL,
     EngineSettings,
     check_candidates,
     check_likelihood,
@@ -156,9 +157,9 @@ class RemoteEngine:
 
 def refuse_engine_args(settings: EngineSettings) -> None:
     """Raise MisconfiguredError if arguments are given that belong to the server."""
-    if settings.head_dtype is not None:
+    if settings.head_dtype != SAME_AS_MODEL:
         raise MisconfiguredError(
-            f"head_dtype: {settings.head_dtype}; allowed: none with engine remote; start vLLM's server with "
+            f"head_dtype: {settings.head_dtype}; allowed: {SAME_AS_MODEL} with engine remote; start vLLM's server with "
             """--hf-overrides '{"head_dtype": "float32"}'"""
         )
     if settings.engine_args:

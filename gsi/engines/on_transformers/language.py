@@ -12,7 +12,14 @@ from transformers import AutoModelForCausalLM
 from gsi.algorithm.candidates import Message, Score
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches, TokenSequence
-from gsi.engines.base import STEP_DELIMITER, EngineSettings, check_candidates, check_likelihood, wait_forever
+from gsi.engines.base import (
+    SAME_AS_MODEL,
+    STEP_DELIMITER,
+    EngineSettings,
+    check_candidates,
+    check_likelihood,
+    wait_forever,
+)
 from gsi.engines.hugging_face.fingerprint import fingerprint_checkpoint
 from gsi.engines.hugging_face.parameter_count import count_parameters
 from gsi.engines.hugging_face.tokenizer import Tokenizer
@@ -35,7 +42,7 @@ class TransformersEngine:
         self._tokenizer = Tokenizer.load(settings)
         model = load_checkpoint(AutoModelForCausalLM, settings)
         self.info = describe_checkpoint(settings, model, self._tokenizer, tuple(Likelihood))
-        if settings.head_dtype is not None:
+        if settings.head_dtype != SAME_AS_MODEL:
             widen(model, getattr(torch, settings.head_dtype))
         self._model = PrefixModel(model, self.info.max_length, settings)
         self._model.vocabulary_size = hide_padding(model, self._tokenizer.num_ids)

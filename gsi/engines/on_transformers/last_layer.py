@@ -33,7 +33,7 @@ def widen(model: Any, dtype: torch.dtype) -> None:
     """
     head = model.get_output_embeddings()
     if head is None:
-        raise MisconfiguredError("head_dtype: transformers knows no last layer of this architecture; allowed: unset")
+        raise MisconfiguredError("head_dtype: transformers knows no last layer of this architecture; allowed: model")
     head = copy.deepcopy(head).to(dtype)
     head.register_forward_pre_hook(lambda _layer, inputs: (inputs[0].to(dtype), *inputs[1:]))
     model.set_output_embeddings(head)

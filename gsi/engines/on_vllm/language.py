@@ -14,7 +14,7 @@ from gsi.algorithm.candidates import Candidate, Message
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches
 from gsi.algorithm.seeds import derive_seed
-from gsi.engines.base import EngineSettings, check_candidates, check_likelihood, check_prefix
+from gsi.engines.base import SAME_AS_MODEL, EngineSettings, check_candidates, check_likelihood, check_prefix
 from gsi.engines.concurrency import stream_results
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_vllm.core import PROPOSAL_PRIORITY, VllmCore
@@ -118,7 +118,7 @@ class VllmEngine:
 
 def make_language_model_args(settings: EngineSettings) -> dict[str, Any]:
     """Return the engine arguments that an operator cannot change, with the number format of the last layer."""
-    if settings.head_dtype is None:
+    if settings.head_dtype == SAME_AS_MODEL:
         return LANGUAGE_MODEL_ARGS
     return {**LANGUAGE_MODEL_ARGS, "hf_overrides": {"head_dtype": settings.head_dtype}}
 

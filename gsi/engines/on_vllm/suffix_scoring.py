@@ -50,6 +50,7 @@ from typing import Any
 
 import structlog
 from vllm import SamplingParams as VllmSamplingParams
+from vllm.config import VllmConfig
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind
 
@@ -66,6 +67,8 @@ from gsi.model_info import ModelInfo
 log = structlog.get_logger()
 
 PROBE_TOLERANCE = 0.01  # of the likelihood: garbage is off by a factor, half precision by a tenth of this
+
+V2_LOGITS_ROWS = 1024  # of a prompt at once, in vLLM's model runner V2
 
 ScoreFirstToken = Callable[[int], Coroutine[Any, Any, float | None]]
 
@@ -127,6 +130,7 @@ class SuffixScorer:
                 self.path = path
                 return
             log.warning("vLLM scores wrongly by this path; it is not used", path=path.value, got=got, expected=expected)
+        log.warning("vLLM reads whole prompts to score", gib_for_logits=gib_of_whole_logits(self._core.config))
 
     async def _score_candidate(
         self, prefix: tuple[int, ...], score_first: ScoreFirstToken, token_ids: tuple[int, ...]
@@ -178,6 +182,17 @@ class SuffixScorer:
         rows = output.outputs[0].logprobs
         values = dict(zip(rows.token_ids, rows.logprobs, strict=True))
         return {token: sum_if_sound([values[token]], [token], [token]) if token in values else None for token in tokens}
+
+
+def gib_of_whole_logits(config: VllmConfig) -> float:
+    """Return the memory (GiB) that vLLM needs for the logits of a whole prompt, which it has not reserved.
+
+    Its model runner V1 makes the logits of a whole chunk of the prompt at once, and their log-probabilities beside
+    them, in single precision; V2 goes through the chunk in parts.
+    """
+    rows = min(config.scheduler_config.max_num_batched_tokens, config.model_config.max_model_len)
+    rows = min(rows, V2_LOGITS_ROWS) if config.use_v2_model_runner else rows
+    return float(2 * 4 * rows * config.model_config.get_vocab_size() / 2**30)
 
 
 def make_scoring_params(path: ScoringPath, num_prefix: int, token_ids: Sequence[int]) -> VllmSamplingParams:
