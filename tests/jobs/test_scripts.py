@@ -135,7 +135,9 @@ async def test_calls_that_are_sent_together_are_answered_one_by_one(redis: Redis
     await server.set(keys.record("spoilt"), "no record")
     await server.script_flush()
     bound = [
-        calls.append_step.bind(record=keys.record(job), steps=keys.steps(job), token=1, nonce="n", index=0, step="{}")
+        calls.append_step.bind(
+            record=keys.record(job), steps=keys.steps(job), token=1, nonce="n", index=0, step="{}", fields={}
+        )
         for job in ("unknown", "spoilt", "unknown")
     ]
     first, spoilt, last = await send_together(redis, bound)

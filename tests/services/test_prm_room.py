@@ -29,10 +29,11 @@ ROOM = 60  # tokens behind the prompt
 def copy_prm(folder: Path, num_tokens: int, **tokenizer: str) -> str:
     """Copy the shipped PRM with a shorter context, and with another chat template if one is given."""
     shutil.copytree(MODELS / "prm", folder)
-    for name, changes in {
+    changed: dict[str, dict[str, Any]] = {
         "config.json": {"max_position_embeddings": num_tokens},
-        "tokenizer_config.json": tokenizer,
-    }.items():
+        "tokenizer_config.json": dict(tokenizer),
+    }
+    for name, changes in changed.items():
         (folder / name).write_text(json.dumps({**json.loads((folder / name).read_text()), **changes}))
     return str(folder)
 

@@ -120,7 +120,7 @@ class VllmRewardEngine:
 
     async def _rate(self, prefix: Sequence[int], text: str) -> float:
         token_ids = [*prefix, *await self._texts.run(len(text), self._family.candidate, text)]
-        check_length(len(token_ids), self.info.max_length)
+        check_length(len(token_ids), self.info.max_length, len(prefix))
         output = await self.core.encode(token_ids, self._params)
         outputs = output.outputs.data.double().reshape(-1, output.outputs.data.shape[-1])[-1].tolist()
         return read_reward(self._family, outputs)
