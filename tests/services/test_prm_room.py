@@ -68,7 +68,7 @@ async def system(
 @pytest.mark.parametrize(
     "params",
     [
-        {"n": 4},
+        {"n": 16},
         {"n": 2, "method": "best-of-n", "scope": "responses"},
         {"n": 4, "method": "beam-search"},
     ],
