@@ -12,6 +12,7 @@ from gsi.algorithm.method import Answers, Unfinished
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import DEFAULT_ANSWER_PATTERN, Params
 from gsi.algorithm.ports import NoRoomError, Ports
+from gsi.algorithm.room import make_in_room
 from gsi.algorithm.round import Round
 from gsi.algorithm.stopping import StopReason, cut_answer, stop_reason, tokens_left
 
@@ -80,7 +81,7 @@ async def generate(
             if await asyncio.to_thread(find_reason, trajectory) is None  # a job's pattern must not delay other jobs
         ]:
             try:
-                made = await attempt(partial(method.make_round, population, growing, watch(growing), seed))
+                made = await attempt(partial(make_in_room, method, population, growing, watch(growing), seed))
             except NoRoomError:
                 if not any(trajectory.steps for trajectory in population):
                     raise  # the PRM cannot read the prompt and a step: there is no answer

@@ -16,7 +16,14 @@ ScoreBatches = AsyncGenerator[Sequence[Score], None]
 
 
 class NoRoomError(Exception):
-    """The PRM's answer to more than its context holds: prompt, kept steps and a candidate."""
+    """The PRM's answer to more than its context holds: prompt, kept steps and a candidate.
+
+    ``room``: how many of the PRM's tokens are left for a candidate and what is written behind it.
+    """
+
+    def __init__(self, message: str, room: int = 0) -> None:
+        super().__init__(message)
+        self.room = room
 
 
 class TokenSequence(Protocol):

@@ -22,6 +22,10 @@ SAME_AS_MODEL = "model"  # a last layer in the number format of the other weight
 class ContextExceededError(InvalidRequestError, NoRoomError):
     """The caller is at fault: prompt, steps and candidate are longer than the PRM's context. It ends the answer."""
 
+    def __init__(self, message: str, room: int = 0) -> None:
+        InvalidRequestError.__init__(self, message)
+        self.room = room
+
 
 class Reading(StrEnum):
     """How a process reward model reads the steps (``docs/algorithm.md``)."""
@@ -167,12 +171,16 @@ def _check_candidate(candidate: TokenSequence, num_prefix: int, max_length: int,
     check_vocabulary(candidate.token_ids, vocabulary_size, "candidate")
 
 
-def check_length(num_tokens: int, max_length: int) -> None:
-    """Raise ContextExceededError if a trajectory and its candidate are longer than a PRM's context."""
+def check_length(num_tokens: int, max_length: int, num_prefix: int | None = None) -> None:
+    """Raise ContextExceededError if a trajectory and its candidate are longer than a PRM's context.
+
+    ``num_prefix``: the tokens in front of the candidate, if they are known; the error says how many are left behind it.
+    """
     if num_tokens > max_length:
         raise ContextExceededError(
             f"prompt, steps and candidate have {num_tokens} tokens for the PRM; "
-            f"allowed: at most {max_length}, its context"
+            f"allowed: at most {max_length}, its context",
+            room=0 if num_prefix is None else max(0, max_length - num_prefix),
         )
 
 

@@ -22,6 +22,7 @@ from gsi.engines.base import ContextExceededError
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
 from gsi.rpc.callers import CallerRefusedError
 
+ROOM_KEY = "gsi-room"  # how many tokens a PRM has left for a candidate
 STATUS_DETAILS_KEY = "grpc-status-details-bin"  # where gRPC carries google.rpc.Status
 
 RETRYABLE_CODES = (
@@ -31,14 +32,10 @@ RETRYABLE_CODES = (
     grpc.StatusCode.CANCELLED,  # by a server that stops; a client that cancels gets CancelledError instead
 )
 
-STATUS_OF: Mapping[type[Exception], grpc.StatusCode] = {  # the first that an error is an instance of
-    ContextExceededError: grpc.StatusCode.OUT_OF_RANGE,
+STATUS_OF: Mapping[type[Exception], grpc.StatusCode] = {  # of an error without metadata
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
     MisconfiguredError: grpc.StatusCode.FAILED_PRECONDITION,
     CallerRefusedError: grpc.StatusCode.PERMISSION_DENIED,
-}
-REFUSALS: Mapping[grpc.StatusCode, type[Exception]] = {
-    STATUS_OF[kind]: kind for kind in (ContextExceededError, InvalidRequestError)
 }
 
 # How gRPC's details begin if there was no replica to send the call to.
@@ -50,11 +47,13 @@ LOST_WHILE_WRITING = "Internal error from Core"
 # In gRPC's details of a message over the limit on either side, under RESOURCE_EXHAUSTED: no later call would pass.
 TOO_LARGE = "eceived message larger than max"
 
-Status = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
+Status = tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]
 
 
 def to_status(error: Exception) -> Status:
     """Return status code, message and trailing metadata for an error that a servicer raised."""
+    if isinstance(error, ContextExceededError):
+        return grpc.StatusCode.OUT_OF_RANGE, str(error), ((ROOM_KEY, str(error.room)),)
     for kind, code in STATUS_OF.items():
         if isinstance(error, kind):
             return code, str(error), ()
@@ -83,8 +82,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> Exception:
         )
     if code is grpc.StatusCode.PERMISSION_DENIED:  # until an operator mends it, which costs a job no attempt
         return RetryableError(f"{service}: {reason_of(error)}", service=service, has_reached=False)
-    if code in REFUSALS:
-        return REFUSALS[code](details)
+    if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE):
+        return _refusal(error, details)
     if code is grpc.StatusCode.FAILED_PRECONDITION:
         return MisconfiguredError(f"{service}: {details}")
     return InternalError(f"{service}: {code.name}: {details}")
@@ -98,6 +97,13 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
     if details.startswith(NEVER_SENT) and details.endswith("backend unhealthy"):
         details += "; it takes no calls: it is loading its model, or about to stop"
     return f"{error.code().name}: {details}"
+
+
+def _refusal(error: grpc.aio.AioRpcError, details: str) -> InvalidRequestError:
+    if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+        return InvalidRequestError(details)
+    told = next((value for key, value in error.trailing_metadata() or () if key == ROOM_KEY), "")
+    return ContextExceededError(details, int(told) if told.isdigit() else 0)
 
 
 def _retry_info(message: str, seconds: float) -> tuple[tuple[str, bytes], ...]:

@@ -155,11 +155,7 @@ class JobRunner:
         params = job.payload.params.in_force(has_bounded_rewards=limits.has_bounded_rewards, seed=job.seed)
         limits.check(params)
         kept = await self._reader.steps(job.id)
-        of_record = await self._reader.prompt(job.id) if kept else None
-        rendered = of_record
-        if rendered is None:
-            rendered = await call_with_retries(self._models, lambda: self._render_prompt(job))
-        to_keep = Kept(len(kept), None if of_record else rendered, with_candidates=params.keep_candidates)
+        rendered, to_keep = await self._find_prompt(job, len(kept))
         prompt = Prompt(job.payload.messages, rendered.token_ids)
         finder, in_force = AnswerFinder(params.answer_pattern, params.thinking), limits.fit(params.to_params())
         report_start(params, num_kept=len(kept))
@@ -191,6 +187,14 @@ class JobRunner:
             rendered_prompt=rendered.text,
             code=describe_code(),
         )
+
+    async def _find_prompt(self, job: Job, num_kept: int) -> tuple[KeptPrompt, Kept]:
+        """Return the prompt that kept steps follow, or render it, and what is to be kept with the steps to come."""
+        with_candidates = job.payload.params.keep_candidates
+        if num_kept and (of_record := await self._reader.prompt(job.id)):
+            return of_record, Kept(num_kept, None, with_candidates)
+        rendered = await call_with_retries(self._models, lambda: self._render_prompt(job))
+        return rendered, Kept(num_kept, rendered, with_candidates)
 
     async def _render_prompt(self, job: Job) -> KeptPrompt:
         """Return the prompt by the chat template, with its text if the job asks for a full record."""

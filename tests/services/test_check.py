@@ -29,7 +29,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 async def find(addresses: Mapping[str, str]) -> dict[str, Finding]:
     """Return the findings by subject."""
-    return {finding.subject: finding async for finding in check_services(read_addresses(addresses))}
+    return {finding.subject: finding async for finding in check_services(read_addresses(addresses), 30.0)}
 
 
 async def test_a_family_that_works_together_has_no_error(model_services: ModelServices) -> None:

@@ -135,7 +135,7 @@ class RemoteRewardEngine:
     async def _rate(self, prefix: Sequence[int], is_first: bool, text: str) -> float:
         read = partial(self._family.candidate, is_first=is_first)
         candidate = await self._texts.run(len(text), read, text)
-        check_length(len(prefix) + len(candidate), self.info.max_length)
+        check_length(len(prefix) + len(candidate), self.info.max_length, len(prefix))
         ends = [[*prefix, *candidate[: place + 1]] for place in self._family.places(candidate)]
         return read_reward(self._family, await asyncio.gather(*map(self._read_outputs, ends)))
 

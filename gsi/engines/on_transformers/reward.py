@@ -58,7 +58,7 @@ class TransformersRewardEngine:
     async def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
         num_characters = count_characters(messages, steps)
         prefix = await self._texts.run(num_characters, self._family.prefix, messages, steps)
-        check_length(len(prefix) + 1, self._model.max_length)  # a candidate has a token at least
+        check_length(len(prefix) + 1, self._model.max_length, len(prefix))
         read = await self._model.run(self._model.read(prefix))
         async for batch in candidates:
             num_characters = sum(len(candidate.text) for candidate in batch)
@@ -72,7 +72,7 @@ class TransformersRewardEngine:
 
     def _rate(self, prefix: Prefix, candidates: Sequence[TokenIds]) -> Work[list[float]]:
         """Return the reward of each candidate, read at its marks, from one pass over those that differ."""
-        check_length(prefix.length + max(map(len, candidates)), self._model.max_length)
+        check_length(prefix.length + max(map(len, candidates)), self._model.max_length, prefix.length)
         rows = list(dict.fromkeys(candidates))
         outputs = yield from self._model.continue_rows(prefix.cache(len(rows)), rows)
         rewards = {
