@@ -159,7 +159,7 @@ class VllmRewardEngine:
         except Exception as error:  # vLLM says in many ways that it cannot
             reason = str(error) or type(error).__name__
             release(error)  # its frames hold the engine, whose process is to end
-            raise MisconfiguredError(_refuse(model, architecture, reason)) from None
+            raise MisconfiguredError(_refuse(model, architecture, reason)) from error
 
     async def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
         self.core.admit()
