@@ -26,7 +26,7 @@ class Form(StrEnum):
 
     TEMPLATE = "template"  # the checkpoint's chat template; the steps are the assistant's answer
     PLAIN = "plain"  # the user's messages as they are, without the system message
-    TURNS = "turns"  # the chat template; each step is a turn of the user, and the assistant says what it is worth
+    TURNS = "turns"  # the chat template; a step, or the answer, is a turn of the user; the assistant says its worth
 
 
 class Rates(StrEnum):
@@ -174,10 +174,10 @@ class RewardProfile(_Part):
         is_turns = self.conversation.form is Form.TURNS
         if self.steps.rates is Rates.STEP and not (is_turns or self.steps.mark or self.steps.mark_token):
             raise ValueError("steps: a mark or a mark_token is needed, behind which the reward is read")
-        if is_turns and (self.steps != StepsPart(strip=self.steps.strip, tokenised=self.steps.tokenised)):
-            raise ValueError("steps: with form turns, strip and tokenised are allowed, and no mark")
-        if self.steps.rates is Rates.ANSWER and self.conversation.form is not Form.TEMPLATE:
-            raise ValueError("steps.rates: answer is allowed with form template")
+        if is_turns and self.steps.model_fields_set - {"rates", "strip", "tokenised"}:
+            raise ValueError("steps: with form turns, rates, strip and tokenised are allowed, and no mark")
+        if self.steps.rates is Rates.ANSWER and self.conversation.form is Form.PLAIN:
+            raise ValueError("steps.rates: answer is allowed with form template or turns")
         if self.output.combine is not Combine.LAST and not self.steps.separator:
             raise ValueError("output.combine: needs steps.separator: otherwise a candidate has one mark")
         return self

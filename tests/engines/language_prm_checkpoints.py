@@ -5,6 +5,7 @@ reads bytes and has the turns of Llama 3. What the authors' code does is written
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +121,8 @@ def math_shepherd(folder: Path) -> tuple[Path, Values]:
     return folder, value
 
 
-def rlhflow(folder: Path) -> tuple[Path, Values]:
-    """Write a Llama that answers + or - to each turn; the last answer is at the third last token."""
+def write_llama(folder: Path) -> Callable[[list[str]], float]:
+    """Write a Llama that answers + or - to turns; return the share of + in its last answer, at the third last token."""
     tokenizer = llama_tokenizer()
     torch.manual_seed(2)
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **SIZES)).eval()
@@ -129,17 +130,33 @@ def rlhflow(folder: Path) -> tuple[Path, Values]:
     tokenizer.save_pretrained(folder)
     signs = [tokenizer.encode(sign)[-1] for sign in "+-"]
 
-    def value(text: str) -> float:
-        first, *others = (step.strip() for step in (*STEPS, text))
-        turns: list[dict[str, str]] = []
-        for turn in (f"{MESSAGES[0].content} {first}", *others):
-            turns += [{"role": "user", "content": turn}, {"role": "assistant", "content": "+"}]
-        token_ids = tokenizer.apply_chat_template(turns, return_dict=False)
+    def value(turns: list[str]) -> float:
+        messages: list[dict[str, str]] = []
+        for turn in turns:
+            messages += [{"role": "user", "content": turn}, {"role": "assistant", "content": "+"}]
+        token_ids = tokenizer.apply_chat_template(messages, return_dict=False)
         with torch.inference_mode():
             logits = model(torch.tensor([token_ids])).logits[0, -3, signs]
         return float(logits.softmax(dim=-1)[0])
 
-    return folder, value
+    return value
+
+
+def rlhflow(folder: Path) -> tuple[Path, Values]:
+    """Write RLHFlow's PRM: each step is a turn, the first one behind the problem and a space."""
+    value = write_llama(folder)
+
+    def value_of_last(text: str) -> float:
+        first, *others = (step.strip() for step in (*STEPS, text))
+        return value([f"{MESSAGES[0].content} {first}", *others])
+
+    return folder, value_of_last
+
+
+def rlhflow_orm(folder: Path) -> tuple[Path, Values]:
+    """Write RLHFlow's outcome model: problem, a space and the whole answer are one turn."""
+    value = write_llama(folder)
+    return folder, lambda text: value([f"{MESSAGES[0].content} {''.join(STEPS)}{text.strip()}"])
 
 
 def token_classifier(folder: Path) -> tuple[Path, Values]:

@@ -13,7 +13,7 @@ from gsi.engines.registry import LANGUAGE_ENGINES, REWARD_ENGINES
 from gsi.errors import MisconfiguredError
 from tests.conftest import MODELS
 from tests.engines.contract import RewardEngineContract, rate_all
-from tests.engines.language_prm_checkpoints import math_shepherd, rlhflow, token_classifier
+from tests.engines.language_prm_checkpoints import math_shepherd, rlhflow, rlhflow_orm, token_classifier
 from tests.engines.reward_checkpoints import (
     CANDIDATES,
     TOLERANCE,
@@ -51,6 +51,7 @@ class TestTransformersRewardEngine(RewardEngineContract):
         (reasonflux, "reasonflux-prm", True),
         (math_shepherd, "math-shepherd", True),
         (rlhflow, "rlhflow", True),
+        (rlhflow_orm, "rlhflow-orm", True),
     ],
 )
 async def test_a_family_is_read_as_its_authors_read_it(
@@ -86,7 +87,7 @@ async def test_what_is_no_reward_model_is_refused_with_what_is(tmp_path: Path) -
         assert str(refused.value) == (
             f"{model} is a {architecture}; reward models that can be read: "
             "*ForSequenceClassification, Qwen2ForProcessRewardModel, Qwen2ForPrmModel, *ForTokenClassification; "
-            "language models by GSI_PRM_PROFILE: math-shepherd, rlhflow, or your own"
+            "language models by GSI_PRM_PROFILE: math-shepherd, rlhflow-orm, rlhflow, or your own"
         )
 
 

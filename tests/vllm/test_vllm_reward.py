@@ -14,7 +14,7 @@ from gsi.errors import MisconfiguredError
 from gsi.rpc.convert import ReceivedText
 from tests.conftest import MODELS
 from tests.engines.contract import STEPS, RewardEngineContract, rate_all, reference
-from tests.engines.language_prm_checkpoints import math_shepherd, rlhflow, token_classifier
+from tests.engines.language_prm_checkpoints import math_shepherd, rlhflow, rlhflow_orm, token_classifier
 from tests.engines.own_profile import write_own_profile
 from tests.engines.reward_checkpoints import (
     CANDIDATES,
@@ -68,6 +68,7 @@ def cached_tokens() -> float:
         (reasonflux, "reasonflux-prm", True, True),
         (math_shepherd, "math-shepherd", True, True),
         (rlhflow, "rlhflow", True, True),
+        (rlhflow_orm, "rlhflow-orm", True, True),
         (stock, "", False, False),  # transformers has no class for it
     ],
 )
@@ -133,4 +134,4 @@ async def test_a_model_that_vllm_gives_no_reward_for_is_refused_at_start(archite
         await REWARD_ENGINES.load("vllm", EngineSettings(str(path), num_threads=1))
     assert str(refused.value).startswith(f"{path} is a {architecture}, and vLLM gives no reward for it (")
     assert "reward models that work: *ForSequenceClassification, Qwen2ForProcessRewardModel" in str(refused.value)
-    assert "by GSI_PRM_PROFILE: math-shepherd, rlhflow, or your own" in str(refused.value)
+    assert "by GSI_PRM_PROFILE: math-shepherd, rlhflow" in str(refused.value)

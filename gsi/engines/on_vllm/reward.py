@@ -35,7 +35,7 @@ from gsi.engines.on_vllm.follower import VllmFollower
 from gsi.engines.on_vllm.model_description import describe_model
 from gsi.engines.reward_profile import Rates, load_profile
 from gsi.engines.text_threads import TextThreads, count_characters
-from gsi.errors import MisconfiguredError
+from gsi.errors import MisconfiguredError, release
 from gsi.model_info import ModelInfo
 
 log = structlog.get_logger()
@@ -158,6 +158,7 @@ class VllmRewardEngine:
                 await self._rate(prefix, True, PROBE_CANDIDATE)
         except Exception as error:  # vLLM says in many ways that it cannot
             reason = str(error) or type(error).__name__
+            release(error)  # its frames hold the engine, whose process is to end
             raise MisconfiguredError(_refuse(model, architecture, reason)) from error
 
     async def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
