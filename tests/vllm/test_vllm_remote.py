@@ -44,7 +44,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, S
     folder = tmp_path_factory.mktemp("served")
     with (
         served("draft", folder) as draft,
-        served("target", folder, "--enable-scale-out", api_key=KEY) as target,
+        served("target", folder, "--enable-scale-out", environment={"VLLM_API_KEY": KEY}) as target,
         served("prm", folder, "--runner", "pooling", "--pooler-config", EVERY_TOKEN) as prm,
     ):
         found = {"draft": draft, "target": target, "prm": prm}

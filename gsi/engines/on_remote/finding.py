@@ -47,6 +47,17 @@ async def wait_for_server(http: Http, settings: EngineSettings) -> tuple[RemoteK
     return _find_kind(http, settings.remote_kind, str(model.get("owned_by"))), model
 
 
+def refuse_server(http: Http, error: BaseException) -> None:
+    """Raise MisconfiguredError in place of an error at the start that would not say what to do."""
+    if isinstance(error, RetryableError):
+        raise MisconfiguredError(f"remote_url: {error}; the server answered before, so look at its log") from error
+    if isinstance(error, LookupError | TypeError):  # of what an answer has and has not
+        raise MisconfiguredError(
+            f"remote_kind: {http.url} answers in another form than a server of its kind ({error!r}); allowed: the "
+            "servers and releases of docs/remote.md"
+        ) from error
+
+
 async def watch_model(http: Http, model: str) -> str:
     """Return the reason once the server has another model; wait for as long as it has the same, or is away."""
     while True:

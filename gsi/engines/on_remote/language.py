@@ -22,7 +22,7 @@ from gsi.engines.base import (
 from gsi.engines.concurrency import memoize, stream_results
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.log_probabilities import UNSOUND, sum_if_sound
-from gsi.engines.on_remote.finding import wait_for_server, watch_model
+from gsi.engines.on_remote.finding import refuse_server, wait_for_server, watch_model
 from gsi.engines.on_remote.http import Http
 from gsi.engines.on_remote.llamacpp_server import LlamacppServer, describe_llamacpp
 from gsi.engines.on_remote.model_description import describe_model
@@ -74,8 +74,9 @@ class RemoteEngine:
                 await check_scores(scorer, tokenizer, settings.likelihood)
             likelihoods = (settings.likelihood,)
             info = await asyncio.to_thread(describe_model, settings, server.description, tokenizer, likelihoods)
-        except BaseException:
+        except BaseException as error:
             await http.wait_closed()
+            refuse_server(http, error)
             raise
         http.has_started = True
         log.info("model server", url=http.url, engine=info.engine_version, likelihood=settings.likelihood.value)

@@ -29,7 +29,7 @@ from gsi.engines.hugging_face.reward_families import (
     read_reward,
 )
 from gsi.engines.hugging_face.tokenizer import Tokenizer
-from gsi.engines.on_remote.finding import wait_for_server, watch_model
+from gsi.engines.on_remote.finding import refuse_server, wait_for_server, watch_model
 from gsi.engines.on_remote.http import Http
 from gsi.engines.on_remote.language import refuse_engine_args
 from gsi.engines.on_remote.model_description import describe_model
@@ -80,8 +80,9 @@ class RemoteRewardEngine:
             )
             engine = cls(http, server, family, info)
             await engine.check_outputs()
-        except BaseException:
+        except BaseException as error:
             await http.wait_closed()
+            refuse_server(http, error)
             raise
         http.has_started = True
         log.info("model server", url=http.url, engine=info.engine_version, architecture=architecture)
