@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from benchmarks.gpu.__main__ import EXIT_NO_GPU, make_report, run_parts
 from benchmarks.gpu.calls import CANDIDATE_TOKENS, CONTEXTS, NUM_CANDIDATES, measure_calls
@@ -26,13 +27,15 @@ from benchmarks.gpu.checkpoints import (
 from benchmarks.gpu.figures import ACCEPTANCE, match_gpu, meet_goals, predict_calls, predict_steps, summarise
 from benchmarks.gpu.parts import PARTS, TOTAL_SECONDS, Part, run_part
 from benchmarks.gpu.report import format_run
-from benchmarks.gpu.scrapes import prefix_hit_rates
+from benchmarks.gpu.scrapes import GpuWatch, prefix_hit_rates, read_caches
 from benchmarks.gpu.steps import ACCEPTED, IN_TURNS, MAX_STEP_TOKENS, NUM_STEPS, PLAIN, REJECTED, SBON, measure_steps
 from gsi.algorithm.candidates import Candidate, FinishReason, Message, Score
 from gsi.algorithm.ports import Ports
 from gsi.engines.hugging_face.tokenizer import Tokenizer
+from gsi.local.stack import ROLES
 from gsi.planning.architecture import find_architecture
 from gsi.planning.gpus import GPUS
+from tests.conftest import wait_until
 
 PART = Part("a part", "tests.planning.gpu_part", 30.0)
 ROOT = Path(__file__).parents[2]
@@ -197,6 +200,31 @@ def test_hit_rates_are_of_the_time_between_two_readings() -> None:
     """A role that looked nothing up has none."""
     before, after = {"draft": (100.0, 90.0), "prm": (5.0, 0.0)}, {"draft": (300.0, 190.0), "prm": (5.0, 0.0)}
     assert prefix_hit_rates(before, after) == {"draft": 0.5, "prm": None}
+
+
+async def test_what_metrics_says_is_read_while_the_system_works() -> None:
+    """Tokens by role, as vLLM counts them; and the highest values of each GPU, which NVML gives to any process."""
+    registry = CollectorRegistry()
+    looked_up, found = (Counter(f"vllm:prefix_cache_{name}", "", registry=registry) for name in ("queries", "hits"))
+    busy = Gauge("gsi_gpu_utilization_ratio", "", ["gpu", "uuid"], registry=registry).labels("0", "GPU-0")
+    server, _ = start_http_server(0, "127.0.0.1", registry)
+    address = f"127.0.0.1:{server.server_port}"
+    addresses = dict.fromkeys(ROLES, address)
+    before = await read_caches(addresses)
+    looked_up.inc(200)
+    found.inc(150)
+    busy.set(0.9)
+    assert prefix_hit_rates(before, await read_caches(addresses)) == dict.fromkeys(ROLES, 0.75)
+    async with GpuWatch(address) as watch:
+
+        async def has_seen() -> bool:
+            return bool(watch.seen)
+
+        await wait_until(has_seen, "a scrape")
+    busy.set(0.1)
+    server.shutdown()
+    server.server_close()
+    assert watch.seen == {"0": {"highest_utilization": 0.9}}
 
 
 def test_the_report_says_missed_goals_and_failed_tests() -> None:
