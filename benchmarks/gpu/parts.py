@@ -70,7 +70,8 @@ def run_part(part: Part, limit_seconds: float, *, is_rehearsal: bool) -> dict[st
 def _run(command: list[str], log: Path, limit_seconds: float) -> str:
     """Run a command in a process group of its own, which ends with its time. Return how it ended."""
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        own = os.environ | {"HF_HUB_OFFLINE": "1"}
+        process = subprocess.Popen(command, env=own, stdout=output, stderr=output, start_new_session=True)
         try:
             return "done" if process.wait(limit_seconds) == 0 else "failed"
         except subprocess.TimeoutExpired:

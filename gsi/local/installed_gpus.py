@@ -13,12 +13,13 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 @dataclass(frozen=True, slots=True)
 class InstalledGpu:
-    """A GPU of this machine. ``index`` is NVML's, which `nvidia-smi` shows. ``memory`` is in bytes, in use or free."""
+    """A GPU of this machine. ``index`` is NVML's, which `nvidia-smi` shows. ``memory``, all and ``free``, in bytes."""
 
     index: int
     uuid: str
     name: str
     memory: int
+    free: int
     compute_capability: tuple[int, int]
 
     def __str__(self) -> str:
@@ -56,19 +57,22 @@ def find_gpu(gpus: tuple[InstalledGpu, ...], index: int) -> InstalledGpu:
 def _ask_nvml() -> tuple[InstalledGpu, ...]:
     pynvml.nvmlInit()
     try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        return tuple(
-            InstalledGpu(
-                index=index,
-                uuid=pynvml.nvmlDeviceGetUUID(handle),
-                name=pynvml.nvmlDeviceGetName(handle),
-                memory=pynvml.nvmlDeviceGetMemoryInfo(handle).total,
-                compute_capability=tuple(pynvml.nvmlDeviceGetCudaComputeCapability(handle)),
-            )
-            for index, handle in enumerate(handles)
-        )
+        return tuple(_describe(index) for index in range(pynvml.nvmlDeviceGetCount()))
     finally:
         pynvml.nvmlShutdown()
+
+
+def _describe(index: int) -> InstalledGpu:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    return InstalledGpu(
+        index=index,
+        uuid=pynvml.nvmlDeviceGetUUID(handle),
+        name=pynvml.nvmlDeviceGetName(handle),
+        memory=memory.total,
+        free=memory.free,
+        compute_capability=tuple(pynvml.nvmlDeviceGetCudaComputeCapability(handle)),
+    )
 
 
 def _is_visible(gpu: InstalledGpu, visible: str) -> bool:

@@ -109,7 +109,7 @@ def default_places(gpus: Sequence[InstalledGpu]) -> dict[Role, Place]:
 def choose_shares(places: Places, models: Mapping[Role, str], gpus: tuple[InstalledGpu, ...]) -> dict[Role, float]:
     """Return each model's share of the memory of its GPUs: as given, else computed where several models share.
 
-    Raises MisconfiguredError if a GPU is not there, if models do not fit, or if a model's size is not known.
+    Raises MisconfiguredError if a GPU is not there or in use, if models do not fit, or if a model's size is not known.
     """
     shares = {role: place.share or USABLE_MEMORY for role, place in places.items()}
     for index, roles in roles_by_gpu(places).items():
@@ -119,7 +119,19 @@ def choose_shares(places: Places, models: Mapping[Role, str], gpus: tuple[Instal
         parts = {role: _find_size(role, models[role], len(places[role].gpus)) for role in roles}
         for role, share in compute_shares(parts, gpu.memory, f"GPU {gpu}").items():
             shares[role] = min(shares[role], share)
+    for index, roles in roles_by_gpu(places).items():
+        _check_free_memory(find_gpu(gpus, index), sum(shares[role] for role in roles))
     return shares
+
+
+def _check_free_memory(gpu: InstalledGpu, share: float) -> None:
+    """Raise MisconfiguredError if other processes hold what the shares want: an engine would end at its start."""
+    if share * gpu.memory > gpu.free:
+        in_use = (gpu.memory - gpu.free) / 1e9
+        raise MisconfiguredError(
+            f"--gpus: {share:.0%} of GPU {gpu} is wanted, but other processes use {in_use:.0f} GB; "
+            "allowed: another GPU, or smaller shares"
+        )
 
 
 @dataclass(frozen=True, slots=True)

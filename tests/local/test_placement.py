@@ -23,8 +23,8 @@ NO_MODELS: dict[str, str] = dict.fromkeys(ROLES, "somebody/a-model")
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a stand-in for NVML on this machine: four H100 and an old T4."""
-    sizes = [H100] * 4 + [T4]
+    """Put a stand-in for NVML on this machine: four H100, of which the last is in use, and an old T4."""
+    sizes, in_use = [H100] * 4 + [T4], {3: 20 * 10**9}
     answers: dict[str, Callable[..., Any]] = {
         "nvmlInit": lambda: None,
         "nvmlShutdown": lambda: None,
@@ -32,7 +32,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
         "nvmlDeviceGetHandleByIndex": lambda index: index,
         "nvmlDeviceGetUUID": lambda gpu: f"GPU-{gpu}{gpu}",
         "nvmlDeviceGetName": lambda gpu: "Tesla T4" if gpu == 4 else "NVIDIA H100 80GB HBM3",
-        "nvmlDeviceGetMemoryInfo": lambda gpu: SimpleNamespace(total=sizes[gpu], used=0),
+        "nvmlDeviceGetMemoryInfo": lambda gpu: SimpleNamespace(
+            total=sizes[gpu], free=sizes[gpu] - in_use.get(gpu, 10**9)
+        ),
         "nvmlDeviceGetCudaComputeCapability": lambda gpu: (7, 5) if gpu == 4 else (9, 0),
     }
     for name, answer in answers.items():
@@ -80,7 +82,7 @@ def test_only_models_on_the_same_gpu_wait_for_each_other() -> None:
 
 def test_a_model_is_cut_over_the_gpus_of_its_place() -> None:
     """By tensor parallelism."""
-    arranged = arrange_services("0,1+2,3", PAPER, None, NO_MODELS, {})
+    arranged = arrange_services("0,1+2,0", PAPER, None, NO_MODELS, {})
     assert arranged.environments["target"]["CUDA_VISIBLE_DEVICES"] == "1,2"
     assert arguments(arranged, "target")[-2:] == ["--tensor-parallel-size", "2"]
     assert "--tensor-parallel-size" not in arguments(arranged, "draft")
@@ -128,8 +130,8 @@ def test_transformers_takes_one_whole_gpu_a_model() -> None:
 def test_a_profile_takes_the_gpus_it_finds() -> None:
     """Three if there are three, else one for all; those that a batch system hid are not there."""
     assert arrange_services(None, PAPER, None, NO_MODELS, {}).groups == [list(ROLES)]
-    only_one = arrange_services(None, PAPER, None, NO_MODELS, {"CUDA_VISIBLE_DEVICES": "GPU-3"})
-    assert {own["CUDA_VISIBLE_DEVICES"] for own in only_one.environments.values()} == {"3"}
+    only_one = arrange_services(None, PAPER, None, NO_MODELS, {"CUDA_VISIBLE_DEVICES": "GPU-2"})
+    assert {own["CUDA_VISIBLE_DEVICES"] for own in only_one.environments.values()} == {"2"}
     on_the_cpu = arrange_services(None, PAPER, "vllm", NO_MODELS, {})
     assert "CUDA_VISIBLE_DEVICES" not in on_the_cpu.environments["draft"]
     assert arguments(on_the_cpu, "draft") == ["--max-model-len", "4096"]
@@ -159,6 +161,7 @@ def test_a_value_that_cannot_be_read_is_refused(given: str, part: str) -> None:
     [
         ("0,1,7", {}, r"there is no GPU 7; there are: 0 \(NVIDIA H100 80GB HBM3, 86 GB\), 1"),
         ("0,1,2", {"CUDA_VISIBLE_DEVICES": "0,1"}, r"there is no GPU 2; there are: 0 .*, 1 [^,]*, 86 GB\)$"),
+        ("3,0,1", {}, r"90% of GPU 3 \(.*\) is wanted, but other processes use 20 GB; allowed: another GPU, or"),
         ("4,0,1", {}, r"GPU 4 \(Tesla T4, 16 GB\) has no bfloat16; set GSI_DRAFT_DTYPE=float16"),
         ("4", {"GSI_DRAFT_DTYPE": "float16"}, r"draft, target, prm need 47 GB, and GPU 4"),
     ],
@@ -196,7 +199,7 @@ def test_a_machine_without_a_gpu_says_why(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_gpu_is_shown_with_its_name_and_memory() -> None:
     """In units of 10^9 bytes, as the planner counts."""
-    assert str(InstalledGpu(1, "GPU-1", "NVIDIA L4", 24_000_000_000, (8, 9))) == "1 (NVIDIA L4, 24 GB)"
+    assert str(InstalledGpu(1, "GPU-1", "NVIDIA L4", 24_000_000_000, 0, (8, 9))) == "1 (NVIDIA L4, 24 GB)"
 
 
 @pytest.mark.parametrize("name", NAMES)
