@@ -55,7 +55,7 @@ class Replicas:
         self._connect = connect
         self._note_choice = note_choice
         self._all = connect(address) if len(members) == 1 else None  # gRPC has no target of several names
-        self._each = {} if self._all else {member: connect(member) for member in members}
+        self._each: dict[str, ServiceConnection] = {} if self._all else {member: connect(member) for member in members}
         self._turn = 0
         self._homes: dict[str, str] = {}  # by job, the address of the replica on which it is placed
         self._jobs: Counter[str] = Counter()  # placed, by address
@@ -130,8 +130,11 @@ class Replicas:
 
     def resolve_again(self) -> None:
         """Open new channels, by a look-up of the name, in place of those without a ready replica."""
-        for connection in [self._all] if self._all else self._each.values():
-            if self._all or not connection.is_ready:
+        if self._all:
+            self._all.resolve_again()
+            return
+        for connection in self._each.values():
+            if not connection.is_ready:
                 connection.resolve_again()
 
     async def close(self) -> None:

@@ -27,7 +27,7 @@ from tests.services.test_compatibility import DRAFT, TARGET
 from tests.services.test_replicas import HOSTS, Replica, answer, serving_replica
 
 SAMPLING = SamplingParams(max_step_tokens=32)
-FEW = {"max_concurrent_rpcs": 1, "max_peer_share": 1.0}
+FEW: dict[str, Any] = {"max_concurrent_rpcs": 1, "max_peer_share": 1.0}
 JOBS = [f"job-{number}" for number in range(24)]
 
 
