@@ -364,6 +364,16 @@ COST = Row(
             needs=Needs.GPU,
             is_main=True,
         ),
+        Panel(
+            "Drafts written ahead",
+            "Drafts of a next step per second that began before the step before was kept (GSI_COORDINATOR_LOOKAHEAD). "
+            "Wasted: another candidate was drawn. Both are 0 while it is off.",
+            Kind.STACK,
+            [Query(_sum("gsi_drafts_ahead_total", by="outcome"), "{{outcome}}")],
+            unit="suffix: /s",
+            minimum=0,
+            colours={"kept": GREEN, "wasted": ORANGE},
+        ),
     ],
 )
 

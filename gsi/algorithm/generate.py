@@ -3,18 +3,17 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 from gsi.algorithm.candidates import Branch, Trajectory, grow
-from gsi.algorithm.lookahead import Lookahead, Rules, look_ahead
+from gsi.algorithm.lookahead import Lookahead, look_ahead
 from gsi.algorithm.method import Answers, Unfinished
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import DEFAULT_ANSWER_PATTERN, Params
 from gsi.algorithm.ports import NoRoomError, Ports
 from gsi.algorithm.room import make_in_room
 from gsi.algorithm.round import Round
-from gsi.algorithm.stopping import StopReason, cut_answer, stop_reason, tokens_left
+from gsi.algorithm.stopping import JobRules, StopReason, cut_answer
 
 Keep = Callable[[Round], Awaitable[None]]
 Attempt = Callable[[Callable[[], Awaitable[Round]]], Awaitable[Round]]  # makes a call, again where that may help
@@ -66,19 +65,13 @@ async def generate(
     for branches in kept:
         population = grow(population, branches)
 
-    def find_reason(trajectory: Trajectory) -> StopReason | None:
-        return stop_reason(trajectory, params.stop, answers.has_answer, max_length)
-
-    def limit(trajectory: Trajectory) -> Params:
-        return limit_step(params, trajectory, max_length)
-
+    rules = JobRules(params, answers.has_answer, max_length)
     reason_left = StopReason.MAX_STEPS  # of an answer that has no reason of its own to end
-    rules = Rules(lambda trajectory: find_reason(trajectory) is not None, limit)
     async with look_ahead(lookahead, method, ports, seed, rules) as watch:
         while growing := [
-            Unfinished(place, trajectory, limit(trajectory))
+            Unfinished(place, trajectory, rules.limit_step(trajectory))
             for place, trajectory in enumerate(population)
-            if await asyncio.to_thread(find_reason, trajectory) is None  # a job's pattern must not delay other jobs
+            if await asyncio.to_thread(rules.find_reason, trajectory) is None  # which must not delay other jobs
         ]:
             try:
                 made = await attempt(partial(make_in_room, method, population, growing, watch(growing), seed))
@@ -90,11 +83,5 @@ async def generate(
             await keep(made)
             population = grow(population, made.branches)
     answer = population[await method.choose(population, params, answers)]
-    reason = await asyncio.to_thread(find_reason, answer) or reason_left
+    reason = await asyncio.to_thread(rules.find_reason, answer) or reason_left
     return cut_answer(answer, reason, params.stop), reason
-
-
-def limit_step(params: Params, trajectory: Trajectory, max_length: int) -> Params:
-    """Return the parameters by which no candidate can pass the job's token limit or the models' context."""
-    limit = min(params.sampling.max_step_tokens, tokens_left(trajectory, params.stop, max_length))
-    return replace(params, sampling=replace(params.sampling, max_step_tokens=limit))

@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 from gsi.algorithm.candidates import Candidate, Message, Source, Trajectory
 from gsi.algorithm.method import Method, Unfinished
-from gsi.algorithm.params import Params, SamplingParams
+from gsi.algorithm.params import SamplingParams
 from gsi.algorithm.parts import build_step
 from gsi.algorithm.ports import CandidateBatches, Ports, ScoreBatches, TextBatches, TokenBatches
 from gsi.algorithm.proposal import Proposal
 from gsi.algorithm.seeds import derive_seed
+from gsi.algorithm.stopping import JobRules
 
 LEAST_SHARE = 0.5  # of the candidates that must have their scores: a leader of fewer is often overtaken
 
@@ -49,20 +50,12 @@ class Call(NamedTuple):
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """When a trajectory is finished (asked in threads, since a pattern may be slow), and its next step's limits."""
-
-    is_finished: Callable[[Trajectory], bool]
-    limit: Callable[[Trajectory], Params]
-
-
 Watch = Callable[[Sequence[Unfinished]], Ports]
 
 
 @asynccontextmanager
 async def look_ahead(
-    lookahead: Lookahead | None, method: Method, ports: Ports, seed: int, rules: Rules
+    lookahead: Lookahead | None, method: Method, ports: Ports, seed: int, rules: JobRules
 ) -> AsyncIterator[Watch]:
     """Yield a function that returns the ports for a round; what is still written ahead at the end is thrown away.
 
@@ -110,7 +103,7 @@ class _Scoring:
 class _Ahead:
     """A draft of the next step, behind the candidate at ``index``, and the task that writes it."""
 
-    def __init__(self, index: int, call: Call, trajectory: Trajectory, rules: Rules, ports: Ports) -> None:
+    def __init__(self, index: int, call: Call, trajectory: Trajectory, rules: JobRules, ports: Ports) -> None:
         self.index = index
         self.call = call
         self.has_begun = False
@@ -131,9 +124,9 @@ class _Ahead:
             self.task.cancel()
             await asyncio.gather(self.task, return_exceptions=True)
 
-    async def _write(self, trajectory: Trajectory, rules: Rules, ports: Ports) -> None:
+    async def _write(self, trajectory: Trajectory, rules: JobRules, ports: Ports) -> None:
         try:
-            if await asyncio.to_thread(rules.is_finished, trajectory):
+            if await asyncio.to_thread(rules.find_reason, trajectory) is not None:
                 return  # there is no next step
             self.has_begun = True
             async with aclosing(ports.draft.propose(*self.call)) as batches:
@@ -146,7 +139,7 @@ class _Ahead:
 class _Job:
     """The ports of one job. They watch the scores of its steps and let the draft write ahead."""
 
-    def __init__(self, lookahead: Lookahead, method: Method, ports: Ports, seed: int, rules: Rules) -> None:
+    def __init__(self, lookahead: Lookahead, method: Method, ports: Ports, seed: int, rules: JobRules) -> None:
         self.own = ports
         self.scoring: _Scoring | None = None
         self._lookahead = lookahead
@@ -212,7 +205,7 @@ class _Job:
 
     def _start(self, leader: int, trajectory: Trajectory) -> None:
         """Begin the call that the next step makes if this trajectory is what the step leads to."""
-        params = self._rules.limit(trajectory)
+        params = self._rules.limit_step(trajectory)
         seed = derive_seed(self._seed, len(trajectory.steps), Source.DRAFT)
         call = Call(trajectory.token_ids, params.n, params.sampling, seed)
         self._ahead = _Ahead(leader, call, trajectory, self._rules, self.own)

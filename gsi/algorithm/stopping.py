@@ -1,11 +1,11 @@
 """When a trajectory is finished: a function of the trajectory alone, so a resumed job stops at the same place."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from gsi.algorithm.candidates import FinishReason, Trajectory
-from gsi.algorithm.params import StopRules
+from gsi.algorithm.params import Params, StopRules
 from gsi.algorithm.tilting import rankable
 
 HasAnswer = Callable[[str], bool]
@@ -19,6 +19,25 @@ class StopReason(StrEnum):
     LOW_REWARD = "low_reward"
     MAX_STEPS = "max_steps"
     MAX_TOKENS = "max_tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class JobRules:
+    """When a job's trajectory is finished, and how long its next step may be. A job's pattern may be slow to ask."""
+
+    params: Params
+    has_answer: HasAnswer
+    max_length: int  # the models' context in tokens, prompt included
+
+    def find_reason(self, trajectory: Trajectory) -> StopReason | None:
+        """Return why the trajectory is finished, or None if it is not."""
+        return stop_reason(trajectory, self.params.stop, self.has_answer, self.max_length)
+
+    def limit_step(self, trajectory: Trajectory) -> Params:
+        """Return the parameters by which no candidate can pass the job's token limit or the models' context."""
+        sampling = self.params.sampling
+        limit = min(sampling.max_step_tokens, tokens_left(trajectory, self.params.stop, self.max_length))
+        return replace(self.params, sampling=replace(sampling, max_step_tokens=limit))
 
 
 def stop_reason(trajectory: Trajectory, rules: StopRules, has_answer: HasAnswer, max_length: int) -> StopReason | None:

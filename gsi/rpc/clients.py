@@ -18,7 +18,7 @@ from gsi.errors import MisconfiguredError, RetryableError
 from gsi.model_info import ModelInfo
 from gsi.rpc import call_context, convert
 from gsi.rpc.connection import ServiceConnection
-from gsi.rpc.errors import from_rpc_error, reason_of
+from gsi.rpc.errors import RETRYABLE_CODES, from_rpc_error, reason_of
 from gsi.rpc.replicas import NoteChoice, Replicas
 from gsi.runtime.metrics import RPC_SECONDS
 from gsi.runtime.tls import CertificateFiles
@@ -122,19 +122,21 @@ class ServiceClient:
 
         ``start`` gets the stub. Where there are other replicas, the call has been admitted when this block begins.
         """
+        job = call_context.job()
         tried: list[str] = []
         while True:
-            with self.replicas.choose(call_context.job(), tried) as chosen:
+            with self.replicas.choose(job, tried) as chosen:
                 async with _cancel_at_end(start(chosen.connection.stub)) as call:
                     if chosen.has_others and await self._is_refused(call):
-                        self.replicas.avoid(chosen)
+                        self.replicas.avoid(job, chosen)
                         tried.append(chosen.address)
                         continue
                     self.replicas.note(chosen)
                     try:
                         yield call
-                    except (grpc.aio.AioRpcError, RetryableError):
-                        self.replicas.avoid(chosen)
+                    except (grpc.aio.AioRpcError, RetryableError) as error:
+                        if isinstance(error, RetryableError) or error.code() in RETRYABLE_CODES:
+                            self.replicas.avoid(job, chosen)
                         raise
                     return
 

@@ -20,8 +20,8 @@ from gsi.rpc.rendezvous import Choice, choose_replica, share
 
 log = structlog.get_logger()
 
-# How long a replica that failed or refused a call gets no call of a job, while another replica is ready: no shorter
-# than the pause before a further attempt, so that this one goes to another replica.
+# How long a replica that failed or refused a job's call gets no call of that job, while another replica is ready: no
+# shorter than the pause before a further attempt, so that this one goes to another replica.
 AVOID_SECONDS = 5.0
 
 NoteChoice = Callable[[Choice], None]
@@ -55,13 +55,14 @@ class Replicas:
         self._connect = connect
         self._note_choice = note_choice
         self._all = connect(address) if len(members) == 1 else None  # gRPC has no target of several names
-        self._each = {} if self._all else {member: connect(member) for member in members}
+        self._each: dict[str, ServiceConnection] = {} if self._all else {member: connect(member) for member in members}
         self._turn = 0
         self._homes: dict[str, str] = {}  # by job, the address of the replica on which it is placed
         self._jobs: Counter[str] = Counter()  # placed, by address
         self._calls: Counter[str] = Counter()  # of jobs, in flight, by address
-        self._avoided: dict[str, float] = {}  # by address, the monotonic time until which it is avoided
+        self._avoided: dict[str, tuple[str, float]] = {}  # by job: an address, and until which monotonic time
         self._looked_up_at = -RESOLVE_SECONDS
+        self._is_looking = False  # a name server that does not answer holds one thread, and not more and more of them
         self._tasks: set[asyncio.Task[None]] = set()  # a look-up, and old connections that are closing
 
     @property
@@ -85,7 +86,7 @@ class Replicas:
 
         Whoever makes calls of a job calls ``end`` once the job needs its place no more.
         """
-        usable = self._usable(tried) if job and self._note_choice else []
+        usable = self._usable(job, tried) if job and self._note_choice else []
         if not usable:
             yield Chosen(self.in_turn)
             return
@@ -99,24 +100,22 @@ class Replicas:
                 del self._calls[address]  # or the addresses of a year would stay
 
     def end(self, job: str) -> None:
-        """Take a job from its place: it makes no more calls."""
-        home = self._homes.pop(job, None)
-        if home is not None:
-            self._jobs[home] -= 1
-            if not self._jobs[home]:
-                del self._jobs[home]
+        """Forget a job, which makes no more calls."""
+        self._avoided.pop(job, None)
+        self._leave(job)
 
     def note(self, chosen: Chosen) -> None:
         """Tell of a choice whose replica takes the call."""
         if self._note_choice and chosen.choice:
             self._note_choice(chosen.choice)
 
-    def avoid(self, chosen: Chosen) -> None:
-        """Send the next calls elsewhere for a while: this replica failed or refused a call."""
+    def avoid(self, job: str, chosen: Chosen) -> None:
+        """Send a job's next calls elsewhere for a while: this replica failed or refused a call.
+
+        Other jobs stay: a replica that is away is not ready, and one that is full has room for some.
+        """
         if chosen.address:
-            now = time.monotonic()
-            self._avoided = {address: until for address, until in self._avoided.items() if until > now}
-            self._avoided[chosen.address] = now + AVOID_SECONDS
+            self._avoided[job] = (chosen.address, time.monotonic() + AVOID_SECONDS)
 
     def look_up(self) -> None:
         """Begin to look up the addresses of the name, at most once in ``RESOLVE_SECONDS``; reload certificates.
@@ -125,14 +124,17 @@ class Replicas:
         """
         for connection in self._each.values():
             connection.reopen_if_changed()
-        if self._all and self._note_choice and time.monotonic() - self._looked_up_at >= RESOLVE_SECONDS:
-            self._looked_up_at = time.monotonic()
+        is_due = not self._is_looking and time.monotonic() - self._looked_up_at >= RESOLVE_SECONDS
+        if self._all and self._note_choice and is_due:
             self._start(self._look_up())
 
     def resolve_again(self) -> None:
         """Open new channels, by a look-up of the name, in place of those without a ready replica."""
-        for connection in [self._all] if self._all else self._each.values():
-            if self._all or not connection.is_ready:
+        if self._all:
+            self._all.resolve_again()
+            return
+        for connection in self._each.values():
+            if not connection.is_ready:
                 connection.resolve_again()
 
     async def close(self) -> None:
@@ -141,11 +143,13 @@ class Replicas:
         connections = [*self._each.values(), *([self._all] if self._all else [])]
         await asyncio.gather(*(connection.close() for connection in connections))
 
-    def _usable(self, tried: Collection[str]) -> list[str]:
-        """Return the ready replicas without the avoided ones; all ready replicas if each is avoided."""
+    def _usable(self, job: str, tried: Collection[str]) -> list[str]:
+        """Return the ready replicas, without the one that the job avoids if there are others."""
         ready = [address for address in self.ready if address not in tried]
-        now = time.monotonic()
-        return [address for address in ready if self._avoided.get(address, 0.0) <= now] or ready
+        avoided, until = self._avoided.get(job, ("", 0.0))
+        if until <= time.monotonic():
+            return ready
+        return [address for address in ready if address != avoided] or ready
 
     def _choose(self, job: str, usable: Sequence[str]) -> tuple[str, Choice]:
         """Return the job's home, if that is usable and has room; else the replica that is to have the call, and why.
@@ -158,15 +162,27 @@ class Replicas:
             if not others or self._calls[home] < max(self._jobs[home], share(self._calls, usable)):
                 return home, Choice.HOME
             return choose_replica(job, tuple(self._each), others, self._calls)[0], Choice.LOAD
-        self.end(job)
+        self._leave(job)
         address, choice = choose_replica(job, tuple(self._each), usable, self._jobs)
         self._homes[job] = address
         self._jobs[address] += 1
         return address, Choice.LOST if home else choice
 
+    def _leave(self, job: str) -> None:
+        """Take a job from its home."""
+        home = self._homes.pop(job, None)
+        if home is not None:
+            self._jobs[home] -= 1
+            if not self._jobs[home]:
+                del self._jobs[home]
+
     async def _look_up(self) -> None:
         """Connect to the replicas of now. A single address needs no choice, so it gets no connection of its own."""
-        found = await resolve(self._address)
+        self._looked_up_at, self._is_looking = time.monotonic(), True
+        try:
+            found = await resolve(self._address)
+        finally:
+            self._is_looking = False
         if not found:
             return  # unknown at this moment; the connections notice by themselves that a replica is away
         wanted = set(found) if len(found) > 1 else set()
@@ -201,6 +217,6 @@ async def resolve(address: str) -> Sequence[str]:
     except OSError as error:
         log.debug("a name cannot be looked up", name=host, reason=str(error))
         return []
-    old = {f"ipv4:{name[0]}:{port}" for family, *_, name in found if family is socket.AF_INET}
-    new = {f"ipv6:[{name[0]}]:{port}" for family, *_, name in found if family is socket.AF_INET6}
+    old = {f"ipv4:{name[0]}:{port}" for family, *_, name in found if family == socket.AF_INET}
+    new = {f"ipv6:[{name[0]}]:{port}" for family, *_, name in found if family == socket.AF_INET6}
     return sorted(old or new)

@@ -74,9 +74,9 @@ class _OneByOne:
         batches: CandidateBatches = self._own.propose(prefix, n, sampling, seed)
         return batches
 
-    async def score(self, *arguments: Any) -> ScoreBatches:
-        """Yield what the model says one by one, the last candidate first, with rounds of the loop in between."""
-        scores = [score async for batch in self._own.score(*arguments) for score in batch]
+    async def score(self, *arguments: Any, **named: Any) -> ScoreBatches:
+        """Yield what the model says one by one, the last candidate first, with pauses in between."""
+        scores = [score async for batch in self._own.score(*arguments, **named) for score in batch]
         for score in reversed(scores):
             for _ in range(self._rounds):
                 await asyncio.sleep(0.0002)

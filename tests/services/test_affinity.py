@@ -15,7 +15,7 @@ from structlog.contextvars import bound_contextvars
 from gsi.algorithm.candidates import Candidate, FinishReason, Score
 from gsi.algorithm.params import SamplingParams
 from gsi.algorithm.ports import ScoreBatches, TokenBatches
-from gsi.errors import RetryableError
+from gsi.errors import InvalidRequestError, RetryableError
 from gsi.local.embedded_redis import free_port
 from gsi.rpc import connection, replicas
 from gsi.rpc.clients import DraftClient, TargetClient
@@ -27,7 +27,7 @@ from tests.services.test_compatibility import DRAFT, TARGET
 from tests.services.test_replicas import HOSTS, Replica, answer, serving_replica
 
 SAMPLING = SamplingParams(max_step_tokens=32)
-FEW = {"max_concurrent_rpcs": 1, "max_peer_share": 1.0}
+FEW: dict[str, Any] = {"max_concurrent_rpcs": 1, "max_peer_share": 1.0}
 JOBS = [f"job-{number}" for number in range(24)]
 
 
@@ -60,9 +60,11 @@ async def fleet(**settings: Any) -> AsyncIterator[Fleet]:
 
 
 @asynccontextmanager
-async def calling(fleet: Fleet, address: str, num_ready: int = 3, **options: Any) -> AsyncIterator[DraftClient]:
+async def calling(
+    fleet: Fleet, address: str, num_ready: int = 3, timeout_seconds: float = 10.0, **options: Any
+) -> AsyncIterator[DraftClient]:
     """Yield a client that is connected to so many replicas."""
-    client = DraftClient(address, 10.0, note_choice=fleet.choices.append, **options)
+    client = DraftClient(address, timeout_seconds, note_choice=fleet.choices.append, **options)
     try:
         await until_ready(client, num_ready)
         yield client
@@ -200,6 +202,22 @@ async def test_when_every_replica_is_full_the_caller_is_told_when_to_come_back()
             await ask(client, "one more")
         assert raised.value.retry_after_seconds is not None
         assert set(await asyncio.gather(*calls)) == set(HOSTS)
+
+
+async def test_a_deadline_sends_the_job_elsewhere_and_a_wrong_request_does_not() -> None:
+    """A replica may hang and say that it serves; a request that is refused for its contents would be refused by all."""
+    async with fleet() as three, calling(three, three.addresses(*HOSTS), timeout_seconds=0.5) as client:
+        home = three.home_of("job")
+        with bound_contextvars(job="job"), pytest.raises(InvalidRequestError):
+            async for _ in client.propose((1,), 0, SAMPLING, 0):
+                pass
+        assert await ask(client, "job") == home
+        three.replicas[home].seconds = 60.0
+        with pytest.raises(RetryableError) as raised:
+            await ask(client, "job")
+        assert raised.value.is_deadline
+        assert await ask(client, "job") != home
+        assert three.choices == [Choice.HOME, Choice.HOME, Choice.HOME, Choice.LOST]
 
 
 async def test_a_replica_with_another_model_is_passed_over() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gsi.algorithm.candidates import Candidate, FinishReason, Score
+from gsi.algorithm.candidates import Candidate, FinishReason, Message, Prompt, Score, Trajectory
 from gsi.algorithm.generate import generate
 from gsi.algorithm.lookahead import Fate, Lookahead
 from gsi.algorithm.params import Params, SamplingParams, StopRules
@@ -129,6 +129,31 @@ async def test_a_draft_that_is_wasted_is_stopped_at_the_service() -> None:
 
 async def _has(value: bool) -> bool:
     return value
+
+
+async def test_the_shipped_models_write_the_same_answers(
+    draft: DraftClient, target: TargetClient, prm: PrmClient
+) -> None:
+    """Three problems over gRPC with and without: same steps, same outcomes, same ends, and drafts that were kept."""
+    fates: Counter[Fate] = Counter()
+
+    def note(fate: Fate) -> None:
+        fates[fate] += 1
+
+    async def keep(made: Round) -> None:
+        pass
+
+    async def answer(prompt: str, seed: int, lookahead: Lookahead | None) -> list[Any]:
+        messages = (Message("user", prompt),)
+        start = Trajectory(Prompt(messages, await draft.render(messages)))
+        ports, params = Ports(draft, target, prm), Params(n=N, sampling=SamplingParams(max_step_tokens=32))
+        written, reason = await generate(start, params, ports, seed, keep=keep, max_length=511, lookahead=lookahead)
+        return [reason, *((step.token_ids, step.outcome, step.finish_reason) for step in written.steps)]
+
+    for seed, problem in enumerate(held_out_problems(3)):
+        ahead = await answer(problem["prompt"], seed, Lookahead(lambda: True, note))
+        assert ahead == await answer(problem["prompt"], seed, None)
+    assert fates[Fate.KEPT] > 0
 
 
 async def test_a_service_says_how_many_calls_it_serves() -> None:
