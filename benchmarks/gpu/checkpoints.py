@@ -17,12 +17,14 @@ from safetensors.torch import save_file
 from tokenizers import pre_tokenizers
 from transformers import Qwen2Tokenizer
 
-from gsi.engines.hugging_face.reward_families import QWEN_PROCESS_REWARD, STEP_MARK
+from gsi.engines.hugging_face.reward_families import QWEN_PROCESS_REWARD
+from gsi.engines.reward_profile import load_profile
 from gsi.planning.architecture import Architecture, Role, find_architecture
 from gsi.planning.published import PAPER_MODELS
 
 MAX_LENGTH = 4096
 STEP_TOKENS = 160  # the mean of a step before the cut: most of 16 candidates are cut, the others end before
+STEP_MARK = load_profile("qwen2.5-math-prm").steps.mark_token
 BEGIN, END, PADDING = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 CONTROL = (BEGIN, END, PADDING, STEP_MARK)
 TEMPLATE = (

@@ -2,7 +2,7 @@
 
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,8 +51,14 @@ WAYS = (
 )
 
 
-async def measure_steps(ports: Ports) -> dict[str, dict[str, float]]:
-    """Return the figures of each way. The ways take turns, prompt by prompt, each with prompts of its own."""
+Render = Callable[[Sequence[Message]], Awaitable[tuple[int, ...]]]
+
+
+async def measure_steps(ports: Ports, render: Render) -> dict[str, dict[str, float]]:
+    """Return the figures of each way; ``render`` returns the token ids of a conversation.
+
+    The ways take turns, prompt by prompt, each with prompts of its own.
+    """
     rng = random.Random(0)
     in_turns = OneAfterTheOther(ports).ports
     made: dict[str, list[tuple[float, Round]]] = {way.name: [] for way in WAYS}
@@ -60,7 +66,7 @@ async def measure_steps(ports: Ports) -> dict[str, dict[str, float]]:
         for way in WAYS:
             if number < way.num_prompts:
                 messages = (Message("user", draw_text(rng, PROMPT_TOKENS)),)
-                prompt = Prompt(messages, await ports.draft.render(messages))
+                prompt = Prompt(messages, await render(messages))
                 own = in_turns if way.is_in_turns else ports
                 steps = await run_job(prompt, way.params, own, seed=number, max_length=MAX_TOKENS)
                 made[way.name] += steps if number else []

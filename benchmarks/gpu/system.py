@@ -56,12 +56,13 @@ async def _measure(
 ) -> None:
     gpu = choose_gpu(is_rehearsal=gpus is None)
     report.put("planned_for", gpu.name if gpu else None)
-    async with open_ports(stack) as ports:
+    async with open_clients(stack) as (draft, target, prm):
+        ports = Ports(draft, target, prm)
         calls = await measure_calls(ports)
         report.put("calls", predict_calls(calls, sizes, gpu) if gpu else calls)
         before = await read_caches(stack.metrics)
         async with GpuWatch(stack.metrics["target"]) as watch:
-            steps = await measure_steps(ports)
+            steps = await measure_steps(ports, draft.render)
         report.put("steps", predict_steps(steps, sizes, gpu, num_devices) if gpu else steps)
         report.put("prefix_hit_rates", prefix_hit_rates(before, await read_caches(stack.metrics)))
         report.put("gpus_by_metrics", watch.seen)
@@ -70,7 +71,7 @@ async def _measure(
 
 
 @asynccontextmanager
-async def open_ports(stack: Stack) -> AsyncIterator[Ports]:
+async def open_clients(stack: Stack) -> AsyncIterator[tuple[DraftClient, TargetClient, PrmClient]]:
     """Connect to the three services."""
     async with AsyncExitStack() as exits:
         draft = DraftClient(stack.addresses["draft"], TIMEOUT_SECONDS)
@@ -78,7 +79,7 @@ async def open_ports(stack: Stack) -> AsyncIterator[Ports]:
         prm = PrmClient(stack.addresses["prm"], TIMEOUT_SECONDS)
         for client in (draft, target, prm):
             exits.push_async_callback(client.close)
-        yield Ports(draft, target, prm)
+        yield draft, target, prm
 
 
 async def measure_queued_jobs(stack: Stack) -> float:

@@ -60,7 +60,8 @@ class Model:
             yield [Score(candidate.index, -0.5) for candidate in batch]
 
 
-PORTS: Any = Ports(Model(200), Model(200), Model(200))
+MODEL: Any = Model(200)
+PORTS = Ports(MODEL, MODEL, MODEL)
 
 
 @pytest.mark.parametrize(("ends", "state"), [("well", "done"), ("badly", "failed"), ("never", "out of time")])
@@ -128,7 +129,7 @@ async def test_calls_and_steps_are_measured_as_they_are_named() -> None:
         ("target", "writes", 1),
     ]
     assert [call["context"] for call in calls[3:]] == [length for length in CONTEXTS for _ in range(2)]
-    steps = await measure_steps(PORTS)
+    steps = await measure_steps(PORTS, MODEL.render)
     assert {way: figures["accepted"] for way, figures in steps.items() if "GSI" in way} == {
         ACCEPTED: 1.0,
         IN_TURNS: 1.0,

@@ -14,7 +14,7 @@ import pytest_asyncio
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.ports import NoRoomError
 from gsi.engines.base import EngineSettings
-from gsi.engines.hugging_face.reward_families import QwenProcessReward
+from gsi.engines.hugging_face.reward_families import QWEN_PROCESS_REWARD, find_family
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.registry import REWARD_ENGINES
 from gsi.jobs.state import JobState
@@ -98,7 +98,8 @@ async def test_the_prm_says_how_many_tokens_it_has_left(tmp_path: Path) -> None:
     model = copy_prm(tmp_path / "prm", 100)
     load = partial(REWARD_ENGINES.load, "transformers", EngineSettings(model, num_threads=1))
     steps = ("On Monday Tom brings her 4 bags of 3 shells.\n\n",)
-    family = QwenProcessReward(Tokenizer(model, None), model)
+    family = find_family(QWEN_PROCESS_REWARD, 2, Tokenizer(model, None), model)
+    assert family is not None
     async with serving(SERVICE, add_to_server, load) as prm, closing_client(prm.address) as client:
         await wait_until(client.is_serving, "the PRM serves")
         with pytest.raises(NoRoomError, match="allowed: at most 100, its context") as refused:
