@@ -52,7 +52,7 @@ async def measure(engine: str) -> dict[str, Any]:
     own: dict[str, list[float]] = {}
     for form, (dtype, head_dtype) in FORMATS.items():
         for role in ("draft", "target"):
-            settings = EngineSettings(str(SHIPPED_MODELS / role), dtype=dtype, head_dtype=head_dtype)
+            settings = EngineSettings(str(SHIPPED_MODELS / role), dtype=dtype, head_dtype=head_dtype, num_threads=1)
             with closing(await LANGUAGE_ENGINES.load(engine, settings)) as model:
                 mine = await write_steps(model)
                 steps = steps or mine

@@ -82,7 +82,7 @@ def sampling(**fields: Any) -> candidates_pb2.SamplingParams:
     [
         ([[1] * 12_000], {}, "candidate 0 has 12000 token_ids; allowed: 1 to 512"),
         ([[1] * 512], {}, "candidate has 512 tokens; allowed: 1 to 510, the model's context less the prefix"),
-        ([[1], [999_999]], {}, "candidate has token id 999999; allowed: 0 to 447"),
+        ([[1], [999_999]], {}, "candidate has token id 999999; allowed: 0 to 446"),
         ([[]], {}, "candidate 0 has 0 token_ids; allowed: 1 to 512"),
         ([], {}, "candidates.sequences has 0 candidates; allowed: 1 to 1024"),
         ([[1]] * 2000, {}, "candidates.sequences has 2000 candidates; allowed: 1 to 1024"),

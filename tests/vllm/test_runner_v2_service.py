@@ -43,13 +43,13 @@ async def test_a_killed_engine_is_a_retryable_error_and_the_end_of_the_service()
         stderr=asyncio.subprocess.PIPE,
     )
     log = asyncio.create_task(service.stderr.read()) if service.stderr is not None else None
-    client, tokenizer = TargetClient(listen, 60.0), Tokenizer(str(MODELS / "target"), None)
+    client, prefix = TargetClient(listen, 60.0), Tokenizer(str(MODELS / "target"), None).render(MESSAGES)
     try:
         async with asyncio.timeout(START_SECONDS):
             while not await client.is_serving():
                 assert service.returncode is None
                 await asyncio.sleep(0.2)
-        proposal = client.propose(tokenizer.render(MESSAGES), 16, SamplingParams(), 7)
+        proposal = client.propose(prefix, 16, SamplingParams(), 7)
         (engine,) = (pid for pid in children_of(service.pid) if is_engine(pid))
         await anext(proposal)
         os.kill(engine, signal.SIGKILL)

@@ -61,8 +61,8 @@ class Tokenizer:
     @property
     def num_ids(self) -> int:
         """One more than the largest id that names a token. A model's last layer is often wider."""
-        last: int = max(self._tokenizer.get_vocab().values())
-        return last + 1
+        largest: int = max(self._tokenizer.get_vocab().values())
+        return largest + 1
 
     @property
     def fingerprint(self) -> str:

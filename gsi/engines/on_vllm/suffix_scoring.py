@@ -30,7 +30,8 @@ given tokens: path NATIVE. It needs the shorter cache hit as well.
 **A cache hit is a number of whole blocks**, of 16 or 32 tokens. What follows the last whole block before the row at
 pk is computed again, which is less than a block, unless pk ends a block. Then that whole block is computed again for
 the sake of one row, and for each candidate. In this case the first tokens of all candidates are scored by one request
-that reads the prefix alone, and the rest of each candidate is scored behind the prefix and its first token.
+that reads the prefix alone (vLLM takes 128 different ones; more are split over several requests), and the rest of each
+candidate is scored behind the prefix and its first token.
 
 **A wrong number looks like a right one.** The scheduler of vLLM is not a public interface, so two checks guard against
 a new version. When the engine starts, ``choose_path`` scores the same tokens by each path, cold and cached, on both
