@@ -82,6 +82,11 @@ async def test_a_family_is_read_as_its_authors_read_it(
         expected = [value(candidate.text) for candidate in CANDIDATES]
         for _ in range(2):
             assert await rate_all(engine, CANDIDATES) == pytest.approx(expected, rel=TOLERANCE, abs=TOLERANCE)
+        if profile:  # a language model's answer, too, costs the candidate alone
+            before = cached_tokens()
+            await rate_all(engine, CANDIDATES[:1], STEPS * 4)
+            await rate_all(engine, CANDIDATES[1:], STEPS * 4)
+            assert cached_tokens() - before >= 64
         assert engine.info.has_bounded_rewards == is_bounded
         assert not engine.info.likelihoods
         assert engine.info.num_parameters == (num_parameters_of_file(path) if is_counted else None)
