@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import structlog
-from vllm import PoolingParams
+from vllm import ModelRegistry, PoolingParams
 from vllm import SamplingParams as VllmSamplingParams
 from vllm.config import PoolerConfig
 from vllm.sampling_params import RequestOutputKind
@@ -33,7 +33,7 @@ from gsi.engines.on_transformers.reward_checkpoint import make_reward_model
 from gsi.engines.on_vllm.core import SCORING_PRIORITY, VllmCore
 from gsi.engines.on_vllm.follower import VllmFollower
 from gsi.engines.on_vllm.model_description import describe_model
-from gsi.engines.reward_profile import Rates, load_profile
+from gsi.engines.reward_profile import load_profile
 from gsi.engines.text_threads import TextThreads, count_characters
 from gsi.errors import MisconfiguredError, release
 from gsi.model_info import ModelInfo
@@ -88,8 +88,10 @@ def make_plan(settings: EngineSettings, architecture: str, num_labels: int, toke
     if architecture in CLASSES:
         return Plan(family, arguments=_as_architecture(CLASSES[architecture]))
     if architecture.endswith(TOKEN_CLASSIFIER):  # vLLM pools the last token of sequence classifiers alone
-        name = architecture.removesuffix(TOKEN_CLASSIFIER) + SEQUENCE_CLASSIFIER
-        return Plan(family, arguments=_as_architecture(name))
+        kind = architecture.removesuffix(TOKEN_CLASSIFIER)
+        if f"{kind}{LANGUAGE_MODEL}" not in ModelRegistry.get_supported_archs():  # an encoder's pools its first token
+            raise MisconfiguredError(_refuse(model, architecture, "it reads in both directions, or vLLM has no class"))
+        return Plan(family, arguments=_as_architecture(f"{kind}{SEQUENCE_CLASSIFIER}"))
     if architecture.endswith(SEQUENCE_CLASSIFIER):
         return Plan(family)
     # vLLM may have a class of its own. It gives outputs at every token outside the cache; the last one has the reward.
@@ -127,7 +129,6 @@ class VllmRewardEngine:
         except (ValueError, NotImplementedError) as error:
             raise MisconfiguredError(_refuse(settings.model, architecture, str(error))) from error
         try:
-            _check_pooling(core, plan, settings.model, architecture)
             make = partial(make_reward_model, architecture)
             described = await asyncio.to_thread(describe_model, settings, core, tokenizer, make)
             engine = cls(core, _describe_rewards(described, plan.family), plan)
@@ -210,14 +211,6 @@ def make_label_params(token_ids: Sequence[int]) -> VllmSamplingParams:
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
-
-
-def _check_pooling(core: VllmCore, plan: Plan, model: str, architecture: str) -> None:
-    """Raise MisconfiguredError if a head reads another token than the last: an encoder's reads the first."""
-    pooler = core.config.model_config.pooler_config
-    if plan.family.profile.steps.rates is Rates.STEP and plan.task == "classify" and pooler.seq_pooling_type != "LAST":
-        reason = f"its head reads by {pooler.seq_pooling_type}, and the mark of a step is the last token"
-        raise MisconfiguredError(_refuse(model, architecture, reason))
 
 
 def _describe_rewards(info: ModelInfo, family: RewardFamily) -> ModelInfo:
