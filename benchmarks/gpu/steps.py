@@ -54,13 +54,14 @@ WAYS = (
 async def measure_steps(ports: Ports) -> dict[str, dict[str, float]]:
     """Return the figures of each way. The ways take turns, prompt by prompt, each with prompts of its own."""
     rng = random.Random(0)
+    draft: Any = ports.draft  # a client, which renders as well
     in_turns = OneAfterTheOther(ports).ports
     made: dict[str, list[tuple[float, Round]]] = {way.name: [] for way in WAYS}
     for number in range(PLAIN_PROMPTS):
         for way in WAYS:
             if number < way.num_prompts:
                 messages = (Message("user", draw_text(rng, PROMPT_TOKENS)),)
-                prompt = Prompt(messages, await ports.draft.render(messages))
+                prompt = Prompt(messages, await draft.render(messages))
                 own = in_turns if way.is_in_turns else ports
                 steps = await run_job(prompt, way.params, own, seed=number, max_length=MAX_TOKENS)
                 made[way.name] += steps if number else []

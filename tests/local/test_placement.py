@@ -18,7 +18,7 @@ from gsi.planning.architecture import find_architecture
 H100 = 85_520_809_984  # bytes of "NVIDIA H100 80GB HBM3", as NVML gives them
 T4 = 16_106_127_360
 PAPER = load_profile("qwen2.5-math")
-NO_MODELS = dict.fromkeys(ROLES, "somebody/a-model")
+NO_MODELS: dict[str, str] = dict.fromkeys(ROLES, "somebody/a-model")
 
 
 @pytest.fixture(autouse=True)
