@@ -52,7 +52,9 @@ async def measure_calls(ports: Ports) -> list[dict[str, Any]]:
 
 async def _write(ports: Ports, role: Role, n: int, rng: random.Random) -> Call:
     model = ports.draft if role == "draft" else ports.target
-    context, taken, lengths = CONTEXTS[0], [], []
+    context = CONTEXTS[0]
+    taken: list[float] = []
+    lengths: list[list[int]] = []
     for repeat in range(REPEATS):
         prefix = draw_tokens(rng, context)
         async for _ in model.propose(prefix, 1, SamplingParams(max_step_tokens=1), seed=repeat):

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,5 +91,6 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             continue
 
 
-def _read(file: Path) -> Mapping[str, Any]:
-    return json.loads(file.read_text()) if file.exists() else {}
+def _read(file: Path) -> dict[str, Any]:
+    figures: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return figures

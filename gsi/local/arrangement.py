@@ -40,7 +40,7 @@ class Arrangement:
     may take to be ready. ``said``: a line about each role, for people.
     """
 
-    environments: Mapping[str, Environment] = field(default_factory=lambda: {role: {} for role in ROLES})
+    environments: Mapping[str, Environment] = field(default_factory=lambda: {str(role): {} for role in ROLES})
     coordinator: Mapping[str, str] = field(default_factory=dict)
     groups: Sequence[Sequence[str]] = (ROLES,)
     start_seconds: float | None = None

@@ -65,13 +65,14 @@ def _ask_nvml() -> tuple[InstalledGpu, ...]:
 def _describe(index: int) -> InstalledGpu:
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
     return InstalledGpu(
         index=index,
         uuid=pynvml.nvmlDeviceGetUUID(handle),
         name=pynvml.nvmlDeviceGetName(handle),
         memory=memory.total,
         free=memory.free,
-        compute_capability=tuple(pynvml.nvmlDeviceGetCudaComputeCapability(handle)),
+        compute_capability=(major, minor),
     )
 
 
