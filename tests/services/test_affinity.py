@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from prometheus_client import REGISTRY
 from structlog.contextvars import bound_contextvars
 
 from gsi.algorithm.candidates import Candidate, FinishReason, Score
@@ -361,6 +362,7 @@ class Noting(SharedEngine):
 async def test_a_coordinator_keeps_each_job_on_one_replica(redis_url: str, queue: str, *, affinity: bool) -> None:
     """Six jobs on two drafts: each draft has its share, and without affinity each job's steps are on both."""
     port, engine = free_port(HOSTS[0]), await load_shipped("draft")
+    before = choices_at_home()
     two = [Noting(host, engine) for host in HOSTS[:2]]
     async with AsyncExitStack() as stack:
         stack.callback(engine.close)
@@ -382,8 +384,18 @@ async def test_a_coordinator_keeps_each_job_on_one_replica(redis_url: str, queue
     assert {record.state for record in records} == {JobState.SUCCEEDED}
     homes = [[replica.host for replica in two if job_id in replica.jobs] for job_id in ids]
     assert min(replica.jobs.total() for replica in two) > 0
+    at_home = choices_at_home() - before
     if affinity:
+        assert at_home > 2 * len(ids)
         assert all(len(home) == 1 for home in homes)
         assert max(len(replica.jobs) for replica in two) <= 4  # 1.25 x 6 / 2, rounded up
     else:
+        assert at_home == 0
         assert any(len(home) == 2 for home in homes)
+
+
+def choices_at_home() -> float:
+    """Return how many calls of jobs went to their homes among the drafts, by the coordinator's metrics."""
+    value = REGISTRY.get_sample_value("gsi_replica_choices_total", {"role": "draft", "choice": "home"})
+    assert value is not None
+    return value
