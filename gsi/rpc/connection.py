@@ -17,6 +17,7 @@ log = structlog.get_logger()
 MAX_MESSAGE_BYTES = 64 * 2**20  # gRPC's default is 4 MiB, about a million token ids
 KEEPALIVE_MS = 20_000
 RESOLVE_SECONDS = 5.0
+CONNECTING = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
 
 # A ping finds out that the other side has gone without closing the connection, whether the connection is in use or
 # idle. Without data gRPC would stop its pings after a few, and a call may compute for minutes before it answers.
@@ -89,8 +90,12 @@ class ServiceConnection:
     @property
     def is_ready(self) -> bool:
         """Whether a replica takes calls, as far as its last message tells; a new channel begins to connect."""
-        state = self._channel.get_state(try_to_connect=True)
-        return bool(state is grpc.ChannelConnectivity.READY)
+        return bool(self._channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY)
+
+    @property
+    def is_connecting(self) -> bool:
+        """Whether nothing is known against the replica: a connection has reached its age, and the next one is made."""
+        return bool(self._channel.get_state(try_to_connect=True) in CONNECTING)
 
     def reopen_if_changed(self) -> None:
         """Open a new channel if the certificate files have changed."""

@@ -144,8 +144,17 @@ class Replicas:
         await asyncio.gather(*(connection.close() for connection in connections))
 
     def _usable(self, job: str, tried: Collection[str]) -> list[str]:
-        """Return the ready replicas, without the one that the job avoids if there are others."""
-        ready = [address for address in self.ready if address not in tried]
+        """Return the ready replicas, without the one that the job avoids if there are others.
+
+        The job's home counts while it connects, for some milliseconds at the end of a connection's age. If it is gone,
+        the call fails at once and is made at another one.
+        """
+        home = self._homes.get(job)
+        ready = [
+            address
+            for address, connection in self._each.items()
+            if address not in tried and (connection.is_ready or (address == home and connection.is_connecting))
+        ]
         avoided, until = self._avoided.get(job, ("", 0.0))
         if until <= time.monotonic():
             return ready

@@ -1,6 +1,8 @@
 """A job's calls go to the replica that has its prefix: real servers, real gRPC, engines that answer with their host."""
 
 import asyncio
+import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,21 +12,27 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from prometheus_client import REGISTRY
 from structlog.contextvars import bound_contextvars
 
 from gsi.algorithm.candidates import Candidate, FinishReason, Score
 from gsi.algorithm.params import SamplingParams
 from gsi.algorithm.ports import ScoreBatches, TokenBatches
+from gsi.client.sdk import Client
 from gsi.errors import InvalidRequestError, RetryableError
+from gsi.jobs.state import JobState
+from gsi.local.demo import held_out_problems
 from gsi.local.embedded_redis import free_port
-from gsi.rpc import connection, replicas
+from gsi.rpc import call_context, connection, replicas
 from gsi.rpc.clients import DraftClient, TargetClient
 from gsi.rpc.rendezvous import Choice, order_replicas
+from services.coordinator.__main__ import coordinate
+from services.coordinator.settings import CoordinatorSettings
 from tests.certificates import Authority
 from tests.conftest import wait_until
-from tests.services.conftest import Serving
+from tests.services.conftest import Serving, client_of, load_shipped
 from tests.services.test_compatibility import DRAFT, TARGET
-from tests.services.test_replicas import HOSTS, Replica, answer, serving_replica
+from tests.services.test_replicas import HOSTS, Replica, SharedEngine, answer, serving_replica
 
 SAMPLING = SamplingParams(max_step_tokens=32)
 FEW: dict[str, Any] = {"max_concurrent_rpcs": 1, "max_peer_share": 1.0}
@@ -333,4 +341,61 @@ async def score(client: TargetClient) -> float:
 
     with bound_contextvars(job="job"):
         ((value,),) = [[each.value for each in batch] async for batch in client.score((1,), SAMPLING, candidates())]
+    return value
+
+
+class Noting(SharedEngine):
+    """A replica of the shipped draft that notes whose calls it gets."""
+
+    def __init__(self, host: str, engine: Any) -> None:
+        super().__init__(host, engine)
+        self.jobs: Counter[str] = Counter()
+
+    def propose(
+        self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int
+    ) -> AsyncIterator[Sequence[Candidate]]:
+        self.jobs[call_context.job()] += 1
+        return super().propose(prefix, n, sampling, seed)
+
+
+@pytest.mark.parametrize("affinity", [False, True])
+async def test_a_coordinator_keeps_each_job_on_one_replica(redis_url: str, queue: str, *, affinity: bool) -> None:
+    """Six jobs on two drafts: each draft has its share, and without affinity each job's steps are on both."""
+    port, engine = free_port(HOSTS[0]), await load_shipped("draft")
+    before = choices_at_home()
+    two = [Noting(host, engine) for host in HOSTS[:2]]
+    async with AsyncExitStack() as stack:
+        stack.callback(engine.close)
+        for replica in two:
+            await stack.enter_async_context(serving_replica(replica, port))
+        others = {role: (await stack.enter_async_context(client_of(role))).address for role in ("target", "prm")}
+        draft = ",".join(f"{replica.host}:{port}" for replica in two)
+        settings = CoordinatorSettings(
+            redis_url=redis_url, queue=queue, draft=draft, max_jobs=6, affinity=affinity, **others
+        )
+        coordinator = asyncio.create_task(coordinate(settings))
+        async with Client(redis_url, queue) as client:
+            problems = held_out_problems(6)
+            payloads = [{"prompt": each["prompt"], "params": {"n": 4, "seed": 1}} for each in problems]
+            ids = [await client.submit(payload) for payload in payloads]
+            records = [await client.wait(job_id, 60) for job_id in ids]
+        os.kill(os.getpid(), signal.SIGTERM)  # as the coordinator's own process would be told
+        await coordinator
+    assert {record.state for record in records} == {JobState.SUCCEEDED}
+    homes = [[replica.host for replica in two if job_id in replica.jobs] for job_id in ids]
+    assert min(replica.jobs.total() for replica in two) > 0
+    at_home = choices_at_home() - before
+    if affinity:
+        assert at_home > 2 * len(ids)
+        assert all(len(home) == 1 for home in homes)
+        assert max(len(replica.jobs) for replica in two) <= 4  # 1.25 x 6 / 2, rounded up
+    else:
+        assert at_home == 0
+        assert any(len(home) == 2 for home in homes)
+
+
+def choices_at_home() -> float:
+    """Return how many calls of jobs went to their homes among the drafts, by the coordinator's metrics."""
+    value = REGISTRY.get_sample_value("gsi_replica_choices_total", {"role": "draft", "choice": "home"})
+    assert value is not None
     return value
