@@ -234,7 +234,7 @@ class JobParams(BaseModel):
             beta=self.beta,
             acceptance_threshold=self.acceptance_threshold,
             sampling=SamplingParams(self.temperature, self.top_p, self.max_step_tokens, self.likelihood),
-            stop=StopRules(self.max_steps, self.max_tokens, self.reward_floor, drops_low_step),
+            stop=StopRules(self.max_steps, self.max_tokens, self.reward_floor, drops_low_step=drops_low_step),
             preset=self.preset,
         )
 

@@ -9,12 +9,14 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.engines.base import EngineSettings
+from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.registry import LANGUAGE_ENGINES
 from gsi.rpc.convert import ReceivedTokens
 from tests.conftest import MODELS
 from tests.engines.contract import MESSAGES, TOLERANCE, score_all
 
 TOKENS = tuple(range(40, 60))
+NUM_IDS = Tokenizer(str(MODELS / "draft"), None).num_ids  # an engine writes no other ids
 
 
 def write_gemma(folder: Path) -> str:
@@ -43,7 +45,7 @@ def plain_likelihood(model: str, attention: str, prefix: tuple[int, ...]) -> flo
     """Return log pi(TOKENS | prefix) in nats by a forward pass without cache."""
     gemma = Gemma2ForCausalLM.from_pretrained(model, attn_implementation=attention).eval()
     with torch.inference_mode():
-        logits = gemma(torch.tensor([[*prefix, *TOKENS]])).logits[0, len(prefix) - 1 : -1].double()
+        logits = gemma(torch.tensor([[*prefix, *TOKENS]])).logits[0, len(prefix) - 1 : -1, :NUM_IDS].double()
     return float(logits.log_softmax(-1)[range(len(TOKENS)), list(TOKENS)].sum())
 
 
