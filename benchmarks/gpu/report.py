@@ -55,7 +55,7 @@ def _format_tests(files: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield "| tests on the GPU | passed | failed | skipped |"
     yield "|---|--:|---|--:|"
     for name, result in files.items():
-        failed = "did not run" if "error" in result else ", ".join(result["failed"]) or "none"
+        failed = "did not all run" if "error" in result else ", ".join(result["failed"]) or "none"
         yield f"| {name} | {result.get('passed', '-')} | {failed} | {result.get('skipped', '-')} |"
     yield ""
 

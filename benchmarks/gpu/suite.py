@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 TESTS = ("engine", "reward", "chunked_prefill", "speculative")
 REHEARSED = ("chunked_prefill",)  # the others take minutes on a CPU, and `make test-vllm` runs them there
 SHARE = "0.25"  # of the GPU, for each engine: a few tests have two engines at once
+RAN_ALL = (0, 1)  # pytest's exit codes: all passed, some failed
 TEST_SECONDS = 300  # a first start on a GPU compiles kernels
 
 
@@ -26,11 +27,16 @@ def measure(report: Report, *, is_rehearsal: bool) -> None:
     folder = ROOT / "tests" / "vllm"
     files = [folder / f"test_vllm_{name}.py" for name in (REHEARSED if is_rehearsal else TESTS)]
     files += [] if is_rehearsal else sorted(path for path in folder.rglob("test_*.py") if "v2" in path.name)
+    ran: dict[str, dict[str, Any]] = {}
     for file in files:  # each in a process of its own: what a crash takes down is one file
-        report.put(file.stem, _run(file))
+        ran[file.stem] = run_file(file)
+        report.put(file.stem, ran[file.stem])
+    if bad := [name for name, result in ran.items() if "error" in result or result["failed"]]:
+        sys.exit(f"tests failed in {', '.join(bad)}")  # the part counts as failed, and keeps these figures
 
 
-def _run(file: Path) -> dict[str, Any]:
+def run_file(file: Path) -> dict[str, Any]:
+    """Run a file of tests; return how many passed and which failed, and what pytest said if it did not run them all."""
     with tempfile.TemporaryDirectory(prefix="gsi-gpu-") as folder:
         results = Path(folder) / "results.xml"
         options = ["-q", "-p", "no:cacheprovider", "-o", f"timeout={TEST_SECONDS}", f"--junitxml={results}"]
@@ -42,9 +48,9 @@ def _run(file: Path) -> dict[str, Any]:
             text=True,
             check=False,
         )
-        if not results.exists():
-            return {"error": (done.stdout + done.stderr)[-2000:]}
-        return _summarise(ElementTree.parse(results).getroot())
+        summary = _summarise(ElementTree.parse(results).getroot()) if results.exists() else {}
+        ran_all = done.returncode in RAN_ALL
+        return summary | ({} if ran_all else {"error": (done.stdout + done.stderr)[-2000:]})
 
 
 def _summarise(tree: ElementTree.Element) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from benchmarks.gpu.parts import PARTS, TOTAL_SECONDS, Part, run_part
 from benchmarks.gpu.report import format_run
 from benchmarks.gpu.scrapes import GpuWatch, prefix_hit_rates, read_caches
 from benchmarks.gpu.steps import ACCEPTED, IN_TURNS, MAX_STEP_TOKENS, NUM_STEPS, PLAIN, REJECTED, SBON, measure_steps
+from benchmarks.gpu.suite import run_file
 from gsi.algorithm.candidates import Candidate, FinishReason, Message, Score
 from gsi.algorithm.ports import Ports
 from gsi.engines.hugging_face.tokenizer import Tokenizer
@@ -201,6 +202,16 @@ def test_hit_rates_are_of_the_time_between_two_readings() -> None:
     """A role that looked nothing up has none."""
     before, after = {"draft": (100.0, 90.0), "prm": (5.0, 0.0)}, {"draft": (300.0, 190.0), "prm": (5.0, 0.0)}
     assert prefix_hit_rates(before, after) == {"draft": 0.5, "prm": None}
+
+
+def test_a_file_of_tests_is_summed_up(tmp_path: Path) -> None:
+    """What passed, what was skipped, and of each test that failed the first line of why."""
+    file = tmp_path / "test_engine.py"
+    file.write_text(
+        "import pytest\n\ndef test_good(): pass\n\ndef test_bad(): assert 1 == 2\n\ndef test_off(): pytest.skip('no')\n"
+    )
+    assert run_file(file) == {"passed": 1, "skipped": 1, "failed": {"test_bad": "assert 1 == 2"}}
+    assert "no-such-file" in run_file(tmp_path / "no-such-file.py")["error"]
 
 
 async def test_what_metrics_says_is_read_while_the_system_works() -> None:
