@@ -8,7 +8,7 @@ to the Redis of a running system.
 import asyncio
 import os
 
-from gsi.client.sdk import DEFAULT_REDIS_URL, Client
+from gsi.client.sdk import DEFAULT_REDIS_URL, AsyncClient
 
 PROBLEM = (
     "On Sunday Mia has 7 shells. On Monday Tom brings her 4 bags of 3 shells. "
@@ -18,7 +18,7 @@ PROBLEM = (
 
 async def main() -> None:
     """Run one job and print its steps and its answer."""
-    async with Client(os.environ.get("GSI_REDIS_URL", DEFAULT_REDIS_URL)) as client:
+    async with AsyncClient(os.environ.get("GSI_REDIS_URL", DEFAULT_REDIS_URL)) as client:
         job_id = await client.submit({"prompt": PROBLEM, "params": {"n": 4, "seed": 5}})
         async for record in client.follow(job_id):
             step = record.to_dict()  # the JSON that docs/step.schema.json describes

@@ -8,7 +8,7 @@ import typer
 
 from gsi.cli import render
 from gsi.cli.terminal import EXIT_FAILED, Queue, RedisUrl, err, explain_errors, out, print_json, run
-from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, Client
+from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, AsyncClient
 from gsi.errors import InvalidRequestError
 from gsi.jobs.dead_letters import DeadLetter
 from gsi.jobs.state import JobState
@@ -21,11 +21,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")
 dead = typer.Typer(no_args_is_help=True, help="Dead jobs: jobs that failed too many times.")
 
 
-def ask_queue(redis_url: str, queue: str, work: Callable[[Client], Awaitable[T]]) -> T:
+def ask_queue(redis_url: str, queue: str, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
     """Do some work with a client of the queue. An error that a user can mend becomes one line and an exit code."""
 
     async def ask() -> T:
-        async with Client(redis_url, queue) as client:
+        async with AsyncClient(redis_url, queue) as client:
             return await work(client)
 
     with explain_errors():
@@ -58,7 +58,7 @@ def list_letters(
 ) -> None:
     """List dead jobs, oldest first: id, time, reason, last error."""
 
-    async def read(client: Client) -> list[DeadLetter]:
+    async def read(client: AsyncClient) -> list[DeadLetter]:
         return [letter async for letter in client.dead.letters()]
 
     letters = ask_queue(redis_url, queue, read)
@@ -95,7 +95,7 @@ def retry(
 ) -> None:
     """Push a dead job again. It resumes after its kept steps; its attempts and its deadline start from zero."""
 
-    async def again(client: Client) -> int:
+    async def again(client: AsyncClient) -> int:
         if (job_id is None) != is_all:
             raise InvalidRequestError("dead retry: allowed: either an ID or --all")
         if job_id is None:
@@ -118,7 +118,7 @@ def purge(
 ) -> None:
     """Delete dead jobs with their steps."""
 
-    async def delete(client: Client) -> int:
+    async def delete(client: AsyncClient) -> int:
         if (before is None) != is_all:
             raise InvalidRequestError("dead purge: allowed: either --before TIME or --all")
         return await client.dead.purge(None if before is None else before.replace(tzinfo=UTC))

@@ -21,7 +21,7 @@ from gsi.cli.terminal import (
     read_params,
     run,
 )
-from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, Client
+from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, AsyncClient
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.submission import Submission
 
@@ -51,7 +51,7 @@ def submit(
 async def _push(jobs: Iterable[Submission], redis_url: str, queue: str, *, is_followed: bool) -> list[JobRecord]:
     """Push jobs and print each id; if they are followed, show their steps and return their records."""
     ids = []
-    async with Client(redis_url, queue) as client:
+    async with AsyncClient(redis_url, queue) as client:
         async for job_id in client.submit_many(jobs):
             print(job_id)
             if is_followed:
@@ -68,7 +68,7 @@ def follow(
     """Show a job's steps as they are kept, until the job has finished."""
 
     async def show() -> None:
-        async with Client(redis_url, queue) as client:
+        async with AsyncClient(redis_url, queue) as client:
             if not await client.exists(job_id):
                 err.print(f"waiting for job {job_id}: it was never pushed, or no coordinator has taken it yet")
             await _show_steps(client, job_id)
@@ -77,7 +77,7 @@ def follow(
         run(show())
 
 
-async def _show_steps(client: Client, job_id: str) -> JobRecord:
+async def _show_steps(client: AsyncClient, job_id: str) -> JobRecord:
     """Print a job's steps as they are kept, and how it ended; return its record."""
     async for step in client.follow(job_id):
         out.print(render.render_step(step), soft_wrap=True)
@@ -96,7 +96,7 @@ def result(
     """Show a job's answer; exit 1 if the job ended without an answer."""
 
     async def fetch() -> Any:
-        async with Client(redis_url, queue) as client:
+        async with AsyncClient(redis_url, queue) as client:
             return await client.wait(job_id) if wait else await client.result(job_id)
 
     with explain_errors():

@@ -1,6 +1,6 @@
 """The SDK: submit a job, follow its steps, read its result.
 
-async with Client("redis://127.0.0.1:6379/0") as client:
+async with AsyncClient("redis://127.0.0.1:6379/0") as client:
     job_id = await client.submit({"prompt": "What is 2 + 3?", "params": {"n": 4}})
     async for record in client.follow(job_id):
         print(record.text)
@@ -31,7 +31,7 @@ DEFAULT_QUEUE = "default"
 MAX_REASON_CHARACTERS = 1000
 
 
-class Client:
+class AsyncClient:
     """Submits jobs to one queue, follows and reads them. ``dead`` has the queue's dead jobs, ``admin`` its controls.
 
     ``access`` None: the files that ``GSI_REDIS_PASSWORD_FILE``, ``GSI_REDIS_TLS_CA``, … name, if they are set.
@@ -121,7 +121,7 @@ class Client:
 
 
 def check_job(payload: JobPayload | Mapping[str, Any] | str | bytes) -> Submission:
-    """Return a job that is ready to be pushed, with an id. Raises InvalidRequestError as ``Client.submit`` does."""
+    """Return a job that is ready to be pushed, with an id. Raises InvalidRequestError as ``AsyncClient.submit`` does."""
     return Submission.of(_to_job(payload))
 
 
