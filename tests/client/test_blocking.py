@@ -1,0 +1,99 @@
+"""``Client``: the same, from code without ``async``."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+
+from gsi import Client, InvalidRequestError, JobConflictError, WaitTimeoutError
+from tests.client.conftest import Coordinator
+
+T = TypeVar("T")
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run what has no ``async`` beside this loop, in which the coordinator runs."""
+    return await asyncio.to_thread(work)
+
+
+async def test_it_does_what_the_asynchronous_client_does(redis_url: str, queue: str, coordinator: Coordinator) -> None:
+    """Submit, follow, wait, list, cancel and delete."""
+
+    def work() -> None:
+        with Client(redis_url, queue) as client:
+            job_id = client.submit({"prompt": "say a"})
+            assert [step.text for step in client.follow(job_id)] == ["about say a\n\n"]
+            assert client.wait(job_id, timeout_seconds=10).answer == "a"
+            assert client.result(job_id).has_succeeded
+            assert client.exists(job_id)
+            assert client.cancel(job_id, "too late") == "SUCCEEDED"
+            assert [job.id for job in client.jobs()] == [job_id]
+            assert client.forget(job_id)
+            assert not client.exists(job_id)
+
+    async with coordinator():
+        await in_thread(work)
+
+
+async def test_it_iterates_over_many_jobs(redis_url: str, queue: str, coordinator: Coordinator) -> None:
+    """Ids as they are pushed, results as they come; a loop may be left early."""
+    payloads = [{"prompt": f"say {number}", "id": f"job-{number}"} for number in range(300)]
+
+    def work() -> None:
+        with Client(redis_url, queue) as client:
+            assert list(client.submit_many(payloads)) == [payload["id"] for payload in payloads]
+            found = client.as_completed(payload["id"] for payload in payloads[:3])
+            assert {job.answer for job in found} == {"0", "1", "2"}
+            assert [job.answer for job in client.map(payloads[:10])] == [str(number) for number in range(10)]
+            for job in client.map(payloads, is_ordered=False):
+                assert job.has_succeeded
+                break
+
+    async with coordinator():
+        await in_thread(work)
+
+
+async def test_its_errors_are_the_same(redis_url: str, queue: str) -> None:
+    """And they name a payload by its number, over all that were given."""
+
+    def work() -> None:
+        with Client(redis_url, queue) as client:
+            client.submit({"prompt": "say a", "id": "a"})
+            with pytest.raises(JobConflictError):
+                client.submit({"prompt": "say b", "id": "a"})
+            with pytest.raises(WaitTimeoutError, match="for job a"):
+                client.wait("a", timeout_seconds=0.1)
+            pushed = client.submit_many([*[{"prompt": "x"}] * 201, {"prompt": ""}])
+            with pytest.raises(InvalidRequestError, match="payload 202: prompt"):
+                list(pushed)
+
+    await in_thread(work)
+
+
+async def test_the_queue_is_administered_through_it(redis_url: str, queue: str) -> None:
+    """Whatever the asynchronous client has can be called."""
+
+    def work() -> None:
+        with Client(redis_url, queue) as client:
+            client.call(lambda each: each.admin.pause())
+            assert client.call(lambda each: each.admin.stats()).is_paused
+
+    await in_thread(work)
+
+
+async def test_threads_share_it_and_it_ends_its_own(redis_url: str, queue: str, coordinator: Coordinator) -> None:
+    """Closing it twice does no harm."""
+
+    async with coordinator():
+        before = threading.active_count()
+        client = Client(redis_url, queue)
+        ids = await asyncio.gather(
+            *(in_thread(lambda: client.wait(client.submit({"prompt": "say a"}))) for _ in range(4))
+        )
+        assert len({job.id for job in ids}) == 4
+        client.close()
+        client.close()
+        assert not [thread for thread in threading.enumerate() if thread.name == "gsi client"]
+        assert threading.active_count() <= before + 4  # those of to_thread
