@@ -16,6 +16,7 @@ FLOORS = (
     "gsi.v1",  # generated
     "gsi.limits",
     "gsi.errors",
+    "gsi.suggestions",
     "gsi.limits",
     "gsi.planning",
     "gsi.algorithm",

@@ -86,7 +86,7 @@ def test_the_client_alone_is_small() -> None:
 
 CLIENT_ALONE = """
 import sys
-wanted = {"grpc", "google.protobuf", "math_verify", "sympy", "pynvml", "prometheus_client", "pydantic_settings", "numpy"}
+wanted = {"grpc", "google.protobuf", "math_verify", "sympy", "pynvml", "prometheus_client", "pydantic_settings"}
 sys.modules.update(dict.fromkeys(wanted))  # as if they were not installed
 from gsi.client import blocking
 from gsi.cli.main import COMMANDS, load_command
