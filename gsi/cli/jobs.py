@@ -1,13 +1,15 @@
-"""``gsi cancel`` and ``gsi dead``: cancel a job; list, show, retry and purge dead jobs."""
+"""``gsi jobs``, ``gsi cancel`` and ``gsi dead``: list jobs; cancel one; list, show, retry and purge dead jobs."""
 
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from gsi.cli import render
-from gsi.cli.terminal import EXIT_FAILED, Queue, RedisUrl, err, explain_errors, out, print_json, run
+from gsi.cli.terminal import EXIT_FAILED, Queue, RedisUrl, connect, err, explain_errors, out, print_json, run
 from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, AsyncClient
 from gsi.errors import InvalidRequestError
 from gsi.jobs.dead_letters import DeadLetter
@@ -25,7 +27,7 @@ def ask_queue(redis_url: str, queue: str, work: Callable[[AsyncClient], Awaitabl
     """Do some work with a client of the queue. An error that a user can mend becomes one line and an exit code."""
 
     async def ask() -> T:
-        async with AsyncClient(redis_url, queue) as client:
+        async with connect(redis_url, queue) as client:
             return await work(client)
 
     with explain_errors():
@@ -50,6 +52,24 @@ def cancel(
         raise typer.Exit(EXIT_FAILED)
     what = "cancelled" if state is JobState.QUEUED else "is running, and was asked to stop: it does within a second"
     err.print(f"job {job_id} {what}", markup=False, highlight=False)
+
+
+def list_jobs(
+    state: Annotated[JobState | None, typer.Option(help="Jobs in this state alone.", case_sensitive=False)] = None,
+    limit: Annotated[int, typer.Option(help="The most jobs that are listed.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object on each line.")] = False,
+    redis_url: RedisUrl = DEFAULT_REDIS_URL,
+    queue: Queue = DEFAULT_QUEUE,
+) -> None:
+    """List the newest jobs of a queue, the last submitted first."""
+    jobs = ask_queue(redis_url, queue, lambda client: client.jobs(state, limit))
+    if as_json:
+        for job in jobs:
+            print_json(asdict(job))
+    elif jobs:
+        out.print(render.render_jobs(jobs, time.time()))
+    else:
+        err.print("no jobs")
 
 
 @dead.command("list")

@@ -1,5 +1,6 @@
 """A bar of jobs on standard error."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,9 @@ from gsi.jobs.reader import JobRecord
 
 
 @contextmanager
-def job_progress(total: int | None, console: Console | None = None) -> Iterator[Callable[[JobRecord], None]]:
+def job_progress(
+    total: int | None, console: Console | None = None, *, is_shown: bool = True
+) -> Iterator[Callable[[JobRecord], None]]:
     """Show a bar of ``total`` jobs (None: unknown) while this is open; yield a function that counts a finished one."""
     columns = (
         TextColumn("{task.description}"),
@@ -22,7 +25,11 @@ def job_progress(total: int | None, console: Console | None = None) -> Iterator[
         TextColumn("[red]{task.fields[failed]}[/]"),
     )
     num_failed = 0
-    with Progress(*columns, console=console or Console(stderr=True), transient=True) as progress:
+    console = console or Console(stderr=True)
+    is_hidden = not (is_shown and (console.is_terminal or console.is_jupyter))
+    is_shared = sys.stdout.isatty()  # a file or a pipe must get what is printed; a terminal, above the bar
+    bar = Progress(*columns, console=console, transient=True, redirect_stdout=is_shared, disable=is_hidden)
+    with bar as progress:
         task = progress.add_task("jobs", total=total, failed="")
 
         def advance(record: JobRecord) -> None:

@@ -8,7 +8,7 @@ async with AsyncClient("redis://127.0.0.1:6379/0") as client:
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sized
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence, Sized
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -172,6 +172,10 @@ class AsyncClient:
         if record is None:
             raise _unknown(job_id)
         return record
+
+    async def states(self, job_ids: Sequence[str]) -> list[JobState | None]:
+        """Return the state of each job, in one round trip; None: no job has this id."""
+        return await self._reader.states(job_ids)
 
     async def jobs(self, state: JobState | None = None, limit: int = 20) -> list[JobSummary]:
         """Return the newest jobs of the queue, the newest first; of one state alone if it is given."""

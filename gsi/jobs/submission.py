@@ -9,6 +9,7 @@ from pydantic_core import from_json, to_json
 
 from gsi.jobs.job import Job
 from gsi.jobs.keys import Priority
+from gsi.jobs.payload import JobPayload
 
 # A script runs alone: it may take some milliseconds, and Redis holds all that it was given.
 MAX_TOGETHER = 200
@@ -34,8 +35,7 @@ class Submission:
     def of(cls, job: Job) -> Self:
         payload = job.payload if job.payload.id == job.id else job.payload.model_copy(update={"id": job.id})
         written = payload.model_dump_json(exclude_unset=True)
-        question = payload.model_dump_json(exclude_unset=True, exclude={"id", "traceparent"})
-        digest = blake2b(question.encode(), digest_size=16).hexdigest()
+        digest = digest_question(payload)
         return cls(job.id, payload.tenant, payload.priority, payload.idempotency_key, written, digest)
 
     def to_line(self) -> bytes:
@@ -46,6 +46,12 @@ class Submission:
     def from_line(cls, line: bytes) -> Self:
         job_id, tenant, priority, *rest = from_json(line)
         return cls(job_id, tenant, Priority(priority), *rest)
+
+
+def digest_question(payload: JobPayload) -> str:
+    """Return a digest of what a payload says but its id and its trace."""
+    question = payload.model_dump_json(exclude_unset=True, exclude={"id", "traceparent"})
+    return blake2b(question.encode(), digest_size=16).hexdigest()
 
 
 def in_groups(jobs: Iterable[Submission]) -> Iterator[list[Submission]]:
