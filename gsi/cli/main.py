@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 import gsi
-from gsi.cli.start import silent_interrupts
+from gsi.runtime.interrupts import silent_interrupts
 
 # By name: where it is, and what ``gsi --help`` says of it.
 COMMANDS: Final = {
