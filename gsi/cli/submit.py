@@ -74,8 +74,6 @@ def follow(
 
     async def show() -> None:
         async with connect(redis_url, queue) as client:
-            if not await client.exists(job_id):
-                err.print(f"waiting for job {job_id}: it was never pushed, or no coordinator has taken it yet")
             await _show_steps(client, job_id)
 
     with explain_errors():

@@ -104,7 +104,7 @@ class AsyncClient:
     async def follow(self, job_id: str) -> AsyncGenerator[StepRecord, None]:
         """Yield a job's steps from the first on, each as soon as it is kept, until the job has finished."""
         with self._notices.waiting():
-            async for step in self._reader.follow(job_id):
+            async for step in self._reader.follow(job_id, self._tell_unknown):
                 yield step
 
     async def wait(self, job_id: str, timeout_seconds: float | None = None) -> JobRecord:

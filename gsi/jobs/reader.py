@@ -15,10 +15,12 @@ from gsi.jobs.scripts import calls
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 
+OnUnknown: TypeAlias = Callable[[str], None]  # called with a job's id
 Entries: TypeAlias = Sequence[tuple[bytes, Mapping[bytes, bytes]]]  # of a stream of steps
 
 WAIT_POLL_SECONDS = 0.1
 LOOKS_UNTIL_UNKNOWN = 10
+BLOCKS_UNTIL_UNKNOWN = 3
 FOLLOW_BLOCK_MS = 500  # how late a follower may learn that a job has finished without another step
 
 
@@ -116,16 +118,20 @@ class JobReader:
         """Return the kept steps in order."""
         return _to_steps(await self._redis.xrange(self._keys.steps(job_id)))
 
-    async def follow(self, job_id: str) -> AsyncIterator[StepRecord]:
+    async def follow(self, job_id: str, on_unknown: OnUnknown | None = None) -> AsyncIterator[StepRecord]:
         """Yield every step of a job, from the first, as it is kept, until the job has finished.
 
         Waits for a job that has no record yet: a job that XADD pushed gets its record when it is taken.
+        ``on_unknown`` is called with its id if there is none after a second.
         Raises UnknownJobError if its record is deleted meanwhile.
         """
         last = b"0"
-        was_seen = False
+        was_seen, num_looks = False, 0
         while True:
             state = await self._state(job_id)  # asked first: no step follows the end
+            num_looks += 1
+            if on_unknown is not None and state is None and num_looks == BLOCKS_UNTIL_UNKNOWN:
+                on_unknown(job_id)
             if was_seen and state is None:
                 raise self._deleted(job_id)
             was_seen = state is not None
@@ -139,7 +145,7 @@ class JobReader:
                 return
 
     async def wait(
-        self, job_id: str, timeout_seconds: float | None = None, on_unknown: Callable[[str], None] | None = None
+        self, job_id: str, timeout_seconds: float | None = None, on_unknown: OnUnknown | None = None
     ) -> JobRecord:
         """Return the job once it has finished. Raises WaitTimeoutError if that takes longer than the time-out.
 

@@ -96,6 +96,10 @@ async def test_an_id_that_nobody_pushed_is_named(redis_url: str, queue: str, hea
         waiting = asyncio.create_task(client.wait("mistyped"))
         assert await heard.first() == f"queue {queue} has no job mistyped yet: it was never pushed, or not taken yet"
         waiting.cancel()
+        heard.clear()
+        following = asyncio.create_task(anext(client.follow("another")))
+        assert await heard.first() == f"queue {queue} has no job another yet: it was never pushed, or not taken yet"
+        following.cancel()
 
 
 async def test_without_a_function_a_notice_is_a_warning_of_the_log(
