@@ -1,7 +1,11 @@
 """``Client``: the same, from code without ``async``."""
 
 import asyncio
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -97,3 +101,31 @@ async def test_threads_share_it_and_it_ends_its_own(redis_url: str, queue: str, 
         client.close()
         assert not [thread for thread in threading.enumerate() if thread.name == "gsi client"]
         assert threading.active_count() <= before + 4  # those of to_thread
+
+
+INTERRUPTED = """
+import sys
+from gsi import Client
+with Client(sys.argv[1], sys.argv[2]) as client:
+    job_id = client.submit({"prompt": "say a"})
+    print(job_id, flush=True)
+    try:
+        for _ in getattr(client, sys.argv[3])([job_id] if sys.argv[3] == "as_completed" else job_id):
+            pass
+    except KeyboardInterrupt:
+        print(client.result(job_id).state)
+"""
+
+
+@pytest.mark.parametrize("method", ["follow", "wait", "as_completed"])
+def test_ctrl_c_ends_a_wait_and_the_client_goes_on(redis_url: str, queue: str, method: str) -> None:
+    """The call is cancelled, whatever it waits for; nothing is left that complains."""
+    command = [sys.executable, "-c", INTERRUPTED, redis_url, queue, method]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline()
+        time.sleep(1.0)  # it waits now: nothing in Redis says so
+        running.send_signal(signal.SIGINT)
+        shown, said = running.communicate(timeout=20)
+    assert (running.returncode, shown) == (0, "QUEUED\n")
+    assert [line for line in said.splitlines() if "no coordinator reads" not in line] == []
