@@ -9,7 +9,18 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from gsi.cli import render
-from gsi.cli.terminal import EXIT_FAILED, Queue, RedisUrl, connect, err, explain_errors, out, print_json, run
+from gsi.cli.terminal import (
+    EXIT_FAILED,
+    Queue,
+    RedisUrl,
+    connect,
+    err,
+    explain_errors,
+    import_top,
+    out,
+    print_json,
+    run,
+)
 from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, AsyncClient
 from gsi.errors import InvalidRequestError
 from gsi.jobs.dead_letters import DeadLetter
@@ -70,6 +81,16 @@ def list_jobs(
         out.print(render.render_jobs(jobs, time.time()))
     else:
         err.print("no jobs")
+
+
+def top(redis_url: RedisUrl = DEFAULT_REDIS_URL, queue: Queue = DEFAULT_QUEUE) -> None:
+    """Show a queue live in the terminal: counts, coordinators, jobs; cancel, retry, pause."""
+
+    async def show(client: AsyncClient) -> None:
+        await client.is_served()  # a server that is away is named before the screen is taken
+        await import_top().Top(client, queue).run_async()
+
+    ask_queue(redis_url, queue, show)
 
 
 @dead.command("list")

@@ -30,6 +30,7 @@ COMMANDS: Final = {
         "Show the answers of jobs in the order given; exit 1 if one has no answer, 2 if one is unknown.",
     ),
     "jobs": ("gsi.cli.jobs:list_jobs", "List the newest jobs of a queue, the last submitted first."),
+    "top": ("gsi.cli.jobs:top", "Show a queue live in the terminal: counts, coordinators, jobs; cancel, retry, pause."),
     "up": ("gsi.cli.system:up", "Run the whole system on this machine, in this terminal, until Ctrl-C."),
     "demo": (
         "gsi.cli.system:demo",

@@ -62,13 +62,14 @@ def render_jobs(jobs: Sequence[JobSummary], now: float) -> Table:
     table.add_column("answer or error", no_wrap=True)
     for job in jobs:
         state = Text(job.state.value, style=STATE_STYLES.get(job.state, "yellow"))
-        age = "-" if job.submitted_at is None else _format_age(max(0.0, now - job.submitted_at))
+        age = "-" if job.submitted_at is None else format_age(max(0.0, now - job.submitted_at))
         said = join_lines(job.answer or job.error or "-")
         table.add_row(Text(job.id), state, Text(job.method or "-"), str(job.num_steps), age, Text(said))
     return table
 
 
-def _format_age(seconds: float) -> str:
+def format_age(seconds: float) -> str:
+    """Return a time in its largest unit: 45s, 3m, 2h, 5d."""
     for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
         if seconds >= length:
             return f"{seconds / length:.0f}{unit}"

@@ -120,6 +120,14 @@ def import_evaluation(name: str) -> Any:
         raise MisconfiguredError(f"evaluation is not installed ({error}): pip install 'gsi-serve[eval]'") from error
 
 
+def import_top() -> Any:
+    """Import ``gsi.cli.top``. Raises MisconfiguredError if Textual, an optional part, is not installed."""
+    try:
+        return import_module("gsi.cli.top")
+    except ModuleNotFoundError as error:
+        raise MisconfiguredError(f"gsi top is not installed ({error}): pip install 'gsi-serve[top]'") from error
+
+
 def read_params(given: list[str] | None) -> dict[str, Any]:
     """Read NAME=VALUE pairs; a value is JSON if it can be, else text."""
     params: dict[str, Any] = {}

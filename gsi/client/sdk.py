@@ -17,6 +17,7 @@ from gsi.client.batch import map_jobs
 from gsi.client.notices import Notices, Notify, log_notice
 from gsi.errors import InvalidRequestError
 from gsi.jobs.admin import QueueAdmin
+from gsi.jobs.board import BoardReader
 from gsi.jobs.completions import Completions
 from gsi.jobs.connection import RedisAccess, connect_user
 from gsi.jobs.dead_letters import DeadLetters
@@ -180,6 +181,10 @@ class AsyncClient:
     async def jobs(self, state: JobState | None = None, limit: int = 20) -> list[JobSummary]:
         """Return the newest jobs of the queue, the newest first; of one state alone if it is given."""
         return await JobList(self._redis, self._keys).newest(state, limit)
+
+    def board(self, num_jobs: int = 20) -> BoardReader:
+        """Return what looks at the queue again and again: its counts, its coordinators, and its newest jobs."""
+        return BoardReader(self._redis, self._keys, num_jobs)
 
     async def cancel(self, job_id: str, reason: str, *, may_be_unseen: bool = False) -> JobState:
         """Cancel a job and return the state it was in. The reason becomes the job's error; the kept steps stay.
