@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from gsi.errors import RetryableError
 
 FIRST_LOOK_SECONDS = 0.5
-SECOND_LOOK_SECONDS = 1.75  # after which a coordinator that has just ended is seen to be gone
-LOOK_SECONDS = 5.0
+SECOND_LOOK_SECONDS = 1.75
+LOOK_SECONDS = 2.5
 
 Notify = Callable[[str], None]
 

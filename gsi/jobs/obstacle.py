@@ -8,14 +8,14 @@ from redis.exceptions import ResponseError
 from gsi.jobs.keys import GROUP, Keys
 from gsi.jobs.reader import JobReader
 
-ASKING_MS = 1500  # a coordinator with a free slot asks for entries every half second
+ASKING_MS = 3000  # a coordinator with a free slot asks for entries every half second; a busy machine may delay it
 RENEWING_MS = 20_000  # a coordinator without a free slot renews its leases, every 7.5 s by default
 
 
 async def find_obstacle(redis: Redis, keys: Keys) -> str:
     """Return in a sentence why jobs that wait, or were taken, do not move; "" if there is no such reason or job.
 
-    A coordinator that ended is noticed after 1.5 s if it held no job, else after 20 s. Creates nothing.
+    A coordinator that ended is noticed after 3 s if it held no job, else after 20 s. Creates nothing.
     """
     client: Any = redis  # redis-py's stubs type every answer as a union
     num_jobs = sum([await client.xlen(lane) for lane in keys.lanes])

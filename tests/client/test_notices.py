@@ -55,7 +55,7 @@ async def test_a_coordinator_that_has_ended_does_not_count(
         started = time.monotonic()
         steps = asyncio.create_task(anext(client.follow(job_id)))
         assert "no coordinator reads" in await heard.first()
-        assert time.monotonic() - started < 2.5  # of which 1.5 s: a coordinator may ask that rarely
+        assert time.monotonic() - started < 6  # of which 3 s: on a busy machine a coordinator asks that rarely
         steps.cancel()
 
 
