@@ -18,9 +18,10 @@ from gsi.jobs.step_record import StepRecord
 OnUnknown: TypeAlias = Callable[[str], None]  # called with a job's id
 Entries: TypeAlias = Sequence[tuple[bytes, Mapping[bytes, bytes]]]  # of a stream of steps
 
+FIRST_POLL_SECONDS = 0.01  # a short job is over soon; each pause is half as long again as the one before
 WAIT_POLL_SECONDS = 0.1
-LOOKS_UNTIL_UNKNOWN = 10
-BLOCKS_UNTIL_UNKNOWN = 3
+UNKNOWN_SECONDS = 1.0  # after which a job without a record may be a mistyped id
+FIRST_BLOCK_MS = 10  # a job often ends right behind a step; each pause is twice as long as the one before
 FOLLOW_BLOCK_MS = 500  # how late a follower may learn that a job has finished without another step
 
 
@@ -126,18 +127,17 @@ class JobReader:
         Raises UnknownJobError if its record is deleted meanwhile.
         """
         last = b"0"
-        was_seen, num_looks = False, 0
+        was_seen, block_ms, unknown = False, FIRST_BLOCK_MS, _Unknown(job_id, on_unknown)
         while True:
             state = await self._state(job_id)  # asked first: no step follows the end
-            num_looks += 1
-            if on_unknown is not None and state is None and num_looks == BLOCKS_UNTIL_UNKNOWN:
-                on_unknown(job_id)
+            unknown.tell_once(state)
             if was_seen and state is None:
                 raise self._deleted(job_id)
             was_seen = state is not None
             is_over = state is not None and state.is_finished
-            wait_ms = None if is_over else FOLLOW_BLOCK_MS
+            wait_ms = None if is_over else block_ms
             answer = await self._redis.xread({self._keys.steps(job_id): last}, block=wait_ms)
+            block_ms = FIRST_BLOCK_MS if answer else min(2 * block_ms, FOLLOW_BLOCK_MS)
             for entry_id, fields in (entry for _, entries in answer for entry in entries):
                 yield StepRecord.from_json(fields[b"step"])
                 last = entry_id
@@ -153,7 +153,7 @@ class JobReader:
         Raises UnknownJobError if its record is deleted meanwhile.
         It polls. A follower holds a connection; a waiter holds none, so hundreds may wait at once.
         """
-        state, was_seen, num_looks = None, False, 0
+        state, was_seen, pause, unknown = None, False, FIRST_POLL_SECONDS, _Unknown(job_id, on_unknown)
         try:
             async with asyncio.timeout(timeout_seconds):
                 while True:
@@ -161,10 +161,9 @@ class JobReader:
                     was_seen = was_seen or state is not None
                     if was_seen and (state is None or state.is_finished):
                         break
-                    num_looks += 1
-                    if on_unknown is not None and not was_seen and num_looks == LOOKS_UNTIL_UNKNOWN:
-                        on_unknown(job_id)
-                    await asyncio.sleep(WAIT_POLL_SECONDS)
+                    unknown.tell_once(state)
+                    await asyncio.sleep(pause)
+                    pause = min(1.5 * pause, WAIT_POLL_SECONDS)
         except TimeoutError:
             found = f"is {state}" if state else "has no record: it was never pushed, or not taken yet"
             waited = f"waited {timeout_seconds:g} s for job {job_id} of queue {self._keys.queue}, which {found}"
@@ -211,6 +210,22 @@ class JobReader:
     @staticmethod
     def _deleted(job_id: str) -> UnknownJobError:
         return UnknownJobError(job_id, f"id: job {job_id} was deleted, or its lifetime has ended")
+
+
+class _Unknown:
+    """Tells once that a job has no record for a second."""
+
+    def __init__(self, job_id: str, tell: OnUnknown | None) -> None:
+        self._job_id = job_id
+        self._tell = tell
+        self._until = asyncio.get_running_loop().time() + UNKNOWN_SECONDS
+
+    def tell_once(self, state: JobState | None) -> None:
+        if state is not None:
+            self._tell = None
+        elif self._tell is not None and asyncio.get_running_loop().time() >= self._until:
+            self._tell(self._job_id)
+            self._tell = None
 
 
 def _to_record(job_id: str, fields: Mapping[bytes, bytes], entries: Entries) -> JobRecord | None:

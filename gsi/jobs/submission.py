@@ -1,5 +1,6 @@
 """A checked job in the form in which it is pushed, and jobs grouped by what one script may push at a time."""
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 from hashlib import blake2b
@@ -50,8 +51,8 @@ class Submission:
 
 def digest_question(payload: JobPayload) -> str:
     """Return a digest of what a payload says but its id and its trace."""
-    question = payload.model_dump_json(exclude_unset=True, exclude={"id", "traceparent"})
-    return blake2b(question.encode(), digest_size=16).hexdigest()
+    question = payload.model_dump(mode="json", exclude_unset=True, exclude={"id", "traceparent"})
+    return blake2b(json.dumps(question, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def in_groups(jobs: Iterable[Submission]) -> Iterator[list[Submission]]:
