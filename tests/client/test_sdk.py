@@ -207,4 +207,4 @@ async def test_the_end_of_a_short_job_is_learnt_at_once(client: AsyncClient, coo
             assert [step.index async for step in client.follow(job_id)] == [0]
             assert (await client.wait(job_id)).answer == str(number)
             seconds.append(time.monotonic() - started)
-    assert statistics.median(seconds) < 0.25
+    assert statistics.median(seconds) < 0.4  # of which the coordinator sleeps up to 0.1 s
