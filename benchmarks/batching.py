@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import describe_conditions, progress
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.jobs.reader import JobRecord
 from gsi.local.demo import held_out_problems
 from gsi.local.stack import ROLE_NAMES, Stack, local_stack
@@ -47,14 +47,16 @@ async def measure_way(settings: Mapping[str, str], num_problems: int) -> dict[st
     with tempfile.TemporaryDirectory(prefix="gsi-bench-") as folder:
         shared = {"GSI_COORDINATOR_MAX_JOBS": str(max(NUM_JOBS)), **settings}
         stack = local_stack(Path(folder), lambda *_: None, engine="transformers", settings=shared)
-        async with stack as running, Client(running.redis_url) as client:
+        async with stack as running, AsyncClient(running.redis_url) as client:
             await answer_problems(client, 2 * max(NUM_JOBS), max(NUM_JOBS), seed=10**6)  # warms up
             for seed, num_jobs in enumerate(NUM_JOBS):
                 figures[str(num_jobs)] = await measure_jobs(running, client, num_problems, num_jobs, seed)
     return figures
 
 
-async def measure_jobs(stack: Stack, client: Client, num_problems: int, num_jobs: int, seed: int) -> dict[str, Any]:
+async def measure_jobs(
+    stack: Stack, client: AsyncClient, num_problems: int, num_jobs: int, seed: int
+) -> dict[str, Any]:
     """Answer the problems with so many jobs at once; ``seed`` keeps the passes apart."""
     before, started = processor_seconds(stack), time.perf_counter()
     records = await answer_problems(client, num_problems, num_jobs, seed * num_problems)
@@ -70,7 +72,7 @@ async def measure_jobs(stack: Stack, client: Client, num_problems: int, num_jobs
     }
 
 
-async def answer_problems(client: Client, num_problems: int, num_jobs: int, seed: int) -> list[JobRecord]:
+async def answer_problems(client: AsyncClient, num_problems: int, num_jobs: int, seed: int) -> list[JobRecord]:
     """Answer problems with at most so many jobs in the queue; return the finished jobs."""
     slots = asyncio.Semaphore(num_jobs)
 

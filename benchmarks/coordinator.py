@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.batching import read_processor_seconds
 from benchmarks.results import describe_conditions, progress, publish
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.evaluation.tables import Column, write_table
 from gsi.jobs.connection import connect
 from gsi.jobs.keys import Keys
@@ -106,7 +106,7 @@ async def start_coordinator(
     process = make_process("coordinator-1", settings, services.folder / queue, _ignore, None)
     async with (
         _running(process),
-        Client(services.redis_url, queue) as client,
+        AsyncClient(services.redis_url, queue) as client,
         aclosing(connect(services.redis_url)) as redis,
     ):
         measured = Measured(process.pid, client, redis, Keys(queue))
@@ -117,7 +117,7 @@ async def start_coordinator(
 class Measured:
     """A coordinator with its queue."""
 
-    def __init__(self, pid: int, client: Client, redis: Any, keys: Keys) -> None:
+    def __init__(self, pid: int, client: AsyncClient, redis: Any, keys: Keys) -> None:
         self._pid = pid
         self._client = client
         self._redis = redis
@@ -228,7 +228,7 @@ async def measure_leases(redis_url: str) -> dict[str, float]:
     """Measure how long a coordinator takes to look at, and to renew, the leases of so many jobs."""
     progress.print(f"leases: {MANY_JOBS} jobs")
     keys = Keys("leases")
-    async with Client(redis_url, keys.queue) as client, aclosing(connect(redis_url)) as redis:
+    async with AsyncClient(redis_url, keys.queue) as client, aclosing(connect(redis_url)) as redis:
         writer, stream = JobWriter(redis, keys), JobStream(redis, keys, "bench")
         await stream.create_group()
         ids = [job_id async for job_id in client.submit_many([write_payload(1)] * MANY_JOBS)]

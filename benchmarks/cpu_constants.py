@@ -23,7 +23,7 @@ from scipy.optimize import nnls
 
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.params import SamplingParams
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.engines.base import EngineSettings
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.registry import LANGUAGE_ENGINES, REWARD_ENGINES
@@ -198,7 +198,7 @@ def make_text(rng: random.Random, length: int) -> str:
     return "".join(rng.choice("abcdefghij 0123456789") for _ in range(length))
 
 
-async def measure_calls(client: Client, setup: Setup) -> System:
+async def measure_calls(client: AsyncClient, setup: Setup) -> System:
     """Return the system of ``setup`` with the costs of its calls and steps, outside the models.
 
     The jobs have steps of one token. The draft alone writes some of them, which is one call a step; GSI that accepts
@@ -214,7 +214,7 @@ async def measure_calls(client: Client, setup: Setup) -> System:
     return replace(setup.system, seconds_per_call=per_call, seconds_per_scoring=per_scoring, seconds_per_step=rest)
 
 
-async def time_empty_steps(client: Client, method: Mapping[str, Any]) -> tuple[float, float]:
+async def time_empty_steps(client: AsyncClient, method: Mapping[str, Any]) -> tuple[float, float]:
     """Return the seconds of a step of one token, and the seconds a step that a job spends between its steps."""
     fixed = {"n": 1, "max_step_tokens": 1, "max_steps": EMPTY_STEPS, "answer_pattern": None}
     calls, rests = [], []

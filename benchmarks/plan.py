@@ -19,7 +19,7 @@ from benchmarks.cpu_constants import describe_empty_steps, fit_models, measure_c
 from benchmarks.results import describe_conditions, publish
 from gsi.algorithm.candidates import Message, Outcome
 from gsi.cli.evaluate import run_with_progress
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.evaluation.folder import Folder
 from gsi.evaluation.plan import Plan
@@ -104,7 +104,7 @@ async def measure_system(folder: Path, models: Mapping[Role, Model]) -> System:
     with tempfile.TemporaryDirectory(prefix="gsi-bench-") as logs:
         async with (
             local_stack(Path(logs), lambda *_: None, models=folder, engine="transformers") as stack,
-            Client(stack.redis_url) as client,
+            AsyncClient(stack.redis_url) as client,
         ):
             return await measure_calls(client, setup)
 

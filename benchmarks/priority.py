@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.step import DEMO_PROBLEMS, TRAINED, make_models
 from gsi.algorithm.candidates import Outcome
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.jobs.reader import JobRecord
 from gsi.local.demo import held_out_problems
 from gsi.local.stack import local_stack
@@ -30,7 +30,7 @@ async def measure_policy(policy: str, models: Path, folder: Path) -> dict[str, A
         "GSI_COORDINATOR_MAX_JOBS": str(NUM_JOBS),
     }
     stack = local_stack(folder, lambda *_: None, models=models, engine="vllm", settings=settings)
-    async with stack as running, Client(running.redis_url) as client:
+    async with stack as running, AsyncClient(running.redis_url) as client:
         await answer_problems(client, 2)  # warms up
         started = time.perf_counter()
         records = await answer_problems(client, NUM_PROBLEMS)
@@ -48,7 +48,7 @@ async def measure_policy(policy: str, models: Path, folder: Path) -> dict[str, A
     }
 
 
-async def answer_problems(client: Client, num_problems: int) -> list[JobRecord]:
+async def answer_problems(client: AsyncClient, num_problems: int) -> list[JobRecord]:
     """Submit problems all at once and return their finished jobs."""
     problems = held_out_problems(num_problems, skip=DEMO_PROBLEMS)
     ids = [

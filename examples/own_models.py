@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.local.stack import SHIPPED_MODELS, local_stack
 
 PROBLEM = (
@@ -31,7 +31,7 @@ def report(name: str, event: Mapping[str, Any]) -> None:
 async def main(models: Path) -> None:
     """Start a system on the models of a folder, run one job, and print which models answered it."""
     with tempfile.TemporaryDirectory() as logs:
-        async with local_stack(Path(logs), report, models=models) as stack, Client(stack.redis_url) as client:
+        async with local_stack(Path(logs), report, models=models) as stack, AsyncClient(stack.redis_url) as client:
             job_id = await client.submit({"prompt": PROBLEM, "params": {"n": 4}})
             result = (await client.wait(job_id)).to_dict()
             for role, model in result["models"].items():

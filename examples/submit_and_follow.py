@@ -5,10 +5,11 @@ Redis alone, so it needs neither a model nor a GPU. Start a system first (`.venv
 to the Redis of a running system.
 """
 
-import asyncio
 import os
 
-from gsi.client.sdk import DEFAULT_REDIS_URL, Client
+from gsi import Client
+
+REDIS_URL = os.environ.get("GSI_REDIS_URL", "redis://127.0.0.1:6379/0")
 
 PROBLEM = (
     "On Sunday Mia has 7 shells. On Monday Tom brings her 4 bags of 3 shells. "
@@ -16,16 +17,15 @@ PROBLEM = (
 )
 
 
-async def main() -> None:
+def main() -> None:
     """Run one job and print its steps and its answer."""
-    async with Client(os.environ.get("GSI_REDIS_URL", DEFAULT_REDIS_URL)) as client:
-        job_id = await client.submit({"prompt": PROBLEM, "params": {"n": 4, "seed": 5}})
-        async for record in client.follow(job_id):
-            step = record.to_dict()  # the JSON that docs/step.schema.json describes
-            print(f"{step['index'] + 1}  {step['source']}  {step['outcome']}  {step['text'].strip()}")
-        result = (await client.result(job_id)).to_dict()
-        print(f"{job_id}  {result['state']}  answer {result['answer']}")
+    with Client(REDIS_URL) as client:  # AsyncClient has the same methods, for asyncio
+        job_id = client.submit({"prompt": PROBLEM, "params": {"n": 4, "seed": 5}})
+        for step in client.follow(job_id):  # the fields that docs/step.schema.json describes
+            print(f"{step.index + 1}  {step.source}  {step.outcome}  {step.text.strip()}")
+        job = client.result(job_id)
+        print(f"{job_id}  {job.state}  answer {job.answer}")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

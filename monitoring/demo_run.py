@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.errors import MisconfiguredError, RetryableError
 from gsi.jobs.connection import RedisAccess
 from gsi.jobs.reader import JobRecord
@@ -104,7 +104,7 @@ async def run_jobs(running: System, progress: Callable[[str], None]) -> DemoRun:
     started = time.time()
     async with AsyncExitStack() as exits:
         clients = [
-            await exits.enter_async_context(Client(running.redis_url, queue, RedisAccess()))
+            await exits.enter_async_context(AsyncClient(running.redis_url, queue, RedisAccess()))
             for queue in (MAIN_QUEUE, HURRIED_QUEUE)
         ]
         progress(f"running {sum(MEASURED.values())} undisturbed jobs")
@@ -120,7 +120,7 @@ async def run_jobs(running: System, progress: Callable[[str], None]) -> DemoRun:
     return DemoRun(started, settled, time.time(), measured)
 
 
-async def _run_measured_jobs(client: Client) -> list[JobRecord]:
+async def _run_measured_jobs(client: AsyncClient) -> list[JobRecord]:
     methods = [method for method, count in MEASURED.items() for _ in range(count)]
     problems = held_out_problems(len(methods))
     ids = [
@@ -130,7 +130,7 @@ async def _run_measured_jobs(client: Client) -> list[JobRecord]:
     return list(await asyncio.gather(*(client.wait(job_id) for job_id in ids)))
 
 
-async def _run_disturbed_jobs(running: System, client: Client, hurried: Client) -> None:
+async def _run_disturbed_jobs(running: System, client: AsyncClient, hurried: AsyncClient) -> None:
     """Submit faulty jobs among many good jobs; kill one coordinator and stop the other for a while."""
     problems = held_out_problems(NUM_DISTURBED, skip=sum(MEASURED.values()))
     prompts = [problem["prompt"] for problem in problems]
@@ -157,7 +157,7 @@ async def _run_disturbed_jobs(running: System, client: Client, hurried: Client) 
     await _wait_for_states(hurried, dict.fromkeys(dead, JobState.DEAD))
 
 
-async def _refuse_one(client: Client, prompt: str) -> None:
+async def _refuse_one(client: AsyncClient, prompt: str) -> None:
     """Make the queue refuse a submission because it is full."""
     await client.admin.limit(1)
     try:
@@ -169,12 +169,12 @@ async def _refuse_one(client: Client, prompt: str) -> None:
     raise MisconfiguredError("a full queue accepted a job")
 
 
-async def _wait_until_taken(client: Client, job_id: str) -> None:
+async def _wait_until_taken(client: AsyncClient, job_id: str) -> None:
     while (await client.result(job_id)).state is JobState.QUEUED:
         await asyncio.sleep(0.1)
 
 
-async def _wait_for_states(client: Client, expected: Mapping[str, JobState]) -> None:
+async def _wait_for_states(client: AsyncClient, expected: Mapping[str, JobState]) -> None:
     """Wait for jobs to finish. Raises MisconfiguredError if a job ends in another state than expected."""
     for job_id, state in expected.items():
         record = await client.wait(job_id)

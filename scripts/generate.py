@@ -1,4 +1,4 @@
-"""Write what is generated: gRPC stubs, JSON Schemas, and tables of methods, metrics, settings and chart values.
+"""Write what is generated: gRPC stubs, JSON Schemas, tables of documents, chart values, and the reference of the SDK.
 
 Usage: ``python scripts/generate.py [FOLDER]``; the folder is the repository's root unless named.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 import helm_values
+import sdk_reference
 import settings_tables
 from grpc_tools import protoc
 
@@ -119,6 +120,7 @@ def main() -> None:
     write_metrics(root)
     settings_tables.write(root)
     helm_values.write(root)
+    sdk_reference.write(root)
 
 
 if __name__ == "__main__":

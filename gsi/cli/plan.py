@@ -26,6 +26,7 @@ from gsi.planning.published import (
 from gsi.planning.report import MethodPlan, Plan, make_plan, to_json
 from gsi.planning.steps import SBON_TARGET, Workload
 from gsi.planning.systems import ANSWER_TOKENS, OURS, SECONDS_PER_PASS, SYSTEMS, set_overhead
+from gsi.suggestions import list_names
 
 GSI_ROW, RSD_ROW = TABLE_2[0], TABLE_2[1]  # n = 16: the defaults of steps and acceptance
 ModelName = Annotated[str, typer.Option(help="A named model, or a folder with its config.json.")]
@@ -67,7 +68,7 @@ def plan(
             _print_published(as_json=as_json)
             return
         if system not in SYSTEMS:
-            raise InvalidRequestError(f"--system: {system} is not allowed; allowed: {', '.join(SYSTEMS)}")
+            raise InvalidRequestError(f"--system: {system} is not allowed; allowed: {list_names(system, SYSTEMS)}")
         _check_numbers(
             acceptance=acceptance,
             rsd_acceptance=rsd_acceptance,

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from gsi.cli.jobs import ask_queue
 from gsi.cli.terminal import Queue, RedisUrl, err, out, print_json
-from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, Client
+from gsi.client.sdk import DEFAULT_QUEUE, DEFAULT_REDIS_URL, AsyncClient
 from gsi.jobs.admin import QueueStats
 from gsi.jobs.check import IDLE_CONSUMER_SECONDS, Finding
 
@@ -99,7 +99,7 @@ def check(
     Safe beside running coordinators. Exit code 1: something is wrong, and was not repaired.
     """
 
-    async def look(client: Client) -> list[Finding]:
+    async def look(client: AsyncClient) -> list[Finding]:
         return [each async for each in client.admin.check(repair=repair, idle_consumer_seconds=idle_consumer_seconds)]
 
     found = ask_queue(redis_url, name, look)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from gsi.algorithm.candidates import Outcome
 from gsi.jobs.dead_letters import DeadLetter
+from gsi.jobs.listing import JobSummary
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.step_record import StepRecord
 from gsi.runtime.printable import join_lines
@@ -48,6 +49,31 @@ def render_end(record: JobRecord) -> Text:
     elif fields.get("last_error") and not record.state.is_finished:
         line.append(f"  its last run failed: {join_lines(fields['last_error'])}", style="default")
     return line
+
+
+def render_jobs(jobs: Sequence[JobSummary], now: float) -> Table:
+    """Return a table of jobs: id, state, method, kept steps, age at ``now`` (seconds since 1970), answer or error."""
+    table = Table(header_style="bold", box=SIMPLE_HEAD)
+    for name in ("id", "state"):
+        table.add_column(name, no_wrap=True, min_width=max(len(getattr(job, name)) for job in jobs))
+    table.add_column("method", no_wrap=True)
+    for name in ("steps", "age"):
+        table.add_column(name, no_wrap=True, justify="right", min_width=len(name))
+    table.add_column("answer or error", no_wrap=True)
+    for job in jobs:
+        state = Text(job.state.value, style=STATE_STYLES.get(job.state, "yellow"))
+        age = "-" if job.submitted_at is None else format_age(max(0.0, now - job.submitted_at))
+        said = join_lines(job.answer or job.error or "-")
+        table.add_row(Text(job.id), state, Text(job.method or "-"), str(job.num_steps), age, Text(said))
+    return table
+
+
+def format_age(seconds: float) -> str:
+    """Return a time in its largest unit: 45s, 3m, 2h, 5d."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f}{unit}"
+    return f"{seconds:.0f}s"
 
 
 def render_dead_jobs(letters: Sequence[DeadLetter]) -> Table:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -13,6 +14,7 @@ from rich.markup import escape
 from rich.segment import Segment
 from rich.text import Text
 
+from gsi.client.sdk import AsyncClient
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
 from gsi.jobs.connection import LOST_CONNECTION, REFUSED
 from gsi.runtime.printable import escape_controls, join_lines, replace_controls
@@ -37,6 +39,7 @@ err = SafeConsole(stderr=True)
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_LATER = 75  # as sysexits.h: try again later
+EXIT_INTERRUPTED = 130  # the exit status of a shell after SIGINT
 
 RedisUrl = Annotated[str, typer.Option("--redis-url", envvar="GSI_REDIS_URL", help="URL of Redis.")]
 Queue = Annotated[str, typer.Option("--queue", envvar="GSI_QUEUE", help="Name of the queue.")]
@@ -57,6 +60,16 @@ def explain_errors() -> Iterator[None]:
     """Turn an error that a user can mend into one line and an exit code."""
     try:
         yield
+    except REFUSED as error:
+        err.print(f"[red]Redis refuses[/]  {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED) from None
+    except LOST_CONNECTION as error:
+        err.print(
+            f"[red]no Redis[/]  {escape(str(error))} Is it running (gsi up)? --redis-url or GSI_REDIS_URL names it.",
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(EXIT_FAILED) from None
     except InvalidRequestError as error:
         err.print(f"[red]refused[/]  {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_USAGE) from None
@@ -69,19 +82,34 @@ def explain_errors() -> Iterator[None]:
     except InternalError as error:
         err.print(f"[red]failed[/]  {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_FAILED) from None
-    except REFUSED as error:
-        err.print(f"[red]Redis refuses[/]  {escape(str(error))}", highlight=False, soft_wrap=True)
+    except BrokenPipeError:
+        raise  # whoever read the output has gone
+    except OSError as error:  # a folder that cannot be written, a full disk, a port in use; a time-out says of what
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        err.print(f"[red]failed[/]  {escape(what)}", highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_FAILED) from None
-    except LOST_CONNECTION as error:
-        err.print(
-            f"[red]no Redis[/]  {escape(str(error))}. Is it running (gsi up)? --redis-url or GSI_REDIS_URL names it."
-        )
-        raise typer.Exit(EXIT_FAILED) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def notify(notice: str) -> None:
+    """Show why a wait may be long."""
+    err.print(f"[yellow]waiting[/]  {escape(notice)}", highlight=False, soft_wrap=True)
+
+
+def connect(redis_url: str, queue: str) -> AsyncClient:
+    """Return a client that says on standard error why a wait may be long."""
+    return AsyncClient(redis_url, queue, notify=notify)
 
 
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON, with no raw control character in it."""
-    print(escape_controls(json.dumps(value, ensure_ascii=False)))
+    print(format_json(value, sys.stdout.encoding))
+
+
+def format_json(value: Any, encoding: str) -> str:
+    """Return a value as one line of JSON for a terminal or file of this encoding, which the locale chooses."""
+    return escape_controls(json.dumps(value, ensure_ascii=not encoding.lower().startswith("utf")))
 
 
 def import_evaluation(name: str) -> Any:
@@ -90,6 +118,14 @@ def import_evaluation(name: str) -> Any:
         return import_module(f"gsi.evaluation.{name}")
     except ModuleNotFoundError as error:
         raise MisconfiguredError(f"evaluation is not installed ({error}): pip install 'gsi-serve[eval]'") from error
+
+
+def import_top() -> Any:
+    """Import ``gsi.cli.top``. Raises MisconfiguredError if Textual, an optional part, is not installed."""
+    try:
+        return import_module("gsi.cli.top")
+    except ModuleNotFoundError as error:
+        raise MisconfiguredError(f"gsi top is not installed ({error}): pip install 'gsi-serve[top]'") from error
 
 
 def read_params(given: list[str] | None) -> dict[str, Any]:

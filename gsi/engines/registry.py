@@ -14,6 +14,7 @@ from typing import Any, Generic
 from gsi.engines.base import E, EngineSettings, Follower, LanguageEngine, RewardEngine
 from gsi.engines.model_path import refuse_missing_folder
 from gsi.errors import MisconfiguredError
+from gsi.suggestions import list_names
 
 PREPARATIONS = {"vllm": "gsi.engines.on_vllm.environment:prepare_import"}  # called before an engine's class is imported
 
@@ -43,7 +44,7 @@ class EngineTable(Generic[E]):
 
     async def _import(self, name: str) -> Any:
         if name not in self.classes:
-            raise ValueError(f"unknown engine {name!r}; allowed: {', '.join(self.classes)}")
+            raise ValueError(f"unknown engine {name!r}; allowed: {list_names(name, self.classes)}")
         if name in PREPARATIONS:
             resolve_name(PREPARATIONS[name])()
         try:  # in a thread: importing takes seconds, and the process must answer health checks meanwhile

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import PurePath
 
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.evaluation.problems import Problem
 from gsi.evaluation.records import Identity, RecordedJob, RecordedModel
@@ -24,7 +24,7 @@ UNKNOWN = "unknown"
 MAX_PROBES = 5
 
 
-async def identify(client: Client, address: str, problems: Sequence[Problem]) -> tuple[Identity, str]:
+async def identify(client: AsyncClient, address: str, problems: Sequence[Problem]) -> tuple[Identity, str]:
     """Ask a system what it is made of, by a job of one token; return that, and the first prompt as rendered.
 
     A problem that cannot be asked, such as a prompt that is too long, leaves its turn to the next. Raises
@@ -47,7 +47,7 @@ async def identify(client: Client, address: str, problems: Sequence[Problem]) ->
     return identity, result.rendered_prompt or "\n".join(filter(None, (problem.system, problem.prompt)))
 
 
-async def _probe(client: Client, problem: Problem) -> ResultDocument:
+async def _probe(client: AsyncClient, problem: Problem) -> ResultDocument:
     job_id = await client.submit(
         {
             "id": f"eval-probe-{secrets.token_hex(8)}",

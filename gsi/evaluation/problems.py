@@ -19,6 +19,7 @@ from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.grading.graders import AnswerKind
 from gsi.grading.notation import find_last_boxed
 from gsi.local.demo import held_out_problems
+from gsi.suggestions import suggest
 
 DEMO_PROBLEMS = 24  # of the shipped problems: the demo shows them, so they are not evaluated
 ARITHMETIC = "arithmetic"
@@ -159,8 +160,11 @@ def load_problems(
     elif dataset in HUB_DATASETS:
         problems = _read_problems(_read_hub(dataset, HUB_DATASETS[dataset]), HUB_DATASETS[dataset].shape, on_skip)
     else:
-        known = ", ".join([ARITHMETIC, *HUB_DATASETS])
-        raise InvalidRequestError(f"dataset: {dataset} is not known; allowed: {known}, or the path of a JSONL file")
+        names = [ARITHMETIC, *HUB_DATASETS]
+        known, meant = ", ".join(names), suggest(dataset, names)
+        raise InvalidRequestError(
+            f"dataset: {dataset} is not known; allowed: {known}, or the path of a JSONL file{meant}"
+        )
     loaded = list(islice(problems, limit))
     if not loaded:
         raise InvalidRequestError(f"dataset: {dataset} has no problems with an answer")

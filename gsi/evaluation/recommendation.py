@@ -24,6 +24,7 @@ from gsi.evaluation.plan import Plan
 from gsi.evaluation.records import RecordedJob
 from gsi.evaluation.tables import Column, format_code, format_percent_with_interval, write_table
 from gsi.evaluation.theory import TheoryReport, apply_theorems, write_theory
+from gsi.suggestions import list_names
 
 DEFAULT_MARGIN = 0.01  # of accuracy: what a cheaper setting may lose
 
@@ -67,7 +68,7 @@ def read_records(folder: Folder, method: str | None, n: int | None) -> list[Reco
     Raises InvalidRequestError without any.
     """
     if method is not None and method not in PAPERS:
-        raise InvalidRequestError(f"method: {method} is not allowed; allowed: {', '.join(PAPERS)}")
+        raise InvalidRequestError(f"method: {method} is not allowed; allowed: {list_names(method, PAPERS)}")
     jobs = [job for job in folder.read_records() if job.state.value == "SUCCEEDED"]
     label = method or next((label for label in PAPERS if any(job.label == label for job in jobs)), "gsi")
     found = [job for job in jobs if job.label == label]

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from gsi.algorithm.parts import run_all
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.evaluation.folder import EvaluationRun, Folder
 from gsi.evaluation.identity import refuse_stranger
 from gsi.evaluation.plan import Task, list_tasks
@@ -25,7 +25,7 @@ def list_done(folder: Folder, *, retry_failed: bool) -> set[TaskKey]:
 
 
 async def run_missing(
-    client: Client,
+    client: AsyncClient,
     run: EvaluationRun,
     problems: Sequence[Problem],
     folder: Folder,
@@ -57,7 +57,7 @@ async def run_missing(
             await run_all([finish(task) for task in missing])
 
 
-async def _run_task(client: Client, task: Task, payload: JobPayload, checker: EqualityChecker) -> RecordedJob:
+async def _run_task(client: AsyncClient, task: Task, payload: JobPayload, checker: EqualityChecker) -> RecordedJob:
     record = await client.wait(await client.submit(payload))
     problem, fields = task.problem, record.to_dict()
     grade = await grade_with(checker, fields["text"], fields["answer"], problem.expected, problem.kind)

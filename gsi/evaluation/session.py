@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gsi.client.sdk import DEFAULT_REDIS_URL, Client
+from gsi.client.sdk import DEFAULT_REDIS_URL, AsyncClient
 from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.evaluation.figures import Row, compute_rows
 from gsi.evaluation.folder import EvaluationRun, Folder
@@ -71,10 +71,10 @@ class System:
         return self.concurrency or (EMBEDDED_CONCURRENCY if self.is_embedded else CONCURRENCY)
 
     @asynccontextmanager
-    async def client(self, report: Report) -> AsyncIterator[Client]:
+    async def client(self, report: Report) -> AsyncIterator[AsyncClient]:
         """Yield a client of the system. Raises MisconfiguredError if no coordinator works on the queue."""
         if not self.is_embedded:
-            async with Client(self.redis_url or DEFAULT_REDIS_URL, self.queue) as client:
+            async with AsyncClient(self.redis_url or DEFAULT_REDIS_URL, self.queue) as client:
                 if not await client.is_served():
                     raise MisconfiguredError(
                         f"no coordinator has read queue {self.queue} of this Redis: start one (gsi up), "
@@ -87,7 +87,7 @@ class System:
             stack = local_stack(
                 Path(folder), report, models=self.models, engine=self.engine, queue=self.queue, settings=settings
             )
-            async with stack as running, Client(running.redis_url, self.queue, RedisAccess()) as client:
+            async with stack as running, AsyncClient(running.redis_url, self.queue, RedisAccess()) as client:
                 yield client
 
 

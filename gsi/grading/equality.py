@@ -9,10 +9,12 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import NamedTuple, Self
 
 import structlog
 
+from gsi.errors import MisconfiguredError
 from gsi.grading.answers import compare_as_text
 from gsi.limits import COMPARISON_SECONDS, MAX_COMPARED_ANSWERS, SLOW_COMPARISON_SECONDS, VOTE_SECONDS
 from gsi.runtime.child import child_command
@@ -27,9 +29,12 @@ class EqualityChecker:
 
     A child starts with its first question and answers one question at a time. A child that takes longer than
     ``question_seconds``, or crashes, is replaced, and its question is answered by text alone: not equal.
+    Raises MisconfiguredError if math-verify is not installed: each question would be answered by text alone.
     """
 
     def __init__(self, question_seconds: float = COMPARISON_SECONDS) -> None:
+        if find_spec("math_verify") is None:
+            raise MisconfiguredError("math-verify is not installed: pip install 'gsi-serve[coordinator]'")
         self._quick = _Child(question_seconds)
         self._slow = _Child(question_seconds)
 

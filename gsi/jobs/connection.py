@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any, Self
 
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import RedisSSLContext, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.credentials import CredentialProvider
-from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gsi.errors import MisconfiguredError
+from gsi.jobs.errors import LOST_CONNECTION, REFUSED, name_server
 from gsi.jobs.failover import PrimaryConnection, PrimaryDiscovery, parse_seed_nodes
 from gsi.runtime.tls import client_context, is_loopback
 
@@ -30,13 +32,12 @@ __all__ = [
     "RedisAccess",
     "RedisError",
     "connect",
+    "connect_user",
     "durability_warnings",
     "is_exposed",
     "mask_url",
 ]
 
-LOST_CONNECTION = (RedisConnectionError, RedisTimeoutError)  # the server is unavailable
-REFUSED = (AuthenticationError, AuthorizationError, NoPermissionError)  # wrong credentials, or too few rights
 OLDEST_VERSION = (7, 0)
 MAX_CONNECTIONS = 100
 SOCKET_TIMEOUT_SECONDS = 10.0  # longer than the BLOCK of any command that we send
@@ -161,6 +162,18 @@ def connect(url: str, access: RedisAccess | None = None, queue: str = "default")
     If all connections are in use, for example by many followers, a command waits for a free connection.
     Raises MisconfiguredError for a URL or files that cannot be used; its text has neither user nor password.
     """
+    return Redis.from_pool(_make_pool(url, access, queue))
+
+
+def connect_user(url: str, access: RedisAccess | None = None, queue: str = "default") -> Redis:
+    """Return a client as ``connect`` does, whose errors name the server: those of ``gsi/jobs/errors.py``."""
+    client: Any = _UserRedis.from_pool(_make_pool(url, access, queue))
+    client.place = mask_url(url)
+    made: Redis = client
+    return made
+
+
+def _make_pool(url: str, access: RedisAccess | None, queue: str) -> BlockingConnectionPool:
     ours = {
         "max_connections": MAX_CONNECTIONS,
         "timeout": None,
@@ -168,7 +181,31 @@ def connect(url: str, access: RedisAccess | None = None, queue: str = "default")
         "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), retries=6),
         "health_check_interval": 15,
     }
-    return Redis.from_pool(BlockingConnectionPool(**ours | _pool_options(url, access or RedisAccess(), queue)))
+    return BlockingConnectionPool(**ours | _pool_options(url, access or RedisAccess(), queue))
+
+
+class _UserPipeline(Pipeline):
+    place = ""
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        with name_server(self.place):
+            return await super().execute(raise_on_error)
+
+
+class _UserRedis(Redis):
+    """Every command passes through ``execute_command`` or a pipeline, so errors are translated in these two places."""
+
+    place = ""
+
+    async def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        with name_server(self.place):
+            command: Any = super()  # redis-py declares no types here
+            return await command.execute_command(*arguments, **options)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        made = _UserPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        made.place = self.place
+        return made
 
 
 def mask_url(url: str) -> str:

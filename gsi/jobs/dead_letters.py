@@ -11,6 +11,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from gsi.errors import InvalidRequestError
+from gsi.jobs.errors import UnknownJobError
 from gsi.jobs.keys import Keys
 from gsi.jobs.reader import JobReader, JobRecord
 from gsi.jobs.scripts import calls
@@ -55,7 +56,7 @@ class DeadLetters:
         """Return a dead job with its kept steps. Raises InvalidRequestError if the job is unknown or not dead."""
         record = await self._reader.record(job_id)
         if record is None:
-            raise InvalidRequestError(f"id: no job {job_id} in this queue; allowed: an id that gsi dead list shows")
+            raise UnknownJobError(job_id, f"id: no job {job_id} in this queue; allowed: an id that gsi dead list shows")
         if record.state is not JobState.DEAD:
             raise InvalidRequestError(f"id: job {job_id} is {record.state}; allowed: a job that is DEAD")
         return record

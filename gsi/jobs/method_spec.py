@@ -18,6 +18,7 @@ from gsi.algorithm.params import Aggregate, Preset, Resample, Scope
 from gsi.algorithm.weighting import WEIGHTINGS
 from gsi.errors import InvalidRequestError
 from gsi.limits import MAX_SHORTHAND_CHARACTERS
+from gsi.suggestions import list_names, suggest
 
 ALIASES = {"u": "acceptance_threshold", "width": "beam_width", "expansion": "beam_expansion"}
 
@@ -30,7 +31,7 @@ def parse_method(spec: str, parameters: Collection[str]) -> dict[str, Any]:
     _check_length("method", spec)
     name, *options = spec.split(":")
     if name not in METHODS:
-        raise InvalidRequestError(f'params.method: "{name}" is not allowed; allowed: {", ".join(METHODS)}')
+        raise InvalidRequestError(f'params.method: "{name}" is not allowed; allowed: {list_names(name, METHODS)}')
     method = METHODS[name]
     others = {p for other in METHODS.values() for p in other.parameters} - COMMON_PARAMETERS - set(method.parameters)
     usable = [p for p in parameters if p != "method" and p not in others]
@@ -47,7 +48,7 @@ def parse_choice(what: str, registry: Mapping[str, type[Any]], text: str) -> dic
     _check_length(what, text)
     name, equals, values = text.partition("=")
     if name not in registry:
-        raise InvalidRequestError(f'params.{what}: "{name}" is not allowed; allowed: {", ".join(registry)}')
+        raise InvalidRequestError(f'params.{what}: "{name}" is not allowed; allowed: {list_names(name, registry)}')
     names = number_names(registry[name])
     given = values.split("/") if equals else []
     if len(given) > len(names):
@@ -94,6 +95,7 @@ def _read_option(method: Method, option: str, usable: Collection[str]) -> Mappin
     if not equals and name in words:
         return words[name]
     allowed = ", ".join([*words, *weightings, f"NAME=VALUE with a parameter ({', '.join(usable)})"])
+    allowed += suggest(name, usable if equals else [*words, *weightings])
     raise InvalidRequestError(f'params.method: option "{option}" is not allowed with {method.name}; allowed: {allowed}')
 
 

@@ -15,6 +15,7 @@ from gsi.errors import InvalidRequestError
 from gsi.jobs.method_spec import number_names
 from gsi.jobs.payload import CHOICES, JobParams, JobPayload
 from gsi.limits import MAX_ERROR_BYTES, MAX_ERROR_FIELDS, SHOWN_CHARACTERS
+from gsi.suggestions import suggest
 
 _ROOM_FOR_MORE = 30  # bytes of "; … and 1000 more"
 
@@ -47,7 +48,20 @@ def describe_error(error: ErrorDetails) -> str:
         case "value_error":  # of our own validators: the reason is a phrase
             return f"{field}: {_show(error['input'])} is {error['ctx']['error']}; allowed: {describe_allowed(path)}"
         case _:
-            return f"{field}: {_show(error['input'])} is not allowed; allowed: {describe_allowed(path)}"
+            meant = suggest(str(error["input"]), _names_of(path))
+            return f"{field}: {_show(error['input'])} is not allowed; allowed: {describe_allowed(path)}{meant}"
+
+
+def _names_of(path: list[str]) -> Sequence[str]:
+    """Return the names that a field allows; none if it allows other values."""
+    if path == ["params", "method"]:
+        return list(METHODS)
+    if path[0] == "params" and len(path) > 1 and path[1] in CHOICES:
+        return list(CHOICES[path[1]])
+    schema = _schema_of(JobParams if path[0] == "params" else JobPayload)
+    field = schema["properties"].get(path[-1], {})
+    alternatives = [_resolve(part, schema) for part in field.get("anyOf", [field])]
+    return [str(name) for each in alternatives for name in each.get("enum", [])]
 
 
 def _show(value: Any) -> str:

@@ -6,12 +6,12 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from gsi.errors import RetryableError
+from gsi.jobs.errors import JobConflictError, QueueFullError
 from gsi.jobs.job import Job
 from gsi.jobs.keys import DEFAULT_TENANT, Key, Keys, Priority
 from gsi.jobs.policy import Policy
 from gsi.jobs.scripts import calls
-from gsi.jobs.scripts.calls import KEY_HAS_MOVED
+from gsi.jobs.scripts.calls import IS_ANOTHER, KEY_HAS_MOVED
 from gsi.jobs.state import JobState
 from gsi.jobs.submission import Submission, in_groups
 
@@ -32,7 +32,7 @@ class JobSubmitter:
         """Write the job's record and push the job; return its id.
 
         If a job of this id or idempotency key exists already, nothing is written, and that job's id is returned.
-        Raises RetryableError that says when to come back if the queue is full.
+        Raises JobConflictError if the job of this id has another payload, and QueueFullError.
         """
         (job_id,) = [job_id async for job_id in self.submit_many([Submission.of(job)])]
         return job_id
@@ -49,6 +49,8 @@ class JobSubmitter:
                 for answer in await self._push(group[num_pushed:]):
                     if answer == KEY_HAS_MOVED:
                         break  # somebody else has just used the idempotency key
+                    if answer == IS_ANOTHER:
+                        raise JobConflictError(group[num_pushed].job_id)
                     if isinstance(answer, int):
                         raise await self._refuse(num_jobs=answer)
                     if isinstance(answer, ResponseError):
@@ -100,7 +102,7 @@ class JobSubmitter:
             job_values=[
                 word
                 for job, first in zip(jobs, earlier, strict=True)
-                for word in (job.job_id, job.tenant, job.payload, _idempotency_ms(job), first)
+                for word in (job.job_id, job.tenant, job.payload, _idempotency_ms(job), first, job.digest)
             ],
         )
 
@@ -127,13 +129,8 @@ class JobSubmitter:
     def _idempotency_key(self, job: Submission) -> Key:
         return self._keys.idempotency(job.tenant, job.idempotency_key or "")
 
-    async def _refuse(self, num_jobs: int) -> RetryableError:
-        """Return the error of a full queue."""
-        seconds = await self._seconds_per_job()
-        return RetryableError(
-            f"queue {self._keys.queue} is full: {num_jobs} jobs; come back in {seconds:.0f} s",
-            retry_after_seconds=seconds,
-        )
+    async def _refuse(self, num_jobs: int) -> QueueFullError:
+        return QueueFullError(self._keys.queue, num_jobs, await self._seconds_per_job())
 
     async def _seconds_per_job(self) -> float:
         """Return the seconds between the ends of two jobs, at least 1, as the newest results tell."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from gsi.algorithm.candidates import Outcome
 from gsi.algorithm.methods import METHODS
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.errors import MisconfiguredError
 from gsi.jobs.connection import RedisAccess
 from gsi.jobs.reader import JobRecord
@@ -76,7 +76,7 @@ async def run_demo(
     async with AsyncExitStack() as exits:
         folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="gsi-demo-")))
         stack = await exits.enter_async_context(local_stack(folder, report, engine=engine))
-        client = await exits.enter_async_context(Client(stack.redis_url, access=RedisAccess()))
+        client = await exits.enter_async_context(AsyncClient(stack.redis_url, access=RedisAccess()))
         for index, problem in enumerate(problems):
             for name, way in ways.items():
                 job = {"prompt": problem["prompt"], "params": {**way, "seed": index}}

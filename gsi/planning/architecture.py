@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gsi.errors import InvalidRequestError
+from gsi.suggestions import list_names
 
 Role = Literal["draft", "target", "prm"]
 
@@ -142,7 +143,8 @@ def _find_architecture(option: str, given: str) -> Architecture:
     found = next((one for name, one in NAMED.items() if name.lower() == short.lower()), None)
     if found is None:
         raise InvalidRequestError(
-            f"{option}: {given} is not allowed; allowed: a folder with config.json, or one of {', '.join(NAMED)}"
+            f"{option}: {given} is not allowed; allowed: a folder with config.json, or one of "
+            + list_names(short, NAMED)
         )
     return found
 

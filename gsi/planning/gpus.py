@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gsi.errors import InvalidRequestError
+from gsi.suggestions import list_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,5 +45,5 @@ def find_gpu(option: str, given: str) -> Gpu:
     """Return a GPU by name. Raises InvalidRequestError that names the option and the GPUs that there are."""
     gpu = GPUS.get(given.lower())
     if gpu is None:
-        raise InvalidRequestError(f"{option}: {given} is not allowed; allowed: {', '.join(GPUS)}")
+        raise InvalidRequestError(f"{option}: {given} is not allowed; allowed: {list_names(given, GPUS)}")
     return gpu

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.jobs.connection import connect
 from gsi.jobs.keys import Priority
 from gsi.jobs.reader import JobRecord
@@ -97,7 +97,7 @@ class Schedule:
         self._chaos.spoil(seed for seed in seeds if random.random() < 0.2)
         self._proxy.rule = SeededRule(self._seed, RATES)
         try:
-            async with Client(self._url, self._queue.name) as client, asyncio.TaskGroup() as group:
+            async with AsyncClient(self._url, self._queue.name) as client, asyncio.TaskGroup() as group:
                 lives = [group.create_task(self._live(client, seed)) for seed in seeds]
                 group.create_task(self._stop_one(random))
             jobs = [life.result() for life in lives]
@@ -106,7 +106,7 @@ class Schedule:
             self._proxy.rule = no_fault
         return jobs
 
-    async def _live(self, client: Client, seed: int) -> Pushed:
+    async def _live(self, client: AsyncClient, seed: int) -> Pushed:
         """Push a job, perhaps again, with its own payload or another, and perhaps cancel it."""
         random = Random(f"{self._seed}/{seed}")
         await asyncio.sleep(random.uniform(0, FIRST_SECONDS))
@@ -129,7 +129,7 @@ class Schedule:
         said = {"id": _id(self._queue, seed), "tenant": TENANTS[seed % len(TENANTS)]}
         return {**job(seed), **said, "priority": random.choice(list(Priority))}
 
-    async def _push(self, client: Client, payload: Mapping[str, Any], *, is_bare: bool) -> None:
+    async def _push(self, client: AsyncClient, payload: Mapping[str, Any], *, is_bare: bool) -> None:
         if not is_bare:
             await _insist(lambda: client.submit(payload))
             return

@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 
 from gsi.algorithm.candidates import Source
 from gsi.algorithm.seeds import derive_seed
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.jobs.check import QueueCheck
 from gsi.jobs.connection import Redis, connect
 from gsi.jobs.keys import GROUP, Keys
@@ -80,7 +80,7 @@ class Kill:
 class Queue:
     """One row's queue: submit, look at, wait for its jobs. Every call waits out a server that is away."""
 
-    def __init__(self, name: str, client: Client, redis: Redis) -> None:
+    def __init__(self, name: str, client: AsyncClient, redis: Redis) -> None:
         self.name = name
         self.keys = Keys(name)
         self.redis: Any = redis
@@ -177,7 +177,7 @@ class Chaos:
         ours |= {"GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS), **(settings or {})}
         environments = coordinator_environments(self.server.url, name, num_coordinators)
         started = {f"{own}-{name}": environments[own] | ours for own in environments}
-        async with connect(self.server.url) as redis, Client(self.server.url, name) as client:
+        async with connect(self.server.url) as redis, AsyncClient(self.server.url, name) as client:
             queue = Queue(name, client, redis)
             try:
                 await self._start(started)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.local.stack import Stack
 from tests.conftest import MODELS
 from tests.system import ModelServices
@@ -54,7 +54,7 @@ async def run_example(name: str, *arguments: str, redis_url: str = "redis://127.
 async def check_printed_jobs(printed: list[str], redis_url: str) -> int:
     """Hold the printed jobs, each its steps and then a line with its id and answer, to Redis; return how many."""
     num_jobs, steps = 0, list[str]()
-    async with Client(redis_url) as client:
+    async with AsyncClient(redis_url) as client:
         for line in printed:
             steps.append(line)
             if ending := re.fullmatch(r"(\S+)  SUCCEEDED  answer (\d+)", line):

@@ -32,6 +32,7 @@ from redis.exceptions import ResponseError
 
 from gsi.jobs.connection import Redis
 from gsi.jobs.dead_letters import DeadLetters
+from gsi.jobs.errors import JobConflictError
 from gsi.jobs.job import Job, claim, parse_payload
 from gsi.jobs.keys import GROUP, JOB_FIELD, Key, Keys
 from gsi.jobs.policy import Policy
@@ -39,6 +40,7 @@ from gsi.jobs.reader import JobReader
 from gsi.jobs.scripts.loader import SOURCES
 from gsi.jobs.state import JobState
 from gsi.jobs.stream import Delivery, JobStream
+from gsi.jobs.submission import Submission
 from gsi.jobs.submitter import JobSubmitter
 from gsi.jobs.writer import JobResult, JobWriter, Lease, LeaseLostError
 from gsi.local.embedded_redis import embedded_redis
@@ -105,7 +107,15 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(job_id=ids, question=questions)
     def submit(self, job_id: str, question: str) -> None:
-        self.wait(self.submitter.submit(Job(job_id, parse_payload({"prompt": question, "tenant": TENANT}))))
+        job = Job(job_id, parse_payload({"prompt": question, "tenant": TENANT}))
+        digest = Submission.of(job).digest
+        is_same = self.before.jobs[job_id].fields.get("digest", digest) == digest
+        try:
+            self.wait(self.submitter.submit(job))
+        except JobConflictError:
+            assert not is_same, "the same question was refused"
+        else:
+            assert is_same, "another question was taken for the job's own"
 
     @rule(job_id=ids, question=questions)
     def push_without_the_sdk(self, job_id: str, question: str) -> None:

@@ -110,7 +110,7 @@ class QueueSnapshots:
                 pipeline.pttl(name)
                 pipeline.dump(name)
             found = iter(await pipeline.execute())
-        return {name: SavedKey(max(0, next(found)), next(found)) for name in names}
+        return {name: SavedKey(_lifetime_to_restore(next(found)), next(found)) for name in names}
 
     async def restore(self, saved: Mapping[Key, SavedKey]) -> None:
         async with self._redis.pipeline() as pipeline:
@@ -125,6 +125,11 @@ class QueueSnapshots:
 
     def _names(self) -> list[Key]:
         return [*self._of_queue, *self._of_jobs, self._keys.config]
+
+
+def _lifetime_to_restore(pttl: int) -> int:
+    """Return 0 for a key without a lifetime; else at least 1: PTTL says 0 of the last millisecond."""
+    return max(1, pttl) if pttl >= 0 else 0
 
 
 def _job(fields: Sequence[str], steps: Sequence[Any], *lifetimes: int) -> SeenJob:

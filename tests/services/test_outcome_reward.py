@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.engines.base import EngineSettings
 from gsi.engines.registry import REWARD_ENGINES
 from gsi.jobs.state import JobState
@@ -27,7 +27,7 @@ PROMPT = (
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def client(model_services: ModelServices, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
+async def client(model_services: ModelServices, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AsyncClient]:
     """A system whose reward model is a random sequence classifier with one label, as Skywork-Reward's are."""
     model = tmp_path_factory.mktemp("outcome") / "prm"
     classifier(model)
@@ -38,7 +38,7 @@ async def client(model_services: ModelServices, tmp_path_factory: pytest.TempPat
             yield running.client
 
 
-async def steps_of(client: Client, **params: Any) -> tuple[list[StepRecord], dict[str, Any]]:
+async def steps_of(client: AsyncClient, **params: Any) -> tuple[list[StepRecord], dict[str, Any]]:
     """Return the steps of a job, and the parameters that were in force."""
     job_id = await client.submit({"prompt": PROMPT, "params": {"n": 4, "seed": 1, "keep_candidates": True, **params}})
     record = await client.wait(job_id, 60.0)
@@ -54,14 +54,14 @@ def rewards(steps: list[StepRecord]) -> list[float]:
     return [reward for reward in found if reward is not None]
 
 
-async def test_a_job_that_says_nothing_gets_rewards_between_0_and_1(client: Client) -> None:
+async def test_a_job_that_says_nothing_gets_rewards_between_0_and_1(client: AsyncClient) -> None:
     """By the logistic function, and the result says so: u and delta keep their meaning."""
     steps, params = await steps_of(client)
     assert params["reward_map"] == {"name": "logistic", "center": 0.0, "scale": 1.0}
     assert all(0 < reward < 1 for reward in rewards(steps))
 
 
-async def test_each_map_is_of_the_same_raw_score(client: Client) -> None:
+async def test_each_map_is_of_the_same_raw_score(client: AsyncClient) -> None:
     """First steps of equal seeds have equal candidates, so their rewards differ by the map alone."""
     raw = rewards((await steps_of(client, reward_map={"name": "raw"}))[0][:1])
     assert any(not 0 <= score <= 1 for score in raw)
@@ -77,7 +77,7 @@ async def test_each_map_is_of_the_same_raw_score(client: Client) -> None:
         assert rewards(steps[:1]) == pytest.approx(expected), name
 
 
-async def test_rsd_cuts_a_raw_score_at_its_threshold(client: Client) -> None:
+async def test_rsd_cuts_a_raw_score_at_its_threshold(client: AsyncClient) -> None:
     """RSD paper, section 4: an outcome model whose score may be any number, and delta on its scale."""
     scores = rewards((await steps_of(client, method="rsd", reward_map={"name": "raw"}))[0])
     for delta, outcomes in ((min(scores) - 10, {"accepted"}), (max(scores) + 10, {"resampled"})):

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from gsi.algorithm.candidates import Candidate, FinishReason, Message
 from gsi.algorithm.params import SamplingParams
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.errors import RetryableError
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
@@ -365,7 +365,7 @@ async def test_jobs_go_on_while_replicas_are_replaced(redis_url: str, queue: str
             others[role] = (await stack.enter_async_context(client_of(role))).address  # one model is loaded at a time
         settings = CoordinatorSettings(redis_url=redis_url, queue=queue, draft="127.0.0.1:1", max_jobs=4, **others)
         coordinator = asyncio.create_task(coordinate(settings.model_copy(update={"draft": names.target(port)})))
-        async with Client(redis_url, queue) as client, many_jobs(client) as records:
+        async with AsyncClient(redis_url, queue) as client, many_jobs(client) as records:
             await wait_until(lambda: _has(old.num_calls >= 10), "the old one works")
             names.addresses.append(new.host)
             await wait_until(lambda: _has(new.num_calls >= 5), "the new one works, too")
@@ -379,7 +379,7 @@ async def test_jobs_go_on_while_replicas_are_replaced(redis_url: str, queue: str
 
 
 @asynccontextmanager
-async def many_jobs(client: Client) -> AsyncIterator[list[JobRecord]]:
+async def many_jobs(client: AsyncClient) -> AsyncIterator[list[JobRecord]]:
     """Keep four jobs running, and yield the records of the finished jobs."""
     records: list[JobRecord] = []
     is_over = asyncio.Event()

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from gsi.cli import job_file
 from gsi.cli.job_file import keep_all, read_jobs
 from gsi.cli.main import app
-from gsi.client.sdk import Client, check_job
+from gsi.client.sdk import AsyncClient, check_job
 from gsi.errors import InvalidRequestError
 from gsi.jobs.connection import Redis
 from gsi.jobs.job import parse_payload
@@ -130,7 +130,7 @@ async def test_the_sdk_pushes_payloads_of_every_kind_as_they_are_read(redis: Red
             yield payload
 
     good = [{"prompt": "a"}, '{"prompt": "b"}', parse_payload({"prompt": "c"}), check_job({"prompt": "d", "id": "d"})]
-    async with Client(redis_url, queue) as client:
+    async with AsyncClient(redis_url, queue) as client:
         given = [*good]
         ids = [job_id async for job_id in client.submit_many(payloads())]
         assert ids[3] == "d"

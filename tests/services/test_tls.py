@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 from structlog.testing import capture_logs
 
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.errors import MisconfiguredError, RetryableError
 from gsi.jobs.state import JobState
 from gsi.local.demo import held_out_problems
@@ -298,7 +298,10 @@ async def test_the_whole_system_runs_over_mutual_tls(authority: Authority, tmp_p
     for role in (*ROLES, "coordinator"):
         settings |= authority.issue(role, hosts=hosts(f"gsi-{role}")).settings(f"GSI_{role.upper()}_")
     settings |= {f"GSI_{role.upper()}_TLS_CALLERS": "gsi-coordinator" for role in ROLES}
-    async with local_stack(tmp_path, lambda *_: None, settings=settings) as stack, Client(stack.redis_url) as client:
+    async with (
+        local_stack(tmp_path, lambda *_: None, settings=settings) as stack,
+        AsyncClient(stack.redis_url) as client,
+    ):
         job_id = await client.submit({"prompt": held_out_problems(1)[0]["prompt"], "params": {"n": 2, "seed": 1}})
         assert (await client.wait(job_id, 60)).state is JobState.SUCCEEDED
         async with calling(stack.addresses["draft"], authority.issue("late", ends_in=-DAY)) as late:

@@ -15,7 +15,7 @@ import pytest_asyncio
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import format_span_id, format_trace_id
 
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.jobs.connection import connect
 from gsi.jobs.keys import Keys
 from gsi.jobs.reader import JobRecord
@@ -45,7 +45,7 @@ class System:
     """The stack, what its processes have logged, and the spans that they have sent."""
 
     stack: Stack
-    client: Client
+    client: AsyncClient
     events: list[tuple[str, Mapping[str, Any]]]
     collector: Collector
     collecting: AsyncExitStack
@@ -86,7 +86,7 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Syst
             num_coordinators=2,
             settings=settings,
         )
-        async with stack as running, Client(running.redis_url) as client:
+        async with stack as running, AsyncClient(running.redis_url) as client:
             yield System(running, client, events, received, collecting)
 
 

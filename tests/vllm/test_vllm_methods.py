@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from gsi.algorithm.candidates import Source
 from gsi.algorithm.methods import METHODS
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from gsi.local.demo import held_out_problems
@@ -25,14 +25,14 @@ NUM_PROBLEMS = 2
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
+async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AsyncClient]:
     settings = SHALLOW_TARGET | {"GSI_TARGET_ENGINE_ARGS": f"--speculative-config '{SPECULATIVE}'"}
     stack = local_stack(tmp_path_factory.mktemp("vllm"), lambda *_: None, engine="vllm", settings=settings)
-    async with stack as running, Client(running.redis_url) as connected:
+    async with stack as running, AsyncClient(running.redis_url) as connected:
         yield connected
 
 
-async def run_jobs(client: Client, method: str, seeds: int = 1) -> list[JobRecord]:
+async def run_jobs(client: AsyncClient, method: str, seeds: int = 1) -> list[JobRecord]:
     ids = [
         await client.submit(
             {"prompt": problem["prompt"], "params": {"method": method, "seed": seed, "keep_candidates": True}}
@@ -59,14 +59,14 @@ async def run_jobs(client: Client, method: str, seeds: int = 1) -> list[JobRecor
         "speculative-decoding",
     ],
 )
-async def test_every_method_ends_with_an_answer(client: Client, method: str) -> None:
+async def test_every_method_ends_with_an_answer(client: AsyncClient, method: str) -> None:
     """All methods ask the engines in the same way."""
     for record in await run_jobs(client, method):
         assert record.fields["text"].strip()
         assert record.fields["stop_reason"] in {"eos", "answer"}
 
 
-async def test_speculative_decoding_is_the_target_s_own_work(client: Client) -> None:
+async def test_speculative_decoding_is_the_target_s_own_work(client: AsyncClient) -> None:
     """All steps are the target's; its engine's drafts are no part of the job, and the result names their number."""
     for record in await run_jobs(client, "speculative-decoding"):
         assert {step.source for step in record.steps} == {Source.TARGET}
@@ -74,7 +74,7 @@ async def test_speculative_decoding_is_the_target_s_own_work(client: Client) -> 
         assert record.to_dict()["models"]["target"]["num_speculative_tokens"] == 4
 
 
-async def test_greedy_decoding_does_not_depend_on_the_seed(client: Client) -> None:
+async def test_greedy_decoding_does_not_depend_on_the_seed(client: AsyncClient) -> None:
     """The engine's own temperature is 0.7, and its target writes several tokens at once."""
     for method in ("draft:temperature=0", "speculative-decoding:temperature=0"):
         records = await run_jobs(client, method, seeds=2)

@@ -13,7 +13,7 @@ import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from gsi.algorithm.candidates import Outcome
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.evaluation.estimates import Estimate, estimate_ratio, estimate_share
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
@@ -32,17 +32,17 @@ Events = list[tuple[str, Mapping[str, Any]]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Stack, Client, Events]]:
+async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Stack, AsyncClient, Events]]:
     events: Events = []
     folder = tmp_path_factory.mktemp("vllm")
     stack = local_stack(
         folder, lambda name, event: events.append((name, event)), engine="vllm", settings=SHALLOW_TARGET
     )
-    async with stack as running, Client(running.redis_url) as client:
+    async with stack as running, AsyncClient(running.redis_url) as client:
         yield running, client, events
 
 
-async def run_jobs(client: Client, problems: Sequence[Mapping[str, str]], **params: Any) -> list[JobRecord]:
+async def run_jobs(client: AsyncClient, problems: Sequence[Mapping[str, str]], **params: Any) -> list[JobRecord]:
     """Run each problem once, with its position as its seed."""
     ids = [
         await client.submit({"prompt": problem["prompt"], "params": {"n": 4, **params, "seed": seed}})
@@ -61,7 +61,7 @@ def overlap(ours: Estimate, theirs: Estimate) -> bool:
 
 @pytest.mark.timeout(600)
 async def test_accuracy_and_acceptance_are_those_of_the_transformers_engine(
-    system: tuple[Stack, Client, Events], tmp_path: Path
+    system: tuple[Stack, AsyncClient, Events], tmp_path: Path
 ) -> None:
     """Over 200 held-out problems the 95 % intervals overlap: another engine, the same method."""
     _, client, _ = system
@@ -69,7 +69,7 @@ async def test_accuracy_and_acceptance_are_those_of_the_transformers_engine(
     on_vllm = await run_jobs(client, problems)
     async with (
         local_stack(tmp_path, lambda *_: None, engine="transformers", settings=SHALLOW_TARGET) as stack,
-        Client(stack.redis_url) as reference,
+        AsyncClient(stack.redis_url) as reference,
     ):
         on_transformers = await run_jobs(reference, problems)
     for records in (on_vllm, on_transformers):
@@ -87,7 +87,7 @@ async def test_accuracy_and_acceptance_are_those_of_the_transformers_engine(
     assert overlap(accepted(on_vllm), accepted(on_transformers))
 
 
-async def test_the_same_seeds_give_the_same_tokens(system: tuple[Stack, Client, Events]) -> None:
+async def test_the_same_seeds_give_the_same_tokens(system: tuple[Stack, AsyncClient, Events]) -> None:
     """This can be promised in single precision on a CPU, whatever else the engines do at the time."""
     _, client, _ = system
     problems = held_out_problems(12)
@@ -97,7 +97,7 @@ async def test_the_same_seeds_give_the_same_tokens(system: tuple[Stack, Client, 
     assert tokens(await run_jobs(client, problems)) == tokens(together)
 
 
-async def test_a_job_of_another_temperature_is_refused(system: tuple[Stack, Client, Events]) -> None:
+async def test_a_job_of_another_temperature_is_refused(system: tuple[Stack, AsyncClient, Events]) -> None:
     """The engines report likelihoods of one temperature; a ratio at another temperature would mean nothing."""
     _, client, _ = system
     (record,) = await run_jobs(client, held_out_problems(1), temperature=1.0)
@@ -108,7 +108,7 @@ async def test_a_job_of_another_temperature_is_refused(system: tuple[Stack, Clie
     )
 
 
-async def test_vllm_s_own_metrics_are_served_beside_ours(system: tuple[Stack, Client, Events]) -> None:
+async def test_vllm_s_own_metrics_are_served_beside_ours(system: tuple[Stack, AsyncClient, Events]) -> None:
     """They tell of waiting and running requests and of the cache; no likelihood was computed again."""
     stack, _, _ = system
     samples = metrics(stack, "target")
@@ -131,7 +131,7 @@ def metrics(stack: Stack, process: str) -> dict[str, float]:
 
 @pytest.mark.parametrize("role", ["target", "prm"])
 async def test_a_killed_engine_process_costs_a_restart_and_no_job(
-    system: tuple[Stack, Client, Events], role: str
+    system: tuple[Stack, AsyncClient, Events], role: str
 ) -> None:
     """The service ends with a code other than 0 and is started again; the jobs end as they would have."""
     stack, client, events = system
@@ -158,7 +158,7 @@ def is_engine(pid: int) -> bool:
     return b"EngineCore" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-async def test_no_engine_outlives_a_service_that_is_killed(system: tuple[Stack, Client, Events]) -> None:
+async def test_no_engine_outlives_a_service_that_is_killed(system: tuple[Stack, AsyncClient, Events]) -> None:
     """It would keep the GPU's memory, and the restarted service could not load its model."""
     stack, client, _ = system
     engines = [pid for pid in children_of(stack.processes["draft"].pid) if is_engine(pid)]

@@ -13,6 +13,7 @@ from gsi.jobs.scripts.loader import lua_script, moves_of
 from gsi.jobs.state import JobState
 
 KEY_HAS_MOVED = -1  # in the answer of ``submit``
+IS_ANOTHER = -2
 
 
 class Taken(NamedTuple):
@@ -67,7 +68,8 @@ def submit(
     """Write the records of jobs and push them, in order, up to the first that cannot be pushed now.
 
     Return the id of each, or the earlier job's. If it stops, the reason comes last: the number of jobs of a full queue;
-    ``KEY_HAS_MOVED`` if the idempotency key has another job now than the earlier one of its values; an error.
+    ``KEY_HAS_MOVED`` if the idempotency key has another job now than the earlier one of its values; ``IS_ANOTHER`` if
+    the job of this id has another payload; an error.
     """
 
 
