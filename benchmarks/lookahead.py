@@ -26,7 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.batching import answer_problems, engine_settings
 from benchmarks.results import describe_conditions, progress
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.jobs.reader import JobRecord
 from gsi.local.child_process import ChildProcess
 from gsi.local.stack import ROLES, Stack, coordinator_environments, local_stack, make_process
@@ -42,7 +42,7 @@ QUIET_LOAD = 2.0  # of two cores; above it the seconds are those of a machine th
 class Way:
     """A coordinator with or without lookahead, and a client of its queue."""
 
-    client: Client
+    client: AsyncClient
     metrics: str
 
     def drafts_ahead(self) -> dict[str, float]:
@@ -63,7 +63,7 @@ async def start_ways(folder: Path, is_exact: bool) -> AsyncIterator[Mapping[str,
         for way, setting in WAYS.items():
             process, metrics = _make_coordinator(running, folder, way, setting)
             await exits.enter_async_context(_running(process))
-            ways[way] = Way(await exits.enter_async_context(Client(running.redis_url, way)), metrics)
+            ways[way] = Way(await exits.enter_async_context(AsyncClient(running.redis_url, way)), metrics)
         yield ways
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.results import describe_conditions, progress, publish
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.evaluation.tables import Column, write_table
 from gsi.jobs.reader import JobRecord
 from gsi.local.child_process import ChildProcess
@@ -132,7 +132,7 @@ async def measure_way(fleet: Fleet, way: str, number: int) -> dict[str, Any]:
         "GSI_COORDINATOR_AFFINITY": affinity,
     }
     process = make_process("coordinator-1", settings, fleet.folder / queue, _ignore, None)
-    async with _running(process), Client(fleet.redis_url, queue) as client:
+    async with _running(process), AsyncClient(fleet.redis_url, queue) as client:
         before, started = read_counts(fleet, targets), time.perf_counter()
         records = await answer_problems(client, DEMO_PROBLEMS + number * NUM_JOBS)
         seconds = time.perf_counter() - started
@@ -141,7 +141,7 @@ async def measure_way(fleet: Fleet, way: str, number: int) -> dict[str, Any]:
     return {"counts": counts, "num_replicas": num_replicas, "seconds": seconds, "step_seconds": steps}
 
 
-async def answer_problems(client: Client, skip: int) -> list[JobRecord]:
+async def answer_problems(client: AsyncClient, skip: int) -> list[JobRecord]:
     """Answer problems, all at once; return the finished jobs."""
     ids = [
         await client.submit({"prompt": problem["prompt"], "params": {"n": N, "seed": seed}})

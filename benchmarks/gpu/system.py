@@ -16,7 +16,7 @@ from benchmarks.gpu.parts import Report
 from benchmarks.gpu.scrapes import GpuWatch, prefix_hit_rates, read_caches
 from benchmarks.gpu.steps import MAX_STEP_TOKENS, NUM_STEPS, PROMPT_TOKENS, N, measure_steps
 from gsi.algorithm.ports import Ports
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.local.arrangement import Arrangement, arrange_services
 from gsi.local.stack import ROLES, Stack, local_stack
 from gsi.planning.architecture import Architecture, Role
@@ -86,7 +86,7 @@ async def measure_queued_jobs(stack: Stack) -> float:
     """Return the mean seconds of an accepted step of jobs that go through Redis and a coordinator, one at a time."""
     rng, steps = random.Random(2), []
     params: dict[str, Any] = {"n": N, "max_step_tokens": MAX_STEP_TOKENS, "max_steps": NUM_STEPS}
-    async with Client(stack.redis_url) as client:
+    async with AsyncClient(stack.redis_url) as client:
         for number in range(NUM_QUEUED_JOBS):
             job = {
                 "prompt": draw_text(rng, PROMPT_TOKENS),

@@ -18,7 +18,7 @@ from structlog.contextvars import bound_contextvars
 from gsi.algorithm.candidates import Candidate, FinishReason, Score
 from gsi.algorithm.params import SamplingParams
 from gsi.algorithm.ports import ScoreBatches, TokenBatches
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.errors import InvalidRequestError, RetryableError
 from gsi.jobs.state import JobState
 from gsi.local.demo import held_out_problems
@@ -374,7 +374,7 @@ async def test_a_coordinator_keeps_each_job_on_one_replica(redis_url: str, queue
             redis_url=redis_url, queue=queue, draft=draft, max_jobs=6, affinity=affinity, **others
         )
         coordinator = asyncio.create_task(coordinate(settings))
-        async with Client(redis_url, queue) as client:
+        async with AsyncClient(redis_url, queue) as client:
             problems = held_out_problems(6)
             payloads = [{"prompt": each["prompt"], "params": {"n": 4, "seed": 1}} for each in problems]
             ids = [await client.submit(payload) for payload in payloads]

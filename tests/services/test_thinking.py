@@ -12,7 +12,7 @@ import pytest
 from gsi.algorithm.candidates import Candidate, FinishReason, Message
 from gsi.algorithm.params import SamplingParams
 from gsi.algorithm.ports import CandidateBatches
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.engines.base import LanguageEngine
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.jobs.reader import JobRecord
@@ -59,7 +59,7 @@ class ThinkingDraft:
 
 
 @asynccontextmanager
-async def thinking_system(services: ModelServices, queue: str, script: Sequence[str]) -> AsyncIterator[Client]:
+async def thinking_system(services: ModelServices, queue: str, script: Sequence[str]) -> AsyncIterator[AsyncClient]:
     async def load() -> ThinkingDraft:
         engine = await load_shipped("draft")
         return ThinkingDraft(engine, script)  # type: ignore[arg-type]  # the shipped draft is a LanguageEngine
@@ -71,7 +71,7 @@ async def thinking_system(services: ModelServices, queue: str, script: Sequence[
         yield running.client
 
 
-async def ask(client: Client, **params: object) -> JobRecord:
+async def ask(client: AsyncClient, **params: object) -> JobRecord:
     chosen = {"n": 2, "acceptance_threshold": -1e6, **params}
     record = await client.wait(await client.submit({"prompt": "What is 3 + 4?", "params": chosen}), 60.0)
     assert record.state == "SUCCEEDED", record.fields

@@ -12,7 +12,7 @@ import pytest_asyncio
 from pydantic import SecretStr
 
 from gsi.algorithm.params import Likelihood, SamplingParams
-from gsi.client.sdk import Client
+from gsi.client.sdk import AsyncClient
 from gsi.engines.base import EngineSettings
 from gsi.engines.on_remote.language import RemoteEngine
 from gsi.engines.on_remote.reward import RemoteRewardEngine
@@ -144,7 +144,7 @@ async def test_a_job_runs_through_three_servers(servers: Mapping[str, Served], t
     params = {"n": 4, "likelihood": "model"}
     async with (
         local_stack(tmp_path, lambda *_: None, engine="remote", settings=settings) as stack,
-        Client(stack.redis_url) as client,
+        AsyncClient(stack.redis_url) as client,
     ):
         rounds = []
         for _ in range(2):
