@@ -171,7 +171,7 @@ class JobRunner:
 
     async def _render_prompt(self, job: Job) -> tuple[Prompt, str]:
         """Return the prompt, and its text by the chat template if the job asks for a full record."""
-        messages, rendered = job.payload.messages, ""
+        messages, rendered = job.payload.conversation, ""
         if job.payload.params.keep_candidates:
             token_ids, rendered = await self._models.draft.render_with_text(messages)
         else:
