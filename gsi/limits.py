@@ -17,6 +17,8 @@ MAX_PATTERN_CHARACTERS = 1000  # of an answer pattern
 MAX_PATTERN_SIZE = 2000  # RE2's instructions, by which a search's time grows; [\pL\pN]+ has 1347
 MAX_PATTERN_MEMORY_BYTES = 2**20  # of each of the 128 patterns that RE2's cache may hold
 MAX_SEARCHED_CHARACTERS = 32_768  # the end of a text, which has its last step: 8192 tokens at most
+MAX_STOP_TEXTS = 16  # of a job; each is looked for in the whole text after each step
+MAX_STOP_CHARACTERS = 256
 MAX_MATCH_WORK = 2**26  # instructions times characters times matches: about half a second of a thread at worst
 
 MAX_COMPARED_ANSWERS = 64  # different answers of a vote that mathematics compares; all pairs of 256 are 32,640

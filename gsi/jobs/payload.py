@@ -36,7 +36,15 @@ from gsi.jobs.answer_pattern import check_pattern
 from gsi.jobs.choices import Choice, add_shorthand, add_text, build_choice, choice_type
 from gsi.jobs.keys import DEFAULT_TENANT, Priority
 from gsi.jobs.method_spec import parse_method
-from gsi.limits import JOB_ID_PATTERN, MAX_MESSAGES, MAX_PATTERN_CHARACTERS, MAX_PROMPT_CHARACTERS, MIN_TEMPERATURE
+from gsi.limits import (
+    JOB_ID_PATTERN,
+    MAX_MESSAGES,
+    MAX_PATTERN_CHARACTERS,
+    MAX_PROMPT_CHARACTERS,
+    MAX_STOP_CHARACTERS,
+    MAX_STOP_TEXTS,
+    MIN_TEMPERATURE,
+)
 
 MAX_CANDIDATES = 256  # the largest n in the paper's plots
 TENANT_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
@@ -160,6 +168,11 @@ class JobParams(BaseModel):
         min_length=1,
         max_length=MAX_PATTERN_CHARACTERS,
         description="RE2 expression whose first group (or whole match) is the answer. Stop when it matches; null: off.",
+    )
+    stop: list[Annotated[str, StringConstraints(min_length=1, max_length=MAX_STOP_CHARACTERS)]] = Field(
+        [],
+        max_length=MAX_STOP_TEXTS,
+        description="Texts that end the answer: it stops after the step in which one appears, and is cut before it.",
     )
     seed: int | None = Field(
         None, ge=0, le=2**63 - 1, description="Makes a run repeatable; null: derived from the job's id."

@@ -84,6 +84,8 @@ def describe_allowed(path: list[str]) -> str:
     model, name = _find_field(path)
     schema = _schema_of(model)
     field = schema["properties"].get(name, {})
+    if "items" in field and len(path) > 2:  # a list's element is at fault
+        field = field["items"]
     alternatives = [_resolve(part, schema) for part in field.get("anyOf", [field])]
     return " or ".join(_describe_schema(alternative) for alternative in alternatives)
 
@@ -116,7 +118,7 @@ def _describe_schema(schema: Mapping[str, Any]) -> str:
         "string": "text",
         "null": "null",
         "boolean": "true or false",
-        "array": f"a list of {schema.get('minItems')} to {schema.get('maxItems')} messages",
+        "array": f"a list with {schema.get('minItems', 0)} to {schema.get('maxItems')} elements",
     }[schema["type"]]
     if "minLength" in schema or "maxLength" in schema:
         return f"{kind} of {schema.get('minLength', 0)} to {schema['maxLength']} characters"

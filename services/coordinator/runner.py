@@ -141,7 +141,7 @@ class JobRunner:
         limits.check(params)
         kept = await self._reader.steps(job.id)
         prompt, rendered = await call_with_retries(self._models, lambda: self._render_prompt(job))
-        finder, in_force = AnswerFinder(params.answer_pattern), params.to_params()
+        finder, in_force = AnswerFinder(params.answer_pattern, params.stop), params.to_params()
         report_start(params, num_kept=len(kept))
         watch = StepWatch(in_force, num_kept=len(kept))
         trajectory, reason = await generate(
@@ -155,12 +155,13 @@ class JobRunner:
             answers=Answers(finder.find, self._equality.start_vote().are_equal, finder.has_answer),
             attempt=lambda make: self._make(make, watch),
         )
-        answer = await asyncio.to_thread(finder.find, trajectory.text)  # a job's pattern must not delay other jobs
+        text = finder.cut(trajectory.text)
+        answer = await asyncio.to_thread(finder.find, text)  # a job's pattern must not delay other jobs
         report_answer(trajectory, reason)
         return JobResult(
             JobState.SUCCEEDED,
             stop_reason=reason,
-            text=trajectory.text,
+            text=text,
             answer=answer or "",
             params=params.model_dump_json(),
             models=self._models.description,

@@ -42,7 +42,7 @@ def test_the_longest_conversation_is_taken() -> None:
         ({"prompt": "?", "messages": CONVERSATION}, "messages: prompt is given, too; "),
         ({"system": "?", "messages": CONVERSATION}, "messages: system is given, too; "),
         ({"messages": CONVERSATION[:3]}, "messages.2.role: the last message is of role assistant; allowed: user"),
-        ({"messages": []}, "messages: [] is not allowed; allowed: a list of 1 to 1000 messages"),
+        ({"messages": []}, "messages: [] is not allowed; allowed: a list with 1 to 1000 elements"),
         ({"messages": CONVERSATION * 251}, "messages: "),
         ({"messages": ["?"]}, 'messages.0: "?" is not allowed; allowed: an object with role and content'),
         ({"messages": [{"role": "tool", "content": "?"}]}, 'messages.0.role: "tool" is not allowed; allowed: system, '),
