@@ -2,11 +2,13 @@
 
 import tempfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from gsi.cli import render
 from gsi.cli.terminal import Engine, Param, Queue, err, explain_errors, out, print_json, read_params, run, show_event
@@ -26,6 +28,7 @@ def up(
     ] = None,
     engine: Engine = None,
     coordinators: Annotated[int, typer.Option(min=1, max=64, help="Number of coordinators.")] = 1,
+    gateway: Annotated[bool, typer.Option(help="Whether to serve OpenAI's HTTP API as well.")] = True,
     queue: Queue = DEFAULT_QUEUE,
 ) -> None:
     """Run the whole system on this machine, in this terminal, until Ctrl-C."""
@@ -43,9 +46,10 @@ def up(
                 queue=queue,
                 redis_port=port,
                 num_coordinators=coordinators,
+                has_gateway=gateway and _has_gateway(),
             )
             async with stack as running:
-                _print_directions(running.redis_url, running.metrics)
+                _print_directions(running.redis_url, running.metrics, running.gateway_url)
                 await stop.wait()
                 err.print("stopping", style="dim")
         err.print("stopped", style="dim")
@@ -78,9 +82,22 @@ def demo(
             out.print(ran["gain"], style="bold", highlight=False)
 
 
-def _print_directions(redis_url: str, metrics: Mapping[str, str]) -> None:
+def _has_gateway() -> bool:
+    """Return whether the gateway's libraries are installed; say what is missing if they are not."""
+    is_installed = find_spec("fastapi") is not None and find_spec("limits") is not None
+    if not is_installed:
+        err.print("no gateway: pip install 'gsi-serve\\[gateway]' for OpenAI's HTTP API", style="dim", highlight=False)
+    return is_installed
+
+
+def _print_directions(redis_url: str, metrics: Mapping[str, str], gateway_url: str | None) -> None:
     for process, address in metrics.items():
         err.print(f"[dim]metrics  {process:<14} http://{address}/metrics[/]", highlight=False)
     err.print(f"\nIn another terminal:\n\n    export GSI_REDIS_URL={redis_url}", highlight=False)
     err.print(f'    gsi submit "{EXAMPLE_PROBLEM}"', highlight=False, soft_wrap=True)
-    err.print("    gsi follow ID\n\nCtrl-C stops everything.", highlight=False)
+    err.print("    gsi follow ID", highlight=False)
+    if gateway_url:
+        body = f'{{"model": "gsi", "stream": true, "messages": [{{"role": "user", "content": "{EXAMPLE_PROBLEM}"}}]}}'
+        err.print(f"\nOpenAI's API (any key):  {gateway_url}/v1\n", highlight=False)
+        err.print(Text(f"    curl -N {gateway_url}/v1/chat/completions --json '{body}'"), soft_wrap=True)
+    err.print("\nCtrl-C stops everything.", highlight=False)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from gsi.errors import MisconfiguredError
 from gsi.local.child_process import ChildProcess, Event, Report
-from gsi.local.embedded_redis import free_port, read_server_line, server_command, url_of
+from gsi.local.embedded_redis import free_port, is_free, read_server_line, server_command, url_of
 from gsi.local.forks import ForkedChild, ForkServer
 
 SHIPPED_MODELS = Path(__file__).parents[2] / "models"
 ROLES = ("draft", "target", "prm")
+GATEWAY_PORT = 8000
 # What the processes import, without the modules that they start as. Torch, transformers and gRPC are in it.
 SERVICE_MODULES = (
     "gsi.engines.on_transformers.language",
@@ -49,6 +50,7 @@ class Stack:
     addresses: Mapping[str, str]
     processes: Mapping[str, ChildProcess]
     metrics: Mapping[str, str]
+    gateway_url: str | None = None
 
 
 @asynccontextmanager
@@ -61,6 +63,7 @@ async def local_stack(
     queue: str = "default",
     redis_port: int | None = None,
     num_coordinators: int = 1,
+    has_gateway: bool = False,
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Stack]:
     """Start everything, yield when every process is ready, and stop everything in reverse order at the end.
@@ -73,6 +76,7 @@ async def local_stack(
     port = redis_port or free_port()
     redis_url = url_of(port)
     environments = service_environments(models, engine) | coordinator_environments(redis_url, queue, num_coordinators)
+    environments |= gateway_environments(redis_url, queue, folder) if has_gateway else {}
     shared = {f"GSI_COORDINATOR_{role}": environments[role.lower()][f"GSI_{role}_LISTEN"] for role in ROLE_NAMES}
     shared |= settings or {}
     environments = {name: own | shared for name, own in environments.items()}
@@ -82,9 +86,7 @@ async def local_stack(
     processes = {
         name: make_process(name, own, folder / f"{name}.log", report, forks) for name, own in environments.items()
     }
-    coordinators = [process for name, process in processes.items() if name not in ROLES]
-    services = [processes[role] for role in ROLES]
-    starts, stops = [[redis], [*services, *coordinators]], [coordinators, services, [redis]]
+    starts, stops = _in_groups(redis, processes)
     async with forks or nullcontext(), running(starts, stops):
         yield Stack(
             redis_url,
@@ -93,6 +95,7 @@ async def local_stack(
             addresses={role: environments[role][f"GSI_{role.upper()}_LISTEN"] for role in ROLES},
             processes=processes,
             metrics={name: _metrics_of(own) for name, own in environments.items()},
+            gateway_url=f"http://{environments['gateway']['GSI_GATEWAY_LISTEN']}" if has_gateway else None,
         )
 
 
@@ -118,6 +121,14 @@ async def running(starts: Groups, stops: Groups) -> AsyncIterator[None]:
     else:
         return
     raise first  # outside of the handler, which would add the group to the error's context
+
+
+def _in_groups(redis: ChildProcess, processes: Mapping[str, ChildProcess]) -> tuple[Groups, Groups]:
+    """Return the processes as they start and as they stop, those that start or stop together in one group."""
+    services = [processes[role] for role in ROLES]
+    gateways = [process for name, process in processes.items() if name == "gateway"]
+    coordinators = [process for process in processes.values() if process not in [*services, *gateways]]
+    return [[redis], [*services, *coordinators, *gateways]], [gateways, coordinators, services, [redis]]
 
 
 def _make_redis(folder: Path, port: int, report: Report) -> ChildProcess:
@@ -161,6 +172,21 @@ def coordinator_environments(redis_url: str, queue: str, num_coordinators: int) 
             "GSI_COORDINATOR_LOG_FORMAT": "json",
         }
         for number in range(1, num_coordinators + 1)
+    }
+
+
+def gateway_environments(redis_url: str, queue: str, folder: Path) -> dict[str, Environment]:
+    """Return the environment of the gateway. Where clients look by default, it listens if the port is free."""
+    port = GATEWAY_PORT if is_free(GATEWAY_PORT) else free_port()
+    return {
+        "gateway": {
+            "GSI_GATEWAY_LISTEN": os.environ.get("GSI_GATEWAY_LISTEN", f"127.0.0.1:{port}"),
+            "GSI_GATEWAY_REDIS_URL": redis_url,
+            "GSI_GATEWAY_QUEUE": queue,
+            "GSI_GATEWAY_METRICS_LISTEN": _free_address(),
+            "GSI_GATEWAY_FILES": os.environ.get("GSI_GATEWAY_FILES", str(folder / "files")),
+            "GSI_GATEWAY_LOG_FORMAT": "json",
+        }
     }
 
 
