@@ -138,12 +138,11 @@ async def test_temperature_0_is_a_repeatable_answer(gateway: Gateway) -> None:
 async def test_a_client_that_goes_away_cancels_its_job(gateway: Gateway) -> None:
     """Whether it waited for a stream or for a whole answer; a job that is kept goes on."""
     slow = "|".join(["~Slow. "] * 20)
-    for extra in ({"stream": True}, {}, {"gsi_keep": True}):
+    for number, extra in enumerate(({"stream": True}, {}, {"gsi_keep": True})):
         body = {"model": "gsi", "messages": [{"role": "user", "content": slow}], "gsi_n": 1, **extra}
-        num_before = len(gateway.logged("request"))
-        await _leave_early(gateway, body)
-        await wait_until(partial(_has_more_than, gateway, num_before), "the request has ended")
-        job_id = f"{gateway.logged('request')[-1]['request']}-0"
+        await _leave_early(gateway, body, f"left-{number}")
+        await wait_until(partial(_has_ended, gateway, f"left-{number}"), "the request has ended")
+        job_id = f"{_requests(gateway, f'left-{number}')[0]}-0"
         if "gsi_keep" in extra:
             await asyncio.sleep(1)
             assert (await gateway.jobs.result(job_id)).state is JobState.RUNNING
@@ -151,19 +150,24 @@ async def test_a_client_that_goes_away_cancels_its_job(gateway: Gateway) -> None
         assert (await gateway.jobs.wait(job_id, 10)).state is JobState.CANCELLED
 
 
-async def _leave_early(gateway: Gateway, body: dict[str, Any]) -> None:
+async def _leave_early(gateway: Gateway, body: dict[str, Any], mark: str) -> None:
     """Ask, and close the connection after half a second."""
     with suppress(TimeoutError):
         async with (
             asyncio.timeout(0.5),
             gateway.http() as http,
-            http.stream("POST", "/v1/chat/completions", json=body) as answer,
+            http.stream("POST", "/v1/chat/completions", json=body, headers={"x-request-id": mark}) as answer,
         ):
             await answer.aread()
 
 
-async def _has_more_than(gateway: Gateway, num_before: int) -> bool:
-    return len(gateway.logged("request")) > num_before
+def _requests(gateway: Gateway, mark: str) -> list[str]:
+    """Return the ids of the requests that have ended, and that a client called so."""
+    return [said["request"] for said in gateway.logged("request") if said.get("client_request") == mark]
+
+
+async def _has_ended(gateway: Gateway, mark: str) -> bool:
+    return bool(_requests(gateway, mark))
 
 
 @pytest.mark.parametrize(
@@ -255,6 +259,21 @@ async def test_a_repeated_request_gets_the_answer_of_the_first(gateway: Gateway)
     ]
     assert both[0].gsi["jobs"][0]["id"] == both[1].gsi["jobs"][0]["id"]
     assert both[1].choices[0].message.content == "".join(STEPS)
+
+
+async def test_a_hundred_streams_at_once_each_get_their_own_answer(gateway: Gateway) -> None:
+    """One connection to Redis follows all their jobs."""
+
+    async def read(number: int) -> str:
+        messages: list[Any] = [{"role": "user", "content": f"Stream |{number} |ends."}]
+        stream = await gateway.openai().chat.completions.create(
+            model="gsi", messages=messages, stream=True, extra_body={"gsi_n": 1}
+        )
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+    async with asyncio.timeout(60):
+        answers = await asyncio.gather(*map(read, range(100)))
+    assert answers == [f"Stream {number} ends." for number in range(100)]
 
 
 async def test_the_synchronous_client_works_too(gateway: Gateway) -> None:
