@@ -136,8 +136,8 @@ class JobFeed:
 
     async def _read_rest(self, watch: Watch) -> None:
         """Read the last steps of a job that has finished, and end its watch."""
-        for entry_id, fields in await self._redis.xrange(self._keys.steps(watch.job_id), min=b"(" + _full(watch.last)):
-            watch.add_step(entry_id, fields[b"step"])
+        entries = await self._redis.xrange(self._keys.steps(watch.job_id), min=b"(" + _full(watch.last))
+        _hand_out(entries, [watch])  # without those that another read has handed out meanwhile
         watch.end()
 
     async def _newest_result(self) -> bytes:

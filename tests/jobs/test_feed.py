@@ -13,6 +13,7 @@ from gsi.jobs.connection import Redis
 from gsi.jobs.feed import JobFeed, Watch
 from gsi.jobs.job import Job, parse_payload
 from gsi.jobs.keys import Keys
+from gsi.jobs.state import JobState
 from gsi.jobs.stream import JobStream
 from gsi.jobs.submitter import JobSubmitter
 from gsi.jobs.writer import JobWriter, Lease
@@ -118,3 +119,30 @@ async def test_a_stream_that_wakes_a_feed_does_not_stay(running: Queue) -> None:
         await running.feed.refresh()
         (key,) = [key async for key in running.redis.scan_iter(match=running.keys.wake("*"))]
         assert 0 < await running.redis.pttl(key) <= 60_000
+
+
+async def test_a_lost_connection_loses_no_step(running: Queue) -> None:
+    """The server closes every connection between two steps."""
+    lease = await running.take("cut")
+    with running.feed.watch("cut") as watch:
+        read = asyncio.create_task(indices(watch))
+        await running.feed.refresh()
+        await running.writer.append_step(lease, step(0))
+        await running.redis.client_kill_filter(_type="normal", skipme=True)
+        await running.writer.append_step(lease, step(1))
+        await running.end(lease)
+        async with asyncio.timeout(20):
+            assert await read == [0, 1]
+
+
+async def test_an_end_whose_announcement_is_lost_is_noticed(running: Queue) -> None:
+    """As by a failover that loses the server's last writes: the job's record says that it has ended."""
+    lease = await running.take("silent")
+    with running.feed.watch("silent") as watch:
+        await running.feed.refresh()
+        async with running.redis.pipeline(transaction=True) as pipeline:
+            pipeline.hset(running.keys.record("silent"), "state", JobState.SUCCEEDED)
+            await pipeline.execute()
+        async with asyncio.timeout(10):
+            assert await indices(watch) == []
+    assert lease.job_id == "silent"
