@@ -135,7 +135,7 @@ clean:
 
 # Progress goes to standard error: `make demo ARGS=--json` must print one JSON object and nothing else.
 $(INSTALLED): pyproject.toml scripts/setup.sh
-	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv transformers,embedded,eval,operate,top,tracing,dev >&2
+	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv transformers,embedded,gateway,eval,operate,top,tracing,dev >&2
 	@touch $@
 
 $(VLLM_INSTALLED): pyproject.toml scripts/setup.sh

@@ -4,11 +4,13 @@ import asyncio
 import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from gsi.check.addresses import read_addresses
 from gsi.check.findings import Finding, Level, worst
@@ -57,6 +59,7 @@ def up(
     ] = None,
     engine: Engine = None,
     coordinators: Annotated[int, typer.Option(min=1, max=64, help="Number of coordinators.")] = 1,
+    gateway: Annotated[bool, typer.Option(help="Whether to serve OpenAI's HTTP API as well.")] = True,
     queue: Queue = DEFAULT_QUEUE,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Start the three services, check them as `gsi check` does, and stop.")
@@ -77,6 +80,7 @@ def up(
                 queue=queue,
                 redis_port=REDIS_PORT if is_free(REDIS_PORT) else free_port(),
                 num_coordinators=0 if dry_run else coordinators,
+                has_gateway=gateway and not dry_run and _has_gateway(),
                 arrangement=arrangement,
             )
             findings = run(_check(stack) if dry_run else _serve(stack))
@@ -106,7 +110,7 @@ async def _serve(stack: AbstractAsyncContextManager[Stack]) -> None:
     async def serve() -> None:
         async with stack as running:
             is_ready.set()
-            _print_directions(running.redis_url, running.metrics)
+            _print_directions(running.redis_url, running.metrics, running.gateway_url)
             await stop.wait()
             err.print("stopping", style="dim")
 
@@ -145,9 +149,22 @@ def demo(
             out.print(ran["gain"], style="bold", highlight=False)
 
 
-def _print_directions(redis_url: str, metrics: Mapping[str, str]) -> None:
+def _has_gateway() -> bool:
+    """Return whether the gateway's libraries are installed; say what is missing if they are not."""
+    is_installed = find_spec("fastapi") is not None and find_spec("limits") is not None
+    if not is_installed:
+        err.print("no gateway: pip install 'gsi-serve\\[gateway]' for OpenAI's HTTP API", style="dim", highlight=False)
+    return is_installed
+
+
+def _print_directions(redis_url: str, metrics: Mapping[str, str], gateway_url: str | None) -> None:
     for process, address in metrics.items():
         err.print(f"[dim]metrics  {process:<14} http://{address}/metrics[/]", highlight=False)
     err.print(f"\nIn another terminal:\n\n    export GSI_REDIS_URL={redis_url}", highlight=False)
     err.print(f'    gsi submit "{EXAMPLE_PROBLEM}"', highlight=False, soft_wrap=True)
-    err.print("    gsi follow ID\n\nCtrl-C stops everything.", highlight=False)
+    err.print("    gsi follow ID", highlight=False)
+    if gateway_url:
+        body = f'{{"model": "gsi", "stream": true, "messages": [{{"role": "user", "content": "{EXAMPLE_PROBLEM}"}}]}}'
+        err.print(f"\nOpenAI's API (any key):  {gateway_url}/v1\n", highlight=False)
+        err.print(Text(f"    curl -N {gateway_url}/v1/chat/completions --json '{body}'"), soft_wrap=True)
+    err.print("\nCtrl-C stops everything.", highlight=False)

@@ -6,7 +6,7 @@ the text at each match. So whether there is an answer is one search, and the las
 A search releases Python's global lock; ``gsi/algorithm`` makes it in a thread, where it delays no other job.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -18,18 +18,27 @@ from gsi.limits import MAX_MATCH_WORK, MAX_PATTERN_MEMORY_BYTES, MAX_PATTERN_SIZ
 
 
 class AnswerFinder:
-    """Finds the answer in the last 32,768 characters of a text by the job's pattern.
+    """Finds the answer in the last 32,768 characters of a text by the job's pattern, and the job's stop texts.
 
     The reasoning trace of a thinking model is not searched: ``thinking`` is the job's parameter.
     """
 
-    def __init__(self, pattern: str | None, thinking: bool | None = None) -> None:
+    def __init__(self, pattern: str | None, thinking: bool | None = None, stop: Sequence[str] = ()) -> None:
         self._thinking = thinking
         self._pattern = compile_pattern(pattern) if pattern is not None else None
+        self._stop = stop
 
     def has_answer(self, text: str) -> bool:
-        """Return whether ``find`` would find one. It is one search, unless a match lacks the group."""
-        return next(self._answers(text), None) is not None
+        """Return whether the text is complete: it has a stop text, or ``find`` would find an answer.
+
+        The latter is one search, unless a match lacks the group.
+        """
+        return any(stop in text for stop in self._stop) or next(self._answers(text), None) is not None
+
+    def cut(self, text: str) -> str:
+        """Return the text up to the first stop text."""
+        places = [place for place in map(text.find, self._stop) if place >= 0]
+        return text[: min(places)] if places else text
 
     def find(self, text: str) -> str | None:
         """Return the last answer in ``text``: the pattern's first group, or the whole match without one.

@@ -17,6 +17,7 @@ All keys of one queue share the hash tag ``{queue}``, so that a script over seve
 | gsi:{q}:config              | hash   | for ever                          | settings, and counters of the queue |
 | gsi:{q}:idempotency:<key>   | string | a day                             | the id of the first job with this key |
 | gsi:{q}:results             | stream | the newest 100,000 or so          | ids of finished jobs, with their state |
+| gsi:{q}:wake:<id>           | stream | a minute, from its last use       | wakes the process that follows jobs by it |
 """
 
 import re
@@ -110,6 +111,9 @@ class Keys:
     @property
     def results(self) -> Key:
         return self._key("results")
+
+    def wake(self, feed_id: str) -> Key:
+        return self._key(f"wake:{feed_id}")
 
     def record(self, job_id: str) -> Key:
         return self._key(f"job:{job_id}")

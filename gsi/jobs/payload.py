@@ -3,7 +3,17 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from gsi.algorithm.candidates import Message, Source
@@ -26,7 +36,15 @@ from gsi.jobs.answer_pattern import check_pattern
 from gsi.jobs.choices import Choice, add_shorthand, add_text, build_choice, choice_type
 from gsi.jobs.keys import DEFAULT_TENANT, Priority
 from gsi.jobs.method_spec import parse_method
-from gsi.limits import JOB_ID_PATTERN, MAX_PATTERN_CHARACTERS, MAX_PROMPT_CHARACTERS, MIN_TEMPERATURE
+from gsi.limits import (
+    JOB_ID_PATTERN,
+    MAX_MESSAGES,
+    MAX_PATTERN_CHARACTERS,
+    MAX_PROMPT_CHARACTERS,
+    MAX_STOP_CHARACTERS,
+    MAX_STOP_TEXTS,
+    MIN_TEMPERATURE,
+)
 
 MAX_CANDIDATES = 256  # the largest n in the paper's plots
 TENANT_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
@@ -165,6 +183,11 @@ class JobParams(BaseModel):
         description="Whether the models write a reasoning trace, up to </think>, before the answer; true: the defaults "
         "of max_steps and max_tokens are 1000 and 32768. null: if the text begins with <think>.",
     )
+    stop: list[Annotated[str, StringConstraints(min_length=1, max_length=MAX_STOP_CHARACTERS)]] = Field(
+        [],
+        max_length=MAX_STOP_TEXTS,
+        description="Texts that end the answer: it stops after the step in which one appears, and is cut before it.",
+    )
     seed: int | None = Field(
         None, ge=0, le=2**63 - 1, description="Makes a run repeatable; null: derived from the job's id."
     )
@@ -249,10 +272,29 @@ def _check_traceparent(traceparent: str) -> str:
 Traceparent = Annotated[str, StringConstraints(pattern=TRACEPARENT_PATTERN), AfterValidator(_check_traceparent)]
 
 
+class ChatMessage(BaseModel):
+    """One turn of a conversation."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    role: Literal["system", "user", "assistant"] = Field(description="Who speaks.")
+    content: str = Field(max_length=MAX_PROMPT_CHARACTERS, description="What is said.")
+
+
+def _require_one_question(schema: dict[str, Any]) -> None:
+    """Say in the JSON Schema that a job has either a prompt or messages."""
+    schema["oneOf"] = [
+        {"required": ["prompt"], "properties": {"prompt": {"type": "string"}}},
+        {"required": ["messages"], "properties": {"messages": {"type": "array"}}},
+    ]
+
+
 class JobPayload(BaseModel):
     """The JSON in field ``job`` of a stream entry. Its JSON Schema is ``docs/job.schema.json``."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, title="GSI job, version 1")
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, title="GSI job, version 1", json_schema_extra=_require_one_question
+    )
 
     v: Literal[1] = Field(1, description="Version of this format.")
     id: str | None = Field(
@@ -260,9 +302,23 @@ class JobPayload(BaseModel):
         pattern=JOB_ID_PATTERN,
         description="The job's id; null: the id of its stream entry. A job that is pushed twice with one id runs once.",
     )
-    prompt: str = Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="The user's question.")
+    prompt: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_PROMPT_CHARACTERS,
+        description="The user's question; null: messages has the conversation.",
+    )
     system: str | None = Field(
-        None, max_length=MAX_PROMPT_CHARACTERS, description="A system message; null: the chat template's own."
+        None,
+        max_length=MAX_PROMPT_CHARACTERS,
+        description="A system message before the prompt; null: the chat template's own.",
+    )
+    messages: list[ChatMessage] | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_MESSAGES,
+        validate_default=True,
+        description="A conversation that ends with a message of the user, in place of prompt and system; null: none.",
     )
     params: JobParams = JobParams()
     priority: Priority = Field(
@@ -291,7 +347,32 @@ class JobPayload(BaseModel):
         None, description="W3C Trace Context of the submitter; null: the job starts its own trace."
     )
 
+    @field_validator("messages")
+    @classmethod
+    def _check_question(cls, messages: list[ChatMessage] | None, info: ValidationInfo) -> list[ChatMessage] | None:
+        """Refuse a job that asks nothing, or asks twice. A prompt that is wrong in itself is not in ``info.data``."""
+        prompt, system = info.data.get("prompt", ""), info.data.get("system")
+        if messages is None:
+            if prompt is None:
+                raise InvalidRequestError(
+                    f"prompt: missing; allowed: text of 1 to {MAX_PROMPT_CHARACTERS} characters, "
+                    "or messages in its place"
+                )
+            return None
+        if prompt or system is not None:
+            raise InvalidRequestError(
+                f"messages: {'prompt' if prompt else 'system'} is given, too; allowed: messages alone, or a prompt"
+            )
+        if messages[-1].role != "user":
+            raise InvalidRequestError(
+                f"messages.{len(messages) - 1}.role: the last message is of role {messages[-1].role}; allowed: user"
+            )
+        return messages
+
     @property
-    def messages(self) -> tuple[Message, ...]:
+    def conversation(self) -> tuple[Message, ...]:
+        """The messages that the chat template renders."""
+        if self.messages is not None:
+            return tuple(Message(message.role, message.content) for message in self.messages)
         system = (Message("system", self.system),) if self.system is not None else ()
-        return (*system, Message("user", self.prompt))
+        return (*system, Message("user", self.prompt or ""))

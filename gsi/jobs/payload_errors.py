@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from gsi.algorithm.methods import METHODS
 from gsi.errors import InvalidRequestError
 from gsi.jobs.method_spec import number_names
-from gsi.jobs.payload import CHOICES, JobParams, JobPayload
+from gsi.jobs.payload import CHOICES, ChatMessage, JobParams, JobPayload
 from gsi.limits import MAX_ERROR_BYTES, MAX_ERROR_FIELDS, SHOWN_CHARACTERS
 from gsi.suggestions import suggest
 
@@ -77,7 +77,7 @@ def _shorten(shown: str) -> str:
 def _suggest(path: list[str]) -> str:
     if path[0] == "params" and path[1] in CHOICES:
         return f"; allowed: {', '.join(['name', *number_names(CHOICES[path[1]][path[2]])])}"
-    model = JobParams if path[0] == "params" and len(path) > 1 else JobPayload
+    model = ChatMessage if path[0] == "messages" else JobParams if path[0] == "params" and len(path) > 1 else JobPayload
     close = difflib.get_close_matches(path[-1], model.model_fields, n=1)
     hint = "acceptance_threshold" if path[-1] == "u" else (close[0] if close else None)
     return f"; did you mean {hint}?" if hint else f"; allowed: {', '.join(model.model_fields)}"
@@ -93,11 +93,22 @@ def describe_allowed(path: list[str]) -> str:
         return ", ".join(METHODS)
     if path[0] == "params" and path[1] in CHOICES:
         return "a number" if len(path) > 2 else f"an object with a name of {', '.join(CHOICES[path[1]])}"
-    model = JobParams if path[0] == "params" else JobPayload
+    if path[0] == "messages" and len(path) == 2:
+        return f"an object with {' and '.join(ChatMessage.model_fields)}"
+    model, name = _find_field(path)
     schema = _schema_of(model)
-    field = schema["properties"].get(path[1] if path[0] == "params" else path[0], {})
+    field = schema["properties"].get(name, {})
+    if "items" in field and len(path) > 2:  # a list's element is at fault
+        field = field["items"]
     alternatives = [_resolve(part, schema) for part in field.get("anyOf", [field])]
     return " or ".join(_describe_schema(alternative) for alternative in alternatives)
+
+
+def _find_field(path: list[str]) -> tuple[type[BaseModel], str]:
+    """Return the model that has the field at a path, and the field's name in it."""
+    if path[0] == "messages" and len(path) > 2:
+        return ChatMessage, path[2]
+    return (JobParams, path[1]) if path[0] == "params" else (JobPayload, path[0])
 
 
 @cache
@@ -121,6 +132,7 @@ def _describe_schema(schema: Mapping[str, Any]) -> str:
         "string": "text",
         "null": "null",
         "boolean": "true or false",
+        "array": f"a list with {schema.get('minItems', 0)} to {schema.get('maxItems')} elements",
     }[schema["type"]]
     if "minLength" in schema or "maxLength" in schema:
         return f"{kind} of {schema.get('minLength', 0)} to {schema['maxLength']} characters"

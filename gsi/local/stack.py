@@ -11,11 +11,12 @@ from pathlib import Path
 from gsi.errors import MisconfiguredError
 from gsi.local.arrangement import Arrangement
 from gsi.local.child_process import ChildProcess, Event, Report
-from gsi.local.embedded_redis import free_port, read_server_line, server_command, url_of
+from gsi.local.embedded_redis import free_port, is_free, read_server_line, server_command, url_of
 from gsi.local.forks import ForkedChild, ForkServer
 
 SHIPPED_MODELS = Path(__file__).parents[2] / "models"
 ROLES = ("draft", "target", "prm")
+GATEWAY_PORT = 8000
 # What the processes import, without the modules that they start as. Torch, transformers and gRPC are in it.
 SERVICE_MODULES = (
     "gsi.engines.on_transformers.language",
@@ -50,6 +51,7 @@ class Stack:
     addresses: Mapping[str, str]
     processes: Mapping[str, ChildProcess]
     metrics: Mapping[str, str]
+    gateway_url: str | None = None
 
 
 @asynccontextmanager
@@ -62,6 +64,7 @@ async def local_stack(
     queue: str = "default",
     redis_port: int | None = None,
     num_coordinators: int = 1,
+    has_gateway: bool = False,
     settings: Mapping[str, str] | None = None,
     arrangement: Arrangement | None = None,
 ) -> AsyncIterator[Stack]:
@@ -79,6 +82,7 @@ async def local_stack(
     services = {role: own | arranged.environments[role] for role, own in service_environments(models, engine).items()}
     coordinators = coordinator_environments(redis_url, queue, num_coordinators)
     environments = services | {name: {**own, **arranged.coordinator} for name, own in coordinators.items()}
+    environments |= gateway_environments(redis_url, queue, folder) if has_gateway else {}
     shared = {f"GSI_COORDINATOR_{role}": environments[role.lower()][f"GSI_{role}_LISTEN"] for role in ROLE_NAMES}
     shared |= settings or {}
     environments = {name: own | shared for name, own in environments.items()}
@@ -97,6 +101,7 @@ async def local_stack(
             addresses={role: environments[role][f"GSI_{role.upper()}_LISTEN"] for role in ROLES},
             processes=processes,
             metrics={name: _metrics_of(own) for name, own in environments.items()},
+            gateway_url=f"http://{environments['gateway']['GSI_GATEWAY_LISTEN']}" if has_gateway else None,
         )
 
 
@@ -126,12 +131,13 @@ async def running(starts: Groups, stops: Groups) -> AsyncIterator[None]:
 
 def _order(redis: ChildProcess, processes: Mapping[str, ChildProcess], arranged: Arrangement) -> tuple[Groups, Groups]:
     """Return the groups in which the processes start and stop. Coordinators start with the last of the services."""
-    coordinators = [process for name, process in processes.items() if name not in ROLES]
+    gateways = [process for name, process in processes.items() if name == "gateway"]
+    coordinators = [process for name, process in processes.items() if name not in (*ROLES, "gateway")]
     *earlier, last = [[processes[role] for role in group] for group in arranged.groups]
     for process in processes.values():
         process.start_seconds = arranged.start_seconds or process.start_seconds
     services = [processes[role] for role in ROLES]
-    return [[redis], *earlier, [*last, *coordinators]], [coordinators, services, [redis]]
+    return [[redis], *earlier, [*last, *coordinators, *gateways]], [gateways, coordinators, services, [redis]]
 
 
 def _make_redis(folder: Path, port: int, report: Report) -> ChildProcess:
@@ -175,6 +181,21 @@ def coordinator_environments(redis_url: str, queue: str, num_coordinators: int) 
             "GSI_COORDINATOR_LOG_FORMAT": "json",
         }
         for number in range(1, num_coordinators + 1)
+    }
+
+
+def gateway_environments(redis_url: str, queue: str, folder: Path) -> dict[str, Environment]:
+    """Return the environment of the gateway. Where clients look by default, it listens if the port is free."""
+    port = GATEWAY_PORT if is_free(GATEWAY_PORT) else free_port()
+    return {
+        "gateway": {
+            "GSI_GATEWAY_LISTEN": os.environ.get("GSI_GATEWAY_LISTEN", f"127.0.0.1:{port}"),
+            "GSI_GATEWAY_REDIS_URL": redis_url,
+            "GSI_GATEWAY_QUEUE": queue,
+            "GSI_GATEWAY_METRICS_LISTEN": _free_address(),
+            "GSI_GATEWAY_FILES": os.environ.get("GSI_GATEWAY_FILES", str(folder / "files")),
+            "GSI_GATEWAY_LOG_FORMAT": "json",
+        }
     }
 
 

@@ -156,8 +156,9 @@ class JobRunner:
         limits.check(params)
         kept = await self._reader.steps(job.id)
         rendered, to_keep = await self._find_prompt(job, len(kept))
-        prompt = Prompt(job.payload.messages, rendered.token_ids)
-        finder, in_force = AnswerFinder(params.answer_pattern, params.thinking), limits.fit(params.to_params())
+        prompt = Prompt(job.payload.conversation, rendered.token_ids)
+        finder = AnswerFinder(params.answer_pattern, params.thinking, params.stop)
+        in_force = limits.fit(params.to_params())
         report_start(params, num_kept=len(kept))
         watch = StepWatch(in_force, num_kept=len(kept))
         trajectory, reason = await generate(
@@ -172,9 +173,10 @@ class JobRunner:
             attempt=lambda make: self._make(make, watch),
             lookahead=self._models.lookahead,
         )
-        answer = await asyncio.to_thread(finder.find, trajectory.text)  # a job's pattern must not delay other jobs
+        text = finder.cut(trajectory.text)
+        answer = await asyncio.to_thread(finder.find, text)  # a job's pattern must not delay other jobs
         report_answer(trajectory, reason)
-        reasoning, text = split_reasoning(trajectory.text, params.thinking)
+        reasoning, text = split_reasoning(text, params.thinking)
         return JobResult(
             JobState.SUCCEEDED,
             stop_reason=reason,
@@ -198,7 +200,7 @@ class JobRunner:
 
     async def _render_prompt(self, job: Job) -> KeptPrompt:
         """Return the prompt by the chat template, with its text if the job asks for a full record."""
-        messages, text = job.payload.messages, ""
+        messages, text = job.payload.conversation, ""
         if job.payload.params.keep_candidates:
             token_ids, text = await self._models.draft.render_with_text(messages)
         else:

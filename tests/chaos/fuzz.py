@@ -83,7 +83,7 @@ def _unknown(random: Random) -> Bad:
 
 
 def _many_unknown(random: Random) -> Bad:
-    names = {f"x{number}": 1 for number in range(random.choice([20, 2_000, 50_000]))}
+    names = {f"x{number}": 1 for number in range(random.choice([20, 10_000, 50_000]))}
     return _payload({"prompt": "x", "params": names}), " more" if len(names) == 20 else "job: too many names"
 
 

@@ -17,7 +17,7 @@ def refusal(payload: str) -> str:
 def test_a_prompt_is_all_that_a_job_needs() -> None:
     """Everything else has a default: the paper's, where it names one."""
     job = parse_payload('{"prompt": "What is 2 + 3?"}')
-    assert [(message.role, message.content) for message in job.messages] == [("user", "What is 2 + 3?")]
+    assert [(message.role, message.content) for message in job.conversation] == [("user", "What is 2 + 3?")]
     assert (job.params.n, job.params.beta, job.params.acceptance_threshold) == (16, 20.0, 0.5)
 
 
@@ -30,7 +30,11 @@ def test_a_job_may_choose_its_parameters() -> None:
 @pytest.mark.parametrize(
     ("payload", "sentence"),
     [
-        pytest.param("{}", "prompt: missing; allowed: text of 1 to 1000000 characters", id="no prompt"),
+        pytest.param(
+            "{}",
+            "prompt: missing; allowed: text of 1 to 1000000 characters, or messages in its place",
+            id="no prompt",
+        ),
         pytest.param(
             '{"prompt": "?", "params": {"n": 0}}',
             "params.n: 0 is not allowed; allowed: a whole number from 1 to 256",

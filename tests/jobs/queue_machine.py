@@ -170,7 +170,7 @@ class QueueMachine(RuleBasedStateMachine):
         if not is_answer_lost:
             assert claimed.payload is not None
             num_kept = len(self.wait(self.reader.steps(job_id)))
-            self.runs.append(Run(lease, claimed.payload.prompt, num_kept))
+            self.runs.append(Run(lease, claimed.payload.prompt or "", num_kept))
 
     @precondition(lambda self: self.runs)
     @rule(which=recent, is_answer_lost=st.booleans())

@@ -122,3 +122,27 @@ async def test_a_pattern_is_matched_in_a_thread() -> None:
         params = Params(method=method, n=2, stop=StopRules(max_steps=2))
         await write(params, ENDLESS.ports(), answers=Answers(find, are_equal_texts))
     assert threads == {False}
+
+
+# --- Stop texts -----------------------------------------------------------------------------------------------------
+
+
+def test_a_text_is_cut_before_the_first_stop_text() -> None:
+    """Whichever of them the job names first."""
+    finder = AnswerFinder(None, stop=["END", "\n\nQ:"])
+    assert finder.cut("A: 5\n\nQ: 2 + 2?END") == "A: 5"
+    assert finder.cut("A: 5") == "A: 5"
+
+
+def test_a_stop_text_ends_the_answer_without_being_one() -> None:
+    """The job is complete, and the pattern alone says what its answer is."""
+    finder = AnswerFinder(DEFAULT_ANSWER_PATTERN, stop=["END"])
+    assert finder.has_answer("so it isEND")
+    assert not finder.has_answer("so it is")
+    assert finder.find("so it isEND") is None
+
+
+def test_a_stop_text_that_is_empty_is_refused() -> None:
+    """It would be in every text."""
+    with pytest.raises(InvalidRequestError, match=r'^params.stop.0: "" is not allowed; allowed: text of 1 to 256'):
+        parse_payload({"prompt": "x", "params": {"stop": [""]}})

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -77,6 +78,7 @@ async def test_gsi_up_says_what_is_ready_and_leaves_nothing_behind(how: signal.S
             if "Ctrl-C" in line:
                 break
         if how is signal.SIGINT:
+            the_gateway_answers("".join(lines))
             for name in ("redis", "coordinator-1"):
                 await a_killed_process_is_back(up, name, "".join(lines))
         processes = descendants_of(up.pid)
@@ -84,7 +86,7 @@ async def test_gsi_up_says_what_is_ready_and_leaves_nothing_behind(how: signal.S
         rest = up.stderr.read()
         code = up.wait(timeout=30)
     ready = {line.split()[1] for line in lines if line.startswith("ready")}
-    assert ready == {"redis", "draft", "target", "prm", "coordinator-1"}
+    assert ready == {"redis", "draft", "target", "prm", "coordinator-1", "gateway"}
     assert len(processes) == len(ready) + 1  # the process that the services are forks of
 
     async def all_are_gone() -> bool:
@@ -98,6 +100,17 @@ async def test_gsi_up_says_what_is_ready_and_leaves_nothing_behind(how: signal.S
     await redis.aclose()
     if how is signal.SIGINT:
         assert (code, rest.split()[-2:]) == (0, ["stopping", "stopped"])
+
+
+def the_gateway_answers(said: str) -> None:
+    """Ask at the URL that ``gsi up`` prints, with the conversation of its example."""
+    (url, body) = re.findall(r"curl -N (\S+) --json '(.*)'", said)[0]
+    asked = {**json.loads(body), "stream": False, "gsi_n": 2, "gsi_max_steps": 2}
+    request = urllib.request.Request(url, json.dumps(asked).encode(), {"Content-Type": "application/json"})
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
+        told = json.load(answer)
+    assert told["choices"][0]["message"]["content"]
+    assert told["usage"]["gsi"]["draft_tokens"] > 0
 
 
 async def a_killed_process_is_back(up: "subprocess.Popen[str]", name: str, said: str) -> None:

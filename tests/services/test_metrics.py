@@ -30,6 +30,8 @@ BOUNDED_BY = {
     "revision": "one per process",
     "engine": "one per process",
     "engine_version": "one per process",
+    "route": "the gateway has some ten",
+    "status": "HTTP has some sixty, of which the gateway gives fifteen",
 }
 
 

@@ -1,0 +1,308 @@
+"""The jobs of one request, from their submission to their ends."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from gsi.algorithm.stopping import StopReason
+from gsi.errors import InvalidRequestError, RetryableError
+from gsi.jobs.connection import RedisError
+from gsi.jobs.feed import Watch
+from gsi.jobs.reader import JobRecord
+from gsi.jobs.state import JobState
+from gsi.jobs.step_record import StepRecord
+from services.gateway.errors import ApiError, refuse_job
+from services.gateway.queues import Queue
+from services.gateway.texts import Delta, ReasoningSplitter, StopCutter, split
+from services.gateway.translation import Order
+
+log = structlog.get_logger()
+
+CLIENT_IS_GONE = "the client of the gateway went away"
+ENDED_AT_A_LIMIT = frozenset({StopReason.MAX_STEPS, StopReason.MAX_TOKENS})
+NO_RETRY = {"x-should-retry": "false"}  # OpenAI's clients would ask again, though the job was tried often enough
+
+
+@dataclass(slots=True)
+class Tokens:
+    """Tokens by role. ``prm``: those of the candidates that the PRM rated, in the language models' vocabulary."""
+
+    prompt: int = 0
+    answer: int = 0
+    draft: int = 0
+    target: int = 0
+    prm: int = 0
+
+    @property
+    def total(self) -> int:
+        """What counts against a key's rate and budget: the prompt once, and what each model wrote or rated."""
+        return self.prompt + self.draft + self.target + self.prm
+
+    def add_step(self, step: StepRecord) -> None:
+        written = step.draft_tokens + step.target_tokens
+        self.answer += len(step.token_ids)
+        self.draft += step.draft_tokens
+        self.target += step.target_tokens
+        self.prm += 0 if step.reward is None else written
+
+
+@dataclass(slots=True)
+class Choice:
+    """A job on its way to an answer. ``record`` is there once the job has finished."""
+
+    index: int
+    job_id: str
+    watch: Watch | None  # None: nobody follows it
+    steps: list[StepRecord] = field(default_factory=list)
+    tokens: Tokens = field(default_factory=Tokens)
+    record: JobRecord | None = None
+
+    def add(self, step: StepRecord) -> None:
+        self.steps.append(step)
+        self.tokens.add_step(step)
+
+    @property
+    def finish_reason(self) -> str:
+        """OpenAI's word for why the answer ended."""
+        reason = self.record.fields.get("stop_reason") if self.record else None
+        return "length" if reason in ENDED_AT_A_LIMIT else "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What is new of a choice: a kept step, the text that it releases, or the end."""
+
+    choice: Choice
+    delta: Delta
+    step: StepRecord | None = None
+    is_end: bool = False
+
+
+class Answers:
+    """The choices of a request. Use it as a context: whatever happens, no job is left without anybody who wants it."""
+
+    def __init__(self, order: Order, queue: Queue, choices: list[Choice]) -> None:
+        self.order = order
+        self.choices = choices
+        self._queue = queue
+
+    @property
+    def tokens(self) -> Tokens:
+        """The tokens of all choices. The prompt is counted once for each job, which reads it."""
+        total = Tokens()
+        for choice in self.choices:
+            for name in ("prompt", "answer", "draft", "target", "prm"):
+                setattr(total, name, getattr(total, name) + getattr(choice.tokens, name))
+        return total
+
+    async def wait(self) -> None:
+        """Return when every job has succeeded. Raises ApiError for a job that ends without an answer."""
+        await _all([self._read(choice) for choice in self.choices])
+
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
+        """Yield what is new, of all choices in turn. Raises ApiError for a job that ends without an answer."""
+        made: asyncio.Queue[Piece | None] = asyncio.Queue()
+
+        async def read_all() -> None:
+            try:
+                await _all([self._read_pieces(choice, made.put_nowait) for choice in self.choices])
+            finally:
+                made.put_nowait(None)
+
+        reading = asyncio.create_task(read_all())
+        try:
+            while (piece := await made.get()) is not None:
+                yield piece
+            await reading
+        finally:
+            reading.cancel()
+            await asyncio.wait({reading})
+
+    @property
+    def unfinished(self) -> list[Choice]:
+        """The choices whose jobs still wait or run, as far as is known."""
+        return [choice for choice in self.choices if choice.record is None]
+
+    async def cancel_unfinished(self) -> None:
+        """Cancel the jobs that still wait or run."""
+        for choice in self.unfinished:
+            with suppress(InvalidRequestError, RedisError):
+                await self._queue.client.cancel(choice.job_id, CLIENT_IS_GONE)
+
+    async def wait_without_client(self) -> None:
+        """Wait for jobs that go on without a client, so that their tokens are counted."""
+        for choice in self.unfinished:
+            with suppress(InvalidRequestError, ApiError):
+                await self._queue.client.wait(choice.job_id)
+                await self._read_record(choice)
+
+    def message_of(self, choice: Choice) -> Delta:
+        """Return the whole message of a choice that has finished."""
+        text = choice.record.fields.get("text", "") if choice.record else ""
+        return split(text, self.order.preset.reasoning)
+
+    @property
+    def finished_at(self) -> int:
+        """When the last of the jobs ended, in seconds since 1970."""
+        ends = (choice.record.fields.get("finished_at") for choice in self.choices if choice.record)
+        return max(int(end or 0) // 1000 for end in ends)
+
+    async def read_ends(self) -> None:
+        """Read how each job ended. Raises ApiError for one without an answer, InvalidRequestError if unknown."""
+        for choice in self.choices:
+            await self._read_record(choice)
+
+    async def _read(self, choice: Choice) -> None:
+        async for step in _steps_of(choice):
+            choice.add(step)
+        await self._read_record(choice)
+
+    async def _read_pieces(self, choice: Choice, put: Callable[[Piece], None]) -> None:
+        cutter, splitter = StopCutter(self.order.stop), ReasoningSplitter(self.order.preset.reasoning)
+        sent, may_send = 0, True
+        async for step in _steps_of(choice):
+            choice.add(step)
+            may_send = may_send and self._is_final(step)
+            delta = splitter.feed(cutter.feed(step.text)) if may_send else Delta()
+            sent += len(step.text) if may_send else 0
+            put(Piece(choice, delta, step))
+        record = await self._read_record(choice)
+        if not cutter.is_over:  # what was not known to be part of the answer before
+            put(Piece(choice, splitter.feed(cutter.feed(record.fields.get("text", "")[sent:]))))
+        put(Piece(choice, splitter.feed(cutter.finish())))
+        put(Piece(choice, splitter.finish(), is_end=True))
+
+    def _is_final(self, step: StepRecord) -> bool:
+        """Return whether the step is part of the answer, whatever follows.
+
+        Of several trajectories one becomes the answer at the end. A step of low reward may be dropped.
+        """
+        least = self.order.drops_low_step_below
+        is_low = least is not None and step.best_reward is not None and not step.best_reward >= least
+        return not step.branches and not is_low
+
+    async def _read_record(self, choice: Choice) -> JobRecord:
+        """Read how a job ended. Raises ApiError if it has no answer."""
+        record = await self._queue.client.result(choice.job_id)
+        for step in record.steps[len(choice.steps) :]:
+            choice.add(step)
+        choice.record = record
+        choice.tokens.prompt = int(record.fields.get("prompt_tokens") or 0)
+        if record.state is not JobState.SUCCEEDED:
+            raise _explain_end(record)
+        return record
+
+
+async def _steps_of(choice: Choice) -> AsyncIterator[StepRecord]:
+    """Yield the steps of a job as they are kept, until it has finished."""
+    if choice.watch is None:
+        return
+    async with aclosing(choice.watch.steps()) as steps:
+        async for step in steps:
+            yield step
+
+
+def _explain_end(record: JobRecord) -> ApiError:
+    """Return the error of a job that ended without an answer."""
+    reason = record.fields.get("error") or record.fields.get("dead_reason") or "no reason is known"
+    match record.state:
+        case JobState.FAILED:
+            return refuse_job(InvalidRequestError(reason))
+        case JobState.EXPIRED:
+            return ApiError(504, f"job {record.id} {reason}", kind="timeout", code="deadline_passed", headers=NO_RETRY)
+        case JobState.CANCELLED:
+            return ApiError(409, f"job {record.id} was cancelled: {reason}", code="job_cancelled", headers=NO_RETRY)
+        case _:
+            return ApiError(
+                500, f"job {record.id} failed: {reason}", kind="server_error", code="job_dead", headers=NO_RETRY
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """What is done at the end of each request: ``settle`` counts its tokens.
+
+    ``may_cancel``: whether a request that breaks off was left by its client, and not by a gateway that stops.
+    ``go_on`` runs work that no request waits for.
+    """
+
+    settle: Callable[[Answers], Coroutine[Any, Any, None]]
+    may_cancel: Callable[[], bool]
+    go_on: Callable[[Coroutine[Any, Any, None]], None]
+
+    async def leave(self, answers: Answers) -> None:
+        """Cancel the jobs that nobody waits for, and count the tokens, those of kept jobs when they have finished."""
+        try:
+            if answers.unfinished and answers.order.is_kept:
+                self.go_on(self._settle_later(answers))
+                return
+            if self.may_cancel():
+                await answers.cancel_unfinished()
+            await self.settle(answers)
+        except RedisError as error:
+            log.warning("the end of a request is not noted", reason=str(error))
+
+    async def _settle_later(self, answers: Answers) -> None:
+        try:
+            await answers.wait_without_client()
+            await self.settle(answers)
+        except RedisError as error:
+            log.warning("the tokens of kept jobs are not counted", reason=str(error))
+
+
+@asynccontextmanager
+async def answering(order: Order, queue: Queue, leaving: Leaving) -> AsyncIterator[Answers]:
+    """Submit the jobs of a request, and follow them while the block runs. Raises ApiError if they are not taken."""
+    with ExitStack() as stack:
+        choices = [
+            Choice(index, job.job_id, stack.enter_context(queue.feed.watch(job.job_id)))
+            for index, job in enumerate(order.jobs)
+        ]
+        answers = Answers(order, queue, choices)
+        await _submit(answers, queue, stack)
+        try:
+            yield answers
+        finally:
+            await asyncio.shield(leaving.leave(answers))
+
+
+@asynccontextmanager
+async def following(order: Order, queue: Queue, job_id: str) -> AsyncIterator[Answers]:
+    """Follow a job that was submitted before while the block runs. It goes on whatever happens to its follower."""
+    with queue.feed.watch(job_id) as watch:
+        await queue.feed.refresh()
+        await queue.feed.check_states()
+        yield Answers(order, queue, [Choice(0, job_id, watch)])
+
+
+async def _submit(answers: Answers, queue: Queue, stack: ExitStack) -> None:
+    try:
+        _, job_ids = await asyncio.gather(queue.feed.refresh(), _collect(queue.client.submit_many(answers.order.jobs)))
+    except RetryableError as error:
+        headers = {"Retry-After": str(int(error.retry_after_seconds or 1) + 1)}
+        raise ApiError(429, str(error), kind="requests", code="queue_full", headers=headers) from None
+    for choice, job_id in zip(answers.choices, job_ids, strict=True):
+        if job_id != choice.job_id:  # the first job of an idempotency key, which may have finished long ago
+            choice.job_id, choice.watch = job_id, stack.enter_context(queue.feed.watch(job_id))
+            await queue.feed.check_states()
+
+
+async def _collect(job_ids: AsyncGenerator[str, None]) -> list[str]:
+    return [job_id async for job_id in job_ids]
+
+
+async def _all(works: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Do all; if one fails, cancel the others and raise its error."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(work)
+    except BaseExceptionGroup as errors:
+        first = errors.exceptions[0]
+    else:
+        return
+    raise first

@@ -1,0 +1,173 @@
+"""The routes of the gateway."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import structlog
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from gsi.jobs.connection import RedisError
+from services.gateway.batches import Batches
+from services.gateway.documents import ChatDocument, TextDocument, describe_model, list_models
+from services.gateway.errors import ApiError
+from services.gateway.file_routes import add_batch_routes, add_file_routes
+from services.gateway.files import Files
+from services.gateway.gateway import Gateway, answer_redis_error
+from services.gateway.guard import Caller
+from services.gateway.middleware import RequestScope
+from services.gateway.requests import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    ResponseRequest,
+    first_error,
+    read_messages,
+)
+from services.gateway.responses import Responses
+from services.gateway.settings import GatewaySettings
+from services.gateway.translation import questions_of
+
+log = structlog.get_logger()
+
+EXPOSED_HEADERS = ("x-request-id", "retry-after")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the routes call. ``batches`` None: the gateway has no place for files."""
+
+    gateway: Gateway
+    responses: Responses
+    files: Files
+    batches: Batches | None
+
+
+def make_app(parts: Parts, settings: GatewaySettings) -> FastAPI:
+    """Return the application, whose OpenAPI description is at ``/openapi.json``."""
+    gateway = parts.gateway
+    app = FastAPI(title="GSI gateway", description="OpenAI's API over a queue of GSI jobs.", redoc_url=None)
+    _add_probes(app, gateway)
+    _add_models(app, gateway)
+    _add_completions(app, gateway)
+    _add_responses(app, gateway, parts.responses)
+    add_file_routes(app, _caller_of(gateway), parts.files)
+    add_batch_routes(app, _caller_of(gateway), parts.batches)
+    app.add_exception_handler(ApiError, _answer_refusal)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(RedisError, answer_redis_error)
+    app.add_exception_handler(Exception, _answer_unexpected)
+    app.add_middleware(
+        RequestScope,
+        max_body_bytes=settings.max_body_bytes,
+        max_file_bytes=settings.max_file_bytes,
+        max_header_bytes=settings.max_header_bytes,
+        is_local=not settings.keys,
+    )
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+        )
+    return app
+
+
+def _add_probes(app: FastAPI, gateway: Gateway) -> None:
+    @app.get("/health", summary="Whether the process lives")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/ready", summary="Whether requests can be answered: Redis answers, and the gateway does not stop")
+    async def ready() -> JSONResponse:
+        is_ready = gateway.is_ready
+        return JSONResponse({"status": "ready" if is_ready else "not ready"}, 200 if is_ready else 503)
+
+
+def _add_models(app: FastAPI, gateway: Gateway) -> None:
+    caller = _caller_of(gateway)
+
+    @app.get("/v1/models", summary="The models that the key may ask")
+    async def models(caller: caller) -> dict[str, Any]:  # type: ignore[valid-type]  # made for this gateway
+        return list_models(gateway.guard.list_models(caller))
+
+    @app.get("/v1/models/{model:path}", summary="A model")
+    async def model(caller: caller, model: str) -> dict[str, Any]:  # type: ignore[valid-type]  # as above
+        return describe_model(model, gateway.guard.find_model(caller, model))
+
+
+def _add_completions(app: FastAPI, gateway: Gateway) -> None:
+    caller = _caller_of(gateway)
+
+    @app.post("/v1/chat/completions", summary="Answer a conversation")
+    async def chat(request: Request, caller: caller, body: ChatCompletionRequest) -> Response:  # type: ignore[valid-type]  # as above
+        question = {"messages": read_messages(body.messages)}
+        return await gateway.answer(request, caller, body, [question], ChatDocument)
+
+    @app.post("/v1/completions", summary="Answer prompts")
+    async def completions(request: Request, caller: caller, body: CompletionRequest) -> Response:  # type: ignore[valid-type]  # as above
+        return await gateway.answer(request, caller, body, questions_of(body), TextDocument)
+
+
+def _add_responses(app: FastAPI, gateway: Gateway, responses: Responses) -> None:
+    caller = _caller_of(gateway)
+
+    @app.post("/v1/responses", summary="Answer, now or in the background")
+    async def create(request: Request, caller: caller, body: ResponseRequest) -> Response:  # type: ignore[valid-type]  # as above
+        return await responses.create(request, caller, body)
+
+    @app.get("/v1/responses/{response_id}", summary="A response as it is now, or its events")
+    async def retrieve(
+        caller: caller,  # type: ignore[valid-type]  # as above
+        response_id: str,
+        stream: bool = False,
+        starting_after: int = -1,
+    ) -> Response:
+        return await responses.retrieve(caller, response_id, is_stream=stream, starting_after=starting_after)
+
+    @app.post("/v1/responses/{response_id}/cancel", summary="Cancel a response")
+    async def cancel(caller: caller, response_id: str) -> Response:  # type: ignore[valid-type]  # as above
+        return await responses.cancel(caller, response_id)
+
+    @app.delete("/v1/responses/{response_id}", summary="Delete a response with its job")
+    async def delete(caller: caller, response_id: str) -> Response:  # type: ignore[valid-type]  # as above
+        return await responses.delete(caller, response_id)
+
+
+def _caller_of(gateway: Gateway) -> Any:
+    """Return the type of a parameter that is the caller, which is known before the body is looked at."""
+
+    async def identify(request: Request) -> Caller:
+        found = await gateway.guard.identify(request.headers.get("authorization"))
+        request.state.caller = found
+        return found
+
+    return Annotated[Caller, Depends(identify)]
+
+
+def _answer_refusal(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return error.to_response()
+
+
+def _answer_invalid(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return first_error(list(error.errors())).to_response()
+
+
+def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    headers: Mapping[str, str] = error.headers or {}
+    message = f"{request.method} {request.url.path[:200]}: {error.detail}"
+    return ApiError(error.status_code, message, headers=headers).to_response()
+
+
+def _answer_unexpected(_request: Request, error: Exception) -> JSONResponse:
+    log.error("a request failed", exc_info=error)
+    return ApiError(500, "internal error; the gateway's log has it", kind="server_error").to_response()

@@ -1,0 +1,289 @@
+"""The work on one batch: check its lines, submit their jobs, wait for them, write its files.
+
+Each step can be done again: a line's jobs have ids made of the batch's and the line's number, so that submitting them
+twice makes them once; the files' ids are made of the batch's. So a gateway that goes on after another one was killed
+starts from the beginning, and no line is lost or run twice.
+"""
+
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import IO, Any
+
+from pydantic import ValidationError
+
+from gsi.errors import InvalidRequestError, RetryableError
+from gsi.jobs.documents import Unfinished
+from gsi.jobs.state import JobState
+from services.gateway.answers import Answers, Choice, Tokens
+from services.gateway.batch_documents import (
+    CANCELLED,
+    EXPIRED,
+    Batch,
+    Counts,
+    answer_line,
+    missing_line,
+    refusal_line,
+)
+from services.gateway.documents import ChatDocument, TextDocument
+from services.gateway.errors import ApiError
+from services.gateway.files import Files
+from services.gateway.gateway import Gateway
+from services.gateway.guard import Caller
+from services.gateway.requests import ChatCompletionRequest, CompletionRequest, first_error, read_messages
+from services.gateway.translation import Order, Sender, make_order, questions_of
+
+MAX_LINES = 50_000
+MAX_ERRORS = 100  # that a batch lists
+CHUNK_LINES = 100
+MAX_LINE_BYTES = 5 * 2**20
+POLL_SECONDS = 0.5
+POLLED_TOGETHER = 500
+KEPT_SECONDS = 3 * 86_400.0  # for which a job waits for the batch's files: the window, and two days more
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a batch: its jobs, or why it is refused. ``fault``: why the whole batch is."""
+
+    number: int
+    custom_id: str = ""
+    order: Order | None = None
+    refusal: ApiError | None = None
+    fault: str = ""
+
+
+class BatchWork:
+    """Works on one batch."""
+
+    def __init__(
+        self, gateway: Gateway, files: Files, unfinished: Unfinished, save: Callable[[Batch], Awaitable[None]]
+    ) -> None:
+        self._gateway = gateway
+        self._files = files
+        self._unfinished = unfinished
+        self._save = save
+
+    async def run(self, batch: Batch) -> None:
+        """Bring a batch from where it is to its end."""
+        if batch.is_finished:
+            return
+        if batch.status == "validating":
+            batch = await self._validate(batch)
+            await self._save(batch)
+            if batch.is_finished:
+                return
+        ending = await self._submit_and_wait(batch)
+        batch = batch.moved("finalizing")
+        await self._save(batch)
+        await self._save(await self._write_files(batch, ending))
+
+    async def _validate(self, batch: Batch) -> Batch:
+        """Return the batch in progress, or failed with what is wrong with its lines."""
+        faults: list[dict[str, Any]] = []
+        seen: set[str] = set()
+        total = 0
+        async for line in self._lines(batch):
+            total += 1
+            fault = line.fault or (f"custom_id {line.custom_id} is given twice" if line.custom_id in seen else "")
+            seen.add(line.custom_id)
+            if fault and len(faults) < MAX_ERRORS:
+                faults.append({"code": "invalid_line", "message": fault, "param": None, "line": line.number})
+            if total > MAX_LINES:
+                faults = [_fault(f"more than {MAX_LINES} lines")]
+                break
+        if not total:
+            faults = [_fault("the file has no lines")]
+        if faults:
+            return batch.moved("failed", errors=tuple(faults))
+        return batch.moved("in_progress", counts=Counts(total=total))
+
+    async def _submit_and_wait(self, batch: Batch) -> str:
+        """Submit every line, and return how the batch ends when all jobs have: completed, expired or cancelled."""
+        open_jobs: dict[str, set[str]] = {}
+        num_refused, lines_of_jobs = 0, {}
+        async for line in self._lines(batch):
+            if await self._is_cancelled(batch):
+                break
+            if line.order is None:
+                num_refused += 1
+                continue
+            await self._submit(line.order)
+            for job in line.order.jobs:
+                open_jobs.setdefault(line.order.preset.queue, set()).add(job.job_id)
+                lines_of_jobs[job.job_id] = line.number
+        ending, states = "completed", dict[str, JobState | None]()
+        while any(open_jobs.values()):
+            await self._poll(open_jobs, states)
+            await self._save(batch.model_copy(update={"counts": _count(batch, num_refused, lines_of_jobs, states)}))
+            if ending == "completed" and (await self._is_cancelled(batch) or time.time() >= batch.expires_at):
+                ending = "cancelled" if await self._is_cancelled(batch) else "expired"
+                await self._cancel(open_jobs)
+            await asyncio.sleep(POLL_SECONDS)
+        return "cancelled" if await self._is_cancelled(batch) else ending
+
+    async def _submit(self, order: Order) -> None:
+        client = self._gateway.queues[order.preset.queue].client
+        while True:
+            try:
+                async for _ in client.submit_many(order.jobs):
+                    pass
+            except RetryableError as error:  # the queue is full
+                await asyncio.sleep(min(error.retry_after_seconds or 1.0, 10.0))
+            else:
+                return
+
+    async def _poll(self, open_jobs: Mapping[str, set[str]], states: dict[str, JobState | None]) -> None:
+        """Note the jobs that have ended; a job without a record is gone."""
+        for queue, waiting in open_jobs.items():
+            job_ids = list(waiting)
+            for first in range(0, len(job_ids), POLLED_TOGETHER):
+                some = job_ids[first : first + POLLED_TOGETHER]
+                for job_id, state in zip(some, await self._gateway.queues[queue].feed.states(some), strict=True):
+                    if state is None or state.is_finished:
+                        waiting.discard(job_id)
+                        states[job_id] = state
+
+    async def _cancel(self, open_jobs: Mapping[str, set[str]]) -> None:
+        for queue, waiting in open_jobs.items():
+            for job_id in waiting:
+                with suppress(InvalidRequestError):
+                    await self._gateway.queues[queue].client.cancel(job_id, "its batch has ended")
+
+    async def _is_cancelled(self, batch: Batch) -> bool:
+        return await self._unfinished.is_cancelled(batch.tenant, batch.id)
+
+    async def _write_files(self, batch: Batch, ending: str) -> Batch:
+        """Write the output and error files, in the order of the lines; return the batch at its end."""
+        tokens, num_completed, num_failed = Tokens(), 0, 0
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            async for line in self._lines(batch):
+                written, is_answer = await self._result_of(batch, line, ending, tokens)
+                (output if is_answer else errors).write(written)
+                num_completed, num_failed = num_completed + is_answer, num_failed + (not is_answer)
+            output_id = await self._keep(batch, "output", output)
+            error_id = await self._keep(batch, "error", errors)
+        await self._gateway.guard.count(batch.key, batch.digest, tokens)
+        counts = Counts(total=batch.counts.total, completed=num_completed, failed=num_failed)
+        return batch.moved(ending, counts=counts, output_file_id=output_id, error_file_id=error_id)
+
+    async def _keep(self, batch: Batch, what: str, source: IO[bytes]) -> str | None:
+        """Keep a file that has been written; None if it is empty."""
+        if not source.tell():
+            return None
+        source.seek(0)
+        name = f"{batch.id}_{what}.jsonl"
+        file = await self._files.write(batch.tenant, f"file-{batch.job_prefix}-{what}", name, f"batch_{what}", source)
+        return file.id
+
+    async def _result_of(self, batch: Batch, line: Line, ending: str, tokens: Tokens) -> tuple[bytes, bool]:
+        """Return a line of a file, and whether it is an answer."""
+        line_id = f"{batch.job_prefix}-{line.number}"
+        if line.order is None:
+            return refusal_line(line_id, line.custom_id, line.refusal or ApiError(400, line.fault)), False
+        answers = _answers_to(line.order, self._gateway)
+        try:
+            await answers.read_ends()
+        except InvalidRequestError:  # it was never submitted
+            return missing_line(line_id, line.custom_id, EXPIRED if ending == "expired" else CANCELLED), False
+        except ApiError as error:
+            _add(tokens, answers.tokens)
+            states = {choice.record.state for choice in answers.choices if choice.record}
+            if (ending != "completed" and JobState.CANCELLED in states) or JobState.EXPIRED in states:
+                return missing_line(line_id, line.custom_id, CANCELLED if ending == "cancelled" else EXPIRED), False
+            return refusal_line(line_id, line.custom_id, error), False
+        _add(tokens, answers.tokens)
+        is_chat = batch.endpoint == "/v1/chat/completions"
+        document = (ChatDocument if is_chat else TextDocument)(
+            f"{'chatcmpl' if is_chat else 'cmpl'}-{line_id}", line.order.model, answers.finished_at
+        )
+        return answer_line(line_id, line.custom_id, document.whole(answers)), True
+
+    async def _lines(self, batch: Batch) -> AsyncIterator[Line]:
+        """Yield the lines of the input file, each as jobs, the same each time."""
+        source = await self._files.open(batch.tenant, batch.input_file_id)
+        number = 0
+        try:
+            while raw := await asyncio.to_thread(lambda: list(islice(_read_lines(source), CHUNK_LINES))):
+                for each in raw:
+                    number += 1
+                    yield self._read_line(batch, number, each)
+                await asyncio.sleep(0)
+        finally:
+            await asyncio.to_thread(source.close)
+
+    def _read_line(self, batch: Batch, number: int, raw: bytes) -> Line:
+        try:
+            given = json.loads(raw)
+            custom_id, body = given["custom_id"], given["body"]
+            is_right = isinstance(custom_id, str) and isinstance(body, dict) and given.get("method") == "POST"
+        except (ValueError, TypeError, KeyError):
+            is_right = False
+        if not is_right:
+            return Line(number, fault="not an object with custom_id, method POST, url and body")
+        if given.get("url") != batch.endpoint:
+            return Line(number, custom_id, fault=f"url: not {batch.endpoint}, the batch's endpoint")
+        try:
+            return Line(number, custom_id, order=self._read_body(batch, number, body))
+        except ApiError as error:
+            return Line(number, custom_id, refusal=error)
+
+    def _read_body(self, batch: Batch, number: int, body: dict[str, Any]) -> Order:
+        """Return a body as jobs. Raises ApiError for one that is refused."""
+        is_chat = batch.endpoint == "/v1/chat/completions"
+        lane = {} if "gsi_priority" in body else {"priority": "low"}
+        try:
+            request = (ChatCompletionRequest if is_chat else CompletionRequest).model_validate(
+                {**body, "gsi": {**lane, **(body.get("gsi") or {})}}
+            )
+        except (ValidationError, TypeError) as error:
+            details: list[Any] = list(error.errors()) if isinstance(error, ValidationError) else []
+            raise (first_error(details) if details else ApiError(400, "gsi: not an object", param="gsi")) from None
+        if request.stream:
+            raise ApiError(400, "stream: not in a batch; allowed: false", param="stream")
+        caller = Caller(batch.tenant, batch.key)
+        preset = self._gateway.guard.find_model(caller, request.model)
+        sender = Sender(f"{batch.job_prefix}-{number}", batch.tenant)
+        if isinstance(request, ChatCompletionRequest):
+            questions: list[dict[str, Any]] = [{"messages": read_messages(request.messages)}]
+        else:
+            questions = questions_of(request)
+        return make_order(request, questions, preset, sender, KEPT_SECONDS)
+
+
+def _answers_to(order: Order, gateway: Gateway) -> Answers:
+    queue = gateway.queues[order.preset.queue]
+    return Answers(order, queue, [Choice(index, job.job_id, None) for index, job in enumerate(order.jobs)])
+
+
+def _count(
+    batch: Batch, num_refused: int, lines_of_jobs: Mapping[str, int], states: Mapping[str, JobState | None]
+) -> Counts:
+    """Return how many lines have ended: a line fails if one of its jobs does."""
+    failed = {lines_of_jobs[job_id] for job_id, state in states.items() if state is not JobState.SUCCEEDED}
+    num_open: dict[int, int] = {}
+    for job_id, number in lines_of_jobs.items():
+        num_open[number] = num_open.get(number, 0) + (job_id not in states)
+    num_completed = sum(not still_open and number not in failed for number, still_open in num_open.items())
+    return Counts(total=batch.counts.total, completed=num_completed, failed=len(failed) + num_refused)
+
+
+def _add(total: Tokens, more: Tokens) -> None:
+    for name in Tokens.__dataclass_fields__:
+        setattr(total, name, getattr(total, name) + getattr(more, name))
+
+
+def _read_lines(source: IO[bytes]) -> Any:
+    """Yield the lines that are not empty. One that is too long comes in parts, which are no JSON."""
+    while line := source.readline(MAX_LINE_BYTES):
+        if line.strip():
+            yield line
+
+
+def _fault(message: str) -> dict[str, Any]:
+    return {"code": "invalid_file", "message": message, "param": "input_file_id", "line": None}

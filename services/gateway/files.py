@@ -1,0 +1,114 @@
+"""``/v1/files``: the inputs and outputs of batches, in a folder or a bucket that all gateways share."""
+
+import asyncio
+import secrets
+import shutil
+import time
+from collections.abc import AsyncIterator
+from typing import IO, Any
+
+import fsspec
+from pydantic import BaseModel, ConfigDict
+
+from gsi.errors import MisconfiguredError
+from gsi.jobs.documents import Documents
+from services.gateway.errors import ApiError
+from services.gateway.settings import GatewaySettings
+
+LIFETIME_SECONDS = 30 * 86_400.0
+CHUNK_BYTES = 2**18
+MAX_LISTED = 100
+
+
+class File(BaseModel):
+    """A file as OpenAI's clients read it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: str
+    object: str = "file"
+    status: str = "processed"
+
+
+class Files:
+    """Files of all tenants. Raises MisconfiguredError for a place that cannot be used."""
+
+    def __init__(self, settings: GatewaySettings, documents: Documents) -> None:
+        self._documents = documents
+        self._max_bytes = settings.max_file_bytes
+        self.is_on = settings.files is not None
+        try:
+            self._system, self._root = fsspec.core.url_to_fs(settings.files or "memory://none")
+        except (ImportError, ValueError, OSError) as error:
+            raise MisconfiguredError(f"{settings.variable('files')}: {error}") from None
+
+    async def upload(self, tenant: str, filename: str, source: IO[bytes]) -> File:
+        """Keep a file of a client. Raises ApiError if it is too long."""
+        return await self.write(tenant, f"file-{secrets.token_hex(12)}", filename, "batch", source)
+
+    async def write(self, tenant: str, file_id: str, filename: str, purpose: str, source: IO[bytes]) -> File:
+        """Keep a file under an id. A file of this id is replaced."""
+        size = await asyncio.to_thread(self._copy, source, self._path(tenant, file_id))
+        now = int(time.time())
+        file = File(
+            id=file_id,
+            bytes=size,
+            created_at=now,
+            expires_at=now + int(LIFETIME_SECONDS),
+            filename=filename,
+            purpose=purpose,
+        )
+        await self._documents.save(tenant, file_id, file.model_dump_json(), LIFETIME_SECONDS, now)
+        return file
+
+    async def find(self, tenant: str, file_id: str) -> File:
+        """Return a file of a tenant. Raises ApiError 404."""
+        found = await self._documents.load(tenant, file_id)
+        if found is None:
+            raise ApiError(404, f"id: no file {file_id[:100]}", param="id", code="file_not_found")
+        return File.model_validate_json(found)
+
+    async def list(self, tenant: str, limit: int, after: str | None) -> tuple[list[File], bool]:
+        """Return the newest files, and whether there are more."""
+        found, has_more = await self._documents.list(tenant, min(max(limit, 1), MAX_LISTED), after)
+        return [File.model_validate_json(document) for document in found], has_more
+
+    async def open(self, tenant: str, file_id: str) -> IO[bytes]:
+        """Open a file for reading; its methods block. Raises ApiError 404."""
+        await self.find(tenant, file_id)
+        opened: IO[bytes] = await asyncio.to_thread(self._system.open, self._path(tenant, file_id), "rb")
+        return opened
+
+    async def content(self, tenant: str, file_id: str) -> AsyncIterator[bytes]:
+        """Yield a file's bytes in pieces. Raises ApiError 404."""
+        opened = await self.open(tenant, file_id)
+        try:
+            while piece := await asyncio.to_thread(opened.read, CHUNK_BYTES):
+                yield piece
+        finally:
+            await asyncio.to_thread(opened.close)
+
+    async def delete(self, tenant: str, file_id: str) -> dict[str, Any]:
+        """Delete a file. Raises ApiError 404."""
+        await self.find(tenant, file_id)
+        await self._documents.delete(tenant, file_id)
+        await asyncio.to_thread(self._system.rm, self._path(tenant, file_id))
+        return {"id": file_id, "object": "file", "deleted": True}
+
+    def _path(self, tenant: str, file_id: str) -> str:
+        return f"{self._root}/tenant-{tenant}/{file_id}"  # a tenant may be called ".."
+
+    def _copy(self, source: IO[bytes], path: str) -> int:
+        """Write a file under a name of its own first, so that nobody reads half of it; return its size."""
+        self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
+        part = f"{path}.{secrets.token_hex(4)}.part"
+        with self._system.open(part, "wb") as target:
+            shutil.copyfileobj(source, target, CHUNK_BYTES)
+        self._system.mv(part, path)
+        size: int = self._system.info(path)["size"]
+        return size

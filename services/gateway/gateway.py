@@ -1,0 +1,168 @@
+"""A request from its arrival to its answer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from functools import partial
+from typing import Any
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from gsi.jobs.connection import RedisError
+from services.gateway.answers import Answers, Leaving, answering
+from services.gateway.documents import ChatDocument, TextDocument, to_json
+from services.gateway.errors import ApiError
+from services.gateway.guard import Caller, Guard
+from services.gateway.headers import read_idempotency_key, read_traceparent
+from services.gateway.middleware import LEFT_STATUS
+from services.gateway.queues import Queue
+from services.gateway.requests import GenerationRequest
+from services.gateway.settings import GatewaySettings
+from services.gateway.translation import Order, Sender, make_order
+
+LINE_END = "\n"
+AWAY = ApiError(
+    503, "Redis is unavailable", kind="server_error", code="redis_unavailable", headers={"Retry-After": "1"}
+)
+
+
+class Gateway:
+    """Answers requests by the jobs of its queues."""
+
+    def __init__(self, settings: GatewaySettings, queues: Mapping[str, Queue], guard: Guard) -> None:
+        self.guard = guard
+        self.is_draining = False
+        self.result_ttl_seconds = settings.result_ttl_seconds
+        self._settings = settings
+        self.queues = queues
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every queue can be read, and the gateway is not about to stop."""
+        return not self.is_draining and all(queue.feed.connected.is_set() for queue in self.queues.values())
+
+    async def wait_for_redis(self) -> None:
+        """Return when every queue can be read."""
+        for queue in self.queues.values():
+            await queue.feed.connected.wait()
+
+    async def answer(
+        self,
+        request: Request,
+        caller: Caller,
+        body: GenerationRequest,
+        questions: Sequence[Mapping[str, Any]],
+        document: type[ChatDocument | TextDocument],
+    ) -> Response:
+        """Answer questions, as a stream or whole. Raises ApiError for a request that is refused."""
+        order, headers = await self.prepare(request, caller, body, questions)
+        prefix = "chatcmpl" if document is ChatDocument else "cmpl"
+        written = document(f"{prefix}-{request.state.request_id}", order.model)
+        context = self.answering(order, caller)
+        if order.is_stream:
+            stack = AsyncExitStack()
+            answers = await stack.enter_async_context(context)
+            return self.stream(stack, _events(answers, written), headers)
+        async with context as answers:
+            await until_client_leaves(request, answers.wait())
+        return Response(to_json(written.whole(answers)), 200, headers, "application/json")
+
+    async def prepare(
+        self, request: Request, caller: Caller, body: GenerationRequest, questions: Sequence[Mapping[str, Any]]
+    ) -> tuple[Order, dict[str, str]]:
+        """Return a request as jobs, and the headers of its answer. Raises ApiError for a request that is refused."""
+        preset = self.guard.find_model(caller, body.model)
+        sender = Sender(
+            request.state.request_id,
+            caller.tenant,
+            read_traceparent(request.headers),
+            read_idempotency_key(request.headers),
+        )
+        order = make_order(body, questions, preset, sender, self.result_ttl_seconds)
+        return order, await self.guard.admit(caller)
+
+    def answering(self, order: Order, caller: Caller) -> AbstractAsyncContextManager[Answers]:
+        """Submit an order's jobs, and follow them while the block runs."""
+        leaving = Leaving(partial(self.guard.settle, caller), lambda: not self.is_draining, self._go_on)
+        return answering(order, self.queues[order.preset.queue], leaving)
+
+    def stream(self, stack: AsyncExitStack, events: AsyncIterator[bytes], headers: Mapping[str, str]) -> Response:
+        """Return events as a response, which closes the stack at its end."""
+        return _Stream(stack, events, headers, self._settings.heartbeat_seconds)
+
+    async def finish(self) -> None:
+        """Stop waiting for jobs whose clients are gone."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class _Stream(EventSourceResponse):
+    """Server-sent events. The jobs are left when the response ends, also if it never began."""
+
+    def __init__(
+        self, stack: AsyncExitStack, events: AsyncIterator[bytes], headers: Mapping[str, str], heartbeat: float
+    ) -> None:
+        super().__init__(events, headers=headers, ping=heartbeat, sep=LINE_END, ping_message_factory=_heartbeat)
+        self._stack = stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._stack:
+            await super().__call__(scope, receive, send)
+
+
+async def _events(answers: Answers, document: ChatDocument | TextDocument) -> AsyncIterator[bytes]:
+    try:
+        for chunk in document.begin(answers):
+            yield _event(chunk)
+        async with aclosing(answers.pieces()) as pieces:
+            async for piece in pieces:
+                for chunk in document.chunks(answers, piece):
+                    yield _event(chunk)
+        if answers.order.with_usage:
+            yield _event(document.usage(answers))
+    except ApiError as error:
+        yield _event(error.body)
+    except RedisError:
+        yield _event(AWAY.body)
+    yield b"data: [DONE]\n\n"
+
+
+def _event(document: Mapping[str, Any]) -> bytes:
+    return f"data: {to_json(document)}\n\n".encode()
+
+
+def _heartbeat() -> ServerSentEvent:
+    return ServerSentEvent(comment="heartbeat", sep=LINE_END)
+
+
+async def until_client_leaves(request: Request, work: Coroutine[Any, Any, None]) -> None:
+    """Do the work. Raises ApiError if the client goes away before it is done."""
+    working, leaving = asyncio.create_task(work), asyncio.create_task(_wait_for_end_of(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ApiError(LEFT_STATUS, "the client went away")
+        await working
+    finally:
+        leaving.cancel()
+        working.cancel()
+        await asyncio.wait({working, leaving})
+
+
+async def _wait_for_end_of(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def answer_redis_error(_request: Request, _error: Exception) -> JSONResponse:
+    return AWAY.to_response()

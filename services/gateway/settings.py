@@ -1,0 +1,78 @@
+"""The gateway's settings, ``GSI_GATEWAY_…``. What a request chooses is not a setting."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from gsi.jobs.connection import RedisAccess
+from gsi.jobs.keys import QUEUE_PATTERN
+from gsi.runtime.settings import Address, ProcessSettings
+from gsi.runtime.tls import is_loopback
+
+
+class GatewaySettings(ProcessSettings):
+    model_config = SettingsConfigDict(env_prefix="GSI_GATEWAY_", frozen=True, extra="ignore")
+
+    listen: Address = Field("127.0.0.1:8000", description="host:port of HTTP; port 0 takes a free one")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        repr=False,
+        description="`redis://`, `rediss://` (TLS) or `unix://`, or the address of Sentinels or of a Cluster",
+    )
+    redis_password_file: Path | None = Field(None, description="file with the password, instead of one in the URL")
+    redis_tls_ca: Path | None = Field(
+        None, description="PEM file of the authority that signed Redis's certificate; unset: those of the system"
+    )
+    redis_tls_cert: Path | None = Field(None, description="PEM file of the certificate that the gateway shows Redis")
+    redis_tls_key: Path | None = Field(None, description="PEM file of that certificate's private key")
+    queue: str = Field(
+        "default", pattern=QUEUE_PATTERN, description="queue of the presets that name none, and of the built-in ones"
+    )
+    presets: Path | None = Field(
+        None, description="TOML file of the models that clients may name; unset: the built-in ones"
+    )
+    keys: bool = Field(
+        False, description="whether a request needs a key (`gsi keys create`); without, `listen` must be loopback"
+    )
+    cors_origins: str | None = Field(
+        None,
+        pattern=r"^[^\s,]+(, ?[^\s,]+)*$",
+        description="origins whose web pages may call, separated by commas; unset: none",
+    )
+    files: str | None = Field(
+        None,
+        description="folder, or URL that fsspec knows (`s3://…`), of files and of what batches write; the same for all "
+        "gateways; unset: neither files nor batches",
+    )
+    max_file_bytes: int = Field(200 * 2**20, ge=1024, le=2**40, description="longest file")
+    max_body_bytes: int = Field(5 * 2**20, ge=1024, le=2**30, description="longest body of a request, but for files")
+    max_header_bytes: int = Field(32_768, ge=1024, le=2**20, description="longest line and headers of a request")
+    max_connections: int = Field(4096, ge=1, le=1_000_000, description="connections at once; more get 503")
+    heartbeat_seconds: float = Field(
+        15, gt=0, le=600, description="pause after which a stream without a new step gets a comment"
+    )
+    grace_seconds: float = Field(30, ge=0, le=3600, description="time for open requests to finish after SIGTERM")
+    result_ttl_seconds: float = Field(
+        86_400, ge=1, le=31_536_000, description="lifetime of a finished job in Redis, unless a request chooses another"
+    )
+
+    @property
+    def redis_access(self) -> RedisAccess:
+        """The files that the connection to Redis needs."""
+        return RedisAccess(self.redis_password_file, self.redis_tls_ca, self.redis_tls_cert, self.redis_tls_key)
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        """The origins of ``cors_origins``."""
+        return [origin.strip() for origin in self.cors_origins.split(",")] if self.cors_origins else []
+
+    @model_validator(mode="after")
+    def _needs_keys_beyond_loopback(self) -> Self:
+        if not self.keys and not is_loopback(self.listen):
+            raise ValueError(
+                f"{self.variable('listen')}: {self.listen} is not loopback, and anybody there could ask; "
+                f"set {self.variable('keys')}=true"
+            )
+        return self
