@@ -26,7 +26,7 @@ from gsi.local.demo import held_out_problems
 from gsi.local.stack import SHIPPED_MODELS
 from gsi.runtime.process_log import configure_logging
 
-NUM_PROBLEMS, NUM_CANDIDATES, SEED = 12, 8, 7
+NUM_CANDIDATES, SEED = 8, 7
 BETA = 20.0  # the paper's
 SAMPLING = SamplingParams()
 EXACT = "float32"
@@ -45,7 +45,7 @@ class Written:
     candidates: Sequence[Candidate]
 
 
-async def measure(engine: str) -> dict[str, Any]:
+async def measure(engine: str, num_problems: int) -> dict[str, Any]:
     """Return the differences of each format from single precision, and of each engine from itself."""
     steps: list[Written] = []
     values: dict[tuple[str, str], list[float]] = {}
@@ -54,7 +54,7 @@ async def measure(engine: str) -> dict[str, Any]:
         for role in ("draft", "target"):
             settings = EngineSettings(str(SHIPPED_MODELS / role), dtype=dtype, head_dtype=head_dtype, num_threads=1)
             with closing(await LANGUAGE_ENGINES.load(engine, settings)) as model:
-                mine = await write_steps(model)
+                mine = await write_steps(model, num_problems)
                 steps = steps or mine
                 values[form, role] = await score_steps(model, steps)
                 again = await score_steps(model, mine)
@@ -71,10 +71,10 @@ async def measure(engine: str) -> dict[str, Any]:
     }
 
 
-async def write_steps(model: LanguageEngine) -> list[Written]:
+async def write_steps(model: LanguageEngine, num_problems: int) -> list[Written]:
     """Let a model write candidates for the first step of each problem."""
     steps = []
-    for problem in held_out_problems(NUM_PROBLEMS):
+    for problem in held_out_problems(num_problems):
         prefix = model.render((Message("user", problem["prompt"]),))
         batches = model.propose(prefix, NUM_CANDIDATES, SAMPLING, SEED)
         candidates = [candidate async for batch in batches for candidate in batch]
@@ -134,11 +134,12 @@ def form_report(report: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", default="vllm", choices=("vllm", "transformers"))
+    parser.add_argument("--problems", type=int, default=12, help="each has 8 candidates (default 12)")
     parser.add_argument("--json", action="store_true", help="print one JSON object; do not write RESULTS.md")
     args = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     configure_logging("precision", "auto", "warning")
-    report = asyncio.run(measure(args.engine))
+    report = asyncio.run(measure(args.engine, args.problems))
     publish(report, "Half precision", form_report, as_json=args.json)
 
 
