@@ -104,10 +104,9 @@ async def join_batches(proposals: CandidateBatches) -> CandidateBatches:
 async def measure_ways(stack: Stack, params: Params, methods: Sequence[str], num_problems: int) -> dict[str, Any]:
     """Return the figures of each way, and how much longer the target takes than the draft."""
     async with AsyncExitStack() as exits:
-        draft, target, prm = (
-            kind(stack.addresses[role], TIMEOUT_SECONDS)
-            for role, kind in (("draft", DraftClient), ("target", TargetClient), ("prm", PrmClient))
-        )
+        draft = DraftClient(stack.addresses["draft"], TIMEOUT_SECONDS)
+        target = TargetClient(stack.addresses["target"], TIMEOUT_SECONDS)
+        prm = PrmClient(stack.addresses["prm"], TIMEOUT_SECONDS)
         for client in (draft, target, prm):
             exits.push_async_callback(client.close)
         ports = Ports(draft, target, prm)

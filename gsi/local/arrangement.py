@@ -122,7 +122,7 @@ def _check_number_format(
 ) -> None:
     name = _variable(role, "DTYPE")
     for gpu in gpus:
-        if (environment | own)[name] == "bfloat16" and gpu.compute_capability < BFLOAT16_SINCE:
+        if {**environment, **own}[name] == "bfloat16" and gpu.compute_capability < BFLOAT16_SINCE:
             raise MisconfiguredError(f"--gpus: GPU {gpu} has no bfloat16; set {name}=float16")
 
 

@@ -61,7 +61,8 @@ class Model:
             yield [Score(candidate.index, -0.5) for candidate in batch]
 
 
-PORTS: Any = Ports(Model(200), Model(200), Model(200))
+MODEL: Any = Model(200)
+PORTS = Ports(MODEL, MODEL, MODEL)
 
 
 @pytest.mark.parametrize(("ends", "state"), [("well", "done"), ("badly", "failed"), ("never", "out of time")])
