@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-from gsi.errors import RetryableError
+from gsi.jobs.connection import RedisError
 
 FIRST_LOOK_SECONDS = 0.5
 SECOND_LOOK_SECONDS = 1.75
@@ -44,10 +44,13 @@ class Notices:
                 self._task = None
 
     async def look(self) -> None:
-        """Look for an obstacle now, and tell it unless it was told last. A server that is away tells it by itself."""
+        """Look for an obstacle now, and tell it unless it was told last.
+
+        Raises nothing: of a server that is away the wait itself tells, and a user of few rights may not look.
+        """
         try:
             found = await self._look()
-        except RetryableError:
+        except RedisError:
             return
         if found and found != self._told:
             self._notify(found)

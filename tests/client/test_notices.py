@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 
 import pytest
 
-from gsi import AsyncClient
+from gsi import AsyncClient, WaitTimeoutError
 from gsi.client import notices
+from gsi.jobs.connection import Redis
 from tests.client.conftest import Coordinator
 from tests.conftest import wait_until
 
@@ -74,12 +74,6 @@ async def test_a_queue_that_is_read_is_not_named(
     redis_url: str, queue: str, heard: Heard, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often the client looks; and it looks no more once nobody waits."""
-    looks = 0
-
-    def counted(look: Callable[[], None]) -> None:
-        nonlocal looks
-        looks += 1
-
     monkeypatch.setattr(notices, "FIRST_LOOK_SECONDS", 0.01)
     monkeypatch.setattr(notices, "SECOND_LOOK_SECONDS", 0.02)
     monkeypatch.setattr(notices, "LOOK_SECONDS", 0.02)
@@ -110,3 +104,20 @@ async def test_without_a_function_a_notice_is_a_warning_of_the_log(
         await client.submit({"prompt": "say a"})
         await client.tell_obstacle()
     assert [(record.name, record.levelname) for record in caplog.records] == [("gsi", "WARNING")]
+
+
+async def test_a_user_who_may_not_look_waits_without_notices(
+    redis: Redis, redis_url: str, queue: str, heard: Heard
+) -> None:
+    """Rights to submit and to read are enough: a look that is refused ends neither the wait nor the submission."""
+    rights = ["on", ">secret", "~*", "+@all", "-xinfo"]
+    await redis.execute_command("ACL", "SETUSER", "few", "reset", *rights)
+    try:
+        async with AsyncClient(redis_url.replace("://", "://few:secret@"), queue, notify=heard.append) as client:
+            job_id = await client.submit({"prompt": "say a"})
+            await client.tell_obstacle()
+            with pytest.raises(WaitTimeoutError):
+                await client.wait(job_id, timeout_seconds=1.0)
+    finally:
+        await redis.execute_command("ACL", "DELUSER", "few")
+    assert heard == []
