@@ -18,6 +18,7 @@ from typing import IO, Any
 from pydantic import ValidationError
 
 from gsi.errors import InvalidRequestError, RetryableError
+from gsi.jobs.connection import RedisError
 from gsi.jobs.documents import Unfinished
 from gsi.jobs.state import JobState
 from services.gateway.answers import Answers, Choice, Tokens
@@ -142,6 +143,8 @@ class BatchWork:
             try:
                 async for _ in client.submit_many(order.jobs):
                     pass
+            except RedisError:  # which may be a RetryableError, too
+                raise
             except RetryableError as error:
                 if time.time() >= batch.expires_at or await self._is_cancelled(batch):
                     return False
