@@ -29,6 +29,7 @@ FIRST = (
     *SHARE_MODEL_SERVICES,
     "tests/jobs/test_queue_machine.py",
     "tests/chaos/test_chaos.py",
+    "tests/gateway/test_batches.py",
     "tests/services/test_local_stack.py",
     "tests/algorithm/test_paper.py",
     "tests/services/",

@@ -282,6 +282,8 @@ async def following(order: Order, queue: Queue, job_id: str) -> AsyncIterator[An
 async def _submit(answers: Answers, queue: Queue, stack: ExitStack) -> None:
     try:
         _, job_ids = await asyncio.gather(queue.feed.refresh(), _collect(queue.client.submit_many(answers.order.jobs)))
+    except RedisError:  # which may be a RetryableError, too
+        raise
     except RetryableError as error:
         headers = {"Retry-After": str(int(error.retry_after_seconds or 1) + 1)}
         raise ApiError(429, str(error), kind="requests", code="queue_full", headers=headers) from None

@@ -18,6 +18,7 @@ from typing import IO, Any
 from pydantic import ValidationError
 
 from gsi.errors import InvalidRequestError, RetryableError
+from gsi.jobs.connection import RedisError
 from gsi.jobs.documents import Unfinished
 from gsi.jobs.state import JobState
 from services.gateway.answers import Answers, Choice, Tokens
@@ -43,7 +44,9 @@ MAX_ERRORS = 100  # that a batch lists
 CHUNK_LINES = 100
 MAX_LINE_BYTES = 5 * 2**20
 POLL_SECONDS = 0.5
+PAUSE_SHARE = 4  # between two polls, times what a poll takes: of 50,000 jobs half a second
 POLLED_TOGETHER = 500
+MAX_PAUSE_SECONDS = 10.0  # while the queue is full
 KEPT_SECONDS = 3 * 86_400.0  # for which a job waits for the batch's files: the window, and two days more
 
 
@@ -106,37 +109,48 @@ class BatchWork:
     async def _submit_and_wait(self, batch: Batch) -> str:
         """Submit every line, and return how the batch ends when all jobs have: completed, expired or cancelled."""
         open_jobs: dict[str, set[str]] = {}
-        num_refused, lines_of_jobs = 0, {}
+        num_refused, lines_of_jobs, is_whole = 0, dict[str, int](), True
         async for line in self._lines(batch):
             if await self._is_cancelled(batch):
+                is_whole = False
                 break
             if line.order is None:
                 num_refused += 1
                 continue
-            await self._submit(line.order)
+            is_whole = await self._submit(batch, line.order)
+            if not is_whole:
+                break
             for job in line.order.jobs:
                 open_jobs.setdefault(line.order.preset.queue, set()).add(job.job_id)
                 lines_of_jobs[job.job_id] = line.number
         ending, states = "completed", dict[str, JobState | None]()
         while any(open_jobs.values()):
+            began = time.monotonic()
             await self._poll(open_jobs, states)
             await self._save(batch.model_copy(update={"counts": _count(batch, num_refused, lines_of_jobs, states)}))
             if ending == "completed" and (await self._is_cancelled(batch) or time.time() >= batch.expires_at):
                 ending = "cancelled" if await self._is_cancelled(batch) else "expired"
                 await self._cancel(open_jobs)
-            await asyncio.sleep(POLL_SECONDS)
-        return "cancelled" if await self._is_cancelled(batch) else ending
+            await asyncio.sleep(max(POLL_SECONDS, PAUSE_SHARE * (time.monotonic() - began)))
+        if await self._is_cancelled(batch):
+            return "cancelled"
+        return ending if is_whole else "expired"
 
-    async def _submit(self, order: Order) -> None:
+    async def _submit(self, batch: Batch, order: Order) -> bool:
+        """Submit a line's jobs; return False if the batch ends while the queue is full."""
         client = self._gateway.queues[order.preset.queue].client
         while True:
             try:
                 async for _ in client.submit_many(order.jobs):
                     pass
-            except RetryableError as error:  # the queue is full
-                await asyncio.sleep(min(error.retry_after_seconds or 1.0, 10.0))
+            except RedisError:  # which may be a RetryableError, too
+                raise
+            except RetryableError as error:
+                if time.time() >= batch.expires_at or await self._is_cancelled(batch):
+                    return False
+                await asyncio.sleep(min(error.retry_after_seconds or 1.0, MAX_PAUSE_SECONDS))
             else:
-                return
+                return True
 
     async def _poll(self, open_jobs: Mapping[str, set[str]], states: dict[str, JobState | None]) -> None:
         """Note the jobs that have ended; a job without a record is gone."""

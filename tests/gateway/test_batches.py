@@ -251,3 +251,15 @@ async def test_no_route_leads_to_files_or_batches_of_another_tenant(models: Mode
         assert [each async for each in client.batches.list()] == []
         assert (await read(gateway.openai(own), ended.output_file_id))["a"]["response"]["status_code"] == 200
     assert {path.parent.parent for path in folder.parent.rglob("file-*")} == {folder}
+
+
+async def test_a_batch_waits_for_room_in_the_queue(batching: Gateway) -> None:
+    """A full queue refuses its lines for a while, and none is lost."""
+    client = batching.openai()
+    await batching.jobs.admin.limit(1)
+    try:
+        made = await start(client, [line(f"line-{number}", f"~Number {number}.") for number in range(3)])
+        ended = await finished(client, made.id)
+    finally:
+        await batching.jobs.admin.limit(None)
+    assert (ended.status, ended.request_counts.completed) == ("completed", 3)

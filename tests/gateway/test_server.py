@@ -5,6 +5,7 @@ import json
 import ssl
 import subprocess
 import sys
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import httpx
 import openai
 import pytest
 
+from gsi.jobs.connection import connect
+from gsi.local.embedded_redis import embedded_redis
 from tests.certificates import Authority
 from tests.conftest import wait_until
 from tests.gateway.system import Gateway, Models
@@ -176,6 +179,33 @@ async def test_a_page_of_another_site_cannot_ask(gateway: Gateway) -> None:
     assert (foreign.status_code, foreign.json()["error"]["code"]) == (403, "host_not_allowed")
     assert [answer.status_code for answer in own] == [200] * 3
     assert form.status_code == 400
+
+
+async def test_without_redis_it_says_so_and_comes_back(models: Models, tmp_path: Path) -> None:
+    """503 within the time that a connection is tried again, and not ready; then as before, without a restart."""
+    with embedded_redis() as url:
+        settings = {"GSI_GATEWAY_REDIS_URL": url}
+        async with (
+            models.gateway("lonely", settings) as gateway,
+            aclosing(connect(url)) as client,
+            gateway.http() as http,
+        ):
+            redis: Any = client
+            await redis.config_set("maxclients", 1)  # the server takes no new connection, and has cut the old ones
+            await redis.client_kill_filter(_type="normal", skipme=True)
+
+            async def is_not_ready() -> bool:
+                return (await http.get("/ready")).status_code == 503
+
+            await wait_until(is_not_ready, "the gateway is not ready")
+            answer = await http.post("/v1/chat/completions", json=BODY)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "redis_unavailable")
+            await redis.config_set("maxclients", 1000)
+
+            async def is_ready() -> bool:
+                return (await http.get("/ready")).status_code == 200
+
+            await wait_until(is_ready, "the gateway is ready")
 
 
 async def test_cors_is_off_unless_set(gateway: Gateway) -> None:

@@ -25,7 +25,7 @@ async def test_it_starts_and_serves_files(is_fork: bool, redis_url: str, queue: 
             url = f"http://{environment['GSI_GATEWAY_LISTEN']}"
             async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
                 assert (await http.get("/ready")).status_code == 200
-                assert (await http.get("/v1/files")).json()["data"] == []
+                assert (await http.get("/v1/files")).status_code == 200
         finally:
             await process.stop()
 
