@@ -2,12 +2,12 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
 from gsi import AsyncClient, WaitTimeoutError
 from gsi.client import notices
-from gsi.jobs.connection import Redis
 from tests.client.conftest import Coordinator
 from tests.conftest import wait_until
 
@@ -107,7 +107,7 @@ async def test_without_a_function_a_notice_is_a_warning_of_the_log(
 
 
 async def test_a_user_who_may_not_look_waits_without_notices(
-    redis: Redis, redis_url: str, queue: str, heard: Heard
+    redis: Any, redis_url: str, queue: str, heard: Heard
 ) -> None:
     """Rights to submit and to read are enough: a look that is refused ends neither the wait nor the submission."""
     rights = ["on", ">secret", "~*", "+@all", "-xinfo"]
