@@ -12,10 +12,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from gsi.check.addresses import read_addresses
 from gsi.check.findings import Finding, Level, worst
 from gsi.cli import render
-from gsi.cli.check import report_findings
 from gsi.cli.terminal import (
     EXIT_FAILED,
     Engine,
@@ -23,6 +21,7 @@ from gsi.cli.terminal import (
     Queue,
     err,
     explain_errors,
+    import_findings,
     out,
     print_json,
     read_params,
@@ -100,7 +99,8 @@ def _arrange(models: Path | None, profile: str | None, gpus: str | None, engine:
 async def _check(stack: AbstractAsyncContextManager[Stack]) -> list[Finding]:
     """Start the services without coordinators, check them, and stop them; return what was found."""
     async with stack as running:
-        return await report_findings(read_addresses(running.addresses))
+        findings: list[Finding] = await import_findings().report_findings(running.addresses)
+        return findings
 
 
 async def _serve(stack: AbstractAsyncContextManager[Stack]) -> None:

@@ -120,6 +120,14 @@ def import_evaluation(name: str) -> Any:
         raise MisconfiguredError(f"evaluation is not installed ({error}): pip install 'gsi-serve[eval]'") from error
 
 
+def import_findings() -> Any:
+    """Import ``gsi.cli.findings``. Raises MisconfiguredError if what calls services is not installed."""
+    try:
+        return import_module("gsi.cli.findings")
+    except ModuleNotFoundError as error:
+        raise MisconfiguredError(f"gsi check is not installed ({error}): pip install 'gsi-serve[service]'") from error
+
+
 def import_top() -> Any:
     """Import ``gsi.cli.top``. Raises MisconfiguredError if Textual, an optional part, is not installed."""
     try:

@@ -3,8 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import pynvml
+from typing import Any
 
 from gsi.errors import MisconfiguredError
 
@@ -32,7 +31,11 @@ def list_gpus(environment: Mapping[str, str] = os.environ) -> tuple[InstalledGpu
     NVML lists every GPU of the machine; ``CUDA_VISIBLE_DEVICES``, which a batch system sets, may leave some out.
     """
     try:
-        found = _ask_nvml()
+        import pynvml
+    except ModuleNotFoundError:
+        raise MisconfiguredError("nvidia-ml-py is not installed: pip install 'gsi-serve[service]'") from None
+    try:
+        found = _ask_nvml(pynvml)
     except pynvml.NVMLError as error:
         raise MisconfiguredError(f"no GPU: NVML, which comes with NVIDIA's driver, says: {error}") from None
     visible = environment.get(VISIBLE)
@@ -54,15 +57,15 @@ def find_gpu(gpus: tuple[InstalledGpu, ...], index: int) -> InstalledGpu:
     raise MisconfiguredError(f"--gpus: there is no GPU {index}; there are: {_join(gpus)}")
 
 
-def _ask_nvml() -> tuple[InstalledGpu, ...]:
+def _ask_nvml(pynvml: Any) -> tuple[InstalledGpu, ...]:
     pynvml.nvmlInit()
     try:
-        return tuple(_describe(index) for index in range(pynvml.nvmlDeviceGetCount()))
+        return tuple(_describe(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount()))
     finally:
         pynvml.nvmlShutdown()
 
 
-def _describe(index: int) -> InstalledGpu:
+def _describe(pynvml: Any, index: int) -> InstalledGpu:
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)

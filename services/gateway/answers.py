@@ -17,7 +17,7 @@ from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from services.gateway.errors import ApiError, refuse_job
 from services.gateway.queues import Queue
-from services.gateway.texts import Delta, ReasoningSplitter, StopCutter, split
+from services.gateway.texts import Delta, ReasoningSplitter, StopCutter
 from services.gateway.translation import Order
 
 log = structlog.get_logger()
@@ -142,8 +142,7 @@ class Answers:
 
     def message_of(self, choice: Choice) -> Delta:
         """Return the whole message of a choice that has finished."""
-        text = choice.record.fields.get("text", "") if choice.record else ""
-        return split(text, self.order.preset.reasoning)
+        return message_of(choice.record) if choice.record else Delta()
 
     @property
     def finished_at(self) -> int:
@@ -162,19 +161,15 @@ class Answers:
         await self._read_record(choice)
 
     async def _read_pieces(self, choice: Choice, put: Callable[[Piece], None]) -> None:
-        cutter, splitter = StopCutter(self.order.stop), ReasoningSplitter(self.order.preset.reasoning)
-        sent, may_send = 0, True
+        cutter, splitter = StopCutter(self.order.stop), ReasoningSplitter(self.order.thinking)
+        may_send = True
         async for step in _steps_of(choice):
             choice.add(step)
             may_send = may_send and self._is_final(step)
             delta = splitter.feed(cutter.feed(step.text)) if may_send else Delta()
-            sent += len(step.text) if may_send else 0
             put(Piece(choice, delta, step))
-        record = await self._read_record(choice)
-        if not cutter.is_over:  # what was not known to be part of the answer before
-            put(Piece(choice, splitter.feed(cutter.feed(record.fields.get("text", "")[sent:]))))
-        put(Piece(choice, splitter.feed(cutter.finish())))
-        put(Piece(choice, splitter.finish(), is_end=True))
+        whole = message_of(await self._read_record(choice))  # with what was not known to be part of it before
+        put(Piece(choice, splitter.finish(whole.content, whole.reasoning), is_end=True))
 
     def _is_final(self, step: StepRecord) -> bool:
         """Return whether the step is part of the answer, whatever follows.
@@ -195,6 +190,11 @@ class Answers:
         if record.state is not JobState.SUCCEEDED:
             raise _explain_end(record)
         return record
+
+
+def message_of(record: JobRecord) -> Delta:
+    """Return the whole message of a job that has succeeded."""
+    return Delta(record.fields.get("text", ""), record.fields.get("reasoning", ""))
 
 
 async def _steps_of(choice: Choice) -> AsyncIterator[StepRecord]:

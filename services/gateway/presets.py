@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.jobs.job import parse_payload
 from gsi.jobs.keys import QUEUE_PATTERN
-from services.gateway.texts import Reasoning
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:/@-]{0,99}$"
 
@@ -23,7 +22,6 @@ class Preset(BaseModel):
 
     queue: str = Field(pattern=QUEUE_PATTERN)
     params: Mapping[str, Any] = Field(default_factory=dict)
-    reasoning: Reasoning = Reasoning.NONE
     description: str = ""
 
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from gsi.algorithm.stopping import StopReason
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
-from services.gateway.answers import Answers, Tokens
+from services.gateway.answers import Answers, Tokens, message_of
 from services.gateway.errors import ApiError
-from services.gateway.texts import Reasoning, split
+from services.gateway.texts import ReasoningSplitter
 
 STATUS: Mapping[JobState, str] = {
     JobState.QUEUED: "queued",
@@ -33,7 +33,7 @@ class Kept(BaseModel):
     model: str
     queue: str
     created_at: int
-    reasoning: Reasoning = Reasoning.NONE
+    thinking: bool | None = None
     stop: tuple[str, ...] = ()
     drops_low_step_below: float | None = None
     background: bool = False
@@ -129,7 +129,7 @@ def _output(kept: Kept, record: JobRecord | None) -> list[dict[str, Any]]:
     is_final = record.state is JobState.SUCCEEDED
     has_branches = any(step.branches for step in record.steps)
     so_far = "" if has_branches else "".join(step.text for step in record.steps)
-    found = split(record.fields.get("text", "") if is_final else so_far, kept.reasoning)
+    found = message_of(record) if is_final else ReasoningSplitter(kept.thinking).feed(so_far)
     message = {
         "id": _message_id(kept),
         "type": "message",

@@ -144,7 +144,7 @@ def _keep(order: Order, body: ResponseRequest) -> Kept:
         model=order.model,
         queue=order.preset.queue,
         created_at=int(time.time()),
-        reasoning=order.preset.reasoning,
+        thinking=order.thinking,
         stop=order.stop,
         drops_low_step_below=order.drops_low_step_below,
         background=bool(body.background),
@@ -161,9 +161,10 @@ def _order_of(kept: Kept) -> Order:
     """Return what following a kept response needs to know of its request."""
     return Order(
         model=kept.model,
-        preset=Preset(queue=kept.queue, reasoning=kept.reasoning),
+        preset=Preset(queue=kept.queue),
         jobs=(),
         stop=kept.stop,
+        thinking=kept.thinking,
         drops_low_step_below=kept.drops_low_step_below,
         is_stream=True,
         with_usage=False,

@@ -2,17 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
-OPEN, CLOSE = "<think>", "</think>"
-
-
-class Reasoning(StrEnum):
-    """Where a thinking model writes its reasoning."""
-
-    NONE = "none"  # the text is the answer
-    TAGS = "tags"  # it begins with <think>, and the answer follows </think>
-    OPEN = "open"  # the chat template has written <think>, so the text begins within
+from gsi.jobs.thinking import BEGIN, END, split_reasoning
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,51 +33,29 @@ class StopCutter:
         sent, self._rest = self._rest[:length], self._rest[length:]
         return sent
 
-    def finish(self) -> str:
-        """Return what was held back, now that nothing follows."""
-        return "" if self.is_over else self._rest
-
 
 class ReasoningSplitter:
-    """Tells a thinking model's reasoning from its answer."""
+    """Tells a thinking model's reasoning from its answer, as a job's result does; ``thinking``: the job's parameter."""
 
-    def __init__(self, reasoning: Reasoning) -> None:
-        self._is_begun = reasoning is not Reasoning.TAGS
-        self._is_reasoning = reasoning is Reasoning.OPEN
-        self._rest = ""
+    def __init__(self, thinking: bool | None) -> None:
+        self._thinking = thinking
+        self._text = ""
+        self._sent = Delta()
 
     def feed(self, text: str) -> Delta:
         """Return what may be sent now that ``text`` was written."""
-        self._rest += text
-        if not self._is_begun:
-            begin = self._rest.lstrip()
-            if len(begin) < len(OPEN) and OPEN.startswith(begin):
-                return Delta()
-            self._is_begun, self._is_reasoning = True, begin.startswith(OPEN)
-            self._rest = begin.removeprefix(OPEN) if self._is_reasoning else self._rest
-        reasoning = self._take_reasoning() if self._is_reasoning else ""
-        content = "" if self._is_reasoning else self._rest
-        self._rest = self._rest if self._is_reasoning else ""
-        return Delta(content, reasoning)
+        self._text += text
+        is_split = self._thinking is not False
+        known = self._text[: len(self._text) - _held(self._text, (BEGIN, END))] if is_split else self._text
+        if is_split and not known.strip():
+            return Delta()  # a trace may begin behind blank lines
+        reasoning, content = split_reasoning(known, self._thinking)
+        return self.finish(content, reasoning)
 
-    def finish(self) -> Delta:
-        """Return what was held back, now that nothing follows."""
-        return Delta(reasoning=self._rest) if self._is_reasoning else Delta(self._rest)
-
-    def _take_reasoning(self) -> str:
-        place = self._rest.find(CLOSE)
-        self._is_reasoning = place < 0
-        length = len(self._rest) - _held(self._rest, [CLOSE]) if place < 0 else place
-        taken = self._rest[:length]
-        self._rest = self._rest[length:] if place < 0 else self._rest[place + len(CLOSE) :]
-        return taken
-
-
-def split(text: str, reasoning: Reasoning) -> Delta:
-    """Split a whole text."""
-    splitter = ReasoningSplitter(reasoning)
-    first, last = splitter.feed(text), splitter.finish()
-    return Delta(first.content + last.content, first.reasoning + last.reasoning)
+    def finish(self, content: str, reasoning: str) -> Delta:
+        """Return what was not sent of a message, which begins with what was sent."""
+        sent, self._sent = self._sent, Delta(content, reasoning)
+        return Delta(content[len(sent.content) :], reasoning[len(sent.reasoning) :])
 
 
 def _held(text: str, markers: Sequence[str]) -> int:

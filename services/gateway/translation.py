@@ -36,6 +36,7 @@ class Order:
     preset: Preset
     jobs: tuple[Submission, ...]
     stop: tuple[str, ...]
+    thinking: bool | None
     drops_low_step_below: float | None  # the reward below which a step may not be part of the answer
     is_stream: bool
     with_usage: bool
@@ -72,6 +73,7 @@ def make_order(
         preset=preset,
         jobs=tuple(jobs),
         stop=tuple(checked.stop),
+        thinking=checked.thinking,
         drops_low_step_below=rules.reward_floor if rules.drops_low_step else None,
         is_stream=bool(request.stream),
         with_usage=bool(request.stream_options and request.stream_options.include_usage),

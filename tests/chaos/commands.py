@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from redis.exceptions import RedisError
 
 from gsi.client.sdk import AsyncClient
 from gsi.jobs.connection import connect
+from gsi.jobs.errors import JobConflictError
 from gsi.jobs.keys import Priority
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
@@ -131,7 +133,8 @@ class Schedule:
 
     async def _push(self, client: AsyncClient, payload: Mapping[str, Any], *, is_bare: bool) -> None:
         if not is_bare:
-            await _insist(lambda: client.submit(payload))
+            with suppress(JobConflictError):  # the other payload came first
+                await _insist(lambda: client.submit(payload))
             return
         lane = self._queue.keys.lane(payload["priority"])
         async with connect(self._url) as redis:

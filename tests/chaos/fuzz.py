@@ -65,7 +65,7 @@ def _wrong_field(random: Random) -> Bad:
 
 def _wrong_parameter(random: Random) -> Bad:
     name = random.choice(list(JobParams.model_fields))
-    return _payload({"prompt": "x", "params": {name: [random.randrange(9)]}}), f"params.{name}: "
+    return _payload({"prompt": "x", "params": {name: {"x": random.randrange(9)}}}), f"params.{name}: "
 
 
 def _out_of_range(random: Random) -> Bad:

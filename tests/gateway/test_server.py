@@ -27,7 +27,6 @@ PRESETS = """
 params = { method = "draft" }
 
 [models.thinker]
-reasoning = "tags"
 params = { n = 1 }
 """
 

@@ -2,24 +2,25 @@
 
 import pytest
 
-from services.gateway.texts import Delta, Reasoning, ReasoningSplitter, StopCutter, split
+from gsi.jobs.thinking import split_reasoning
+from services.gateway.texts import ReasoningSplitter, StopCutter
 
 
 @pytest.mark.parametrize(
     ("steps", "sent"),
     [
-        (["one ", "two"], ["one ", "two", ""]),
-        (["one E", "ND two"], ["one ", "", ""]),
-        (["one E", "gg END"], ["one ", "Egg ", ""]),
-        (["one EN"], ["one ", "EN"]),
-        (["ENENEND x"], ["ENEN", ""]),
-        (["a END b", "more"], ["a ", "", ""]),
+        (["one ", "two"], ["one ", "two"]),
+        (["one E", "ND two"], ["one ", ""]),
+        (["one E", "gg END"], ["one ", "Egg "]),
+        (["one EN"], ["one "]),
+        (["ENENEND x"], ["ENEN"]),
+        (["a END b", "more"], ["a ", ""]),
     ],
 )
 def test_a_stop_text_is_never_sent_nor_its_beginning(steps: list[str], sent: list[str]) -> None:
-    """What was held back comes with the next step, or at the end."""
+    """What was held back comes with the next step; at the end the job's result has the rest."""
     cutter = StopCutter(["END", "###"])
-    assert [*map(cutter.feed, steps), cutter.finish()] == sent
+    assert [*map(cutter.feed, steps)] == sent
 
 
 def test_without_stop_texts_nothing_waits() -> None:
@@ -28,21 +29,23 @@ def test_without_stop_texts_nothing_waits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reasoning", "text", "expected"),
+    ("thinking", "text", "content", "reasoning"),
     [
-        (Reasoning.NONE, "<think>a</think>b", Delta("<think>a</think>b")),
-        (Reasoning.TAGS, "<think>a</think>b", Delta("b", "a")),
-        (Reasoning.TAGS, "\n<think>a</think>b</think>", Delta("b</think>", "a")),
-        (Reasoning.TAGS, "a <think>b</think>", Delta("a <think>b</think>")),
-        (Reasoning.TAGS, "<think>no end", Delta("", "no end")),
-        (Reasoning.TAGS, "<thi", Delta("<thi")),
-        (Reasoning.OPEN, "a</think>b", Delta("b", "a")),
+        (False, "<think>a</think>b", "<think>a</think>b", ""),
+        (None, "<think>a</think>b", "b", "a"),
+        (None, "\n<think>\na\n\nb\n</think>\n\nc</think>", "c</think>", "a\n\nb"),
+        (None, "a <think>b</think>", "a <think>b</think>", ""),
+        (None, "<think>no end", "", "no end"),
+        (None, "<thi", "<thi", ""),
+        (True, "a</think>b", "b", "a"),
     ],
 )
-def test_reasoning_is_what_stands_between_the_tags(reasoning: Reasoning, text: str, expected: Delta) -> None:
-    """In whatever pieces the text comes: here whole, and by single characters."""
-    assert split(text, reasoning) == expected
-    splitter = ReasoningSplitter(reasoning)
-    pieces = [*map(splitter.feed, text), splitter.finish()]
-    assert "".join(piece.content for piece in pieces) == expected.content
-    assert "".join(piece.reasoning for piece in pieces) == expected.reasoning
+def test_reasoning_is_what_stands_between_the_tags(
+    thinking: bool | None, text: str, content: str, reasoning: str
+) -> None:
+    """In whatever pieces the text comes, here by single characters, the message is that of the job's result."""
+    assert split_reasoning(text, thinking) == (reasoning, content)
+    splitter = ReasoningSplitter(thinking)
+    pieces = [*map(splitter.feed, text), splitter.finish(content, reasoning)]
+    assert "".join(piece.content for piece in pieces) == content
+    assert "".join(piece.reasoning for piece in pieces) == reasoning
