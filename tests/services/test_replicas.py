@@ -366,7 +366,8 @@ async def test_jobs_go_on_while_replicas_are_replaced(redis_url: str, queue: str
         settings = CoordinatorSettings(redis_url=redis_url, queue=queue, draft="127.0.0.1:1", max_jobs=4, **others)
         coordinator = asyncio.create_task(coordinate(settings.model_copy(update={"draft": names.target(port)})))
         async with AsyncClient(redis_url, queue) as client, many_jobs(client) as records:
-            await wait_until(lambda: _has(old.num_calls >= 10), "the old one works")
+            await wait_until(lambda: _has(old.num_calls >= 10 or coordinator.done()), "the old one works")
+            assert not coordinator.done(), coordinator.exception()
             names.addresses.append(new.host)
             await wait_until(lambda: _has(new.num_calls >= 5), "the new one works, too")
             server.stop.set()
