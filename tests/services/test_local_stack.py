@@ -102,6 +102,16 @@ async def test_gsi_up_says_what_is_ready_and_leaves_nothing_behind(how: signal.S
         assert (code, rest.split()[-2:]) == (0, ["stopping", "stopped"])
 
 
+def test_a_dry_run_checks_the_models_and_stops() -> None:
+    """It starts no coordinator, so no job is taken; what is found comes on standard output, one line each."""
+    shown = subprocess.run([GSI, "up", "--dry-run"], env=UNBUFFERED, capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    subjects = {line[8:25].strip() for line in shown.stdout.splitlines()}  # behind the level
+    assert {"draft proposes", "target scores", "prm rewards"} <= subjects
+    assert "0 errors" in shown.stderr
+    assert "coordinator" not in shown.stderr
+
+
 def the_gateway_answers(said: str) -> None:
     """Ask at the URL that ``gsi up`` prints, with the conversation of its example."""
     (url, body) = re.findall(r"curl -N (\S+) --json '(.*)'", said)[0]
