@@ -7,6 +7,7 @@ The small server gives a row for every token, for every mark, or one row, as vLL
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.rpc.convert import ReceivedText
 from tests.conftest import MODELS
 from tests.engines.contract import RewardEngineContract, rate_all, reference
-from tests.engines.model_servers import tokenizer
+from tests.engines.model_servers import CONTEXT as TABLE_CONTEXT
+from tests.engines.model_servers import TableModel, log_law, tokenizer, vllm_server
 from tests.engines.small_server import Answer, Body, SmallServer
 
 CANDIDATES = [
@@ -27,6 +29,19 @@ CANDIDATES = [
     ReceivedText(2, "No.\n\n"),
 ]
 CONTEXT = 200
+SIGNS = """
+description = "a language model that answers + or -"
+source = "this test"
+[conversation]
+form = "template"
+[steps]
+mark = ":"
+[output]
+read = "tokens"
+good_tokens = ["+"]
+bad_tokens = ["-"]
+reward = "softmax"
+"""
 
 Rows = Callable[[list[int]], Any]
 
@@ -163,3 +178,17 @@ async def test_a_model_of_no_known_family_is_refused() -> None:
     """A language model's config.json, for one: nothing says which output is a reward."""
     with pytest.raises(MisconfiguredError, match=r"is a Qwen2ForCausalLM; allowed with engine remote: .*Qwen2ForProc"):
         await RemoteRewardEngine.load(EngineSettings(str(MODELS / "draft"), remote_url="http://127.0.0.1:1"))
+
+
+async def test_a_language_model_rates_by_the_tokens_that_it_may_answer_with(tmp_path: Path) -> None:
+    """Behind a plain ``vllm serve``: the reward is p(+) / (p(+) + p(-)) behind the mark, over the server's scores."""
+    (tmp_path / "signs.toml").write_text(SIGNS)
+    async with vllm_server(TableModel()).listen() as server:
+        settings = EngineSettings(str(MODELS / "draft"), profile=str(tmp_path / "signs.toml"), remote_url=server.url)
+        engine = await RemoteRewardEngine.load(settings)
+        rewards = await rate_all(engine, CANDIDATES)
+        await engine.http.wait_closed()
+    law = log_law(tokenizer().encode("a:")[-1])
+    (good,), (bad,) = tokenizer().encode("+"), tokenizer().encode("-")
+    assert rewards == pytest.approx([1 / (1 + math.exp(law[bad] - law[good]))] * len(CANDIDATES))
+    assert (engine.info.has_bounded_rewards, engine.info.max_length) == (True, TABLE_CONTEXT - 1)
