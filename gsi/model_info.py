@@ -27,6 +27,7 @@ class ModelInfo:
     dtype: str = ""  # of the weights as the engine computes with them; "": unknown
     checkpoint_fingerprint: str = ""  # see ``gsi/engines/hugging_face/fingerprint.py``; "": unknown
     reading: str = ""  # of a PRM: "authors", or the profile that was named; "": the profile of its architecture
+    profile: str = ""  # of a PRM: the name of the profile that it is read by; "": unknown
 
     def is_same_model(self, other: "ModelInfo") -> bool:
         """Return whether two replicas may answer the same calls. Engines may differ, as during a rolling update.
@@ -34,6 +35,7 @@ class ModelInfo:
         A service of an older release does not know its fingerprint, which then says nothing.
         """
         told: dict[str, Any] = {"engine": self.engine, "engine_version": self.engine_version, "dtype": self.dtype}
+        told["profile"] = self.profile  # ``reading`` tells readings apart; an older release does not know its profile
         if not (self.checkpoint_fingerprint and other.checkpoint_fingerprint):
             told["checkpoint_fingerprint"] = self.checkpoint_fingerprint
         return replace(other, **told) == self

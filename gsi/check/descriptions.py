@@ -128,7 +128,7 @@ def _look_at_contexts(infos: Infos) -> Finding:
 
 
 def _look_at_rewards(prm: ModelInfo) -> Finding:
-    reading = f", read as the setting says: {prm.reading}" if prm.reading else ""
+    reading = f", read by profile {prm.profile}" if prm.profile else ""
     if not prm.has_bounded_rewards:
         return warning(
             "rewards",

@@ -190,6 +190,7 @@ def info_to_proto(info: ModelInfo) -> candidates_pb2.ModelInfo:
         dtype=info.dtype,
         checkpoint_fingerprint=info.checkpoint_fingerprint,
         reading=info.reading,
+        profile=info.profile,
     )
 
 
@@ -212,6 +213,7 @@ def info_from_proto(message: candidates_pb2.ModelInfo) -> ModelInfo:
         dtype=message.dtype,
         checkpoint_fingerprint=message.checkpoint_fingerprint,
         reading=message.reading,
+        profile=message.profile,
     )
 
 

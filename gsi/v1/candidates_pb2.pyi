@@ -279,6 +279,7 @@ class ModelInfo(_message.Message):
     DTYPE_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FINGERPRINT_FIELD_NUMBER: _builtins.int
     READING_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name or path of the checkpoint."""
     revision: _builtins.str
@@ -308,6 +309,8 @@ class ModelInfo(_message.Message):
     """Of a PRM: "authors" if it reads the steps as the code of GSI's and Skywork's authors does; the name of a profile that
     was asked for; "": as the profile of its architecture says.
     """
+    profile: _builtins.str
+    """Of a PRM: the name of the profile that it is read by, which stands for a family of models; "": unknown."""
     @_builtins.property
     def eos_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -338,10 +341,11 @@ class ModelInfo(_message.Message):
         dtype: _builtins.str = ...,
         checkpoint_fingerprint: _builtins.str = ...,
         reading: _builtins.str = ...,
+        profile: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_fingerprint", b"checkpoint_fingerprint", "dtype", b"dtype", "engine", b"engine", "engine_version", b"engine_version", "eos_token_ids", b"eos_token_ids", "has_bounded_rewards", b"has_bounded_rewards", "likelihoods", b"likelihoods", "max_length", b"max_length", "model", b"model", "num_parameters", b"num_parameters", "num_speculative_tokens", b"num_speculative_tokens", "reading", b"reading", "revision", b"revision", "step_delimiter_token_ids", b"step_delimiter_token_ids", "temperature", b"temperature", "tokenizer_fingerprint", b"tokenizer_fingerprint", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_fingerprint", b"checkpoint_fingerprint", "dtype", b"dtype", "engine", b"engine", "engine_version", b"engine_version", "eos_token_ids", b"eos_token_ids", "has_bounded_rewards", b"has_bounded_rewards", "likelihoods", b"likelihoods", "max_length", b"max_length", "model", b"model", "num_parameters", b"num_parameters", "num_speculative_tokens", b"num_speculative_tokens", "profile", b"profile", "reading", b"reading", "revision", b"revision", "step_delimiter_token_ids", b"step_delimiter_token_ids", "temperature", b"temperature", "tokenizer_fingerprint", b"tokenizer_fingerprint", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

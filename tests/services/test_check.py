@@ -38,6 +38,7 @@ async def test_a_family_that_works_together_has_no_error(model_services: ModelSe
     assert {subject for subject, finding in found.items() if finding.level is not Level.OK} == set()
     asked = {"draft proposes", "target scores", "target proposes", "target agrees", "prm rewards", "prm judges"}
     assert asked <= found.keys()
+    assert found["rewards"].text == "rewards lie between 0 and 1, read by profile qwen2.5-math-prm"
 
 
 async def test_the_command_prints_json_and_exits_1_on_an_error(model_services: ModelServices) -> None:
@@ -62,6 +63,7 @@ async def test_an_outcome_model_is_recognised(model_services: ModelServices, tmp
     async with serving(prm_servicer.SERVICE, prm_servicer.add_to_server, load) as prm:
         found = await find({**model_services.stack.addresses, "prm": prm.address})
     assert found["rewards"].level is Level.WARNING
+    assert "read by profile outcome:" in found["rewards"].text
     assert "reward_map" in found["rewards"].advice
 
 

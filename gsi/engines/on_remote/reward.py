@@ -77,6 +77,7 @@ class RemoteRewardEngine:
                 max_length=_max_length(server, family),
                 has_bounded_rewards=family.is_bounded,
                 reading=family.reading,
+                profile=family.profile.name,
             )
             engine = cls(http, server, family, info)
             await engine.check_outputs()

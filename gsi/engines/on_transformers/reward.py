@@ -41,7 +41,12 @@ class TransformersRewardEngine:
         self._texts = TextThreads()
         model = load_reward_model(architecture, settings, family.label_token_ids)
         described = describe_checkpoint(settings, model, tokenizer, likelihoods=())
-        self.info = replace(described, has_bounded_rewards=family.is_bounded, reading=family.reading)
+        self.info = replace(
+            described,
+            has_bounded_rewards=family.is_bounded,
+            reading=family.reading,
+            profile=family.profile.name,
+        )
         self._model = PrefixModel(model, self.info.max_length, settings)
 
     @classmethod

@@ -219,6 +219,7 @@ def _describe_rewards(info: ModelInfo, family: RewardFamily) -> ModelInfo:
         info,
         has_bounded_rewards=family.is_bounded,
         reading=family.reading,
+        profile=family.profile.name,
         likelihoods=(),
         temperature=None,
         num_speculative_tokens=0,
