@@ -1,7 +1,8 @@
 """A language engine over HTTP: the numbers of three kinds of servers, and what none of them can report."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from gsi.algorithm.candidates import FinishReason
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.engines.base import EngineSettings
 from gsi.engines.on_remote.language import RemoteEngine
-from gsi.errors import InvalidRequestError, MisconfiguredError
+from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError
 from gsi.rpc.convert import ReceivedTokens
 from tests.conftest import MODELS
 from tests.engines import model_servers
@@ -240,3 +241,28 @@ async def test_engine_arguments_belong_to_the_server() -> None:
     """They would have no effect here."""
     with pytest.raises(MisconfiguredError, match=r"engine_args: .*allowed: none with engine remote"):
         await RemoteEngine.load(EngineSettings(str(MODELS / "target"), engine_args="--max-num-seqs 2"))
+
+
+@dataclass
+class WideModel(TableModel):
+    """Writes an id that the tokenizer does not have in the first so many draws, once told to."""
+
+    num_wide: int = 0
+
+    def draw(self, prefix: Sequence[int], temperature: float, seed: int, limit: int, ends: Sequence[int]) -> list[Any]:
+        drawn = super().draw(prefix, temperature, seed, limit, ends)
+        self.num_wide -= 1
+        return drawn if self.num_wide < 0 else [(tokenizer().num_ids, -9.0), *drawn[1:]]
+
+
+async def test_a_candidate_with_an_id_beyond_the_tokenizer_is_drawn_again() -> None:
+    """No other model would take it; a server that always writes such ids has another tokenizer."""
+    model = WideModel()
+    async with engine_on(vllm_server(model)) as engine:
+        model.num_wide = 2
+        (candidate,) = await propose(engine, 1, SamplingParams(likelihood=Likelihood.MODEL))
+        assert max(candidate.token_ids) < tokenizer().num_ids
+        assert candidate.log_likelihood == pytest.approx(log_likelihood(PREFIX, candidate.token_ids), abs=1e-5)
+        model.num_wide = 100
+        with pytest.raises(InternalError, match="4 times in turn"):
+            await propose(engine, 1, SamplingParams(likelihood=Likelihood.MODEL))

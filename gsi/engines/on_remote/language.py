@@ -37,6 +37,8 @@ from gsi.model_info import ModelInfo
 
 log = structlog.get_logger()
 
+MAX_DRAWS = 4  # of a candidate whose ids the tokenizer does not know: one in millions, of a trained model
+
 
 class RemoteEngine:
     """Samples candidates and scores given candidates, each by a request to the server.
@@ -122,11 +124,19 @@ class RemoteEngine:
     async def _sample(
         self, prefix: Sequence[int], sampling: SamplingParams, max_tokens: int, seed: int, index: int
     ) -> Candidate:
-        """Sample candidate ``index`` with its own random numbers."""
-        own = derive_seed(seed, index)
-        draw = Draw(sampling.temperature, sampling.top_p, own, max_tokens, self.info.eos_token_ids)
-        drawn = await self.server.draw(prefix, draw)
-        return self._read_candidate(drawn, prefix, index, max_tokens, is_greedy=sampling.temperature == 0)
+        """Sample candidate ``index`` with its own random numbers.
+
+        A last layer may be wider than the tokenizer, and a server does not hide the ids beyond it, which no other model
+        would take: such a candidate is drawn again. Its likelihood stays the server's own, over all ids.
+        """
+        own, num_ids = derive_seed(seed, index), self._tokenizer.num_ids
+        for attempt in range(MAX_DRAWS):
+            random = derive_seed(own, attempt) if attempt else own
+            draw = Draw(sampling.temperature, sampling.top_p, random, max_tokens, self.info.eos_token_ids)
+            drawn = await self.server.draw(prefix, draw)
+            if max(drawn.token_ids, default=0) < num_ids:
+                return self._read_candidate(drawn, prefix, index, max_tokens, is_greedy=sampling.temperature == 0)
+        raise InternalError(f"{self.http.url} wrote ids beyond the tokenizer's {num_ids}, {MAX_DRAWS} times in turn")
 
     def _read_candidate(
         self, drawn: Drawn, prefix: Sequence[int], index: int, max_tokens: int, *, is_greedy: bool
