@@ -112,11 +112,12 @@ async def scripted_models(folder: Path, redis_url: str, queue: str) -> AsyncIter
     ):
         running = [asyncio.create_task(_serve(role, address, stop)) for role, address in addresses.items()]
         running.append(asyncio.create_task(coordinator.coordinate(settings)))
-        try:
-            yield Models(redis_url, queue, folder)
-        finally:
-            stop.set()
-            await asyncio.gather(*running)
+        await asyncio.sleep(0)  # it has begun, by its own event; coordinators of other tests here take signals
+    try:
+        yield Models(redis_url, queue, folder)
+    finally:
+        stop.set()
+        await asyncio.gather(*running)
 
 
 async def _serve(role: str, address: str, stop: asyncio.Event) -> None:
