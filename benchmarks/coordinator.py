@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.batching import read_processor_seconds
+from benchmarks.processes import ignore, running_process
 from benchmarks.results import describe_conditions, progress, publish
 from gsi.client.sdk import AsyncClient
 from gsi.evaluation.tables import Column, write_table
@@ -86,7 +87,9 @@ async def start_services(folder: Path, redis_url: str) -> AsyncIterator[Services
                 }.items()
             }
             command = [sys.executable, "-m", "benchmarks.no_op_service", role]
-            await stack.enter_async_context(_running(ChildProcess(name, command, settings, folder / name, _ignore)))
+            await stack.enter_async_context(
+                running_process(ChildProcess(name, command, settings, folder / name, ignore))
+            )
         yield Services(redis_url, addresses, folder)
 
 
@@ -103,9 +106,9 @@ async def start_coordinator(
         "GSI_COORDINATOR_TARGET": services.addresses["target"],
         "GSI_COORDINATOR_PRM": services.addresses["prm"],
     }
-    process = make_process("coordinator-1", settings, services.folder / queue, _ignore, None)
+    process = make_process("coordinator-1", settings, services.folder / queue, ignore, None)
     async with (
-        _running(process),
+        running_process(process),
         AsyncClient(services.redis_url, queue) as client,
         aclosing(connect(services.redis_url)) as redis,
     ):
@@ -270,19 +273,6 @@ def _write_lines(num_jobs: int) -> Iterator[str]:
     for number in range(num_jobs):
         prompt = f"On Sunday Mia has {number} shells. On Monday Tom gives her 11 shells. How many does Mia have?"
         yield json.dumps({"prompt": prompt, "params": {"n": 4, "seed": number}}) + "\n"
-
-
-@asynccontextmanager
-async def _running(process: ChildProcess) -> AsyncIterator[None]:
-    try:
-        await process.start()
-        yield
-    finally:
-        await process.stop()
-
-
-def _ignore(process: str, event: Mapping[str, Any]) -> None:
-    """Logs are in files."""
 
 
 def format_report(report: Mapping[str, Any]) -> str:

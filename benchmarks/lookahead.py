@@ -25,6 +25,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.batching import answer_problems, engine_settings
+from benchmarks.processes import ignore, running_process
 from benchmarks.results import describe_conditions, progress
 from gsi.client.sdk import AsyncClient
 from gsi.jobs.reader import JobRecord
@@ -57,12 +58,12 @@ class Way:
 async def start_ways(folder: Path, is_exact: bool) -> AsyncIterator[Mapping[str, Way]]:
     """Run the services and a coordinator for each way."""
     settings = engine_settings(batching="false", prefix_cache_bytes="0") if is_exact else {}
-    stack = local_stack(folder, _ignore, engine="transformers", num_coordinators=0, settings=settings)
+    stack = local_stack(folder, ignore, engine="transformers", num_coordinators=0, settings=settings)
     async with stack as running, AsyncExitStack() as exits:
         ways = {}
         for way, setting in WAYS.items():
             process, metrics = _make_coordinator(running, folder, way, setting)
-            await exits.enter_async_context(_running(process))
+            await exits.enter_async_context(running_process(process))
             ways[way] = Way(await exits.enter_async_context(AsyncClient(running.redis_url, way)), metrics)
         yield ways
 
@@ -71,7 +72,7 @@ def _make_coordinator(running: Stack, folder: Path, way: str, setting: str) -> t
     (environment,) = coordinator_environments(running.redis_url, way, 1).values()
     environment |= {f"GSI_COORDINATOR_{role.upper()}": running.addresses[role] for role in ROLES}
     environment |= {"GSI_COORDINATOR_MAX_JOBS": str(max(LOADS.values())), "GSI_COORDINATOR_LOOKAHEAD": setting}
-    process = make_process("coordinator-1", environment, folder / f"{way}.log", _ignore, None)
+    process = make_process("coordinator-1", environment, folder / f"{way}.log", ignore, None)
     return process, environment["GSI_COORDINATOR_METRICS_LISTEN"]
 
 
@@ -143,19 +144,6 @@ def compare(seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
         "on_over_off_most": ratios[-1],
         "blocks_in_which_it_saves_time": sum(ratio < 1 for ratio in ratios),
     }
-
-
-@asynccontextmanager
-async def _running(process: ChildProcess) -> AsyncIterator[None]:
-    try:
-        await process.start()
-        yield
-    finally:
-        await process.stop()
-
-
-def _ignore(process: str, event: Mapping[str, Any]) -> None:
-    """Logs are in files."""
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.processes import ignore, running_process
 from benchmarks.results import describe_conditions, progress, publish
 from gsi.client.sdk import AsyncClient
 from gsi.evaluation.tables import Column, write_table
@@ -84,7 +85,9 @@ async def start_fleet(engine: str, redis_url: str, folder: Path) -> AsyncIterato
             environment = {f"GSI_{role.upper()}_{key}": value for key, value in given.items()}
             environment |= {"VLLM_CPU_KVCACHE_SPACE": "1"}  # GiB: three engines share the machine
             command = [str(python), "-m", f"services.{role}"]
-            await stack.enter_async_context(_running(ChildProcess(name, command, environment, folder / name, _ignore)))
+            await stack.enter_async_context(
+                running_process(ChildProcess(name, command, environment, folder / name, ignore))
+            )
             return listen, metrics
 
         own = Path(sys.executable)
@@ -131,8 +134,8 @@ async def measure_way(fleet: Fleet, way: str, number: int) -> dict[str, Any]:
         "GSI_COORDINATOR_PRM": fleet.prm,
         "GSI_COORDINATOR_AFFINITY": affinity,
     }
-    process = make_process("coordinator-1", settings, fleet.folder / queue, _ignore, None)
-    async with _running(process), AsyncClient(fleet.redis_url, queue) as client:
+    process = make_process("coordinator-1", settings, fleet.folder / queue, ignore, None)
+    async with running_process(process), AsyncClient(fleet.redis_url, queue) as client:
         before, started = read_counts(fleet, targets), time.perf_counter()
         records = await answer_problems(client, DEMO_PROBLEMS + number * NUM_JOBS)
         seconds = time.perf_counter() - started
@@ -175,19 +178,6 @@ def _add_up(rounds: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         "seconds_per_step": statistics.fmean(seconds for each in rounds for seconds in each["step_seconds"]),
         "problems_per_second": len(rounds) * NUM_JOBS / sum(each["seconds"] for each in rounds),
     }
-
-
-@asynccontextmanager
-async def _running(process: ChildProcess) -> AsyncIterator[None]:
-    try:
-        await process.start()
-        yield
-    finally:
-        await process.stop()
-
-
-def _ignore(process: str, event: Mapping[str, Any]) -> None:
-    """Logs are in files."""
 
 
 async def measure(engines: Sequence[str], num_rounds: int) -> dict[str, Any]:

@@ -46,18 +46,17 @@ class ServiceClient:
     each choice of a replica, a job's calls go to the replica that has its prefix; without it they take turns.
     """
 
+    role: str
     grpc_service: str
     stub_kind: Any
 
     def __init__(
         self,
-        role: str,
         address: str,
         timeout_seconds: float,
         files: CertificateFiles | None = None,
         note_choice: NoteChoice | None = None,
     ) -> None:
-        self.role = role
         self.address = address
         self.model: ModelInfo | None = None  # answers of other models are refused; None: any model may answer
         self._strangers: set[ModelInfo] = set()  # other models of replicas; each is logged once
@@ -220,17 +219,9 @@ class ServiceClient:
 class DraftClient(ServiceClient):
     """The draft service as a port: it proposes candidates and renders prompts."""
 
+    role = "draft"
     grpc_service = "gsi.v1.DraftService"
     stub_kind = draft_pb2_grpc.DraftServiceStub
-
-    def __init__(
-        self,
-        address: str,
-        timeout_seconds: float,
-        files: CertificateFiles | None = None,
-        note_choice: NoteChoice | None = None,
-    ) -> None:
-        super().__init__("draft", address, timeout_seconds, files, note_choice)
 
     async def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the token ids of the conversation by the draft's chat template."""
@@ -258,17 +249,9 @@ class DraftClient(ServiceClient):
 class TargetClient(ServiceClient):
     """The target service as a port: it proposes and scores candidates."""
 
+    role = "target"
     grpc_service = "gsi.v1.TargetService"
     stub_kind = target_pb2_grpc.TargetServiceStub
-
-    def __init__(
-        self,
-        address: str,
-        timeout_seconds: float,
-        files: CertificateFiles | None = None,
-        note_choice: NoteChoice | None = None,
-    ) -> None:
-        super().__init__("target", address, timeout_seconds, files, note_choice)
 
     def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
         return self._propose(_make_propose_request(prefix, n, sampling, seed))
@@ -289,17 +272,9 @@ class TargetClient(ServiceClient):
 class PrmClient(ServiceClient):
     """The PRM service as a port: it rates candidates."""
 
+    role = "prm"
     grpc_service = "gsi.v1.PrmService"
     stub_kind = prm_pb2_grpc.PrmServiceStub
-
-    def __init__(
-        self,
-        address: str,
-        timeout_seconds: float,
-        files: CertificateFiles | None = None,
-        note_choice: NoteChoice | None = None,
-    ) -> None:
-        super().__init__("prm", address, timeout_seconds, files, note_choice)
 
     def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
         async def requests() -> AsyncGenerator[prm_pb2.PrmScoreRequest, None]:
