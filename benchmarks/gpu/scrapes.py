@@ -34,7 +34,7 @@ async def scrape(address: str) -> Samples:
 
 
 async def read_caches(addresses: Mapping[str, str]) -> dict[str, tuple[float, float]]:
-    """Return, by role, the tokens that were looked up in the prefix cache so far, and those that were found."""
+    """Return, by role, how many tokens a service has looked up in its prefix cache, and how many it has found there."""
     counts = {}
     for role in ROLES:
         samples = await scrape(addresses[role])

@@ -1,4 +1,4 @@
-"""Steps of GSI and of what it is compared with, one job at a time, on the services themselves."""
+"""Seconds of the steps of GSI, and of the methods beside it: one job at a time calls the services directly."""
 
 import random
 import statistics
