@@ -4,6 +4,7 @@
  */
 export const ROUTES = [
   { name: "playground", label: "Playground", pattern: /^\/$/, load: () => import("./playground.js") },
+  { name: "trace", pattern: /^\/jobs\/(?<id>[^/]+)(?:\/step\/(?<step>\d+))?$/, load: () => import("./trace.js") },
 ];
 
 /**
