@@ -3,6 +3,7 @@
 # make lint          style and types alone
 # make hooks         run style, types and the check of generated files before each git commit
 # make test-vllm     the same for the vLLM engines, on a CPU, in an environment of their own
+# make test-web      the web page in a real Chromium, which comes into .tools     (some minutes; ARGS="-k playground")
 # make chart         set up .tools and check the Helm chart, the alerts and the Dockerfiles with real Helm and promtool
 # make dashboards    run the system under a real Prometheus: does every panel and alert have data?  (four minutes; ARGS="--json")
 # make image         as root: build the slim image without a registry, measure and run it   (some minutes; not in CI)
@@ -37,7 +38,7 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-replicas bench-plan gpu pictures train protos clean
+.PHONY: help demo test test-vllm test-web lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-replicas bench-plan gpu pictures train protos clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -58,6 +59,9 @@ test: $(INSTALLED) style
 
 test-vllm: $(VLLM_INSTALLED)
 	@$(VLLM_BIN)/python -m pytest tests/vllm $(ARGS)
+
+test-web: $(INSTALLED) $(TOOLS_INSTALLED)
+	@$(BIN)/python -m pytest tests/web $(ARGS)
 
 chart: $(INSTALLED) $(TOOLS_INSTALLED)
 	@$(BIN)/python -m pytest tests/chart tests/monitoring $(ARGS)
@@ -146,6 +150,6 @@ $(GPU_INSTALLED): pyproject.toml scripts/setup.sh
 	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv-gpu vllm,embedded,dev >&2
 	@touch $@
 
-$(TOOLS_INSTALLED): scripts/tools.sh $(INSTALLED)
+$(TOOLS_INSTALLED): scripts/tools.sh scripts/chromium.sh $(INSTALLED)
 	@sh scripts/tools.sh $(BIN)/python >&2
 	@touch $@

@@ -33,6 +33,7 @@ from services.gateway.requests import (
 from services.gateway.responses import Responses
 from services.gateway.settings import GatewaySettings
 from services.gateway.translation import questions_of
+from services.gateway.web.routes import add_page_routes
 
 log = structlog.get_logger()
 
@@ -62,6 +63,8 @@ def make_app(parts: Parts, settings: GatewaySettings) -> FastAPI:
     add_file_routes(app, reader, submitter, parts.files)
     add_batch_routes(app, reader, submitter, parts.batches)
     add_gsi_routes(app, gateway, parts.evaluations)
+    if settings.page:
+        add_page_routes(app)
     app.add_exception_handler(ApiError, _answer_refusal)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http_error)

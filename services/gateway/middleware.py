@@ -20,7 +20,7 @@ FILES_ROUTE = "/v1/files"
 FORM_BYTES = 65_536  # of a form around a file
 DISCARDED_BYTES = 32 * 2**20  # of a body that is too long
 LEFT_STATUS = 499  # nginx's number for a client that went away before it was answered
-QUIET_ROUTES = frozenset({"/health", "/ready"})
+QUIET_ROUTES = frozenset({"/health", "/ready", "/", "/page/{path:path}"})
 
 
 class RequestScope:

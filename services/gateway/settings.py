@@ -41,6 +41,7 @@ class GatewaySettings(ProcessSettings):
         pattern=r"^[^\s,]+(, ?[^\s,]+)*$",
         description="origins whose web pages may call, separated by commas; unset: none",
     )
+    page: bool = Field(True, description="whether `/` serves the web page")
     files: str | None = Field(
         None,
         description="folder, or URL that fsspec knows (`s3://…`), of files and of what batches write; the same for all "
