@@ -26,6 +26,7 @@ from services.gateway.app import Parts, make_app
 from services.gateway.batches import Batches, working
 from services.gateway.files import Files
 from services.gateway.gateway import Gateway
+from services.gateway.gsi_api.evaluations import Evaluations
 from services.gateway.guard import Guard
 from services.gateway.presets import load_presets
 from services.gateway.queues import open_queues
@@ -74,7 +75,9 @@ async def serve(settings: GatewaySettings) -> None:
         store = await stack.enter_async_context(open_store(url, secrets.token_hex(6), access))
         files = Files(settings, store.files)
         batches = Batches(gateway, files, store) if files.is_on else None
-        app = make_app(Parts(gateway, Responses(gateway, store.responses), files, batches), settings)
+        evaluations = Evaluations(settings.evaluations)
+        parts = Parts(gateway, Responses(gateway, store.responses), files, batches, evaluations)
+        app = make_app(parts, settings)
         if batches is not None:
             await stack.enter_async_context(working(batches))
         await _serve_http(settings, app, gateway, health, stop)
