@@ -62,7 +62,7 @@ async def quiet_page(browser: Browser, url: str, key: str | None = None, **optio
     page = await context.new_page()
     try:
         yield page
-        assert noise == []
+        assert noise == [], noise
     finally:
         await context.close()
 
