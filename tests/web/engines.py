@@ -4,10 +4,12 @@ As ``tests/gateway/engines.py``: an answer's steps stand in the last message of 
 
 - ``~Text`` takes a while;
 - ``!Text`` is written wrong by the draft (``Wrong: Text``, reward 0.1), so that the target writes it again;
-- ``{one/two (0.7)/three}`` are alternatives: candidate i has the i-th, and ``(0.7)`` in a candidate is its reward.
+- ``{one/two (0.7)/three}`` are alternatives: candidate i has the i-th, and ``(0.7)`` in a candidate is its reward;
+- ``(nan)`` is a candidate that the PRM cannot rate, ``(never)`` one that the target would never write.
 """
 
 import asyncio
+import math
 import re
 from collections.abc import Sequence
 
@@ -21,7 +23,8 @@ WRONG, WRONG_REWARD = "Wrong: ", 0.1
 GOOD_REWARD = 0.9
 MARKS = re.compile(r"^[~!]*")
 ALTERNATIVES = re.compile(r"\{([^{}]*/[^{}]*)\}")
-REWARD = re.compile(r"\((0\.\d+|1\.0)\)")
+REWARD = re.compile(r"\((0\.\d+|1\.0|nan)\)")
+NEVER = b"(never)"
 
 
 class Writer(Scripted):
@@ -79,7 +82,9 @@ def _log_likelihood(token_ids: Sequence[int]) -> float:
 
 
 def _ratio(token_ids: Sequence[int]) -> float:
-    """Return a log-ratio of target and draft between -1.2 and 1.2 nats, which depends on the text alone."""
+    """Return a log-ratio of target and draft between -1.2 and 1.2 nats, which depends on the text alone; or -inf."""
+    if NEVER in bytes(token_ids[:-1]):
+        return -math.inf
     return (sum(token_ids) % 7 - 3) * 0.4
 
 

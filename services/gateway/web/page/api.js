@@ -4,6 +4,7 @@ const BASE = new URL("../", import.meta.url);
 const KEY_ITEM = "gsi-key";
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 5000;
+const PASSING = "redis_unavailable"; // the code of an error that passes by itself
 
 const listeners = new Set();
 
@@ -93,7 +94,7 @@ async function refusal(answer) {
 
 /**
  * Reads a stream of server-sent events until an event `end`, or until `signal` aborts. A stream that breaks off is opened again
- * after the last event's id. Throws ApiError for a refusal (4xx).
+ * after the last event's id. Throws ApiError for a refusal (4xx), and for an event `error` that does not pass.
  * @param {string} path
  * @param {{onEvent: (event: {event: string, id: string, data: any}) => void, signal?: AbortSignal, after?: number|string,
  *   onConnection?: (isOpen: boolean) => void}} options
@@ -107,6 +108,7 @@ export async function events(path, { onEvent, signal, after = -1, onConnection =
       onConnection(true);
       for await (const event of parse(answer.body)) {
         pause = FIRST_PAUSE_MS;
+        if (event.event === "error") throw new ApiError(event.data.error.code === PASSING ? 503 : 400, event.data.error);
         if (event.id !== "") last = event.id;
         onEvent(event);
         if (event.event === "end") return;

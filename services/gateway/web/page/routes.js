@@ -1,13 +1,15 @@
 /**
  * The views, each loaded when it is opened. A view's module has a default export, a component of `{route, session}`.
- * `route.params` has the named groups of `pattern`. A view with a `label` is in the navigation.
+ * `route.params` has the named groups of `pattern`. A view with a `label` is in the navigation; another
+ * has a `title`.
  */
 export const ROUTES = [
   { name: "playground", label: "Playground", pattern: /^\/$/, load: () => import("./playground.js") },
   { name: "jobs", label: "Jobs", pattern: /^\/jobs$/, load: () => import("./jobs.js") },
+  { name: "trace", title: "Job", pattern: /^\/jobs\/(?<id>[^/]+)(?:\/step\/(?<step>\d+))?$/, load: () => import("./trace.js") },
   { name: "queue", label: "Queue", pattern: /^\/queue$/, load: () => import("./queue.js") },
   { name: "evaluations", label: "Evaluations", pattern: /^\/evaluations$/, load: () => import("./evaluations.js") },
-  { name: "evaluation", pattern: /^\/evaluations\/(?<name>[^/]+)$/, load: () => import("./evaluation.js") },
+  { name: "evaluation", title: "Evaluation", pattern: /^\/evaluations\/(?<name>[^/]+)$/, load: () => import("./evaluation.js") },
 ];
 
 /**
