@@ -19,7 +19,10 @@ class Transfers:
 
     def __init__(self, page: Page) -> None:
         self._asked: list[Request] = []
-        page.on("requestfinished", lambda request: self._asked.append(request))
+        page.on("requestfinished", self._note)
+
+    def _note(self, request: Request) -> None:
+        self._asked.append(request)
 
     async def take(self) -> dict[str, int]:
         """Return the bytes of the files since the last call."""
