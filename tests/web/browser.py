@@ -7,7 +7,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
+
+expect.set_options(timeout=30_000)  # a loaded machine is slow
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = ROOT / ".tools" / "bin" / "chromium"
@@ -25,6 +27,9 @@ FLAGS = (
 REFUSALS = (
     "document.addEventListener('securitypolicyviolation', e => console.error('CSP', e.violatedDirective, e.blockedURI))"
 )
+STICKING_OUT = """() => [...document.querySelectorAll("body *")]
+  .filter(each => each.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+  .map(each => each.outerHTML.slice(0, 160)).slice(0, 20)"""
 SERIOUS = {"serious", "critical"}
 NARROW = {"width": 380, "height": 800}
 
@@ -92,5 +97,8 @@ async def faults(page: Page) -> list[str]:
 
 
 async def is_wider_than_its_window(page: Page) -> bool:
-    """Return whether the page must be scrolled sideways."""
-    return bool(await page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
+    """Return whether the page must be scrolled sideways; print what sticks out."""
+    is_wider = bool(await page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
+    if is_wider:
+        print("sticks out:", await page.evaluate(STICKING_OUT))
+    return is_wider
