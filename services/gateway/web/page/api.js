@@ -49,6 +49,17 @@ export async function request(path, options = {}) {
 export const get = (path, query, signal) => request(path, { query, signal });
 export const post = (path, body = {}, signal) => request(path, { method: "POST", body, signal });
 
+/** Returns an image of the API as a data URL, since an <img> cannot send the key. Throws as `request` does. */
+export async function getImage(path, signal) {
+  const image = await (await send(path, { signal, accept: "image/png" })).blob();
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(new ApiError(0, { message: "The image cannot be read." }));
+    reader.readAsDataURL(image);
+  });
+}
+
 async function send(path, { method = "GET", body, query = {}, signal, accept = "application/json" }) {
   const url = new URL(path.replace(/^\//, ""), BASE);
   for (const [name, value] of Object.entries(query)) {

@@ -58,7 +58,8 @@ function Main({ route, session }) {
   const main = useRef(null);
   const isFirst = useRef(true);
   useEffect(() => {
-    document.title = route ? `${ROUTES.find((each) => each.name === route.name).label ?? "Job"} · GSI` : "GSI";
+    const named = ROUTES.find((each) => each.name === route?.name);
+    document.title = named ? `${named.label ?? named.title} · GSI` : "GSI";
     if (!isFirst.current) main.current?.focus({ preventScroll: true });
     isFirst.current = false;
   }, [route?.name]);
