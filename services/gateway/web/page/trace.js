@@ -7,6 +7,7 @@ import { PhaseBar, Tokens } from "./trace/bars.js";
 import { acceptance, sumPhases, tokens } from "./trace/costs.js";
 import { Head } from "./trace/head.js";
 import { isFinal, useTrace } from "./trace/live.js";
+import { canReject } from "./trace/selection.js";
 import { Steps, Strip } from "./trace/steps.js";
 import { chosenLeaf, grow, isSearch, path } from "./trace/trajectories.js";
 import { Tree } from "./trace/tree.js";
@@ -41,7 +42,7 @@ function TraceOf({ id, linked, session }) {
     <${Prompt} job=${job} />
     <${Answer} shown=${shown.steps} isSearch=${isSearch(params)} isLive=${!isFinal(job.state)} params=${params} open=${open} onToggle=${onToggle} linkTo=${linkTo} onGo=${onGo} />
     ${isSearch(params) && steps.length > 0 && html`<${Tree} steps=${steps} params=${params} tree=${shown.tree} chosen=${shown.chosen} />`}
-    ${steps.length > 0 && html`<${Costs} steps=${steps} />`}
+    ${steps.length > 0 && html`<${Costs} steps=${steps} params=${params} />`}
     <${Announcer} steps=${shown.steps} state=${job.state} />
   </article>`;
 }
@@ -131,13 +132,13 @@ function Answer({ shown, isSearch: isOfSearch, isLive, onGo, ...others }) {
   </section>`;
 }
 
-function Costs({ steps }) {
-  const share = acceptance(steps);
+function Costs({ steps, params }) {
+  const accepted = canReject(params) ? `; ${Math.round(100 * acceptance(steps))} % of the steps were accepted` : "";
   return html`<section class="costs-of-job" aria-labelledby="costs-title">
     <h2 id="costs-title">What it cost</h2>
     <div class="costs">
       <${PhaseBar} seconds=${sumPhases(steps)} label="Seconds of all steps" />
-      <${Tokens} tokens=${tokens(steps)} label=${`Tokens; ${Math.round(100 * share)} % of the steps were accepted`} />
+      <${Tokens} tokens=${tokens(steps)} label=${`Tokens${accepted}`} />
     </div>
   </section>`;
 }
