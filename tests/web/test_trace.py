@@ -49,13 +49,17 @@ async def test_the_answer_stands_step_by_step_and_a_rejected_step_is_crossed_out
     await expect(second.locator(".why")).to_contain_text("rejected: tilted reward")
     await expect(second.locator(".why")).to_contain_text("< u = 0.50")
     await expect(steps.nth(0).locator("del")).to_have_count(0)
-    order = await second.evaluate("step => step.querySelector('del').compareDocumentPosition(step.querySelector('.kept'))")
+    order = await second.evaluate(
+        "step => step.querySelector('del').compareDocumentPosition(step.querySelector('.kept'))"
+    )
     assert order & 4  # Node.DOCUMENT_POSITION_FOLLOWING: the kept step comes after
 
 
 async def test_mathematics_is_set_and_what_is_none_stays_text(page: Page, gateway: Gateway) -> None:
     """By KaTeX, which is loaded for it; a formula that it refuses keeps its source, and money is money."""
-    await open_trace(page, await run(gateway, r"It costs $5 and $6. Let $x_1 = \frac{1}{2}$.|Odd: \(\frac{1\).|\boxed{7}"))
+    await open_trace(
+        page, await run(gateway, r"It costs $5 and $6. Let $x_1 = \frac{1}{2}$.|Odd: \(\frac{1\).|\boxed{7}")
+    )
     steps = page.locator(".step-text")
     await expect(steps.nth(0).locator(".katex")).to_have_count(1)
     await expect(steps.nth(0)).to_contain_text("It costs $5 and $6.")

@@ -120,7 +120,7 @@ function Name({ job }) {
 
 function Acceptance({ share }) {
   if (share === null) return "–";
-  return html`<span class="acceptance"><meter min="0" max="1" value=${share} aria-hidden="true"></meter>${formatShare(share)}</span>`;
+  return html`<span class="acceptance"><meter min="0" max="1" value=${share} aria-hidden="true"></meter><span class="share">${formatShare(share)}</span></span>`;
 }
 
 function Answer({ job }) {
