@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "./vendor/htm/standalone.modul
 import { get } from "./api.js";
 import { Reason, traceOf, useJobActions } from "./job_actions.js";
 import { changeQuery } from "./routes.js";
-import { Ago, Button, Empty, ErrorBox, Field, Loading, State, addStyles, formatShare, useLoaded } from "./ui.js";
+import { Ago, Button, Empty, ErrorBox, Field, Loading, State, formatShare, useLoaded } from "./ui.js";
 
 const LOOK_MS = 2000;
 const TYPING_MS = 250;
@@ -12,8 +12,6 @@ const FIRST_LIMIT = 50;
 const MAX_LIMIT = 200;
 const STATES = ["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED", "DEAD"];
 const FILTERS = ["q", "state", "method", "tenant", "queue"];
-
-addStyles("jobs.css");
 
 /** The view. */
 export default function Jobs({ route, session }) {
@@ -120,7 +118,7 @@ function Name({ job }) {
 
 function Acceptance({ share }) {
   if (share === null) return "–";
-  return html`<span class="acceptance"><meter min="0" max="1" value=${share} aria-hidden="true"></meter>${formatShare(share)}</span>`;
+  return html`<span class="acceptance"><meter min="0" max="1" value=${share} aria-hidden="true"></meter><span class="share">${formatShare(share)}</span></span>`;
 }
 
 function Answer({ job }) {
