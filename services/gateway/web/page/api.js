@@ -69,7 +69,7 @@ async function send(path, { method = "GET", body, query = {}, signal, accept = "
   const key = getKey();
   if (key) headers.Authorization = `Bearer ${key}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  const answer = await reach(url, { method, headers, signal, body: body && JSON.stringify(body), cache: "no-store" });
+  const answer = await reach(url, { method, headers, signal, body: body && JSON.stringify(body), cache: path.startsWith("/page/") ? "no-cache" : "no-store" });
   if (answer.ok) return answer;
   if (answer.status === 401) listeners.forEach((listener) => listener());
   throw await refusal(answer);

@@ -2,6 +2,8 @@
 
 import { addStyles } from "./ui.js";
 
+const OPTIONS = { trust: false, throwOnError: true, strict: "ignore", maxSize: 20, maxExpand: 200 };
+
 let loading = null;
 
 /** Returns the library, with its style sheet on its way. */
@@ -12,9 +14,14 @@ export function loadKatex() {
 }
 
 /**
- * Sets a formula into an element, as text if it is no TeX. Nothing in it becomes a link, an image or a style of the page.
+ * Sets a formula into an element; `source` stands there as text if it is no TeX. Nothing in it becomes a link, an image
+ * or a style of the page.
  * @param {object} katex what `loadKatex` returns
  */
-export function setFormula(katex, element, tex, { isDisplayed = false } = {}) {
-  katex.render(tex, element, { displayMode: isDisplayed, trust: false, throwOnError: false, strict: "ignore", maxSize: 20, maxExpand: 200, output: "html" });
+export function setFormula(katex, element, tex, { isDisplayed = false, source = tex, output = "htmlAndMathml" } = {}) {
+  try {
+    katex.render(tex, element, { ...OPTIONS, displayMode: isDisplayed, output });
+  } catch {
+    element.textContent = source;
+  }
 }

@@ -5,7 +5,7 @@
  * so that "$5 and $6" is money. What KaTeX cannot parse stays text. KaTeX is loaded when a text has mathematics.
  */
 
-import { addStyles } from "./ui.js";
+import { loadKatex, setFormula } from "./katex.js";
 
 const FENCES = [
   { open: "$$", close: "$$", isDisplay: true },
@@ -13,7 +13,6 @@ const FENCES = [
   { open: "\\(", close: "\\)", isDisplay: false },
 ];
 const DOLLARS = /\$(?=[^\s$])((?:[^$\\\n]|\\[^\n])*?)(?<=[^\s\\]|\\.)\$(?!\d)/y;
-const OPTIONS = { trust: false, throwOnError: true, strict: "ignore", maxSize: 20, maxExpand: 200 };
 const MAX_CHARACTERS = 5000; // of one formula
 let katex = null;
 
@@ -33,7 +32,18 @@ export function parse(text) {
     at = plainFrom - 1;
   }
   if (plainFrom < text.length) parts.push({ text: text.slice(plainFrom) });
-  return parts;
+  return trimAroundDisplays(parts);
+}
+
+/** A formula on a line of its own needs no space beside it. The parts joined are then no longer the whole text. */
+function trimAroundDisplays(parts) {
+  return parts.map((part, i) => {
+    if (part.tex !== undefined) return part;
+    let { text } = part;
+    if (parts[i - 1]?.isDisplay) text = text.replace(/^[ \t]*\n?[ \t]*/, "");
+    if (parts[i + 1]?.isDisplay) text = text.replace(/[ \t]*\n?[ \t]*$/, "");
+    return { text };
+  });
 }
 
 function mathematicsAt(text, at) {
@@ -62,11 +72,9 @@ function boxed(text, at) {
   return null;
 }
 
-/** Load KaTeX and its style sheet; resolves when `set` can set mathematics. */
+/** Load KaTeX; resolves when `set` can set mathematics. */
 export async function load() {
-  addStyles("vendor/katex/katex.min.css");
-  await import("./vendor/katex/katex.min.js"); // no module of its own: it sets a global name
-  katex = globalThis.katex;
+  katex = await loadKatex();
 }
 
 /** Return whether `load` has ended. */
@@ -75,12 +83,14 @@ export function isLoaded() {
 }
 
 /** Set a part's mathematics into `element`; its source stays as text where KaTeX refuses it. */
-export function set(element, part, output = "htmlAndMathml") {
-  try {
-    katex.render(part.tex, element, { ...OPTIONS, displayMode: part.isDisplay, output });
-  } catch {
-    element.textContent = part.text;
-  }
+export function set(element, part, output) {
+  setFormula(katex, element, part.tex, { isDisplayed: part.isDisplay, source: part.text, output });
+}
+
+/** Return a text as words, each with the space before it; a formula is one word. */
+export function words(text) {
+  const split = (part) => (part.tex === undefined ? (part.text.match(/\s*\S+\s*?(?=\s|$)|\s+/g) ?? []) : [part.text]);
+  return parse(text).flatMap(split);
 }
 
 /** Append a text to `element`, its mathematics set; for documents without the page's components. */

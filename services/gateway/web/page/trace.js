@@ -48,7 +48,8 @@ function TraceOf({ id, linked, session }) {
 
 /** The parameters of a job that were not said have the defaults of docs/job.schema.json. */
 function withDefaults(params) {
-  return { method: "gsi", beta: 20, acceptance_threshold: 0.5, preset: "paper", aggregate: "last", scope: "steps", ...params };
+  const defaults = { method: "gsi", n: 16, beta: 20, acceptance_threshold: 0.5, preset: "paper", aggregate: "last", scope: "steps" };
+  return { ...defaults, weighting: { name: "binary", delta: 0.7 }, ...params };
 }
 
 /** Return the steps that are the answer: of a search, those of the chosen trajectory, or while it runs of the leading one. */

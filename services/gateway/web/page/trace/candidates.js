@@ -41,6 +41,8 @@ function Candidates({ figures: { source, rule, candidates }, scales, test, taken
   const columns = columnsOf(candidates, scales, test);
   const isTaken = (each) => each.isDrawn || (taken !== null && each.text === taken);
   const reference = drawn ?? candidates.find(isTaken) ?? null;
+  const rows = ranked(candidates);
+  const sameAs = (each, i) => [reference, ...rows.slice(0, i)].find((other) => other && other !== each && other.text === each.text)?.index ?? null;
   return html`<div class=${`proposal ${source}`}>
     <h4><span class=${`swatch ${source}`}></span>${candidates.length === 1 ? `The ${source}'s candidate` : `The ${source}'s ${candidates.length} candidates`}</h4>
     <p class="rule">${capital(RULES[rule])}.${test && html` It passes if its ${test.of} is ${test.isStrict ? "above" : "at least"} ${test.name} = ${show(test.least)}${" "}(the dashed line).`}</p>
@@ -49,7 +51,7 @@ function Candidates({ figures: { source, rule, candidates }, scales, test, taken
         <th role="columnheader" scope="col">candidate</th>
         ${columns.map(({ name, scale }) => html`<th role="columnheader" scope="col" key=${name}>${name}${scale && html`<span class="scale"><span>${show(scale[0], 1)}</span><span>${show(scale[1], 1)}</span></span>`}</th>`)}
       </tr></thead>
-      <tbody role="rowgroup">${ranked(candidates).map((each) => html`<${Row} candidate=${each} columns=${columns} isTaken=${isTaken(each)} rule=${rule} reference=${reference} key=${each.index} />`)}</tbody>
+      <tbody role="rowgroup">${rows.map((each, i) => html`<${Row} candidate=${each} columns=${columns} isTaken=${isTaken(each)} rule=${rule} reference=${reference} sameAs=${each === reference ? null : sameAs(each, i)} key=${each.index} />`)}</tbody>
     </table>
   </div>`;
 }
@@ -74,22 +76,24 @@ function ranked(candidates) {
   return [...candidates].sort((a, b) => (value(a) === value(b) ? a.index - b.index : value(a) < value(b) ? 1 : -1));
 }
 
-function Row({ candidate, columns, isTaken, rule, reference }) {
-  const isReference = candidate === reference;
-  const word = rule === "search" ? "kept" : candidate.isDrawn && rule !== "best" && rule !== "alone" ? "drawn" : "kept";
+function Row({ candidate, columns, isTaken, rule, reference, sameAs }) {
+  const word = candidate.isDrawn && (rule === "tilted" || rule === "reward") ? "drawn" : "kept";
   return html`<tr role="row" class=${isTaken ? "drawn" : ""} data-index=${candidate.index}>
     <td role="cell" class="text"><span class="number">${candidate.index + 1}</span>${isTaken && html`<strong class="badge">${word}</strong>`}${" "}
-      ${isReference || !reference ? html`<${Text} text=${candidate.text.trimEnd()} />` : html`<${Marked} text=${candidate.text.trimEnd()} other=${reference.text.trimEnd()} />`}
-      ${candidate.finishReason === "length" && html`<span class="quiet">(cut at the limit of tokens)</span>`}</td>
+      <${Written} candidate=${candidate} reference=${reference} sameAs=${sameAs} />
+      ${candidate.finishReason === "length" && html`<span class="quiet"> (cut at the limit of tokens)</span>`}</td>
     ${columns.map(({ name, of, scale, line, unit = "" }) => html`<td role="cell" class="number" data-label=${name} key=${name}>
       ${scale ? html`<${Bar} value=${of(candidate)} scale=${scale} line=${line} /><span class="figure">${show(of(candidate))}<span class="unit">${unit}</span></span>` : html`<span class="figure">${showProbability(of(candidate))}</span>`}</td>`)}
   </tr>`;
 }
 
-/** A text with the words marked that `other` does not have. Mathematics stays source here, so that words can be marked. */
-function Marked({ text, other }) {
-  if (text === other) return html`<span class="prose same"><${Text} text=${text} /> <span class="quiet">(the same text)</span></span>`;
-  return html`<span class="prose">${differences(text, other).map((part) => (part.isSame ? part.text : html`<mark>${part.text}</mark>`))}</span>`;
+/** A candidate's text with the words marked that the drawn one does not have; a text that stands above is not repeated. */
+function Written({ candidate, reference, sameAs }) {
+  const text = candidate.text.trimEnd();
+  if (sameAs !== null) return html`<span class="quiet">the same text as candidate ${sameAs + 1}</span>`;
+  if (!reference || candidate === reference) return html`<${Text} text=${text} />`;
+  const parts = differences(text, reference.text.trimEnd());
+  return html`<span class="prose">${parts.map((part) => (part.isSame ? html`<${Text} text=${part.text} />` : html`<mark><${Text} text=${part.text} /></mark>`))}</span>`;
 }
 
 function capital(words) {

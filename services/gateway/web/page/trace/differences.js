@@ -1,4 +1,6 @@
-/** The differences between two texts, word by word: what of a candidate's text the drawn candidate does not have. */
+/** The differences between two texts, word by word: what of a candidate's text the drawn candidate does not have. A formula is one word. */
+
+import { words as split } from "../mathematics.js";
 
 const MAX_CELLS = 1_000_000; // of the table of the longest common subsequence: a few milliseconds
 
@@ -12,11 +14,6 @@ export function differences(text, other) {
   const middle = commonWords(words.slice(start, words.length - end), others.slice(start, others.length - end));
   const same = words.map((_, i) => i < start || i >= words.length - end || middle.has(i - start));
   return join(words, same);
-}
-
-/** Words, each with the space before it, so that the parts joined are the text. */
-function split(text) {
-  return text.match(/\s*\S+\s*?(?=\s|$)|\s+/g) ?? [];
 }
 
 function commonLength(words, others, at) {

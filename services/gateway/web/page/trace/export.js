@@ -18,7 +18,7 @@ h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; } .quiet, .w
 .text { white-space: pre-wrap; } .step { border-inline-start: 4px solid var(--draft); padding-inline-start: 1rem; margin: 1.25rem 0; } .step.target { border-color: var(--target); }
 .writer { font-weight: 600; color: var(--draft); } .target > .writer { color: var(--target); } del { color: var(--quiet); } .why { margin: 0; }
 details { margin: .5rem 0; } .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; } th, td { text-align: start; vertical-align: top; padding: .3rem .6rem; border-bottom: 1px solid var(--line); }
-td.n { white-space: nowrap; text-align: end; } tr.drawn td { font-weight: 600; } mark { background: light-dark(#ffe9a8, #5c4a00); color: inherit; }
+menclose { border: 1px solid; padding: .1em .3em; } td.n { white-space: nowrap; text-align: end; } tr.drawn td { font-weight: 600; } mark { background: light-dark(#ffe9a8, #5c4a00); color: inherit; }
 `;
 
 /** Return the file's text. `shown` are the answer's steps, as in `trace.js`. */
@@ -26,19 +26,13 @@ export async function exportHtml({ job, id, steps, params, shown }) {
   await mathematics.load();
   const page = document.implementation.createHTMLDocument(`Trace of job ${id}`);
   const { put, text } = writer(page);
-  page.documentElement.lang = "en";
-  const policy = page.createElement("meta");
-  policy.httpEquiv = "Content-Security-Policy";
-  policy.content = POLICY;
-  const encoding = page.createElement("meta");
-  encoding.setAttribute("charset", "utf-8");
-  page.head.prepend(encoding, policy);
-  put(page.head, "style", {}, STYLES);
   writeHead(put, text, page.body, { job, id, steps, params });
   writeAnswer(put, text, page.body, shown.steps, params);
   if (params.method === "majority-vote") writeVotes(put, text, page.body, shown.tree.leaves);
   else if (shown.tree) writeBranches(put, text, page.body, shown.tree, shown.chosen);
-  return `<!doctype html>\n${page.documentElement.outerHTML}\n`;
+  // The style is added to the text: this page's policy holds in documents that it makes, and allows none in markup.
+  const head = `<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="${POLICY}">\n<style>${STYLES}</style>`;
+  return `<!doctype html>\n<html lang="en">\n<head>\n${head}\n${page.querySelector("title").outerHTML}\n</head>\n${page.body.outerHTML}\n</html>\n`;
 }
 
 /** Return what makes elements: `put` one with plain text in it, `text` one whose mathematics is set. */

@@ -29,8 +29,11 @@ export function Head({ job, id, steps, params, session, onChange, shown }) {
 
 function WhyItEnded({ job }) {
   if (!job.error) return null;
-  const attempts = job.attempts ?? job.attempt ?? 0;
-  return html`<div class="why-ended" role="note"><p><strong>${WORDS[job.state] ?? "Its last error"}:</strong> ${job.error}</p>${attempts > 0 && html`<p class="quiet">${attempts === 1 ? "It was tried once." : `It was tried ${attempts} times.`}</p>`}</div>`;
+  const tried = job.attempts === 1 ? "once" : `${job.attempts} times`;
+  return html`<div class="why-ended" role="note">
+    <p><strong>${WORDS[job.state] ?? "Its last error"}:</strong> ${job.error}</p>
+    ${job.attempts > 0 && html`<p class="quiet">It was tried ${tried}.${job.dead_reason && ` Reason: ${job.dead_reason}.`}</p>`}
+  </div>`;
 }
 
 const WORDS = { DEAD: "The job was given up", FAILED: "The job failed", EXPIRED: "The job expired", CANCELLED: "The job was cancelled" };
@@ -40,12 +43,12 @@ function Facts({ job, steps, params }) {
   const now = useNow(1000, isRunning && Boolean(job.started_at));
   const began = job.started_at ?? job.submitted_at;
   const end = job.finished_at ?? now / 1000;
-  const test = acceptanceTest(params);
   const share = acceptance(steps);
   const canReject = ["gsi", "rsd"].includes(params.method);
   const facts = [
     ["Answer", job.answer && html`<${Text} text=${`\\(${job.answer}\\)`} />`],
-    ["Method", `${params.method}${params.n ? `, n = ${params.n}` : ""}, β = ${params.beta}${test ? `, ${test.name} = ${test.least}` : ""}`],
+    ["Method", params.method],
+    ["Parameters", parametersOf(params).map(([name, number]) => `${name} = ${number}`).join(", ")],
     ["Steps", `${steps.length}${canReject && share !== null ? `, ${Math.round(100 * share)} % accepted` : ""}`],
     ["Time", began ? formatSeconds(Math.max(0, end - began)) : "not begun"],
     ["Tokens", formatNumber(steps.reduce((sum, step) => sum + step.draft_tokens + step.target_tokens, 0))],
@@ -56,11 +59,19 @@ function Facts({ job, steps, params }) {
   return html`<dl class="facts">${facts.filter(([, value]) => value).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 }
 
+/** Return the numbers by which the method chooses, each with its symbol. */
+function parametersOf(params) {
+  const draws = !["draft", "target", "speculative-decoding", "beam-search", "best-of-n", "majority-vote"].includes(params.method);
+  const isAlone = ["draft", "target", "speculative-decoding"].includes(params.method);
+  const test = acceptanceTest(params);
+  return [!isAlone && ["n", params.n], draws && ["β", params.beta], test && [test.name, test.least]].filter(Boolean);
+}
+
 function Actions({ job, id, session, onChange, params, shown, steps }) {
   const [error, setError] = useState(null);
   const mayAct = session.rights.includes("submit") || session.rights.includes("operate");
   const canCancel = mayAct && !isFinal(job.state);
-  const canRetry = mayAct && ["DEAD", "FAILED"].includes(job.state);
+  const canRetry = mayAct && job.state === "DEAD";
   const path = `/gsi/v1/jobs/${encodeURIComponent(id)}`;
   const run = (work) => async () => {
     try {

@@ -87,7 +87,7 @@ function CopyLink({ link, number }) {
 
 /** The steps at a glance: a bar each, as high as its reward, in the colour of its writer. A click goes to the step. */
 export function Strip({ shown, onGo }) {
-  const width = 100 / Math.max(shown.length, 12);
+  const width = 100 / Math.max(shown.length, 24); // few steps make no wide blocks
   const resampled = shown.filter(({ step }) => step.outcome === "resampled").length;
   const label = `${shown.length} steps; the target wrote ${resampled} of them after a rejection`;
   const bar = ({ step }, i) => {

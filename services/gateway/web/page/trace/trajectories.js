@@ -14,21 +14,23 @@ export function isSearch(params) {
 
 /**
  * Return `{rounds, leaves}`. A round is its nodes in order of place, then its cut candidates; a node is
- * `{round, place, parent, step, isKept}`: `parent` is a node or null for the prompt, `isKept` whether a trajectory of
- * the last round continues it. A finished trajectory that is carried over has no node of its own.
+ * `{round, place, parent, step, id, isKept, isCut}`: `parent` is a node or null for the prompt, `isKept` whether a
+ * trajectory of the last round continues it. A finished trajectory that is carried over has no node of its own.
  */
 export function grow(steps) {
   let population = [];
+  const idOf = numbering();
   const rounds = steps.map((record, round) => {
     const before = population;
     const nodes = [];
     population = branchesOf(record).map(({ parent, step }, place) => {
-      if (!step) return before[parent] ?? null;
-      const node = { round, place, parent: before[parent] ?? null, step, isKept: false, isCut: false };
+      const from = before[parent] ?? null;
+      if (!step) return from;
+      const node = { round, place, parent: from, step, id: idOf(from, step), isKept: false, isCut: false };
       nodes.push(node);
       return node;
     });
-    return [...nodes, ...cutCandidates(record, round, before)];
+    return [...nodes, ...cutCandidates(record, round, before, idOf, new Set(nodes.map((node) => node.id)))];
   });
   for (const leaf of population) for (let node = leaf; node; node = node.parent) node.isKept = true;
   return { rounds, leaves: population };
@@ -38,24 +40,26 @@ function branchesOf(record) {
   return record.branches?.length ? record.branches : [{ parent: 0, step: record }];
 }
 
-/** Return the candidates of a round that no trajectory took, as nodes that are cut. */
-function cutCandidates(record, round, before) {
-  const branches = branchesOf(record);
-  const isOfResponses = branches.length > 1 && branches.every(({ parent }, place) => parent === place);
-  const taken = new Set(branches.filter(({ step }) => step).map(({ parent, step }) => key(parent, step)));
-  if (isOfResponses) return []; // every candidate is the next step of a response
-  return (record.proposals ?? []).flatMap(({ source, parent = 0, candidates }) =>
-    candidates
-      .filter((candidate) => !taken.has(key(parent, candidate)))
-      .map((candidate) => {
-        const step = { ...candidate, source };
-        return { round, place: null, parent: before[parent] ?? null, step, isKept: false, isCut: true };
-      }),
-  );
+/** Return what numbers trajectories by their tokens: equal ones, which share a proposal, have one number. */
+function numbering() {
+  const numbers = new Map();
+  return (parent, { token_ids: ids }) => {
+    const key = `${parent?.id ?? ""}/${ids.join(",")}`;
+    if (!numbers.has(key)) numbers.set(key, numbers.size);
+    return numbers.get(key);
+  };
 }
 
-function key(parent, { token_ids: ids }) {
-  return `${parent}/${ids.join(",")}`;
+/** Return the candidates of a round that no trajectory took, as nodes that are cut. */
+function cutCandidates(record, round, before, idOf, taken) {
+  return (record.proposals ?? []).flatMap(({ source, parent = 0, candidates }) => {
+    const from = before[parent] ?? null;
+    const nodes = candidates.map((candidate) => {
+      const step = { ...candidate, source };
+      return { round, place: null, parent: from, step, id: idOf(from, step), isKept: false, isCut: true };
+    });
+    return nodes.filter((node) => !taken.has(node.id));
+  });
 }
 
 /** Return the nodes from the prompt to this one. */

@@ -18,8 +18,8 @@ export function Tree({ steps, params, chosen, tree = grow(steps) }) {
     <h2 id="tree-title">${isVote ? "The responses and their votes" : params.method === "beam-search" ? "The beams" : "The responses"}</h2>
     ${isVote && html`<${Votes} leaves=${tree.leaves} chosen=${chosen} />`}
     <${Picture} tree=${tree} answerNodes=${answerNodes} />
-    <p class="legend"><${Badge} kind="good">the answer<//> <${Badge}>kept<//> <del>cut</del> <span class="quiet">A branch is cut when other branches have higher scores.</span></p>
-    <ul class="branches">${chains(childrenOf(tree), null).map((chain) => html`<${Chain} chain=${chain} params=${params} answerNodes=${answerNodes} isVote=${isVote} />`)}</ul>
+    ${params.method === "beam-search" && html`<p class="legend"><${Badge} kind="good">the answer<//> <${Badge}>kept<//> <del>cut</del> <span class="quiet">A branch is cut when other branches have higher scores.</span></p>`}
+    <ul class="branches">${chains(childrenOf(tree), null).map((chain) => html`<${Chain} chain=${chain} params=${params} answerNodes=${answerNodes} />`)}</ul>
   </section>`;
 }
 
@@ -98,19 +98,20 @@ function chains(children, from) {
   });
 }
 
-function Chain({ chain: { nodes, cut, children }, params, answerNodes, isVote }) {
+function Chain({ chain: { nodes, cut, children }, params, answerNodes }) {
   const last = nodes.at(-1);
   const isAnswer = answerNodes.has(last);
   const isKept = nodes[0].isKept;
   const steps = nodes.length === 1 ? `step ${nodes[0].round + 1}` : `steps ${nodes[0].round + 1} to ${last.round + 1}`;
+  const name = params.method === "beam-search" ? "" : `response ${nodes[0].place + 1}, `;
   const isRated = read(last.step.reward) !== null;
   return html`<li class=${isAnswer ? "answer" : isKept ? "kept" : "cut"}>
     <details open=${isAnswer}>
-      <summary><${Badge} kind=${isAnswer ? "good" : "neutral"}>${isAnswer ? "the answer" : isKept ? "kept" : "cut"}<//> ${steps}${isRated && `, score ${show(score(last, params.aggregate), 2)}`}${children.length === 0 && html`<${Ending} leaf=${last} />`}</summary>
+      <summary><${Badge} kind=${isAnswer ? "good" : "neutral"}>${isAnswer ? "the answer" : isKept ? "kept" : "cut"}<//> ${name}${steps}${isRated && `, score ${show(score(last, params.aggregate), 2)}`}${children.length === 0 && html`<${Ending} leaf=${last} />`}</summary>
       <ol start=${nodes[0].round + 1}>${nodes.map((node) => html`<li class=${node.step.source}>${isKept ? html`<${Text} text=${node.step.text.trimEnd()} />` : html`<del><${Text} text=${node.step.text.trimEnd()} /></del>`}</li>`)}</ol>
       ${cut.length > 0 && html`<details class="cut-candidates"><summary>${cut.length} ${cut.length === 1 ? "candidate that was cut" : "candidates that were cut"}</summary><ul>${cut.map((node) => html`<li><span class="quiet">step ${node.round + 1}, reward ${show(node.step.reward, 2)}</span> <del><${Text} text=${node.step.text.trimEnd()} /></del></li>`)}</ul></details>`}
     </details>
-    ${children.length > 0 && html`<ul>${children.map((chain) => html`<${Chain} chain=${chain} params=${params} answerNodes=${answerNodes} isVote=${isVote} />`)}</ul>`}
+    ${children.length > 0 && html`<ul>${children.map((chain) => html`<${Chain} chain=${chain} params=${params} answerNodes=${answerNodes} />`)}</ul>`}
   </li>`;
 }
 
