@@ -59,8 +59,7 @@ async def quiet_page(browser: Browser, url: str, key: str | None = None, **optio
     context.set_default_timeout(20_000)
     await context.add_init_script(REFUSALS)
     if key:
-        keep = f"sessionStorage.setItem('gsi-key', {key!r})"
-        await context.add_init_script(f"if (location.protocol.startsWith('http')) {keep}")  # not in about:blank
+        await context.add_init_script(f"if (origin !== 'null') sessionStorage.setItem('gsi-key', {key!r})")
     context.on("request", lambda request: noise.extend(_foreign(request, url)))
     context.on("console", lambda message: noise.extend(_complaint(message)))
     context.on("weberror", lambda error: noise.append(f"uncaught: {error.error}"))
@@ -68,7 +67,7 @@ async def quiet_page(browser: Browser, url: str, key: str | None = None, **optio
     page = await context.new_page()
     try:
         yield page
-        assert not noise, noise
+        assert noise == [], noise
     finally:
         await context.close()
 
