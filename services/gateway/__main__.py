@@ -7,30 +7,33 @@ import ssl
 import sys
 from contextlib import AsyncExitStack, nullcontext
 
-import structlog
-import uvicorn
-from fastapi import FastAPI
+from gsi.runtime.extras import imports_of_extra
 
-from gsi.client.gateway import open_api_keys, open_store
-from gsi.client.rates import open_rates
-from gsi.errors import MisconfiguredError
-from gsi.jobs.connection import is_exposed, mask_url
-from gsi.rpc.health import Health
-from gsi.runtime.event_loop import run
-from gsi.runtime.metrics import serve_metrics
-from gsi.runtime.process_log import configure_logging
-from gsi.runtime.settings import load_settings
-from gsi.runtime.signals import stop_on_signals
-from gsi.runtime.tracing import tracing
-from services.gateway.app import Parts, make_app
-from services.gateway.batches import Batches, working
-from services.gateway.files import Files
-from services.gateway.gateway import Gateway
-from services.gateway.guard import Guard
-from services.gateway.presets import load_presets
-from services.gateway.queues import open_queues
-from services.gateway.responses import Responses
-from services.gateway.settings import GatewaySettings
+with imports_of_extra("the gateway", "gateway"):
+    import structlog
+    import uvicorn
+    from fastapi import FastAPI
+
+    from gsi.client.gateway import open_api_keys, open_store
+    from gsi.client.rates import open_rates
+    from gsi.errors import MisconfiguredError
+    from gsi.jobs.connection import is_exposed, mask_url
+    from gsi.rpc.health import Health
+    from gsi.runtime.event_loop import run
+    from gsi.runtime.metrics import serve_metrics
+    from gsi.runtime.process_log import configure_logging
+    from gsi.runtime.settings import load_settings
+    from gsi.runtime.signals import stop_on_signals
+    from gsi.runtime.tracing import tracing
+    from services.gateway.app import Parts, make_app
+    from services.gateway.batches import Batches, working
+    from services.gateway.files import Files
+    from services.gateway.gateway import Gateway
+    from services.gateway.guard import Guard
+    from services.gateway.presets import load_presets
+    from services.gateway.queues import open_queues
+    from services.gateway.responses import Responses
+    from services.gateway.settings import GatewaySettings
 
 log = structlog.get_logger()
 
