@@ -89,6 +89,7 @@ async def _serve_http(
 ) -> None:
     listening = listen(settings.listen)
     server = Server(_configure(settings, app))
+    gateway.count_connections = lambda: len(server.server_state.connections)
     serving, stopping = asyncio.create_task(server.serve(sockets=[listening])), asyncio.create_task(stop.wait())
     becoming_ready = asyncio.create_task(_report_ready(settings, server, gateway, health, listening))
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -116,7 +117,6 @@ def _configure(settings: GatewaySettings, app: FastAPI) -> uvicorn.Config:
         app,
         http="h11",  # which has a limit on headers
         h11_max_incomplete_event_size=settings.max_header_bytes,
-        limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=int(settings.grace_seconds),
         lifespan="off",
         log_config=None,
