@@ -27,6 +27,7 @@ with imports_of_extra("the gateway", "gateway"):
     from gsi.runtime.tracing import tracing
     from services.gateway.app import Parts, make_app
     from services.gateway.batches import Batches, working
+    from services.gateway.conversations import Conversations
     from services.gateway.files import Files
     from services.gateway.gateway import Gateway
     from services.gateway.guard import Guard
@@ -77,7 +78,10 @@ async def serve(settings: GatewaySettings) -> None:
         store = await stack.enter_async_context(open_store(url, secrets.token_hex(6), access))
         files = Files(settings, store.files)
         batches = Batches(gateway, files, store) if files.is_on else None
-        app = make_app(Parts(gateway, Responses(gateway, store.responses), files, batches), settings)
+        app = make_app(
+            Parts(gateway, Responses(gateway, store.responses, Conversations(store.conversations)), files, batches),
+            settings,
+        )
         if batches is not None:
             await stack.enter_async_context(working(batches))
         await _serve_http(settings, app, gateway, health, stop)
