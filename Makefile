@@ -18,6 +18,7 @@
 # make bench-replicas  measure what affinity to replicas is worth (eight minutes; --json)
 # make bench-precision  measure what half precision does to likelihoods, on vLLM         (some minutes; ARGS="--json")
 # make bench-coordinator  measure what the coordinator costs: steps a second, memory, submission (two minutes; --json)
+# make bench-gateway  measure what the gateway costs: added time, completions a second, streams (two minutes; --json)
 # make bench-plan    measure this CPU's constants and predict each method's seconds       (about five minutes)
 # make gpu           on an NVIDIA GPU: tests, calls, steps, goals  (25 minutes; ARGS="--json"; --rehearse: on a CPU, no results)
 # make pictures      run the demo, and draw README's picture and recording of it             (some minutes)
@@ -38,7 +39,7 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm test-web lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-replicas bench-plan gpu pictures train protos clean
+.PHONY: help demo test test-vllm test-web lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -115,6 +116,9 @@ bench-precision: $(VLLM_INSTALLED)
 
 bench-coordinator: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.coordinator $(ARGS)
+
+bench-gateway: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.gateway $(ARGS)
 
 bench-replicas: $(INSTALLED) $(VLLM_INSTALLED)
 	@$(BIN)/python -m benchmarks.replicas $(ARGS)

@@ -58,6 +58,7 @@ class Store:
     """What gateways keep beside their jobs."""
 
     responses: Documents
+    conversations: Documents
     files: Documents
     batches: Documents
     unfinished: Unfinished
@@ -69,6 +70,7 @@ async def open_store(redis_url: str, owner: str, access: RedisAccess | None = No
     async with aclosing(connect(redis_url, access, TAG)) as redis:
         yield Store(
             responses=Documents(redis, "response"),
+            conversations=Documents(redis, "conversation"),
             files=Documents(redis, "file"),
             batches=Documents(redis, "batch"),
             unfinished=Unfinished(redis, owner),

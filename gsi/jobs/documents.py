@@ -1,4 +1,4 @@
-"""What the gateway keeps beside its jobs: responses, files and batches of each tenant; which batches are unfinished.
+"""What the gateway keeps beside its jobs: documents of each tenant, such as responses; which batches are unfinished.
 
 | key                                    | type   | lives                       | holds |
 |----------------------------------------|--------|-----------------------------|-------|
@@ -25,11 +25,14 @@ class Documents:
         self._redis: Any = redis  # redis-py's stubs type every answer as a union
         self._kind = kind
 
-    async def save(self, tenant: str, name: str, document: str, lifetime_seconds: float, created: float = 0) -> None:
-        """Keep a document for so long; ``created`` orders those of a tenant, in seconds since 1970."""
+    async def save(
+        self, tenant: str, name: str, document: str, lifetime_seconds: float, created: float | None = None
+    ) -> None:
+        """Keep a document for so long. ``created`` orders the listed ones, in seconds since 1970; None: not listed."""
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.set(self._key(tenant, name), document, px=int(lifetime_seconds * 1000))
-            pipeline.zadd(self._index(tenant), {name: created})
+            if created is not None:
+                pipeline.zadd(self._index(tenant), {name: created})
             await pipeline.execute()
 
     async def load(self, tenant: str, name: str) -> str | None:

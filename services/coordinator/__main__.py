@@ -9,38 +9,41 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
-import structlog
+from gsi.runtime.extras import imports_of_extra
 
-from gsi.errors import MisconfiguredError
-from gsi.grading.equality import EqualityChecker
-from gsi.jobs.connection import (
-    LOST_CONNECTION,
-    REFUSED,
-    Redis,
-    RedisError,
-    connect,
-    durability_warnings,
-    is_exposed,
-    mask_url,
-)
-from gsi.jobs.keys import Keys
-from gsi.jobs.policy import Policy
-from gsi.jobs.reader import JobReader
-from gsi.jobs.stream import JobStream
-from gsi.jobs.writer import JobWriter
-from gsi.rpc.health import Health
-from gsi.runtime.event_loop import run
-from gsi.runtime.metrics import serve_metrics
-from gsi.runtime.process_log import configure_logging
-from gsi.runtime.settings import load_settings
-from gsi.runtime.signals import stop_on_signals
-from gsi.runtime.tracing import tracing
-from services.coordinator.background import BackgroundTaskError, background_tasks
-from services.coordinator.leases import LeaseKeeper
-from services.coordinator.models import Models, open_models
-from services.coordinator.runner import JobRunner
-from services.coordinator.settings import CoordinatorSettings
-from services.coordinator.worker import REDIS_RETRY_SECONDS, Worker
+with imports_of_extra("the coordinator", "coordinator"):
+    import structlog
+
+    from gsi.errors import MisconfiguredError
+    from gsi.grading.equality import EqualityChecker
+    from gsi.jobs.connection import (
+        LOST_CONNECTION,
+        REFUSED,
+        Redis,
+        RedisError,
+        connect,
+        durability_warnings,
+        is_exposed,
+        mask_url,
+    )
+    from gsi.jobs.keys import Keys
+    from gsi.jobs.policy import Policy
+    from gsi.jobs.reader import JobReader
+    from gsi.jobs.stream import JobStream
+    from gsi.jobs.writer import JobWriter
+    from gsi.rpc.health import Health
+    from gsi.runtime.event_loop import run
+    from gsi.runtime.metrics import serve_metrics
+    from gsi.runtime.process_log import configure_logging
+    from gsi.runtime.settings import load_settings
+    from gsi.runtime.signals import stop_on_signals
+    from gsi.runtime.tracing import tracing
+    from services.coordinator.background import BackgroundTaskError, background_tasks
+    from services.coordinator.leases import LeaseKeeper
+    from services.coordinator.models import Models, open_models
+    from services.coordinator.runner import JobRunner
+    from services.coordinator.settings import CoordinatorSettings
+    from services.coordinator.worker import REDIS_RETRY_SECONDS, Worker
 
 log = structlog.get_logger()
 

@@ -7,31 +7,35 @@ import ssl
 import sys
 from contextlib import AsyncExitStack, nullcontext
 
-import structlog
-import uvicorn
-from fastapi import FastAPI
+from gsi.runtime.extras import imports_of_extra
 
-from gsi.client.gateway import open_api_keys, open_store
-from gsi.client.rates import open_rates
-from gsi.errors import MisconfiguredError
-from gsi.jobs.connection import is_exposed, mask_url
-from gsi.rpc.health import Health
-from gsi.runtime.event_loop import run
-from gsi.runtime.metrics import serve_metrics
-from gsi.runtime.process_log import configure_logging
-from gsi.runtime.settings import load_settings
-from gsi.runtime.signals import stop_on_signals
-from gsi.runtime.tracing import tracing
-from services.gateway.app import Parts, make_app
-from services.gateway.batches import Batches, working
-from services.gateway.files import Files
-from services.gateway.gateway import Gateway
-from services.gateway.gsi_api.evaluations import Evaluations
-from services.gateway.guard import Guard
-from services.gateway.presets import load_presets
-from services.gateway.queues import open_queues
-from services.gateway.responses import Responses
-from services.gateway.settings import GatewaySettings
+with imports_of_extra("the gateway", "gateway"):
+    import structlog
+    import uvicorn
+    from fastapi import FastAPI
+
+    from gsi.client.gateway import open_api_keys, open_store
+    from gsi.client.rates import open_rates
+    from gsi.errors import MisconfiguredError
+    from gsi.jobs.connection import is_exposed, mask_url
+    from gsi.rpc.health import Health
+    from gsi.runtime.event_loop import run
+    from gsi.runtime.metrics import serve_metrics
+    from gsi.runtime.process_log import configure_logging
+    from gsi.runtime.settings import load_settings
+    from gsi.runtime.signals import stop_on_signals
+    from gsi.runtime.tracing import tracing
+    from services.gateway.app import Parts, make_app
+    from services.gateway.batches import Batches, working
+    from services.gateway.conversations import Conversations
+    from services.gateway.files import Files
+    from services.gateway.gateway import Gateway
+    from services.gateway.gsi_api.evaluations import Evaluations
+    from services.gateway.guard import Guard
+    from services.gateway.presets import load_presets
+    from services.gateway.queues import open_queues
+    from services.gateway.responses import Responses
+    from services.gateway.settings import GatewaySettings
 
 log = structlog.get_logger()
 
@@ -75,9 +79,8 @@ async def serve(settings: GatewaySettings) -> None:
         store = await stack.enter_async_context(open_store(url, secrets.token_hex(6), access))
         files = Files(settings, store.files)
         batches = Batches(gateway, files, store) if files.is_on else None
-        evaluations = Evaluations(settings.evaluations)
-        parts = Parts(gateway, Responses(gateway, store.responses), files, batches, evaluations)
-        app = make_app(parts, settings)
+        responses = Responses(gateway, store.responses, Conversations(store.conversations))
+        app = make_app(Parts(gateway, responses, files, batches, Evaluations(settings.evaluations)), settings)
         if batches is not None:
             await stack.enter_async_context(working(batches))
         await _serve_http(settings, app, gateway, health, stop)
@@ -89,6 +92,7 @@ async def _serve_http(
 ) -> None:
     listening = listen(settings.listen)
     server = Server(_configure(settings, app))
+    gateway.count_connections = lambda: len(server.server_state.connections)
     serving, stopping = asyncio.create_task(server.serve(sockets=[listening])), asyncio.create_task(stop.wait())
     becoming_ready = asyncio.create_task(_report_ready(settings, server, gateway, health, listening))
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -116,7 +120,6 @@ def _configure(settings: GatewaySettings, app: FastAPI) -> uvicorn.Config:
         app,
         http="h11",  # which has a limit on headers
         h11_max_incomplete_event_size=settings.max_header_bytes,
-        limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=int(settings.grace_seconds),
         lifespan="off",
         log_config=None,

@@ -75,6 +75,7 @@ def make_app(parts: Parts, settings: GatewaySettings) -> FastAPI:
         max_body_bytes=settings.max_body_bytes,
         max_file_bytes=settings.max_file_bytes,
         max_header_bytes=settings.max_header_bytes,
+        is_full=lambda: gateway.count_connections() > settings.max_connections,
         is_local=not settings.keys,
     )
     if settings.allowed_origins:

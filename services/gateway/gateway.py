@@ -1,7 +1,7 @@
 """A request from its arrival to its answer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from functools import partial
 from typing import Any
@@ -35,6 +35,7 @@ class Gateway:
     def __init__(self, settings: GatewaySettings, queues: Mapping[str, Queue], guard: Guard) -> None:
         self.guard = guard
         self.is_draining = False
+        self.count_connections: Callable[[], int] = lambda: 0  # until a server listens
         self.result_ttl_seconds = settings.result_ttl_seconds
         self._settings = settings
         self.queues = queues

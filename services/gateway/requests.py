@@ -137,6 +137,7 @@ class ResponseRequest(GenerationRequest):
     max_output_tokens: int | None = Field(None, description="Most tokens of the answer.")
     background: bool | None = Field(None, description="Return at once; `GET /v1/responses/{id}` has the answer.")
     store: bool | None = Field(None, description="Whether the response can be retrieved; true unless it says false.")
+    previous_response_id: str | None = Field(None, description="A completed response, whose conversation goes on.")
 
     def token_limits(self) -> dict[str, int | None]:
         return {**super().token_limits(), "max_output_tokens": self.max_output_tokens}
@@ -153,12 +154,16 @@ def check_extra(name: str, value: Any) -> None:
     raise refuse(name, "unknown; GSI's own options are in gsi, or have the prefix gsi_", "unknown_parameter")
 
 
+def read_instructions(request: ResponseRequest) -> list[dict[str, str]]:
+    """Return the system message of a response, if it has one."""
+    return [{"role": "system", "content": request.instructions}] if request.instructions is not None else []
+
+
 def read_input(request: ResponseRequest) -> list[dict[str, str]]:
-    """Return the messages of a response's job. Raises ApiError for an item that this system does not serve."""
-    system = [{"role": "system", "content": request.instructions}] if request.instructions is not None else []
+    """Return the messages of a response's input. Raises ApiError for an item that this system does not serve."""
     if isinstance(request.input, str):
-        return [*system, {"role": "user", "content": request.input}]
-    return [*system, *(_read_item(f"input[{number}]", item) for number, item in enumerate(request.input))]
+        return [{"role": "user", "content": request.input}]
+    return [_read_item(f"input[{number}]", item) for number, item in enumerate(request.input)]
 
 
 def _read_item(place: str, item: InputItem) -> dict[str, str]:

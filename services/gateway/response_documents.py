@@ -43,6 +43,7 @@ class Kept(BaseModel):
     top_p: float | None = None
     metadata: dict[str, Any] | None = None
     user: str | None = None
+    previous_response_id: str | None = None
 
 
 def describe(kept: Kept, record: JobRecord | None, error: ApiError | None = None) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def describe(kept: Kept, record: JobRecord | None, error: ApiError | None = None
         "model": kept.model,
         "output": _output(kept, record),
         "parallel_tool_calls": True,
-        "previous_response_id": None,
+        "previous_response_id": kept.previous_response_id,
         "reasoning": {"effort": None, "summary": None},
         "store": True,
         "temperature": kept.temperature,

@@ -124,6 +124,25 @@ async def test_a_job_that_an_operator_cancels_is_a_conflict(gateway: Gateway) ->
     assert answer.headers["x-should-retry"] == "false"
 
 
+async def test_one_connection_too_many_is_told_so_in_openais_form(models: Models) -> None:
+    """With the time to come back; the probe of life still answers, and a place that becomes free is taken."""
+    async with models.gateway("narrow", {"GSI_GATEWAY_MAX_CONNECTIONS": "1"}) as gateway:
+        async with gateway.http() as first:
+            assert (await first.get("/v1/models")).status_code == 200  # and stays connected
+            async with gateway.http() as second:
+                refused = await second.post("/v1/chat/completions", json=BODY)
+                alive = await second.get("/health")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "too_many_connections")
+        assert (refused.headers["retry-after"], refused.headers["connection"]) == ("1", "close")
+        assert alive.status_code == 200
+
+        async def has_room() -> bool:
+            async with gateway.http() as later:
+                return (await later.get("/v1/models")).status_code == 200
+
+        await wait_until(has_room, "a connection is taken again")
+
+
 async def test_metrics_count_requests_and_tokens(gateway: Gateway) -> None:
     """On the address of all metrics, which is not that of requests."""
     async with gateway.http() as http:
