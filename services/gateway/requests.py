@@ -154,7 +154,9 @@ def check_extra(name: str, value: Any) -> None:
 
 
 def read_input(request: ResponseRequest) -> list[dict[str, str]]:
-    """Return the messages of a response's job. Raises ApiError for an item that this system does not serve."""
+    """Return the messages of a response's job. Raises ApiError for what this system does not serve."""
+    if (request.n or 1) != 1:
+        raise refuse("n", f"{request.n} is not allowed; allowed: 1")
     system = [{"role": "system", "content": request.instructions}] if request.instructions is not None else []
     if isinstance(request.input, str):
         return [*system, {"role": "user", "content": request.input}]

@@ -19,7 +19,7 @@ from services.gateway.gateway import AWAY, Gateway, until_client_leaves
 from services.gateway.guard import Caller
 from services.gateway.presets import Preset
 from services.gateway.requests import ResponseRequest, read_input
-from services.gateway.response_documents import Kept, describe, events_of, failure_event, to_event
+from services.gateway.response_documents import Kept, describe, events_of, failure_event, keep, to_event
 from services.gateway.translation import Order
 
 UNFINISHED_SECONDS = 30 * 86_400.0  # for which a response without an answer is remembered
@@ -37,14 +37,12 @@ class Responses:
 
     async def create(self, request: Request, caller: Caller, body: ResponseRequest) -> Response:
         """Answer, or take a question for the background. Raises ApiError for a request that is refused."""
-        if (body.n or 1) != 1:
-            raise refuse("n", f"{body.n} is not allowed; allowed: 1")
         if body.background and body.store is False:
             raise refuse("store", "false is not allowed in the background: nobody could retrieve the answer")
         order, headers = await self._gateway.prepare(request, caller, body, [{"messages": read_input(body)}])
         order = replace(order, is_kept=order.is_kept or bool(body.background))
-        kept = _keep(order, body)
-        if body.store is not False:
+        kept = keep(order, body, int(time.time()))
+        if kept.store:
             await self._save(caller, kept)
         context = self._gateway.answering(order, caller)
         if order.is_stream:
@@ -134,27 +132,6 @@ async def _written(kept: Kept, answers: Answers, first: int) -> AsyncIterator[by
         yield to_event({**failed, "response": describe(kept, record)} if is_cancelled else failed)
     except RedisError:
         yield to_event({"type": "error", "sequence_number": number + 1, **AWAY.body["error"]})
-
-
-def _keep(order: Order, body: ResponseRequest) -> Kept:
-    (job,) = order.jobs
-    return Kept(
-        id=f"resp_{job.job_id}",
-        job_id=job.job_id,
-        model=order.model,
-        queue=order.preset.queue,
-        created_at=int(time.time()),
-        thinking=order.thinking,
-        stop=order.stop,
-        drops_low_step_below=order.drops_low_step_below,
-        background=bool(body.background),
-        instructions=body.instructions,
-        max_output_tokens=body.max_output_tokens,
-        temperature=body.temperature,
-        top_p=body.top_p,
-        metadata=body.metadata,
-        user=body.user,
-    )
 
 
 def _order_of(kept: Kept) -> Order:
