@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from gsi.client.gateway import open_api_keys
 from tests.gateway.system import Gateway, Models, scripted_models
+from tests.system import ModelServices
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,13 @@ async def door(models: Models, place_for_files: Path) -> AsyncIterator[Door]:
         async with open_api_keys(models.redis_url) as keys:
             key, _ = await keys.create("all")
         yield Door(gateway, models.redis_url, key)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def trained(model_services: ModelServices, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+    """A gateway before the shipped models, which can do the problems that evaluation programs ask."""
+    queue = "clients-trained"
+    async with model_services.coordinators(queue) as system:
+        models = Models(system.stack.redis_url, queue, tmp_path_factory.mktemp("trained"))
+        async with models.gateway("trained") as gateway:
+            yield gateway
