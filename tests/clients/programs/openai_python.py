@@ -179,10 +179,41 @@ def retry(client: OpenAI) -> dict[str, Any]:
     return {"seconds": time.monotonic() - began, "answer": answer.choices[0].message.content}
 
 
+def ask_proxy(client: OpenAI) -> dict[str, Any]:
+    """The same application behind a proxy, which has names of its own for the models."""
+    create = client.chat.completions.create
+    tool: Any = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+    answer: Any = create(model="guided", messages=user("One. |Two."), temperature=0, user="me", extra_body=FEW)
+    chunks = [
+        (time.monotonic(), chunk.choices[0].delta.content)
+        for chunk in create(
+            model="guided", messages=user(f"{SLOW_ANSWER}|~Four."), stream=True, stream_options={"include_usage": True}
+        )
+        if chunk.choices and chunk.choices[0].delta.content
+    ]
+    messages = [*user("2 + 3?"), answer.choices[0].message, *user("repeat")]
+    response = client.responses.create(model="guided", input="One. |Two.")
+    return {
+        "answer": answer.choices[0].message.content,
+        "again": create(model="guided", messages=messages).choices[0].message.content,
+        "num_jobs": len(answer.gsi["jobs"]),
+        "draft_tokens": answer.usage.gsi["draft_tokens"],
+        "texts": [text for _, text in chunks],
+        "seconds": chunks[-1][0] - chunks[0][0],
+        "response": response.output_text,
+        "models": sorted(model.id for model in client.models.list()),
+        "errors": {
+            "model": error_of(lambda: create(model="nothing", messages=user("5"))),
+            "tools": error_of(lambda: create(model="guided", messages=user("5"), tools=[tool])),
+        },
+    }
+
+
 def main() -> None:
-    with OpenAI() as client:
-        if sys.argv[1:] == ["retry"]:
-            said = retry(client)
+    alone = {"retry": retry, "proxy": ask_proxy}
+    with OpenAI(max_retries=2 if "retry" in sys.argv else 0) as client:
+        if len(sys.argv) > 1:
+            said = alone[sys.argv[1]](client)
         else:
             parts = {f.__name__: f for f in (ask, complete, stream, respond, batch, fail)}
             said = {name: part(client) for name, part in parts.items()}
