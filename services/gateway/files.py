@@ -54,12 +54,12 @@ class Files:
     async def write(self, tenant: str, file_id: str, filename: str, purpose: str, source: IO[bytes]) -> File:
         """Keep a file under an id. A file of this id is replaced."""
         size = await asyncio.to_thread(self._copy, source, self._path(tenant, file_id))
-        now = int(time.time())
+        now = time.time()
         file = File(
             id=file_id,
             bytes=size,
-            created_at=now,
-            expires_at=now + int(LIFETIME_SECONDS),
+            created_at=int(now),
+            expires_at=int(now + LIFETIME_SECONDS),
             filename=filename,
             purpose=purpose,
         )
@@ -73,10 +73,20 @@ class Files:
             raise ApiError(404, f"id: no file {file_id[:100]}", param="id", code="file_not_found")
         return File.model_validate_json(found)
 
-    async def list(self, tenant: str, limit: int, after: str | None) -> tuple[list[File], bool]:
-        """Return the newest files, and whether there are more."""
-        found, has_more = await self._documents.list(tenant, min(max(limit, 1), MAX_LISTED), after)
-        return [File.model_validate_json(document) for document in found], has_more
+    async def list(
+        self, tenant: str, limit: int, after: str | None, purpose: str | None = None, *, oldest_first: bool = False
+    ) -> tuple[list[File], bool]:
+        """Return files, the newest first, and whether there are more. Raises ApiError 404 for an unknown ``after``."""
+        page = await self._documents.list(
+            tenant,
+            min(max(limit, 1), MAX_LISTED),
+            after,
+            oldest_first=oldest_first,
+            is_wanted=lambda document: purpose in {None, File.model_validate_json(document).purpose},
+        )
+        if page is None:
+            raise not_listed("file", after)
+        return [File.model_validate_json(document) for document in page[0]], page[1]
 
     async def open(self, tenant: str, file_id: str) -> IO[bytes]:
         """Open a file for reading; its methods block. Raises ApiError 404."""
@@ -112,3 +122,8 @@ class Files:
         self._system.mv(part, path)
         size: int = self._system.info(path)["size"]
         return size
+
+
+def not_listed(what: str, after: str | None) -> ApiError:
+    """Return the refusal of a place in a list that is not known."""
+    return ApiError(404, f"after: no {what} {str(after)[:100]}", param="after", code=f"{what}_not_found")

@@ -219,6 +219,59 @@ async def test_files_can_be_listed_read_and_deleted(batching: Gateway, tmp_path:
         await client.files.create(file=path, purpose="assistants")
 
 
+async def test_a_list_goes_on_where_its_reader_is(batching: Gateway) -> None:
+    """In the order of creation, also within a second; and behind a file that its reader has deleted."""
+    client = batching.openai()
+    made = [(await client.files.create(file=(f"{n}.jsonl", b"{}"), purpose="batch")).id for n in range(5)]
+    assert [file.id async for file in client.files.list(limit=2)][:5] == made[::-1]
+    assert [file.id async for file in client.files.list(limit=2, order="asc")][-5:] == made
+    assert not {file.id async for file in client.files.list(purpose="batch_output")} & set(made)
+    seen = []
+    async for file in client.files.list(limit=2):
+        if file.id in made:
+            seen.append(file.id)
+            await client.files.delete(file.id)
+    assert seen == made[::-1]
+    with pytest.raises(openai.NotFoundError, match="after: no file file-none"):
+        await client.files.list(after="file-none")
+
+
+async def test_a_file_that_is_to_expire_is_refused(batching: Gateway) -> None:
+    """Nothing would delete it in time."""
+    soon: Any = {"anchor": "created_at", "seconds": 3600}
+    with pytest.raises(openai.BadRequestError, match=r"expires_after\[\w+\]: not supported; allowed: file, purpose"):
+        await batching.openai().files.create(file=("a.jsonl", b"{}"), purpose="batch", expires_after=soon)
+
+
+async def test_a_batch_of_responses(batching: Gateway) -> None:
+    """Each line has a response, which is kept in the output file alone."""
+    client = batching.openai()
+    bodies: dict[str, dict[str, Any]] = {
+        "right": {"instructions": "Be brief.", "input": "One. |Two."},
+        "stored": {"input": "5", "store": True},
+        "background": {"input": "5", "background": True},
+        "two": {"input": "5", "n": 2},
+    }
+    lines = [
+        {"custom_id": name, "method": "POST", "url": "/v1/responses", "body": {"model": "gsi", "gsi_n": 1, **body}}
+        for name, body in bodies.items()
+    ]
+    source = "".join(json.dumps(each) + "\n" for each in lines).encode()
+    file = await client.files.create(file=("lines.jsonl", source), purpose="batch")
+    made = await client.batches.create(input_file_id=file.id, endpoint="/v1/responses", completion_window="24h")
+    ended = await finished(client, made.id)
+    answer = (await read(client, ended.output_file_id))["right"]["response"]["body"]
+    assert answer["output"][0]["content"][0]["text"] == "One. Two."
+    assert (answer["object"], answer["status"], answer["store"]) == ("response", "completed", False)
+    assert answer["instructions"] == "Be brief."
+    assert answer["usage"]["output_tokens"] == len("One. Two.") + 2
+    errors = await read(client, ended.error_file_id)
+    params = {name: each["response"]["body"]["error"]["param"] for name, each in errors.items()}
+    assert params == {"stored": "store", "background": "background", "two": "n"}
+    with pytest.raises(openai.NotFoundError):
+        await client.responses.retrieve(answer["id"])
+
+
 async def test_without_a_place_for_files_there_are_none(gateway: Gateway) -> None:
     """And the error names the setting."""
     with pytest.raises(openai.InternalServerError, match="GSI_GATEWAY_FILES"):
