@@ -24,6 +24,7 @@ from gsi.runtime.signals import stop_on_signals
 from gsi.runtime.tracing import tracing
 from services.gateway.app import Parts, make_app
 from services.gateway.batches import Batches, working
+from services.gateway.certificate import follow_certificate
 from services.gateway.files import Files
 from services.gateway.gateway import Gateway
 from services.gateway.guard import Guard
@@ -85,11 +86,15 @@ async def _serve_http(
     settings: GatewaySettings, app: FastAPI, gateway: Gateway, health: Health, stop: asyncio.Event
 ) -> None:
     listening = listen(settings.listen)
-    server = Server(_configure(settings, app))
+    config = _configure(settings, app)
+    config.load()
+    server = Server(config)
     serving, stopping = asyncio.create_task(server.serve(sockets=[listening])), asyncio.create_task(stop.wait())
-    becoming_ready = asyncio.create_task(_report_ready(settings, server, gateway, health, listening))
+    beside = [stopping, asyncio.create_task(_report_ready(settings, server, gateway, health, listening))]
+    if config.ssl and settings.tls_cert and settings.tls_key:
+        beside.append(asyncio.create_task(follow_certificate(config.ssl, settings.tls_cert, settings.tls_key)))
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (stopping, becoming_ready):
+    for task in beside:
         task.cancel()
     gateway.is_draining = True
     await health.set_ready(is_ready=False)
@@ -104,7 +109,8 @@ async def _report_ready(
     await gateway.wait_for_redis()
     await health.set_ready(is_ready=True)
     host, port = settings.listen.rpartition(":")[0], listening.getsockname()[1]
-    log.info("ready", address=f"http://{host}:{port}", keys=settings.keys)
+    scheme = "https" if settings.tls_cert else "http"
+    log.info("ready", address=f"{scheme}://{host}:{port}", keys=settings.keys)
 
 
 def _configure(settings: GatewaySettings, app: FastAPI) -> uvicorn.Config:
