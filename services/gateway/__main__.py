@@ -15,6 +15,7 @@ from gsi.client.gateway import open_api_keys, open_store
 from gsi.client.rates import open_rates
 from gsi.errors import MisconfiguredError
 from gsi.jobs.connection import is_exposed, mask_url
+from gsi.jobs.redis_metrics import REDIS_REACHABLE
 from gsi.rpc.health import Health
 from gsi.runtime.event_loop import run
 from gsi.runtime.metrics import serve_metrics
@@ -72,6 +73,7 @@ async def serve(settings: GatewaySettings) -> None:
         rates = await stack.enter_async_context(open_rates(url, access)) if settings.keys else None
         gateway = Gateway(settings, queues, Guard(presets, keys, rates))
         stack.push_async_callback(gateway.finish)
+        REDIS_REACHABLE.set_function(lambda: gateway.can_read_queues)
         store = await stack.enter_async_context(open_store(url, secrets.token_hex(6), access))
         files = Files(settings, store.files)
         batches = Batches(gateway, files, store) if files.is_on else None

@@ -162,7 +162,7 @@ async def test_the_charts_own_test_has_a_job_done(release: Release) -> None:
 
 
 async def test_the_charts_own_test_has_a_request_answered(release: Release) -> None:
-    """What ``helm test`` runs last: a key is made, the gateway answers by the models, and by HTTPS where there is TLS."""
+    """What ``helm test`` runs last: a key is made, and the gateway answers, by HTTPS where there is TLS."""
     first_request = await release.node.start("first-request")
     code = await first_request.ended(START_SECONDS)
     printed = first_request.log.read_text()

@@ -192,8 +192,11 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["gateway.redis", "redis.external"],
     ),
     "a password in the gateway's address": (
-        {"gateway": {"redis": {"url": "redis://:hunter2@a:6379/0"}}},
-        ["password", "values|gateway.redis"],
+        {
+            "gateway": {"redis": {"url": "redis://:hunter2@a:6379/0"}},
+            "redis": NO_REDIS | {"external": {"url": "redis://a:6379/0"}},
+        },
+        ["password", "values"],
     ),
     # TLS
     "certificates from nowhere": ({"tls": {"enabled": True}}, ["tls", "issuerRef", "existingSecret"]),
