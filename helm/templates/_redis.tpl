@@ -16,8 +16,8 @@ tls: {existingSecret: ""}
 {{- define "gsi.redisOf" -}}
 {{- $redis := include "gsi.redis" .root | fromYaml -}}
 {{- with .own }}
-{{- if or .url .urlSecret.name }}{{ $redis = merge (dict "url" .url "urlSecret" .urlSecret) $redis }}{{ end }}
-{{- if .passwordSecret.name }}{{ $redis = merge (dict "passwordSecret" .passwordSecret) $redis }}{{ end }}
+{{- if or .url .urlSecret.name }}{{ $redis = set (set $redis "url" .url) "urlSecret" .urlSecret }}{{ end }}
+{{- if .passwordSecret.name }}{{ $redis = set $redis "passwordSecret" .passwordSecret }}{{ end }}
 {{- end -}}
 {{ toYaml $redis }}
 {{- end }}

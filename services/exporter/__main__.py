@@ -43,6 +43,7 @@ async def export(settings: ExporterSettings) -> None:
         await health.set_ready(is_ready=True)
         log.info("ready", queue=settings.queue)
         await _look_until(stop, observer, settings.look_seconds)
+        await health.set_ready(is_ready=False)
     await health.stop()
     log.info("stopped")
 

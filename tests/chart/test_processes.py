@@ -1,7 +1,7 @@
 """The rendered objects start the real processes: command, arguments, environment, ports, probes and mounts.
 
 The whole release runs on this machine (``kubelet``): Redis, the hook that makes the queue, the three models, a
-coordinator, a gateway; then the chart's own test pods have a job done and a request answered.
+coordinator, a gateway, an exporter; then the chart's own test pods have a job done and a request answered.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from tests.chart.rendering import Object, objects_with, of_kind
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]  # three loads of torch
 
 ROLES = ("draft", "target", "prm")
-PROCESSES = (*ROLES, "coordinator", "gateway")
+PROCESSES = (*ROLES, "coordinator", "gateway", "exporter")
 START_SECONDS = 180.0
 PASSWORD = b'correct "horse" \\ staple'
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -194,7 +194,7 @@ async def test_sigterm_makes_a_process_unready_and_then_it_ends(release: Release
     gateway = release.running["gateway"]
     gateway.terminate()
     assert await gateway.ended(gateway.pod.spec["terminationGracePeriodSeconds"]) == 0, gateway.log.read_text()
-    await _ends_well(release.running["coordinator"])
+    await asyncio.gather(*(_ends_well(release.running[name]) for name in ("coordinator", "exporter")))
     await asyncio.gather(*(_ends_well(release.running[role]) for role in ROLES))
 
 

@@ -20,6 +20,7 @@ PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?")
 GIVEN_SECRETS = {
     "bucket",
     "coordinator-tls",
+    "exporter-queue",
     "gateway-queue",
     "hugging-face",
     "mutual-tls",

@@ -10,7 +10,7 @@ from tests.chart.pods import Pod, pod_of, pods
 from tests.chart.rendering import PROFILES, Object, component, name_of, objects, objects_with, of_kind
 
 ROLES = ("draft", "target", "prm")
-PROCESSES = (*ROLES, "coordinator", "gateway")
+PROCESSES = (*ROLES, "coordinator", "gateway", "exporter")
 LONG_RUNNING = {"Deployment", "StatefulSet"}
 LOADING_SECONDS = {"cpu": 120}  # the shipped family
 LARGE_LOADING_SECONDS = 1800  # tens of gigabytes from a slow disk
@@ -72,7 +72,7 @@ def test_a_selector_stays_the_same_when_values_change() -> None:
 
     before = selectors(objects("cpu"))
     assert selectors(objects_with("cpu", changes)) == before
-    assert len(before) == 6
+    assert len(before) == 7
     names = {label for labels in before.values() for label in labels}
     assert names == {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"}
 
@@ -114,7 +114,7 @@ def test_models_have_headless_services(profile: str) -> None:
 def test_probes_are_native_and_patient(profile: str) -> None:
     """Loading a large model has half an hour; liveness asks for the process alone, readiness for everything."""
     for pod in kept_running(objects(profile)):
-        if pod.component not in {*ROLES, "coordinator"}:
+        if pod.component not in {*ROLES, "coordinator", "exporter"}:
             continue
         container = pod.container()
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
@@ -157,7 +157,7 @@ def test_a_disruption_budget_lets_a_node_be_drained(profile: str) -> None:
 def test_a_coordinator_is_spread_and_every_role_has_a_budget() -> None:
     """The laptop's profile has a budget for each, so that the test above is about something."""
     budgets = {component(one) for one in of_kind(objects("cpu"), "PodDisruptionBudget")}
-    assert budgets >= set(PROCESSES)
+    assert budgets == set(PROCESSES) - {"exporter"}
 
 
 @pytest.mark.parametrize("role", ROLES)

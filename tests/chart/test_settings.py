@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings
 from gsi.runtime.settings import find_unknown_variables
 from services.coordinator.settings import CoordinatorSettings
 from services.draft.settings import DraftSettings
+from services.exporter.settings import ExporterSettings
 from services.gateway.settings import GatewaySettings
 from services.prm.settings import PrmSettings
 from services.target.settings import TargetSettings
@@ -21,6 +22,7 @@ SETTINGS: Mapping[str, type[BaseSettings]] = {
     "prm": PrmSettings,
     "coordinator": CoordinatorSettings,
     "gateway": GatewaySettings,
+    "exporter": ExporterSettings,
 }
 
 
