@@ -29,7 +29,10 @@ class Documents:
     async def save(
         self, tenant: str, name: str, document: str, lifetime_seconds: float, created: float | None = None
     ) -> None:
-        """Keep a document for so long. ``created`` orders the listed ones, in seconds since 1970; None: not listed; the first counts."""
+        """Keep a document for so long. ``created``, in seconds since 1970, orders the listed ones; the first counts.
+
+        None: not listed.
+        """
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.set(self._key(tenant, name), document, px=int(lifetime_seconds * 1000))
             if created is not None:

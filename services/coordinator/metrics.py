@@ -8,9 +8,7 @@ from gsi.algorithm.lookahead import Fate
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Params
 from gsi.algorithm.round import Round
-from gsi.jobs.reader import QueueConfig, SetAside
 from gsi.jobs.state import JobState
-from gsi.jobs.stream import Ages, Backlog
 from gsi.rpc.rendezvous import Choice
 from gsi.runtime.metrics import ROLES, SECONDS_BUCKETS
 from gsi.runtime.series import Series
@@ -85,60 +83,6 @@ JOB_SECONDS = series.histogram(
     "seconds",
     buckets=JOB_SECONDS_BUCKETS,
 )
-REDIS_REACHABLE = series.gauge(
-    "gsi_redis_reachable",
-    "1 while Redis answers this coordinator and accepts its commands, with or without jobs. 0 before the first "
-    "connection, and while Redis is unavailable or refuses commands because its disk or memory is full. The "
-    "coordinator asks at least every two seconds.",
-    "0 or 1",
-)
-STREAM_LAG = series.gauge(
-    "gsi_stream_lag",
-    "Entries that no coordinator has taken. Every coordinator of the queue reports the same number.",
-    "jobs",
-)
-STREAM_PENDING = series.gauge(
-    "gsi_stream_pending",
-    "Entries that a coordinator has taken and not yet acknowledged. Every coordinator of the queue reports the same "
-    "number.",
-    "jobs",
-)
-OLDEST_WAITING = series.gauge(
-    "gsi_oldest_waiting_seconds",
-    "Age of the oldest entry that no coordinator has taken; 0 without such an entry. Every coordinator of the queue "
-    "reports the same number.",
-    "seconds",
-)
-LEASE_AGE = series.gauge(
-    "gsi_lease_age_seconds",
-    "Longest time since a lease was renewed, over all entries taken (the oldest 1000 of each lane); 0 without such an"
-    " entry. A coordinator renews a lease after a quarter of `GSI_COORDINATOR_LEASE_SECONDS`; a lease ends after the "
-    "whole. Every coordinator of the queue reports the same number.",
-    "seconds",
-)
-DEAD_JOBS = series.gauge(
-    "gsi_dead_jobs",
-    "Dead letters: jobs that are DEAD and were neither retried nor purged. Every coordinator of the queue reports the"
-    " same number.",
-    "jobs",
-)
-DELAYED_JOBS = series.gauge(
-    "gsi_delayed_jobs",
-    "Jobs that failed and wait for their next attempt. Every coordinator of the queue reports the same number.",
-    "jobs",
-)
-PARKED_JOBS = series.gauge(
-    "gsi_parked_jobs",
-    "Jobs that wait because their tenant has `GSI_COORDINATOR_MAX_JOBS_PER_TENANT` jobs in flight. Every coordinator "
-    "of the queue reports the same number.",
-    "jobs",
-)
-QUEUE_PAUSED = series.gauge(
-    "gsi_queue_paused",
-    "1 while the queue is paused (`gsi queue pause`) and no coordinator takes new jobs; else 0. Every coordinator of "
-    "the queue reports the same number.",
-    "0 or 1",
-)
 REDELIVERIES = series.counter(
     "gsi_redeliveries_total", "Entries that this coordinator took over from another coordinator.", "jobs"
 )
@@ -156,12 +100,6 @@ DEAD_LETTERS = series.counter(
     "Jobs that are DEAD because their last attempt failed on this coordinator. Jobs that are DEAD because each of "
     "their coordinators was lost are in `gsi_dead_jobs` only.",
     "jobs",
-)
-SUBMISSIONS_REFUSED = series.gauge(
-    "gsi_submissions_refused",
-    "Submissions of all clients that the queue has refused because it was full (`gsi queue limit`). Every coordinator"
-    " of the queue reports the same number.",
-    "submissions",
 )
 STEP_LIMIT = series.gauge(
     "gsi_step_limit",
@@ -284,16 +222,3 @@ def observe_job(state: JobState, seconds: float) -> None:
     """Count a run of this coordinator, by the state in which it left its job."""
     JOBS.labels(state).inc()
     JOB_SECONDS.observe(seconds)
-
-
-def observe_queue(backlog: Backlog, ages: Ages, set_aside: SetAside, config: QueueConfig) -> None:
-    """Show what the queue holds, and whether it is paused."""
-    STREAM_LAG.set(backlog.lag)
-    STREAM_PENDING.set(backlog.pending)
-    OLDEST_WAITING.set(ages.oldest_waiting_seconds)
-    LEASE_AGE.set(ages.lease_seconds)
-    DEAD_JOBS.set(set_aside.dead)
-    DELAYED_JOBS.set(set_aside.delayed)
-    PARKED_JOBS.set(set_aside.parked)
-    QUEUE_PAUSED.set(config.is_paused)
-    SUBMISSIONS_REFUSED.set(config.num_refused)

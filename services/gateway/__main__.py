@@ -18,6 +18,7 @@ with imports_of_extra("the gateway", "gateway"):
     from gsi.client.rates import open_rates
     from gsi.errors import MisconfiguredError
     from gsi.jobs.connection import is_exposed, mask_url
+    from gsi.jobs.redis_metrics import REDIS_REACHABLE
     from gsi.rpc.health import Health
     from gsi.runtime.event_loop import run
     from gsi.runtime.metrics import serve_metrics
@@ -27,6 +28,7 @@ with imports_of_extra("the gateway", "gateway"):
     from gsi.runtime.tracing import tracing
     from services.gateway.app import Parts, make_app
     from services.gateway.batches import Batches, working
+    from services.gateway.certificate import follow_certificate
     from services.gateway.conversations import Conversations
     from services.gateway.files import Files
     from services.gateway.gateway import Gateway
@@ -76,6 +78,7 @@ async def serve(settings: GatewaySettings) -> None:
         rates = await stack.enter_async_context(open_rates(url, access)) if settings.keys else None
         gateway = Gateway(settings, queues, Guard(presets, keys, rates))
         stack.push_async_callback(gateway.finish)
+        REDIS_REACHABLE.set_function(lambda: gateway.can_read_queues)
         store = await stack.enter_async_context(open_store(url, secrets.token_hex(6), access))
         files = Files(settings, store.files)
         batches = Batches(gateway, files, store) if files.is_on else None
@@ -91,12 +94,16 @@ async def _serve_http(
     settings: GatewaySettings, app: FastAPI, gateway: Gateway, health: Health, stop: asyncio.Event
 ) -> None:
     listening = listen(settings.listen)
-    server = Server(_configure(settings, app))
+    config = _configure(settings, app)
+    config.load()
+    server = Server(config)
     gateway.count_connections = lambda: len(server.server_state.connections)
     serving, stopping = asyncio.create_task(server.serve(sockets=[listening])), asyncio.create_task(stop.wait())
-    becoming_ready = asyncio.create_task(_report_ready(settings, server, gateway, health, listening))
+    beside = [stopping, asyncio.create_task(_report_ready(settings, server, gateway, health, listening))]
+    if config.ssl and settings.tls_cert and settings.tls_key:
+        beside.append(asyncio.create_task(follow_certificate(config.ssl, settings.tls_cert, settings.tls_key)))
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (stopping, becoming_ready):
+    for task in beside:
         task.cancel()
     gateway.is_draining = True
     await health.set_ready(is_ready=False)
@@ -111,7 +118,8 @@ async def _report_ready(
     await gateway.wait_for_redis()
     await health.set_ready(is_ready=True)
     host, port = settings.listen.rpartition(":")[0], listening.getsockname()[1]
-    log.info("ready", address=f"http://{host}:{port}", keys=settings.keys)
+    scheme = "https" if settings.tls_cert else "http"
+    log.info("ready", address=f"{scheme}://{host}:{port}", keys=settings.keys)
 
 
 def _configure(settings: GatewaySettings, app: FastAPI) -> uvicorn.Config:

@@ -1,6 +1,7 @@
 """The jobs of one request, from their submission to their ends."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from gsi.jobs.feed import Watch
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
+from services.gateway import metrics
 from services.gateway.errors import ApiError, refuse_job
 from services.gateway.queues import Queue
 from services.gateway.texts import Delta, ReasoningSplitter, StopCutter
@@ -89,6 +91,16 @@ class Answers:
         self.order = order
         self.choices = choices
         self._queue = queue
+        self._submitted_at: float | None = None  # on the clock of perf_counter, until a step is kept
+
+    def note_submission(self) -> None:
+        """Begin the time to the first step."""
+        self._submitted_at = time.perf_counter()
+
+    def _note_step(self) -> None:
+        if self._submitted_at is not None:
+            metrics.FIRST_STEP_SECONDS.observe(time.perf_counter() - self._submitted_at)
+            self._submitted_at = None
 
     @property
     def tokens(self) -> Tokens:
@@ -157,6 +169,7 @@ class Answers:
 
     async def _read(self, choice: Choice) -> None:
         async for step in _steps_of(choice):
+            self._note_step()
             choice.add(step)
         await self._read_record(choice)
 
@@ -164,6 +177,7 @@ class Answers:
         cutter, splitter = StopCutter(self.order.stop), ReasoningSplitter(self.order.thinking)
         may_send = True
         async for step in _steps_of(choice):
+            self._note_step()
             choice.add(step)
             may_send = may_send and self._is_final(step)
             delta = splitter.feed(cutter.feed(step.text)) if may_send else Delta()
@@ -263,6 +277,7 @@ async def answering(order: Order, queue: Queue, leaving: Leaving) -> AsyncIterat
             for index, job in enumerate(order.jobs)
         ]
         answers = Answers(order, queue, choices)
+        answers.note_submission()
         await _submit(answers, queue, stack)
         try:
             yield answers
@@ -285,6 +300,7 @@ async def _submit(answers: Answers, queue: Queue, stack: ExitStack) -> None:
     except RedisError:  # which may be a RetryableError, too
         raise
     except RetryableError as error:
+        metrics.LIMITED.labels("queue").inc()
         headers = {"Retry-After": str(int(error.retry_after_seconds or 1) + 1)}
         raise ApiError(429, str(error), kind="requests", code="queue_full", headers=headers) from None
     for choice, job_id in zip(answers.choices, job_ids, strict=True):

@@ -10,6 +10,7 @@ import structlog
 
 from gsi.client.gateway import Store
 from gsi.jobs.connection import RedisError
+from services.gateway import metrics
 from services.gateway.batch_documents import Batch
 from services.gateway.batch_lines import ENDPOINTS
 from services.gateway.batch_work import BatchWork
@@ -96,6 +97,7 @@ class Batches:
                 with suppress(RedisError):  # the next scan finds them
                     for tenant, batch_id in await self._store.unfinished.list():
                         await self._take(tenant, batch_id)
+                metrics.BATCHES.set(sum(not task.done() for task in self._tasks.values()))
                 await asyncio.sleep(SCAN_SECONDS)
         finally:
             for task in self._tasks.values():

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from gsi.jobs.connection import RedisError
+from services.gateway import metrics
 from services.gateway.answers import Answers, Leaving, answering
 from services.gateway.documents import ChatDocument, TextDocument, to_json
 from services.gateway.errors import ApiError
@@ -44,7 +45,11 @@ class Gateway:
     @property
     def is_ready(self) -> bool:
         """Whether every queue can be read, and the gateway is not about to stop."""
-        return not self.is_draining and all(queue.feed.connected.is_set() for queue in self.queues.values())
+        return not self.is_draining and self.can_read_queues
+
+    @property
+    def can_read_queues(self) -> bool:
+        return all(queue.feed.connected.is_set() for queue in self.queues.values())
 
     async def wait_for_redis(self) -> None:
         """Return when every queue can be read."""
@@ -118,7 +123,8 @@ class _Stream(EventSourceResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._stack:
-            await super().__call__(scope, receive, send)
+            with metrics.OPEN_STREAMS.track_inprogress():
+                await super().__call__(scope, receive, send)
 
 
 async def _events(answers: Answers, document: ChatDocument | TextDocument) -> AsyncIterator[bytes]:

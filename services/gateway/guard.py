@@ -91,6 +91,7 @@ class Guard:
         if key is None or self._rates is None:
             return {}
         if key.budget_tokens is not None and caller.spent >= key.budget_tokens:
+            metrics.LIMITED.labels("budget").inc()
             message = f"key {key.id} has spent its budget of {key.budget_tokens} tokens"
             raise ApiError(429, message, kind="insufficient_quota", code="insufficient_quota")
         headers: dict[str, str] = {}
@@ -125,6 +126,7 @@ def _describe(what: str, window: Window) -> dict[str, str]:
         f"x-ratelimit-reset-{what}": f"{window.reset_seconds:g}s",
     }
     if window.is_exceeded:
+        metrics.LIMITED.labels(what).inc()
         headers["Retry-After"] = str(max(1, round(window.reset_seconds)))
         message = f"rate limit of {window.limit} {what} a minute is reached; come back in {headers['Retry-After']} s"
         raise ApiError(429, message, kind=what, code="rate_limit_exceeded", headers=headers)

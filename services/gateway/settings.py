@@ -73,6 +73,14 @@ class GatewaySettings(ProcessSettings):
         return [origin.strip() for origin in self.cors_origins.split(",")] if self.cors_origins else []
 
     @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        """Without an authority a client shows no certificate: its key says who it is."""
+        if bool(self.tls_cert) != bool(self.tls_key) or (self.tls_ca and not self.tls_cert):
+            chain, key, authority = map(self.variable, ("tls_cert", "tls_key", "tls_ca"))
+            raise ValueError(f"{chain}, {key}: set both, or none; {authority} only with them")
+        return self
+
+    @model_validator(mode="after")
     def _needs_keys_beyond_loopback(self) -> Self:
         if not self.keys and not is_loopback(self.listen):
             raise ValueError(

@@ -66,6 +66,7 @@ def test_the_options_turn_the_scalers_on() -> None:
         ("HorizontalPodAutoscaler", "draft"),
         ("ScaledObject", "prm"),
         ("ScaledObject", "coordinator"),
+        ("HorizontalPodAutoscaler", "gateway"),
     }
 
 

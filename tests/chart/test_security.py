@@ -18,7 +18,7 @@ Change = Callable[[dict[str, Any]], object]
 def test_every_pod_keeps_the_rules(profile: str) -> None:
     """Not root, nothing to write, no rights, no token, a known image, bounded memory, no secret in sight."""
     found = pods(objects(profile))
-    assert {pod.component for pod in found} >= {"draft", "target", "prm", "coordinator"}
+    assert {pod.component for pod in found} >= {"draft", "target", "prm", "coordinator", "gateway"}
     assert [fault for pod in found for fault in security.faults(pod)] == []
 
 
@@ -34,10 +34,10 @@ def test_models_let_in_the_coordinators_alone() -> None:
     """Their certificate has the one name that may call; no certificate of a model has it."""
     found = objects("everything")
     names = {name_of(one).split("/")[-1].split("-")[-1]: one["spec"] for one in of_kind(found, "Certificate")}
-    assert set(names) == {*ROLES, "coordinator"}
+    assert set(names) == {*ROLES, "coordinator", "gateway"}
     (allowed,) = callers(found)
     assert names["coordinator"]["dnsNames"] == [allowed]
-    assert not any(allowed in names[role]["dnsNames"] for role in ROLES)
+    assert not any(allowed in names[other]["dnsNames"] for other in (*ROLES, "gateway"))
     assert len({spec["secretName"] for spec in names.values()}) == len(names)
     for pod in pods(found):
         if pod.component in names:

@@ -168,6 +168,36 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         },
         ["coordinator.autoscaling.redisAddress|coordinator/autoscaling/redisAddress"],
     ),
+    # The gateway
+    "a gateway killed while it drains": (
+        {"gateway": {"terminationGracePeriodSeconds": 60}},
+        ["gateway.terminationGracePeriodSeconds", "graceSeconds", "at least 66"],
+    ),
+    "a volume that several gateways cannot have": (
+        {"gateway": {"replicas": 2, "files": {"claim": {"enabled": True}}}},
+        ["gateway.files.claim.accessModes", "ReadWriteMany", "files.url"],
+    ),
+    "two places for files": (
+        {"gateway": {"files": {"url": "s3://a/b", "existingClaim": "c"}}},
+        ["gateway.files", "at most one"],
+    ),
+    "a scaler of nothing": (
+        {"gateway": {"autoscaling": {"enabled": True, "targetCpuPercent": None}}},
+        ["gateway.autoscaling", "openRequestsPerPod"],
+    ),
+    "an ingress of no host": ({"gateway": {"ingress": {"enabled": True}}}, ["gateway.ingress.host"]),
+    "a route of no gateway": ({"gateway": {"httpRoute": {"enabled": True}}}, ["gateway.httpRoute.parentRefs"]),
+    "a user of the built-in redis": (
+        {"gateway": {"redis": {"passwordSecret": {"name": "a"}}}},
+        ["gateway.redis", "redis.external"],
+    ),
+    "a password in the gateway's address": (
+        {
+            "gateway": {"redis": {"url": "redis://:hunter2@a:6379/0"}},
+            "redis": NO_REDIS | {"external": {"url": "redis://a:6379/0"}},
+        },
+        ["password", "values"],
+    ),
     # TLS
     "certificates from nowhere": ({"tls": {"enabled": True}}, ["tls", "issuerRef", "existingSecret"]),
     "a certificate from nowhere": (

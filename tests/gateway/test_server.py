@@ -15,6 +15,7 @@ import pytest
 
 from gsi.jobs.connection import connect
 from gsi.local.embedded_redis import embedded_redis
+from services.gateway.settings import GatewaySettings
 from tests.certificates import Authority
 from tests.conftest import wait_until
 from tests.gateway.system import Gateway, Models
@@ -277,3 +278,38 @@ async def test_https_is_for_clients_with_a_certificate(models: Models, tmp_path:
         trusting.load_cert_chain(client.chain, client.key)
         async with httpx.AsyncClient(verify=trusting, trust_env=False) as http:
             assert (await http.get(f"{url}/health")).status_code == 200
+
+
+async def test_https_without_an_authority_asks_for_no_certificate_and_takes_a_renewed_one(
+    models: Models, tmp_path: Path
+) -> None:
+    """A client's key says who it is; a certificate that is renewed on disk is shown to the next connection."""
+    authority = Authority(tmp_path)
+    server, renewed = authority.issue("server"), authority.issue("renewed")
+    own = {"GSI_GATEWAY_TLS_CERT": str(server.chain), "GSI_GATEWAY_TLS_KEY": str(server.key)}
+    async with models.gateway("https", own) as gateway:
+        url = gateway.url.replace("http", "https")
+        host, port = url.removeprefix("https://").split(":")
+        trusting = ssl.create_default_context(cafile=authority.path)
+        async with httpx.AsyncClient(verify=trusting, trust_env=False) as http:
+            assert (await http.get(f"{url}/health")).status_code == 200
+        shown = [await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)))]
+        written = [server.chain.read_text(), renewed.chain.read_text()]
+        server.replace_by(renewed)
+
+        async def was_renewed() -> bool:
+            return bool(gateway.logged("the certificate was renewed"))
+
+        await wait_until(was_renewed, "the gateway has the new certificate")
+        shown.append(await asyncio.to_thread(ssl.get_server_certificate, (host, int(port))))
+        async with httpx.AsyncClient(verify=trusting, trust_env=False) as http:
+            assert (await http.get(f"{url}/health")).status_code == 200
+    assert shown == written
+
+
+async def test_half_a_certificate_is_refused(tmp_path: Path) -> None:
+    """A certificate without its key, or an authority alone, by the names of the settings."""
+    paths = Authority(tmp_path).issue("server")
+    for given in ({"tls_cert": paths.chain}, {"tls_ca": paths.authority}):
+        with pytest.raises(ValueError, match="GSI_GATEWAY_TLS_CERT, GSI_GATEWAY_TLS_KEY: set both"):
+            GatewaySettings.model_validate(given)
