@@ -11,10 +11,9 @@ from redis.exceptions import ResponseError
 from gsi.algorithm.candidates import Outcome
 from gsi.jobs.keys import GROUP, Keys
 from gsi.jobs.listing import JobList, JobSummary
-from gsi.jobs.reader import JobReader
+from gsi.jobs.reader import JobReader, read_step
 from gsi.jobs.scripts import calls
 from gsi.jobs.state import JobState
-from gsi.jobs.step_record import StepRecord
 
 MAX_RESULTS_READ = 10_000  # of the last minute
 GONE_MS = 20_000  # a coordinator asks for entries, or renews its leases, more often
@@ -96,7 +95,7 @@ class BoardReader:
             answers = await pipeline.execute() if behind else []
         for job_id, entries in zip(behind, answers, strict=True):
             for entry_id, fields in entries:
-                step, progress = StepRecord.from_json(fields[b"step"]), known[job_id]
+                step, progress = read_step(fields[b"step"]), known[job_id]
                 progress.num_steps += 1
                 progress.num_accepted += step.outcome is Outcome.ACCEPTED
                 progress.last_text, progress.last_entry = step.text, entry_id.decode()

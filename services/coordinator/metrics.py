@@ -151,6 +151,11 @@ LEASES_LOST = series.counter(
 RETRIES = series.counter(
     "gsi_retries_total", "Runs of this coordinator that failed and whose job is to be tried again.", "jobs"
 )
+PUT_BACK = series.counter(
+    "gsi_jobs_put_back_total",
+    "Times that this coordinator left a job to a coordinator of a newer release, because it cannot read the job.",
+    "jobs",
+)
 DEAD_LETTERS = series.counter(
     "gsi_dead_letters_total",
     "Jobs that are DEAD because their last attempt failed on this coordinator. Jobs that are DEAD because each of "
