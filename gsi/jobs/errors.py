@@ -29,6 +29,10 @@ class NewerReleaseError(MisconfiguredError):
     """What a job has kept cannot be read by this release: a newer one wrote it. The message says what, and the fix."""
 
 
+class OtherModelsError(MisconfiguredError):
+    """A queue is served with other models than those of this coordinator."""
+
+
 class JobConflictError(InvalidRequestError):
     """A job of this id (``job_id``) exists, and its payload is another."""
 

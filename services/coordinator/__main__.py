@@ -27,6 +27,7 @@ from gsi.jobs.connection import (
 from gsi.jobs.keys import Keys
 from gsi.jobs.newer_jobs import NewerJobs
 from gsi.jobs.policy import Policy
+from gsi.jobs.queue_models import QueueModels
 from gsi.jobs.reader import JobReader
 from gsi.jobs.stream import JobStream
 from gsi.jobs.writer import JobWriter
@@ -40,6 +41,7 @@ from gsi.runtime.tracing import tracing
 from services.coordinator.background import BackgroundTaskError, background_tasks
 from services.coordinator.leases import LeaseKeeper
 from services.coordinator.models import Models, open_models
+from services.coordinator.queue_guard import QueueGuard
 from services.coordinator.runner import JobRunner
 from services.coordinator.settings import CoordinatorSettings
 from services.coordinator.worker import REDIS_RETRY_SECONDS, Worker
@@ -68,6 +70,7 @@ async def coordinate(settings: CoordinatorSettings) -> None:
         settings.newer_job_seconds,
     )
     writer, reader, stream = JobWriter(redis, keys, policy), JobReader(redis, keys), JobStream(redis, keys, consumer)
+    guard = QueueGuard(QueueModels(redis, keys), adopts=settings.adopt_queue)
     newer_jobs = NewerJobs(redis, keys, writer, policy)
     leases = LeaseKeeper(writer, settings.lease_seconds)
     equality = EqualityChecker()
@@ -76,7 +79,7 @@ async def coordinate(settings: CoordinatorSettings) -> None:
             "redis is plain text: others on the network can read and change jobs", url=mask_url(settings.redis_url)
         )
     try:
-        async with open_models(settings) as models, background_tasks() as background:
+        async with open_models(settings, guard.check) as models, background_tasks() as background:
             background.start("end of readiness", partial(_end_readiness, stop, health), may_return=True)
             runner = JobRunner(writer, reader, models, leases, equality, newer_jobs, settings.retry_seconds)
             worker = Worker(stream, writer, reader, runner, leases, settings.max_jobs, settings.lease_seconds)

@@ -202,6 +202,12 @@ MODELS_INFO = series.info(
     "Always 1, once this coordinator is connected. The labels name the models that work together.",
     {role: f"name of the {role}'s model, one at a time" for role in ROLES},
 )
+HAS_QUEUES_MODELS = series.gauge(
+    "gsi_queue_models_match",
+    "1: this coordinator's models are those of the queue. 0: it takes no job, because the queue has other models or this "
+    "coordinator has not met its own yet.",
+    "",
+)
 CANDIDATES = series.counter(
     "gsi_candidates_total", "Candidates proposed for kept steps.", "candidates", {"role": list(Source)}
 )

@@ -80,6 +80,12 @@ class CoordinatorSettings(ProcessSettings):
     target_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the target")
     prm_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the PRM")
 
+    adopt_queue: bool = Field(
+        False,
+        description="whether to take the jobs of a queue that was served with other models; with `false` the "
+        "coordinator is not ready until `gsi queue models --forget`",
+    )
+
     affinity: bool = Field(
         True,
         description="whether a job's calls go to the replica that has the job's prefix in its cache, with at most 1.25 "

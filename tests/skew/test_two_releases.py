@@ -188,7 +188,7 @@ async def test_a_step_that_cannot_be_read_is_left_to_the_newer_release(system: S
     await system.redis.hincrby(system.keys.record("new-outcome"), "put_back_at", -PATIENCE_SECONDS * 1000)
 
     async def has_failed() -> bool:
-        return await system.redis.hget(system.keys.record("new-outcome"), "state") == b"FAILED"
+        return bool(await system.redis.hget(system.keys.record("new-outcome"), "state") == b"FAILED")
 
     await wait_until(has_failed, "the job is FAILED")
     error = (await system.redis.hget(system.keys.record("new-outcome"), "error")).decode()

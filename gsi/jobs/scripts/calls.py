@@ -178,6 +178,11 @@ def announce(*, config: Key, payload_format: int, window_ms: int) -> None:
     """Note that a coordinator reads payloads of a format. Return whether a newer one was seen within the window."""
 
 
+@lua_script(bool)
+def claim_models(*, config: Key, noted: str, models: str) -> None:
+    """Replace the models of a queue. Return False if they are no longer those that the caller has read."""
+
+
 @lua_script(_decode_texts)
 def find_due(*, delayed: Key, limit: int, max_delay_ms: int = MAX_DELAY_MS) -> None:
     """Return the ids of jobs whose delay is over."""
