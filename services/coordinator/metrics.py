@@ -204,8 +204,8 @@ MODELS_INFO = series.info(
 )
 HAS_QUEUES_MODELS = series.gauge(
     "gsi_queue_models_match",
-    "1: this coordinator's models are those of the queue. 0: it takes no job, because the queue has other models or this "
-    "coordinator has not met its own yet.",
+    "1: this coordinator's models are those of the queue. 0: it takes no job, because the queue has other models, or "
+    "because it has not met its own yet.",
     "",
 )
 CANDIDATES = series.counter(
