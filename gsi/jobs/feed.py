@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from gsi.errors import InvalidRequestError
 from gsi.jobs.connection import LOST_CONNECTION, RedisError
 from gsi.jobs.keys import Keys
+from gsi.jobs.reader import read_step
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 
@@ -44,7 +45,11 @@ class Watch:
         self._events: asyncio.Queue[Any] = asyncio.Queue()
 
     async def steps(self) -> AsyncGenerator[StepRecord, None]:
-        """Yield each step as soon as it is kept. Raises InvalidRequestError if the job's record is deleted."""
+        """Yield each step as soon as it is kept.
+
+        Raises InvalidRequestError if the job's record is deleted, and NewerReleaseError for a step that this release
+        cannot read.
+        """
         async for event in self.events():
             if isinstance(event, StepRecord):
                 yield event
@@ -54,7 +59,7 @@ class Watch:
         while (event := await self._events.get()) is not None:
             if event is _GONE:
                 raise InvalidRequestError(f"id: job {self.job_id} was deleted, or its lifetime has ended")
-            yield event if isinstance(event, JobState) else StepRecord.from_json(event)
+            yield event if isinstance(event, JobState) else read_step(event)
 
     def add_step(self, entry_id: bytes, step: bytes) -> None:
         self.last = entry_id

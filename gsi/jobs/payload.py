@@ -46,6 +46,9 @@ from gsi.limits import (
     MIN_TEMPERATURE,
 )
 
+# A release that adds a field or a value raises this number, and its clients write the least ``v`` that knows all that a
+# payload uses. A coordinator that reads a smaller one leaves the job to others: decision 0042.
+PAYLOAD_FORMAT = 1
 MAX_CANDIDATES = 256  # the largest n in the paper's plots
 TENANT_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 TRACEPARENT_PATTERN = r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"  # W3C Trace Context, version 0

@@ -95,6 +95,11 @@ LEASES_LOST = series.counter(
 RETRIES = series.counter(
     "gsi_retries_total", "Runs of this coordinator that failed and whose job is to be tried again.", "jobs"
 )
+PUT_BACK = series.counter(
+    "gsi_jobs_put_back_total",
+    "Times that this coordinator left a job to a coordinator of a newer release, because it cannot read the job.",
+    "jobs",
+)
 DEAD_LETTERS = series.counter(
     "gsi_dead_letters_total",
     "Jobs that are DEAD because their last attempt failed on this coordinator. Jobs that are DEAD because each of "
@@ -134,6 +139,12 @@ MODELS_INFO = series.info(
     "gsi_models_info",
     "Always 1, once this coordinator is connected. The labels name the models that work together.",
     {role: f"name of the {role}'s model, one at a time" for role in ROLES},
+)
+HAS_QUEUES_MODELS = series.gauge(
+    "gsi_queue_models_match",
+    "1: this coordinator's models are those of the queue. 0: it takes no job, because the queue has other models, or "
+    "because it has not met its own yet.",
+    "",
 )
 CANDIDATES = series.counter(
     "gsi_candidates_total", "Candidates proposed for kept steps.", "candidates", {"role": list(Source)}

@@ -162,6 +162,7 @@ def retry(
     delay_ms: int,
     max_attempts: int,
     dead_ms: int,
+    counts: bool,
     group: str = GROUP,
     max_results: int = MAX_RESULTS,
     max_dead: int = MAX_DEAD,
@@ -171,6 +172,16 @@ def retry(
     moves: str = moves_of("retry"),
 ) -> None:
     """Put a job off, or bury it. Return the state that it is in; None if the lease was lost."""
+
+
+@lua_script(bool)
+def announce(*, config: Key, payload_format: int, window_ms: int) -> None:
+    """Note that a coordinator reads payloads of a format. Return whether a newer one was seen within the window."""
+
+
+@lua_script(bool)
+def claim_models(*, config: Key, noted: str, models: str) -> None:
+    """Replace the models of a queue. Return False if they are no longer those that the caller has read."""
 
 
 @lua_script(_decode_texts)
