@@ -4,6 +4,7 @@
 # make hooks         run style, types and the check of generated files before each git commit
 # make test-vllm     the same for the vLLM engines, on a CPU, in an environment of their own
 # make chart         set up .tools and check the Helm chart, the alerts and the Dockerfiles with real Helm and promtool
+# make wheel         build the wheel and the sdist; install the wheel in empty environments, and run the demo from it (2 min)
 # make dashboards    run the system under a real Prometheus: does every panel and alert have data?  (four minutes; ARGS="--json")
 # make image         as root: build the slim image without a registry, measure and run it   (some minutes; not in CI)
 # make locks         lock the images' packages anew in docker/locks (ARGS=--upgrade: the newest)
@@ -37,7 +38,7 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-replicas bench-plan gpu pictures train protos clean
+.PHONY: help demo test test-vllm lint style hooks chart wheel dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-replicas bench-plan gpu pictures train protos clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -61,6 +62,11 @@ test-vllm: $(VLLM_INSTALLED)
 
 chart: $(INSTALLED) $(TOOLS_INSTALLED)
 	@$(BIN)/python -m pytest tests/chart tests/monitoring $(ARGS)
+
+wheel: $(INSTALLED)
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation --outdir dist . >.venv/build.log 2>&1 || { cat .venv/build.log >&2; exit 1; }
+	@$(BIN)/python -m pytest tests/wheel $(ARGS)
 
 dashboards: $(INSTALLED) $(VLLM_INSTALLED) $(TOOLS_INSTALLED)
 	@$(BIN)/python -m monitoring.check $(ARGS)
