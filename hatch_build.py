@@ -24,12 +24,13 @@ class MovedPackages(BuildHookInterface[Any]):
             return
         root = Path(self.root)
         self._copies = Path(tempfile.mkdtemp(prefix="gsi-services-"))
-        for source in sorted((root / "services").rglob("*.py")):
-            name = source.relative_to(root)
-            copy = self._copies / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_text(rename_imports(source.read_text(encoding="utf-8")), encoding="utf-8")
-            build_data["force_include"][str(copy)] = f"gsi/{name.as_posix()}"
+        for source in sorted((root / "services").rglob("*")):
+            if source.is_file() and source.parent.name != "__pycache__":
+                name = source.relative_to(root)
+                copy = self._copies / name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(moved(source))
+                build_data["force_include"][str(copy)] = f"gsi/{name.as_posix()}"
         for path in (root / "models" / name for name in FAMILY):
             if path.exists():
                 build_data["force_include"][str(path)] = f"gsi/family/{path.name}"
@@ -37,6 +38,12 @@ class MovedPackages(BuildHookInterface[Any]):
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002 (hatch)
         if version != "editable":
             shutil.rmtree(self._copies)
+
+
+def moved(source: Path) -> bytes:
+    """Return a file of ``services`` as the wheel has it. Beside Python there are pages and their pictures."""
+    content = source.read_bytes()
+    return rename_imports(content.decode()).encode() if source.suffix == ".py" else content
 
 
 def rename_imports(source: str) -> str:
