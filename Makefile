@@ -5,6 +5,8 @@
 # make test-vllm     the same for the vLLM engines, on a CPU, in an environment of their own
 # make test-web      the web page in a real Chromium, which comes into .tools     (some minutes; ARGS="-k playground")
 # make chart         set up .tools and check the Helm chart, the alerts and the Dockerfiles with real Helm and promtool
+# make wheel         build the wheel and the sdist; install the wheel in empty environments, and run the demo from it (2 min)
+# make docs          build the documentation site in .site/html, and read it in a real Chromium
 # make dashboards    run the system under a real Prometheus: does every panel and alert have data?  (four minutes; ARGS="--json")
 # make image         as root: build the slim image without a registry, measure and run it   (some minutes; not in CI)
 # make locks         lock the images' packages anew in docker/locks (ARGS=--upgrade: the newest)
@@ -25,6 +27,7 @@
 # make train         train the small family in models/ again                             (about three quarters of an hour)
 # make protos        write what is generated: gRPC stubs, the schema of jobs, tables of metrics and values
 ARGS ?=
+MERMAID := mermaid@11.16.0
 PYTHON ?= python3
 ENGINE ?= transformers
 WORKERS ?= 2
@@ -33,13 +36,15 @@ VLLM_BIN := .venv-vllm/bin
 INSTALLED := .venv/installed
 VLLM_INSTALLED := .venv-vllm/installed
 GPU_INSTALLED := .venv-gpu/installed
+DOCS_BIN := .venv-docs/bin
+DOCS_INSTALLED := .venv-docs/installed
 TOOLS_INSTALLED := .tools/installed
 TYPES_LOG := .venv/types.log
 # Tests of one file stay together: they may share a whole system with three models. tests/parallel.py orders the files.
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm test-web lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean
+.PHONY: help demo test test-vllm test-web lint style hooks chart wheel docs dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -66,6 +71,17 @@ test-web: $(INSTALLED) $(TOOLS_INSTALLED)
 
 chart: $(INSTALLED) $(TOOLS_INSTALLED)
 	@$(BIN)/python -m pytest tests/chart tests/monitoring $(ARGS)
+
+wheel: $(INSTALLED)
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation --outdir dist . >.venv/build.log 2>&1 || { cat .venv/build.log >&2; exit 1; }
+	@$(BIN)/python -m pytest tests/wheel $(ARGS)
+
+# The variable silences a notice of the theme about its successor.
+docs: $(INSTALLED) $(DOCS_INSTALLED) $(TOOLS_INSTALLED)
+	@$(DOCS_BIN)/python scripts/docs_site.py
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build --strict --quiet --config-file .site/mkdocs.yml
+	@$(BIN)/python -m pytest tests/site $(ARGS)
 
 dashboards: $(INSTALLED) $(VLLM_INSTALLED) $(TOOLS_INSTALLED)
 	@$(BIN)/python -m monitoring.check $(ARGS)
@@ -139,7 +155,7 @@ protos: $(INSTALLED)
 	@$(BIN)/python scripts/generate.py
 
 clean:
-	rm -rf .venv .venv-vllm .venv-gpu .tools
+	rm -rf .venv .venv-vllm .venv-gpu .venv-docs .site .tools
 
 # Progress goes to standard error: `make demo ARGS=--json` must print one JSON object and nothing else.
 $(INSTALLED): pyproject.toml scripts/setup.sh
@@ -152,6 +168,13 @@ $(VLLM_INSTALLED): pyproject.toml scripts/setup.sh
 
 $(GPU_INSTALLED): pyproject.toml scripts/setup.sh
 	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv-gpu vllm,embedded,dev >&2
+	@touch $@
+
+# The site has its own copy of what draws its diagrams.
+$(DOCS_INSTALLED): pyproject.toml scripts/setup.sh
+	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv-docs docs >&2
+	@mkdir -p .venv-docs/assets
+	@cd .venv-docs && npm pack --silent $(MERMAID) >&2 && tar --extract --gzip --file mermaid-*.tgz --strip-components 2 --directory assets package/dist/mermaid.min.js
 	@touch $@
 
 $(TOOLS_INSTALLED): scripts/tools.sh scripts/chromium.sh $(INSTALLED)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 from gsi.engines.on_transformers.qwen2_prm import Qwen2ForProcessRewardModel
-from gsi.local.stack import SHIPPED_MODELS
+from gsi.runtime.installation import SHIPPED_MODELS
 
 MAX_LENGTH = 4096
 # The proportions of Qwen2.5-0.5B: hidden size 896, MLP size 4864, 14 heads of size 64, 2 key-value heads.

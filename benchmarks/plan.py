@@ -25,11 +25,12 @@ from gsi.evaluation.folder import Folder
 from gsi.evaluation.plan import Plan
 from gsi.evaluation.records import RecordedJob
 from gsi.evaluation.session import System as Runner
-from gsi.local.stack import SHIPPED_MODELS, local_stack
+from gsi.local.stack import local_stack
 from gsi.planning.architecture import Role
 from gsi.planning.phases import Model
 from gsi.planning.steps import Setup, Workload, plan_steps
 from gsi.planning.systems import ContextReading, System
+from gsi.runtime.installation import SHIPPED_MODELS
 
 GOAL = 0.25
 METHODS = ("gsi", "rsd", "soft-best-of-n:draft", "soft-best-of-n:target", "target")

@@ -23,7 +23,7 @@ from gsi.algorithm.ports import TokenSequence
 from gsi.engines.base import SAME_AS_MODEL, EngineSettings, LanguageEngine
 from gsi.engines.registry import LANGUAGE_ENGINES
 from gsi.local.demo import held_out_problems
-from gsi.local.stack import SHIPPED_MODELS
+from gsi.runtime.installation import SHIPPED_MODELS
 from gsi.runtime.process_log import configure_logging
 
 NUM_CANDIDATES, SEED = 8, 7

@@ -32,7 +32,8 @@ from gsi.jobs.reader import JobRecord
 from gsi.local.child_process import ChildProcess
 from gsi.local.demo import held_out_problems
 from gsi.local.embedded_redis import embedded_redis, free_port
-from gsi.local.stack import SHIPPED_MODELS, coordinator_environments, make_process
+from gsi.local.stack import coordinator_environments, make_process
+from gsi.runtime.installation import SHIPPED_MODELS
 
 HEADING = "Affinity to replicas (`make bench-replicas`)"
 VLLM_PYTHON = Path(__file__).parents[1] / ".venv-vllm" / "bin" / "python"

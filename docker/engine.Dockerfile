@@ -32,7 +32,7 @@ RUN --mount=type=secret,id=pip.conf,target=/run/secrets/pip.conf \
  && python3 -m pip --python /opt/build/bin/python install --no-deps --require-hashes -r docker/locks/build.txt \
  && python3 -m pip --python /opt/venv/bin/python install --no-deps --require-hashes \
       ${TORCH_INDEX_URL:+--extra-index-url "${TORCH_INDEX_URL}"} -r "docker/locks/engine-${VARIANT}.txt"
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY gsi gsi
 COPY services services
 RUN /opt/build/bin/hatchling build -t wheel -d dist \
@@ -72,4 +72,4 @@ LABEL org.opencontainers.image.title="gsi-engine" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-CMD ["python", "-m", "services.draft"]
+CMD ["gsi", "serve", "draft"]

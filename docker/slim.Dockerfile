@@ -27,7 +27,7 @@ RUN --mount=type=secret,id=pip.conf,target=/run/secrets/pip.conf \
  && python3 -m venv --without-pip /opt/venv \
  && python3 -m pip --python /opt/build/bin/python install --no-deps --require-hashes -r docker/locks/build.txt \
  && python3 -m pip --python /opt/venv/bin/python install --no-deps --require-hashes --no-compile -r docker/locks/slim.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY gsi gsi
 COPY services services
 RUN /opt/build/bin/hatchling build -t wheel -d dist \
@@ -58,7 +58,7 @@ COPY --from=build /opt/venv /image/opt/venv
 RUN find /image/opt/venv/lib/python3*/site-packages/sympy /image/opt/venv/lib/python3*/site-packages/mpmath \
       -type d -name tests -prune -exec rm -r {} + \
  && find /image/usr/lib/python3* -type d -name __pycache__ -prune -exec rm -r {} + \
- && chroot /image /opt/venv/bin/python -c "import gsi.cli.main, gsi.grading.mathematics, opentelemetry.exporter.otlp.proto.grpc.trace_exporter, opentelemetry.sdk.trace.export, services.coordinator.worker"
+ && chroot /image /opt/venv/bin/python -c "import gsi.cli.main, gsi.cli.serve, gsi.grading.mathematics, opentelemetry.exporter.otlp.proto.grpc.trace_exporter, opentelemetry.sdk.trace.export, gsi.services.coordinator.worker"
 
 FROM scratch
 COPY --from=contents /image /
@@ -74,4 +74,4 @@ LABEL org.opencontainers.image.title="gsi-slim" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-CMD ["python", "-m", "services.coordinator"]
+CMD ["gsi", "serve", "coordinator"]

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from gsi.client.sdk import AsyncClient
-from gsi.local.stack import SHIPPED_MODELS, local_stack
+from gsi.local.stack import local_stack
+from gsi.runtime.installation import SHIPPED_MODELS
 
 PROBLEM = (
     "On Sunday Mia has 7 shells. On Monday Tom brings her 4 bags of 3 shells. "

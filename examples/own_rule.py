@@ -18,7 +18,7 @@ from gsi.algorithm.round import Round
 from gsi.engines.base import EngineSettings, LanguageEngine
 from gsi.engines.registry import LANGUAGE_ENGINES, REWARD_ENGINES
 from gsi.local.demo import held_out_problems
-from gsi.local.stack import SHIPPED_MODELS
+from gsi.runtime.installation import SHIPPED_MODELS
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ def __getattr__(name: str) -> Any:
 
     if name == "__version__":
         try:
-            return metadata.version("gsi-serve")
+            return metadata.version(import_module("gsi.runtime.installation").DISTRIBUTION)
         except metadata.PackageNotFoundError:  # run from a checkout that is not installed
             return "0"
     if name not in _PLACES:

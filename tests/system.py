@@ -21,12 +21,12 @@ from gsi.jobs.reader import JobRecord
 from gsi.local.stack import (
     ROLE_NAMES,
     ROLES,
-    SHIPPED_MODELS,
     Stack,
     coordinator_environments,
     local_stack,
     make_process,
 )
+from gsi.runtime.installation import SHIPPED_MODELS
 
 WAIT_SECONDS = 60.0
 # With these a resumed job is compared to the last bit. Without them rounding depends on what shares a forward pass, and

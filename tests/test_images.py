@@ -64,7 +64,7 @@ def test_an_image_runs_as_nobody_in_particular(path: Path) -> None:
     assert said["USER"] == "10001:10001"
     assert said["WORKDIR"] == "/app"
     assert said["STOPSIGNAL"] == "SIGTERM"
-    assert said["CMD"].startswith('["python", "-m", "services.')
+    assert said["CMD"].startswith('["gsi", "serve", ')
     (environment,) = (arguments for name, arguments in last if name == "ENV")
     assert environment.startswith("PATH=/opt/venv/bin:")
 

@@ -32,6 +32,10 @@ COMMANDS: Final = {
     "jobs": ("gsi.cli.jobs:list_jobs", "List the newest jobs of a queue, the last submitted first."),
     "top": ("gsi.cli.jobs:top", "Show a queue live in the terminal: counts, coordinators, jobs; cancel, retry, pause."),
     "up": ("gsi.cli.system:up", "Run the whole system on this machine, in this terminal, until Ctrl-C."),
+    "serve": (
+        "gsi.cli.serve:serve",
+        "Run one process of the system: draft, target, prm, coordinator or gateway.",
+    ),
     "check": ("gsi.cli.check:check", "Check whether three model services work together. Exit 1 if jobs would fail."),
     "demo": (
         "gsi.cli.system:demo",

@@ -37,6 +37,7 @@ from gsi.local.embedded_redis import free_port, is_free
 from gsi.local.profile import NAMES as PROFILES
 from gsi.local.profile import load_profile
 from gsi.local.stack import Stack, local_stack, service_environments
+from gsi.runtime.installation import how_to_install
 from gsi.runtime.signals import stop_on_signals
 
 REDIS_PORT = 6379  # where clients look by default
@@ -153,7 +154,9 @@ def _has_gateway() -> bool:
     """Return whether the gateway's libraries are installed; say what is missing if they are not."""
     is_installed = find_spec("fastapi") is not None and find_spec("limits") is not None
     if not is_installed:
-        err.print("no gateway: pip install 'gsi-serve\\[gateway]' for OpenAI's HTTP API", style="dim", highlight=False)
+        err.print(
+            f"no gateway: {how_to_install('gateway')} for OpenAI's HTTP API", style="dim", highlight=False, markup=False
+        )
     return is_installed
 
 

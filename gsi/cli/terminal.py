@@ -17,6 +17,7 @@ from rich.text import Text
 from gsi.client.sdk import AsyncClient
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
 from gsi.jobs.connection import LOST_CONNECTION, REFUSED
+from gsi.runtime.installation import how_to_install
 from gsi.runtime.printable import escape_controls, join_lines, replace_controls
 
 
@@ -117,7 +118,7 @@ def import_evaluation(name: str) -> Any:
     try:
         return import_module(f"gsi.evaluation.{name}")
     except ModuleNotFoundError as error:
-        raise MisconfiguredError(f"evaluation is not installed ({error}): pip install 'gsi-serve[eval]'") from error
+        raise MisconfiguredError(f"evaluation is not installed ({error}): {how_to_install('eval')}") from error
 
 
 def import_findings() -> Any:
@@ -125,7 +126,7 @@ def import_findings() -> Any:
     try:
         return import_module("gsi.cli.findings")
     except ModuleNotFoundError as error:
-        raise MisconfiguredError(f"gsi check is not installed ({error}): pip install 'gsi-serve[service]'") from error
+        raise MisconfiguredError(f"gsi check is not installed ({error}): {how_to_install('service')}") from error
 
 
 def import_top() -> Any:
@@ -133,7 +134,7 @@ def import_top() -> Any:
     try:
         return import_module("gsi.cli.top")
     except ModuleNotFoundError as error:
-        raise MisconfiguredError(f"gsi top is not installed ({error}): pip install 'gsi-serve[top]'") from error
+        raise MisconfiguredError(f"gsi top is not installed ({error}): {how_to_install('top')}") from error
 
 
 def read_params(given: list[str] | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, Generic
 from gsi.engines.base import E, EngineSettings, Follower, LanguageEngine, RewardEngine
 from gsi.engines.model_path import refuse_missing_folder
 from gsi.errors import MisconfiguredError
+from gsi.runtime.installation import how_to_install
 from gsi.suggestions import list_names
 
 PREPARATIONS = {"vllm": "gsi.engines.on_vllm.environment:prepare_import"}  # called before an engine's class is imported
@@ -50,9 +51,7 @@ class EngineTable(Generic[E]):
         try:  # in a thread: importing takes seconds, and the process must answer health checks meanwhile
             return await asyncio.to_thread(resolve_name, self.classes[name])
         except ModuleNotFoundError as error:
-            raise MisconfiguredError(
-                f"engine {name} is not installed ({error}): pip install 'gsi-serve[{name}]'"
-            ) from error
+            raise MisconfiguredError(f"engine {name} is not installed ({error}): {how_to_install(name)}") from error
 
 
 @contextmanager

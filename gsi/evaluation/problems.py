@@ -19,6 +19,7 @@ from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.grading.graders import AnswerKind
 from gsi.grading.notation import find_last_boxed
 from gsi.local.demo import held_out_problems
+from gsi.runtime.installation import how_to_install
 from gsi.suggestions import suggest
 
 DEMO_PROBLEMS = 24  # of the shipped problems: the demo shows them, so they are not evaluated
@@ -202,7 +203,7 @@ def _read_hub(name: str, hub: HubDataset) -> Iterator[tuple[str, Fields]]:
     try:
         import datasets  # an optional part of the installation
     except ImportError:
-        raise MisconfiguredError(f"dataset {name}: needs the library datasets: pip install 'gsi-serve[eval]'") from None
+        raise MisconfiguredError(f"dataset {name}: needs the library datasets: {how_to_install('eval')}") from None
     try:
         rows = datasets.load_dataset(hub.path, hub.config, split=hub.split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:

@@ -18,6 +18,7 @@ from gsi.errors import MisconfiguredError
 from gsi.grading.answers import compare_as_text
 from gsi.limits import COMPARISON_SECONDS, MAX_COMPARED_ANSWERS, SLOW_COMPARISON_SECONDS, VOTE_SECONDS
 from gsi.runtime.child import child_command
+from gsi.runtime.installation import how_to_install
 
 START_SECONDS = 60.0  # the child imports sympy, perhaps on a busy machine
 
@@ -34,7 +35,7 @@ class EqualityChecker:
 
     def __init__(self, question_seconds: float = COMPARISON_SECONDS) -> None:
         if find_spec("math_verify") is None:
-            raise MisconfiguredError("math-verify is not installed: pip install 'gsi-serve[coordinator]'")
+            raise MisconfiguredError(f"math-verify is not installed: {how_to_install('coordinator')}")
         self._quick = _Child(question_seconds)
         self._slow = _Child(question_seconds)
 

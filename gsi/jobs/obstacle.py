@@ -26,9 +26,7 @@ async def find_obstacle(redis: Redis, keys: Keys) -> str:
     if num_jobs > num_taken and (await JobReader(redis, keys).config()).is_paused:
         return f"queue {keys.queue} is paused: its jobs wait until it is resumed (gsi queue resume)"
     if not any(each["idle"] < (RENEWING_MS if each["pending"] else ASKING_MS) for each in consumers):
-        return (
-            f"no coordinator reads queue {keys.queue}: its jobs wait for one (gsi up, python -m services.coordinator)"
-        )
+        return f"no coordinator reads queue {keys.queue}: its jobs wait for one (gsi up, gsi serve coordinator)"
     return ""
 
 

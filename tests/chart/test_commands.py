@@ -17,5 +17,5 @@ def test_what_the_slim_image_runs_needs_no_shell(profile: str) -> None:
         for container in pod.containers
         if "gsi-slim" in container["image"]
     ]
-    assert {command[0] for _, command in found} == {"python", "gsi"}
+    assert {command[0] for _, command in found} == {"gsi"}
     assert not [name for name, command in found if SHELLS & set(command)]

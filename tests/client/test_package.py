@@ -1,5 +1,6 @@
 """``import gsi``: what it costs, and what it has."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import gsi
+from gsi.runtime.installation import DISTRIBUTION
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,6 +61,18 @@ def test_the_version_is_the_installed_one_and_the_types_are_known() -> None:
     """Type checkers read the code of a package that has py.typed."""
     assert gsi.__version__ == version("gsi-serve")
     assert files("gsi").joinpath("py.typed").is_file()
+
+
+def test_documents_and_code_name_the_package_and_extras_that_there_are() -> None:
+    """``pip install 'gsi-serve[x]'`` in every document works; the code takes the name from one place."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["name"] == DISTRIBUTION
+    documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    named = [extra for path in documents for extra in re.findall(r"gsi-serve\[([\w,-]+)\]", path.read_text())]
+    assert named
+    assert {extra for each in named for extra in each.split(",")} <= set(project["optional-dependencies"])
+    sources = [path for folder in ("gsi", "services") for path in (ROOT / folder).rglob("*.py")]
+    assert [path.name for path in sources if "gsi-serve" in path.read_text()] == ["installation.py"]
 
 
 def distributions_of_the_client() -> set[str]:

@@ -14,7 +14,8 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from gsi.local.child_process import ChildProcess
-from gsi.local.stack import ROLES, SHIPPED_MODELS, make_process, service_environments
+from gsi.local.stack import ROLES, make_process, service_environments
+from gsi.runtime.installation import SHIPPED_MODELS
 from tests.fuzz.attacks import ATTACKS, METHODS, Attack, Ending, with_every_ending
 from tests.fuzz.calling import ALLOWED, CLIENT_LOST, Caller
 from tests.fuzz.canary import Canary

@@ -13,7 +13,8 @@ import pytest_asyncio
 from gsi.errors import InternalError
 from gsi.local import child_process
 from gsi.local.forks import Fork, ForkedChild, ForkServer
-from gsi.local.stack import ROLES, SHIPPED_MODELS, may_fork, service_environments
+from gsi.local.stack import ROLES, may_fork, service_environments
+from gsi.runtime.installation import SHIPPED_MODELS
 from tests.conftest import wait_until
 from tests.services.test_local_stack import children_of, is_alive
 

@@ -7,8 +7,8 @@ import pytest
 from safetensors import safe_open
 
 from gsi.errors import InvalidRequestError
-from gsi.local.stack import SHIPPED_MODELS
 from gsi.planning.architecture import NAMED, Role, find_architecture
+from gsi.runtime.installation import SHIPPED_MODELS
 
 SMALL = {
     "hidden_size": 4,

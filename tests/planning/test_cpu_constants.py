@@ -22,11 +22,11 @@ from benchmarks.cpu_constants import (
 from gsi.engines.base import EngineSettings
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.registry import LANGUAGE_ENGINES, REWARD_ENGINES
-from gsi.local.stack import SHIPPED_MODELS
 from gsi.planning.architecture import Role, find_architecture
 from gsi.planning.phases import Model, Phase, Processor, read, write
 from gsi.planning.steps import Setup, Workload, plan_steps
 from gsi.planning.systems import ContextReading, System
+from gsi.runtime.installation import SHIPPED_MODELS
 
 TRUE = Processor(flops=40e9, bandwidth=float("inf"), seconds_per_pass=0.0004, seconds_per_token=2e-5)
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gsi.cli.main import app
-from gsi.local.stack import SHIPPED_MODELS
+from gsi.runtime.installation import SHIPPED_MODELS
 
 
 def plan(*options: str) -> Result:

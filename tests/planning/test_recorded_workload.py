@@ -5,9 +5,9 @@ import pytest
 from benchmarks.plan import TRANSFORMERS, describe_workload, predict_rows
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.engines.hugging_face.tokenizer import Tokenizer
-from gsi.local.stack import SHIPPED_MODELS
 from gsi.planning.architecture import Role, find_architecture
 from gsi.planning.phases import Model, Processor
+from gsi.runtime.installation import SHIPPED_MODELS
 from tests.evaluation.made_records import candidate, job, proposal, step
 
 TOKENIZER = Tokenizer(str(SHIPPED_MODELS / "draft"), None)

@@ -1,0 +1,58 @@
+"""The wheel without extras: the SDK, its types, and sentences for what is not there."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.wheel.conftest import SECONDS, Installation
+
+pytestmark = pytest.mark.timeout(SECONDS)
+
+CONSUMER = """
+from gsi import Client, JobRecord
+
+def ask(client: Client) -> str:
+    record: JobRecord = client.result(client.submit({"prompt": "What is 2 + 2?"}))
+    reveal_type(record.state)
+    record.no_such_name
+    return record.state
+"""
+EXTRAS = [
+    ("draft", {}, "transformers"),
+    ("prm", {"GSI_PRM_ENGINE": "vllm"}, "vllm"),
+    ("coordinator", {}, "coordinator"),
+    ("gateway", {}, "gateway"),
+]
+
+
+def test_a_type_checker_reads_the_installed_types(client: Installation) -> None:
+    """mypy knows what a call returns, and finds the one fault of a small program."""
+    (client.folder / "consumer.py").write_text(CONSUMER)
+    command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(client.python), "consumer.py"]
+    said = client.try_to_run(*command).stdout
+    assert 'Revealed type is "gsi.jobs.state.JobState"' in said
+    assert '"JobRecord" has no attribute "no_such_name"' in said
+    assert "Found 1 error in 1 file" in said, said
+
+
+@pytest.mark.parametrize(("process", "settings", "extra"), EXTRAS)
+def test_a_process_that_is_not_installed_names_its_extra(
+    client: Installation, process: str, settings: dict[str, str], extra: str
+) -> None:
+    """One sentence, and no traceback."""
+    refused = client.try_to_run("gsi", "serve", process, **settings)
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith(f"cannot start  gsi serve {process} needs ")
+    assert line.endswith(f"pip install 'gsi-serve[{extra}]'")
+
+
+def test_help_is_quick(client: Installation) -> None:
+    """The best of five calls, so that a busy machine does not count."""
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([client.python.parent / "gsi", "--help"], check=True, capture_output=True, cwd=client.folder)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
