@@ -10,11 +10,9 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urljoin, urlsplit
 
-FIRST_VIEW = "page/playground.js"
-FIRST_DATA = "page/methods.json"
+FIRST_VIEW = ("page/playground.js", "page/playground.css", "page/methods.json")  # which no other file imports
 _NAMED = re.compile(r'<(?:link|script)[^>]*\s(?:href|src)="([^"]+)"')
 _IMPORTED = re.compile(r'^import (?:[^"]* from )?"([^"]+)";', re.MULTILINE)
-_STYLED = re.compile(r'^addStyles\("([^"]+)"\);', re.MULTILINE)
 
 
 def page_kilobytes(url: str) -> float:
@@ -22,7 +20,7 @@ def page_kilobytes(url: str) -> float:
 
     Raises OSError if the gateway does not answer, ValueError if it has no such file.
     """
-    waiting, seen, total = [url, urljoin(url, FIRST_VIEW), urljoin(url, FIRST_DATA)], set[str](), 0
+    waiting, seen, total = [url, *(urljoin(url, name) for name in FIRST_VIEW)], set[str](), 0
     while waiting:
         address = waiting.pop()
         if address in seen:
@@ -36,12 +34,10 @@ def page_kilobytes(url: str) -> float:
 
 def _needed_by(address: str, text: str) -> Iterator[str]:
     """Yield the addresses of what is loaded with a file."""
-    if address.endswith(".js"):
-        patterns = (_IMPORTED, _STYLED)
-    else:
-        patterns = () if address.endswith((".css", ".json", ".svg")) else (_NAMED,)
-    for pattern in patterns:
-        yield from (urljoin(address, name) for name in pattern.findall(text))
+    if address.endswith((".css", ".json", ".svg")):
+        return
+    for name in (_IMPORTED if address.endswith(".js") else _NAMED).findall(text):
+        yield urljoin(address, name)
 
 
 def _fetch(address: str) -> tuple[int, str]:

@@ -1,9 +1,10 @@
 /** The shell: the view of the route, the navigation, the theme and the key. */
 
-import { html, render, useCallback, useEffect, useRef, useState } from "./vendor/htm/standalone.module.js";
+import { html, render, useCallback, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm/standalone.module.js";
 import { get, onKeyNeeded } from "./api.js";
 import { KeyButton, KeyDialog } from "./key.js";
 import { ROUTES, findRoute } from "./routes.js";
+import { holdStyles, loadStyles } from "./styles.js";
 import { ThemeSwitch } from "./theme_switch.js";
 import { Empty, ErrorBox, Loading, useLoaded } from "./ui.js";
 
@@ -25,12 +26,13 @@ function useView(route) {
   const open = useCallback(() => {
     if (!route) return;
     setError(null);
-    route.load().then(
-      (module) => setViews((before) => ({ ...before, [name]: module.default })),
+    Promise.all([route.load(), loadStyles(route.styles)]).then(
+      ([module]) => setViews((before) => ({ ...before, [name]: module.default })),
       () => setError({ message: "This part of the page could not be loaded." }),
     );
   }, [name]);
   useEffect(open, [open]);
+  useLayoutEffect(() => views[name] && holdStyles(route.styles), [name, views[name]]);
   return { View: views[name], error, open };
 }
 

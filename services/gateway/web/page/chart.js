@@ -2,7 +2,7 @@
 
 import uPlot from "./vendor/uplot/uPlot.esm.js";
 import { html, useEffect, useRef, useState } from "./vendor/htm/standalone.module.js";
-import { addStyles } from "./ui.js";
+import { addStyles } from "./styles.js";
 
 addStyles("vendor/uplot/uPlot.min.css");
 

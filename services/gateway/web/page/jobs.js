@@ -5,7 +5,7 @@ import { get } from "./api.js";
 import { CardTable } from "./card_table.js";
 import { Reason, traceOf, useJobActions } from "./job_actions.js";
 import { changeQuery } from "./routes.js";
-import { Ago, Button, Empty, ErrorBox, Field, Loading, State, addStyles, formatShare, useLoaded } from "./ui.js";
+import { Ago, Button, Empty, ErrorBox, Field, Loading, State, formatShare, useLoaded } from "./ui.js";
 
 const LOOK_MS = 2000;
 const TYPING_MS = 250;
@@ -13,8 +13,6 @@ const FIRST_LIMIT = 50;
 const MAX_LIMIT = 200;
 const STATES = ["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED", "DEAD"];
 const FILTERS = ["q", "state", "method", "tenant", "queue"];
-
-addStyles("jobs.css");
 
 /** The view. */
 export default function Jobs({ route, session }) {

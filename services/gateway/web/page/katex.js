@@ -1,6 +1,6 @@
 /** KaTeX, loaded when the first formula is set. */
 
-import { addStyles } from "./ui.js";
+import { addStyles } from "./styles.js";
 
 const OPTIONS = { trust: false, throwOnError: true, strict: "ignore", maxSize: 20, maxExpand: 200 };
 

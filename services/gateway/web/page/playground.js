@@ -6,7 +6,7 @@ import { EXAMPLES, answerTo } from "./examples.js";
 import { Pane } from "./pane.js";
 import { isOpen, secondsOf, useRun } from "./run.js";
 import { Setup, fieldOf, toRequest } from "./setup.js";
-import { Button, ErrorBox, Field, Loading, addStyles, describedBy, useLoaded, useNow } from "./ui.js";
+import { Button, ErrorBox, Field, Loading, describedBy, useLoaded, useNow } from "./ui.js";
 import { Verdict } from "./verdict.js";
 
 const ITEM = "gsi-playground";
@@ -14,8 +14,6 @@ const SIDES = ["left", "right"];
 const TITLES = ["What answers at the left", "What answers at the right"];
 const QUICK_MS = 1200; // between looks at the queue while a job waits
 const SLOW_MS = 10_000;
-
-addStyles("playground.css");
 
 /** The view of `#/`. */
 export default function Playground({ session }) {

@@ -7,14 +7,11 @@ import { TimeChart } from "./chart.js";
 import { Confirmation } from "./dialogs.js";
 import { Reason, traceOf, useJobActions } from "./job_actions.js";
 import { changeQuery } from "./routes.js";
-import { Ago, Badge, Button, Empty, ErrorBox, Field, Loading, Table, addStyles, formatNumber, formatSeconds, useLoaded } from "./ui.js";
+import { Ago, Badge, Button, Empty, ErrorBox, Field, Loading, Table, formatNumber, formatSeconds, useLoaded } from "./ui.js";
 
 const LOOK_MS = 2000;
 const MAX_POINTS = 900; // half an hour
 const SHOWN_JOBS = 20;
-
-addStyles("jobs.css");
-addStyles("queue.css");
 
 /** The view. */
 export default function Queue({ route, session }) {

@@ -1,17 +1,16 @@
 /** The trace of a job, live and later: the answer step by step, what stood behind each step, and what it cost. */
 
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/htm/standalone.module.js";
-import { ErrorBox, Loading, addStyles } from "./ui.js";
+import { ErrorBox, Loading } from "./ui.js";
 import { Text } from "./text.js";
 import { PhaseBar, Tokens } from "./trace/bars.js";
 import { acceptance, sumPhases, tokens } from "./trace/costs.js";
 import { Head } from "./trace/head.js";
 import { isFinal, useTrace } from "./trace/live.js";
+import { canReject } from "./trace/selection.js";
 import { Steps, Strip } from "./trace/steps.js";
 import { chosenLeaf, grow, isSearch, path } from "./trace/trajectories.js";
 import { Tree } from "./trace/tree.js";
-
-addStyles("trace.css");
 
 const NEAR_END = 48; // pixels from the end of the page at which a reader follows what comes
 
@@ -41,7 +40,7 @@ function TraceOf({ id, linked, session }) {
     <${Prompt} job=${job} />
     <${Answer} shown=${shown.steps} isSearch=${isSearch(params)} isLive=${!isFinal(job.state)} params=${params} open=${open} onToggle=${onToggle} linkTo=${linkTo} onGo=${onGo} />
     ${isSearch(params) && steps.length > 0 && html`<${Tree} steps=${steps} params=${params} tree=${shown.tree} chosen=${shown.chosen} />`}
-    ${steps.length > 0 && html`<${Costs} steps=${steps} />`}
+    ${steps.length > 0 && html`<${Costs} steps=${steps} params=${params} />`}
     <${Announcer} steps=${shown.steps} state=${job.state} />
   </article>`;
 }
@@ -131,13 +130,13 @@ function Answer({ shown, isSearch: isOfSearch, isLive, onGo, ...others }) {
   </section>`;
 }
 
-function Costs({ steps }) {
-  const share = acceptance(steps);
+function Costs({ steps, params }) {
+  const accepted = canReject(params) ? `; ${Math.round(100 * acceptance(steps))} % of the steps were accepted` : "";
   return html`<section class="costs-of-job" aria-labelledby="costs-title">
     <h2 id="costs-title">What it cost</h2>
     <div class="costs">
       <${PhaseBar} seconds=${sumPhases(steps)} label="Seconds of all steps" />
-      <${Tokens} tokens=${tokens(steps)} label=${`Tokens; ${Math.round(100 * share)} % of the steps were accepted`} />
+      <${Tokens} tokens=${tokens(steps)} label=${`Tokens${accepted}`} />
     </div>
   </section>`;
 }

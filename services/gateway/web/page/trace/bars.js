@@ -14,7 +14,7 @@ export function Bar({ value, scale, line = null }) {
     <rect class="ground" x="0" y="0" width="100" height="10" />
     <rect class="value" x=${Math.min(zero, end)} y="1.5" width=${Math.max(Math.abs(end - zero), isFinite ? 0.6 : 0)} height="7" />
     <line class="zero" x1=${zero} x2=${zero} y1="0" y2="10" vector-effect="non-scaling-stroke" />
-    ${line !== null && html`<line class="line" x1=${x(line)} x2=${x(line)} y1="0" y2="10" vector-effect="non-scaling-stroke" />`}
+    ${line !== null && ["line halo", "line"].map((name) => html`<line class=${name} x1=${x(line)} x2=${x(line)} y1="-2.5" y2="12.5" vector-effect="non-scaling-stroke" />`)}
   </svg>`;
 }
 

@@ -45,7 +45,7 @@ function Candidates({ figures: { source, rule, candidates }, scales, test, taken
   const sameAs = (each, i) => [reference, ...rows.slice(0, i)].find((other) => other && other !== each && other.text === each.text)?.index ?? null;
   return html`<div class=${`proposal ${source}`}>
     <h4><span class=${`swatch ${source}`}></span>${candidates.length === 1 ? `The ${source}'s candidate` : `The ${source}'s ${candidates.length} candidates`}</h4>
-    <p class="rule">${capital(RULES[rule])}.${test && html` It passes if its ${test.of} is ${test.isStrict ? "above" : "at least"} ${test.name} = ${show(test.least)}${" "}(the dashed line).`}</p>
+    <p class="rule">${capital(RULES[rule])}.${test && html` It passes if its ${test.of} is ${test.isStrict ? "above" : "at least"} ${test.name} = ${show(test.least)}${" "}(the line).`}</p>
     <table role="table" class="candidates">
       <thead role="rowgroup"><tr role="row">
         <th role="columnheader" scope="col">candidate</th>

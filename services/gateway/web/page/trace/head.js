@@ -6,7 +6,7 @@ import { Ago, Button, ErrorBox, State, formatNumber, formatSeconds, useNow } fro
 import { Text } from "../text.js";
 import { acceptance } from "./costs.js";
 import { isFinal } from "./live.js";
-import { acceptanceTest } from "./selection.js";
+import { acceptanceTest, canReject } from "./selection.js";
 
 const REASONS = {
   eos: "the model ended it",
@@ -44,12 +44,11 @@ function Facts({ job, steps, params }) {
   const began = job.started_at ?? job.submitted_at;
   const end = job.finished_at ?? now / 1000;
   const share = acceptance(steps);
-  const canReject = ["gsi", "rsd"].includes(params.method);
   const facts = [
     ["Answer", job.answer && html`<${Text} text=${`\\(${job.answer}\\)`} />`],
     ["Method", params.method],
-    ["Parameters", parametersOf(params).map(([name, number]) => `${name} = ${number}`).join(", ")],
-    ["Steps", `${steps.length}${canReject && share !== null ? `, ${Math.round(100 * share)} % accepted` : ""}`],
+    ["Parameters", parametersOf(params).map(([name, number]) => `${name}\u00a0=\u00a0${number}`).join(", ")],
+    ["Steps", `${steps.length}${canReject(params) && share !== null ? `, ${Math.round(100 * share)}\u00a0% accepted` : ""}`],
     ["Time", began ? formatSeconds(Math.max(0, end - began)) : "not begun"],
     ["Tokens", formatNumber(steps.reduce((sum, step) => sum + step.draft_tokens + step.target_tokens, 0))],
     ["Ended", job.stop_reason && (REASONS[job.stop_reason] ?? job.stop_reason)],

@@ -98,6 +98,11 @@ export function acceptanceTest(params) {
   return null;
 }
 
+/** Return whether the method may reject the draft's candidate. */
+export function canReject(params) {
+  return params.method === "gsi" || params.method === "rsd";
+}
+
 /** Return why the draft's candidate was rejected, as one sentence without a full stop. */
 export function whyRejected(rejected, params) {
   const test = acceptanceTest(params);

@@ -7,12 +7,14 @@ import { Panel } from "./candidates.js";
 import { read, show } from "./numbers.js";
 import { whyRejected } from "./selection.js";
 
+const LONG = 60; // steps; a longer answer is laid out only where it is looked at
+
 /**
  * The steps as a list. `shown`: `[{step, record, parent}]`, each a kept step with its round's record and, in a search,
  * the place of its trajectory in the round before (else null). `open`: the numbers of the steps whose panel is open.
  */
 export function Steps({ shown, params, open, onToggle, linkTo }) {
-  return html`<ol class="steps" onKeyDown=${moveBetweenSteps}>
+  return html`<ol class=${shown.length > LONG ? "steps long" : "steps"} onKeyDown=${moveBetweenSteps}>
     ${shown.map(
       ({ step, record, parent }) => html`<${Step} step=${step} record=${record} parent=${parent} params=${params} isOpen=${open.has(step.index + 1)} onToggle=${onToggle} linkTo=${linkTo} key=${step.index} />`,
     )}

@@ -103,11 +103,12 @@ function Chain({ chain: { nodes, cut, children }, params, answerNodes }) {
   const isAnswer = answerNodes.has(last);
   const isKept = nodes[0].isKept;
   const steps = nodes.length === 1 ? `step ${nodes[0].round + 1}` : `steps ${nodes[0].round + 1} to ${last.round + 1}`;
-  const name = params.method === "beam-search" ? "" : `response ${nodes[0].place + 1}, `;
+  const isOfBeams = params.method === "beam-search";
+  const name = isOfBeams ? "" : `response ${nodes[0].place + 1}, `;
   const isRated = read(last.step.reward) !== null;
   return html`<li class=${isAnswer ? "answer" : isKept ? "kept" : "cut"}>
     <details open=${isAnswer}>
-      <summary><${Badge} kind=${isAnswer ? "good" : "neutral"}>${isAnswer ? "the answer" : isKept ? "kept" : "cut"}<//> ${name}${steps}${isRated && `, score ${show(score(last, params.aggregate), 2)}`}${children.length === 0 && html`<${Ending} leaf=${last} />`}</summary>
+      <summary>${(isAnswer || isOfBeams) && html`<${Badge} kind=${isAnswer ? "good" : "neutral"}>${isAnswer ? "the answer" : isKept ? "kept" : "cut"}<//> `}${name}${steps}${isRated && `, score ${show(score(last, params.aggregate), 2)}`}${children.length === 0 && html`<${Ending} leaf=${last} />`}</summary>
       <ol start=${nodes[0].round + 1}>${nodes.map((node) => html`<li class=${node.step.source}>${isKept ? html`<${Text} text=${node.step.text.trimEnd()} />` : html`<del><${Text} text=${node.step.text.trimEnd()} /></del>`}</li>`)}</ol>
       ${cut.length > 0 && html`<details class="cut-candidates"><summary>${cut.length} ${cut.length === 1 ? "candidate that was cut" : "candidates that were cut"}</summary><ul>${cut.map((node) => html`<li><span class="quiet">step ${node.round + 1}, reward ${show(node.step.reward, 2)}</span> <del><${Text} text=${node.step.text.trimEnd()} /></del></li>`)}</ul></details>`}
     </details>
