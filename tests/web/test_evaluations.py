@@ -71,7 +71,7 @@ async def test_an_evaluation_is_a_page(page: Page) -> None:
     await expect(gsi.get_by_role("cell").nth(7)).to_have_text("2.00")
     name = re.compile(r"gsi, n = 4: 75\.0 \[42\.8, 94\.5\] %; rsd")
     await expect(page.get_by_role("img", name="Accuracy with 95 % intervals")).to_have_accessible_name(name)
-    await expect(page.get_by_text("-25.0 [-59.7, +16.8]")).to_be_visible()
+    await expect(page.get_by_text("\N{MINUS SIGN}25.0 [\N{MINUS SIGN}59.7, +16.8]")).to_be_visible()
     for plot in ("accuracy over flops", "rewards of steps"):
         image = page.get_by_role("img", name=f"Plot: {plot}")
         await expect(image).to_be_visible()

@@ -156,7 +156,7 @@ async def test_a_key_that_reads_sees_no_buttons(browser: Browser, models: Models
             async with quiet_page(browser, guarded.url, secret) as page:
                 await page.goto(f"/#/jobs?q={job_id}")
                 await expect(page.get_by_role("search")).to_be_visible()
-                await expect(page.locator(".job-list, .empty")).to_be_visible()
+                await expect(page.locator(".cards, .empty")).to_be_visible()
                 await expect(row(page, job_id)).to_have_count(is_seen)
                 await expect(page.get_by_role("button", name=f"Cancel job {job_id}")).to_have_count(num_buttons)
                 await expect(page.get_by_label("Tenant")).to_have_count(0)

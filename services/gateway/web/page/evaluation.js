@@ -28,7 +28,7 @@ function toNumber(value) {
 
 const percent = (value, sign = "") => {
   const number = toNumber(value);
-  return number === null ? "–" : `${sign && number > 0 ? sign : ""}${(100 * number).toFixed(1)}`;
+  return number === null ? "–" : `${sign && number > 0 ? sign : ""}${(100 * number).toFixed(1).replace("-", "\u2212")}`;
 };
 
 /** An estimate in percent with its interval: `61.0 [55.2, 66.8]`. */
