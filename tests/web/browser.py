@@ -7,7 +7,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
+
+expect.set_options(timeout=30_000)  # a loaded machine is slow
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = ROOT / ".tools" / "bin" / "chromium"
@@ -25,6 +27,9 @@ FLAGS = (
 REFUSALS = (
     "document.addEventListener('securitypolicyviolation', e => console.error('CSP', e.violatedDirective, e.blockedURI))"
 )
+STICKING_OUT = """() => [...document.querySelectorAll("body *")]
+  .filter(each => each.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+  .map(each => each.outerHTML.slice(0, 160)).slice(0, 20)"""
 SERIOUS = {"serious", "critical"}
 NARROW = {"width": 380, "height": 800}
 
@@ -54,7 +59,8 @@ async def quiet_page(browser: Browser, url: str, key: str | None = None, **optio
     context.set_default_timeout(20_000)
     await context.add_init_script(REFUSALS)
     if key:
-        await context.add_init_script(f"sessionStorage.setItem('gsi-key', {key!r})")
+        keep = f"sessionStorage.setItem('gsi-key', {key!r})"
+        await context.add_init_script(f"if (location.protocol.startsWith('http')) {keep}")  # not in about:blank
     context.on("request", lambda request: noise.extend(_foreign(request, url)))
     context.on("console", lambda message: noise.extend(_complaint(message)))
     context.on("weberror", lambda error: noise.append(f"uncaught: {error.error}"))
@@ -62,7 +68,7 @@ async def quiet_page(browser: Browser, url: str, key: str | None = None, **optio
     page = await context.new_page()
     try:
         yield page
-        assert noise == [], noise
+        assert not noise, noise
     finally:
         await context.close()
 
@@ -92,5 +98,8 @@ async def faults(page: Page) -> list[str]:
 
 
 async def is_wider_than_its_window(page: Page) -> bool:
-    """Return whether the page must be scrolled sideways."""
-    return bool(await page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
+    """Return whether the page must be scrolled sideways; print what sticks out."""
+    is_wider = bool(await page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
+    if is_wider:
+        print("sticks out:", await page.evaluate(STICKING_OUT))
+    return is_wider

@@ -2,11 +2,14 @@
 
 import uPlot from "./vendor/uplot/uPlot.esm.js";
 import { html, useEffect, useRef, useState } from "./vendor/htm/standalone.module.js";
-import { addStyles } from "./ui.js";
+import { addStyles } from "./styles.js";
 
 addStyles("vendor/uplot/uPlot.min.css");
 
 const HEIGHT = 150;
+const LEAST_SECONDS = 60; // of the axis
+const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600];
+const COUNTS = [1, 2, 5].flatMap((digit) => [1, 10, 100, 1000, 10_000, 100_000].map((power) => digit * power)).sort((a, b) => a - b);
 
 /**
  * Lines over time. `series`: `[{label, color, dash?, values: number[]}]`, where `color` names a colour of app.css, and lines differ in
@@ -65,10 +68,17 @@ function describe(place, series) {
     height: HEIGHT,
     legend: { show: false },
     cursor: { show: false },
-    scales: { y: { range: (_plot, _least, most) => [0, Math.max(1, most * 1.1)] } },
-    axes: [axis, { ...axis, size: 44 }],
+    scales: { x: { range: (_plot, first, last) => [first, Math.max(last, first + LEAST_SECONDS)] }, y: { range: (_plot, _least, most) => [0, Math.max(1, most * 1.1)] } },
+    axes: [
+      { ...axis, space: 80, incrs: SECONDS, values: (_plot, times) => times.map(formatTime) },
+      { ...axis, size: 44, space: 28, incrs: COUNTS },
+    ],
     series: [{}, ...series.map((each) => ({ label: each.label, stroke: color(each.color), width: 2, dash: each.dash, points: { show: false } }))],
   };
+}
+
+function formatTime(seconds) {
+  return new Date(seconds * 1000).toLocaleTimeString("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 }
 
 /** Returns a colour of the page as a canvas takes it: `light-dark()` is resolved on an element. */

@@ -2,9 +2,7 @@
 
 import { html } from "./vendor/htm/standalone.module.js";
 import { get, getImage } from "./api.js";
-import { Empty, ErrorBox, Loading, Table, addStyles, formatNumber, formatSeconds, useLoaded } from "./ui.js";
-
-addStyles("evaluations.css");
+import { Empty, ErrorBox, Loading, Table, formatNumber, useLoaded } from "./ui.js";
 
 /** The view. */
 export default function Evaluation({ route }) {
@@ -30,7 +28,7 @@ function toNumber(value) {
 
 const percent = (value, sign = "") => {
   const number = toNumber(value);
-  return number === null ? "–" : `${sign && number > 0 ? sign : ""}${(100 * number).toFixed(1)}`;
+  return number === null ? "–" : `${sign && number > 0 ? sign : ""}${(100 * number).toFixed(1).replace("-", "\u2212")}`;
 };
 
 /** An estimate in percent with its interval: `61.0 [55.2, 66.8]`. */
@@ -75,10 +73,9 @@ function Figures({ found }) {
     { key: "strict", label: "Strict, %", isNumber: true, render: (row) => (row.answered ? percent(row.strict_accuracy?.value) : "–") },
     { key: "accepted", label: "Accepted, %", isNumber: true, render: (row) => formatEstimate(row.acceptance_rate) },
     { key: "steps", label: "Steps", isNumber: true, render: (row) => formatNumber(toNumber(row.steps_per_problem), 1) },
-    { key: "step", label: "A step takes", isNumber: true, render: (row) => formatSeconds(toNumber(row.timings?.seconds_per_step)) },
-    { key: "problem", label: "A problem takes", isNumber: true, render: (row) => formatSeconds(toNumber(row.timings?.seconds_per_problem)) },
-    { key: "draft", label: "Draft tokens", isNumber: true, render: (row) => formatNumber(toNumber(row.tokens_per_problem?.draft_written)) },
-    { key: "target", label: "Target tokens", isNumber: true, render: (row) => formatNumber(toNumber(row.tokens_per_problem?.target_written)) },
+    { key: "step", label: "s / step", isNumber: true, render: (row) => formatNumber(toNumber(row.timings?.seconds_per_step), 2) },
+    { key: "problem", label: "s / problem", isNumber: true, render: (row) => formatNumber(toNumber(row.timings?.seconds_per_problem), 2) },
+    { key: "tokens", label: "Tokens, draft + target", isNumber: true, render: (row) => formatTokens(row.tokens_per_problem) },
     { key: "failures", label: "Failed", isNumber: true, render: (row) => (row.failures ? `${row.failures} of ${row.jobs}` : "–") },
   ];
   return html`<section aria-labelledby="figures">
@@ -87,6 +84,10 @@ function Figures({ found }) {
     <${Table} caption="Accuracy, time and tokens of each method" columns=${columns} rows=${found.rows} rowKey=${keyOf} />
     <p class="soft small">Brackets are 95 % intervals over problems. Steps, seconds and tokens are means of a problem; tokens are those written, discarded candidates included.</p>
   </section>`;
+}
+
+function formatTokens(tokens) {
+  return `${formatNumber(toNumber(tokens?.draft_written))} + ${formatNumber(toNumber(tokens?.target_written))}`;
 }
 
 /** Accuracies as points with their intervals, on one axis from 0 to 100 %. The table below has the numbers. */

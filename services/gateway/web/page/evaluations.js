@@ -2,9 +2,7 @@
 
 import { html } from "./vendor/htm/standalone.module.js";
 import { get } from "./api.js";
-import { Badge, Empty, ErrorBox, Loading, Table, addStyles, formatNumber, useLoaded } from "./ui.js";
-
-addStyles("evaluations.css");
+import { Badge, Empty, ErrorBox, Loading, Table, formatNumber, useLoaded } from "./ui.js";
 
 /** The view. */
 export default function Evaluations({ session }) {

@@ -2,9 +2,10 @@
 
 import { html, useEffect, useRef, useState } from "./vendor/htm/standalone.module.js";
 import { get } from "./api.js";
+import { CardTable } from "./card_table.js";
 import { Reason, traceOf, useJobActions } from "./job_actions.js";
 import { changeQuery } from "./routes.js";
-import { Ago, Button, Empty, ErrorBox, Field, Loading, State, addStyles, formatShare, useLoaded } from "./ui.js";
+import { Ago, Button, Empty, ErrorBox, Field, Loading, State, formatShare, useLoaded } from "./ui.js";
 
 const LOOK_MS = 2000;
 const TYPING_MS = 250;
@@ -12,8 +13,6 @@ const FIRST_LIMIT = 50;
 const MAX_LIMIT = 200;
 const STATES = ["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED", "DEAD"];
 const FILTERS = ["q", "state", "method", "tenant", "queue"];
-
-addStyles("jobs.css");
 
 /** The view. */
 export default function Jobs({ route, session }) {
@@ -84,33 +83,20 @@ function Typed({ name, label, type, value }) {
   }
 }
 
-/** The table; on a narrow screen each row is a card. Roles are spelt out: a browser drops those of a table that is laid out as a grid. */
 function JobTable({ jobs, session, buttons }) {
   const columns = [
-    ["job", "Job", (job) => html`<${Name} job=${job} />`],
-    ["state", "State", (job) => html`<${State} state=${job.state} />`],
-    ["method", "Method", (job) => job.method ?? "–"],
-    session.rights.includes("operate") && ["tenant", "Tenant", (job) => html`<bdi>${job.tenant}</bdi>`],
-    session.queues.length > 1 && ["queue", "Queue", (job) => job.queue],
-    ["age", "Age", (job) => html`<${Ago} at=${job.submitted_at} />`],
-    ["steps", "Steps", (job) => job.num_steps],
-    ["accepted", "Accepted", (job) => html`<${Acceptance} share=${job.acceptance} />`],
-    ["answer", "Answer", (job) => html`<${Answer} job=${job} />`],
-    ["actions", "Actions", buttons],
+    { name: "job", label: "Job", show: (job) => html`<${Name} job=${job} />` },
+    { name: "state", label: "State", show: (job) => html`<${State} state=${job.state} />` },
+    { name: "method", label: "Method", show: (job) => job.method ?? "–" },
+    session.rights.includes("operate") && { name: "tenant", label: "Tenant", show: (job) => html`<bdi>${job.tenant}</bdi>` },
+    session.queues.length > 1 && { name: "queue", label: "Queue", show: (job) => job.queue },
+    { name: "age", label: "Age", show: (job) => html`<${Ago} at=${job.submitted_at} />` },
+    { name: "steps", label: "Steps", show: (job) => job.num_steps },
+    { name: "accepted", label: "Accepted", show: (job) => html`<${Acceptance} share=${job.acceptance} />` },
+    { name: "answer", label: "Answer", show: (job) => html`<${Answer} job=${job} />` },
+    { name: "actions", label: "Actions", show: buttons },
   ].filter(Boolean);
-  return html`<div class="table-scroll job-list" tabindex="0" role="region" aria-label="Jobs, the newest first">
-    <table role="table">
-      <caption class="visually-hidden">Jobs, the newest first</caption>
-      <thead role="rowgroup"><tr role="row">${columns.map(([name, label]) => html`<th role="columnheader" scope="col" class=${`in-${name}`}>${label}</th>`)}</tr></thead>
-      <tbody role="rowgroup">
-        ${jobs.map(
-          (job) => html`<tr role="row" key=${`${job.queue}/${job.id}`}>
-            ${columns.map(([name, label, show]) => html`<td role="cell" class=${`in-${name}`} data-label=${label}>${show(job)}</td>`)}
-          </tr>`,
-        )}
-      </tbody>
-    </table>
-  </div>`;
+  return html`<${CardTable} caption="Jobs, the newest first" columns=${columns} rows=${jobs} rowKey=${(job) => `${job.queue}/${job.id}`} />`;
 }
 
 function Name({ job }) {
@@ -120,7 +106,7 @@ function Name({ job }) {
 
 function Acceptance({ share }) {
   if (share === null) return "–";
-  return html`<span class="acceptance"><meter min="0" max="1" value=${share} aria-hidden="true"></meter>${formatShare(share)}</span>`;
+  return html`<span class="acceptance"><meter min="0" max="1" value=${share} aria-hidden="true"></meter><span class="share">${formatShare(share)}</span></span>`;
 }
 
 function Answer({ job }) {

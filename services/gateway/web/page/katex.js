@@ -1,8 +1,8 @@
 /** KaTeX, loaded when the first formula is set. */
 
-import { addStyles } from "./ui.js";
+import { addStyles } from "./styles.js";
 
-const OPTIONS = { trust: false, throwOnError: true, strict: "ignore", maxSize: 20, maxExpand: 200 };
+const OPTIONS = { trust: false, errorColor: "currentcolor", throwOnError: true, strict: "ignore", maxSize: 20, maxExpand: 200 };
 
 let loading = null;
 

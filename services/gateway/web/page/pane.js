@@ -2,12 +2,14 @@
 
 import { html } from "./vendor/htm/standalone.module.js";
 import { hasSucceeded, isOpen, secondsOf, sourcesOf, tokensOf } from "./run.js";
+import { Text } from "./text.js";
 import { Badge, ErrorBox, Source, State, formatNumber, formatSeconds } from "./ui.js";
 
 /**
- * @param {{title: string, run: object, now: number, scale: number, id: string}} props `scale`: the seconds of the strip's full width
+ * @param {{title: string, run: object, now: number, scale: number, id: string, expected: ?string}} props `scale`: the seconds of
+ *   the strip's full width; `expected`: the right answer, where it is known
  */
-export function Pane({ title, run, now, scale, id }) {
+export function Pane({ title, run, now, scale, id, expected }) {
   const seconds = secondsOf(run, now);
   const tokens = tokensOf(run);
   return html`<section class="pane card" aria-labelledby=${id} aria-busy=${isOpen(run) ? "true" : "false"}>
@@ -21,15 +23,16 @@ export function Pane({ title, run, now, scale, id }) {
       <${Number} name="Steps" value=${formatNumber(run.steps.length)} />
       <${Number} name="Draft tokens" value=${formatNumber(tokens.draft)} kind="draft" />
       <${Number} name="Target tokens" value=${formatNumber(tokens.target)} kind="target" />
+      <${Number} name="PRM tokens" value=${formatNumber(tokens.prm)} />
     </dl>
     <${Strip} run=${run} seconds=${seconds} scale=${scale} />
     ${!run.isConnected && isOpen(run) && html`<p class="notice">The connection is lost. The job goes on, and the page comes back to it.</p>`}
-    <ol class="steps" role="log" aria-label=${`Steps of ${title}`} tabindex="0">
-      ${run.steps.map((step, place) => html`<${Step} key=${place} step=${step} />`)}
-    </ol>
+    <div role="log" aria-label=${`Steps of ${title}`}>
+      <ol class="steps">${run.steps.map((step, place) => html`<${Step} key=${place} step=${step} />`)}</ol>
+    </div>
     ${run.phase === "waiting" && html`<p class="waiting">${run.id ? "Waiting for its turn" : "Submitting"}<span class="dots" aria-hidden="true"></span></p>`}
     ${run.phase === "running" && html`<p class="waiting">Writing the next step<span class="dots" aria-hidden="true"></span></p>`}
-    <${End} run=${run} seconds=${seconds} />
+    <${End} run=${run} seconds=${seconds} expected=${expected} />
   </section>`;
 }
 
@@ -59,12 +62,14 @@ function Strip({ run, seconds, scale }) {
 
 function Step({ step }) {
   if (step.branches?.length) {
-    return html`<li class="step several"><span class="step-label">Round of ${step.branches.length} trajectories</span></li>`;
+    return html`<li class="step"><div class="kept several"><span class="step-label">Round of ${step.branches.length} trajectories</span></div></li>`;
   }
-  return html`<li class=${`step ${step.source}`}>
+  return html`<li class="step">
     ${step.rejected && html`<${Rejected} rejected=${step.rejected} />`}
-    <span class="step-label"><${Source} source=${step.source} />${label(step)}</span>
-    <p class="step-text"><bdi>${step.text.trim()}</bdi></p>
+    <div class=${`kept ${step.source}`}>
+      <span class="step-label"><${Source} source=${step.source} />${label(step)}</span>
+      <p class="step-text"><bdi><${Text} text=${step.text.trim()} /></bdi></p>
+    </div>
   </li>`;
 }
 
@@ -82,18 +87,19 @@ function Rejected({ rejected }) {
   const numbers = [told("reward", rejected.reward), told("tilted", rejected.tilted_reward)].filter(Boolean).join(" · ");
   return html`<div class="rejected">
     <span class="step-label"><${Badge} kind="draft">draft<//><${Badge} kind="bad">rejected<//><span class="number">${numbers}</span></span>
-    <p class="step-text"><del><bdi>${rejected.text.trim()}</bdi></del></p>
+    <p class="step-text"><del><bdi><${Text} text=${rejected.text.trim()} /></bdi></del></p>
   </div>`;
 }
 
-function End({ run, seconds }) {
+function End({ run, seconds, expected }) {
   const { job, error } = run;
   if (error) return html`<${ErrorBox} error=${error} />`;
   if (!job) return null;
   if (!hasSucceeded(run)) return html`<${ErrorBox} error=${{ message: job.error || `The job has ended: ${String(job.state).toLowerCase()}.` }} />`;
   const isWhole = run.steps.some((step) => step.branches?.length);
   return html`<div class="pane-end" role="status">
-    ${isWhole && html`<p class="step-text"><bdi>${job.text}</bdi></p>`}
-    <p class="answer"><span>Answer</span><strong><bdi>${job.answer ?? "none found in the text"}</bdi></strong><span class="visually-hidden">in ${formatSeconds(seconds)}</span></p>
+    ${isWhole && html`<p class="step-text"><bdi><${Text} text=${job.text} /></bdi></p>`}
+    <p class="answer"><span>Answer</span><strong><bdi>${job.answer ?? "none found in the text"}</bdi></strong>
+      ${expected && html`<${Badge} kind=${job.answer === expected ? "good" : "bad"}>${job.answer === expected ? "right" : `wrong: it is ${expected}`}<//>`}<span class="visually-hidden">in ${formatSeconds(seconds)}</span></p>
   </div>`;
 }

@@ -1,20 +1,19 @@
 /** The playground: a question, one model or two side by side, and the answers as they grow. */
 
-import { html, useState } from "./vendor/htm/standalone.module.js";
+import { html, useEffect, useRef, useState } from "./vendor/htm/standalone.module.js";
 import { get } from "./api.js";
-import { EXAMPLES } from "./examples.js";
+import { EXAMPLES, answerTo } from "./examples.js";
 import { Pane } from "./pane.js";
 import { isOpen, secondsOf, useRun } from "./run.js";
 import { Setup, fieldOf, toRequest } from "./setup.js";
-import { Button, ErrorBox, Field, Loading, addStyles, describedBy, useLoaded, useNow } from "./ui.js";
+import { Button, ErrorBox, Field, Loading, describedBy, useLoaded, useNow } from "./ui.js";
 import { Verdict } from "./verdict.js";
 
 const ITEM = "gsi-playground";
 const SIDES = ["left", "right"];
+const TITLES = ["What answers at the left", "What answers at the right"];
 const QUICK_MS = 1200; // between looks at the queue while a job waits
 const SLOW_MS = 10_000;
-
-addStyles("playground.css");
 
 /** The view of `#/`. */
 export default function Playground({ session }) {
@@ -48,7 +47,7 @@ function Bench({ session, catalog }) {
           onClick=${() => change({ prompt: each.prompt })}>${each.label}</button>`)}
       </div>
       <div class=${`setups ${setups.length > 1 ? "two" : ""}`}>
-        ${setups.map((setup, place) => html`<${Setup} key=${place} side=${SIDES[place]} title=${setups.length > 1 ? `Side ${place + 1}` : null} setup=${setup}
+        ${setups.map((setup, place) => html`<${Setup} key=${place} side=${SIDES[place]} title=${setups.length > 1 ? TITLES[place] : "What answers"} setup=${setup}
           models=${session.models} catalog=${catalog} error=${runs[place][0].error} onChange=${(next) => changeSetup(place, next)} />`)}
       </div>
       <div class="actions">
@@ -98,13 +97,26 @@ function Opening() {
 }
 
 function Results({ runs, now, scale }) {
-  const shown = runs.map((run, place) => ({ run, title: titleOf(run, runs), place })).filter(({ run }) => run.phase !== "idle");
-  if (!shown.length) return null;
-  return html`
+  const place = useRef(null);
+  const isShown = runs.some((run) => run.phase !== "idle");
+  const isNew = runs.some((run) => run.phase === "waiting" && !run.id);
+  useEffect(() => isNew && bringIntoView(place.current), [isNew]);
+  const shown = runs.map((run, side) => ({ run, title: titleOf(run, runs), side })).filter(({ run }) => run.phase !== "idle");
+  if (!isShown) return null;
+  return html`<div class="results" ref=${place}>
     ${shown.length === 2 && html`<${Verdict} first=${shown[0]} second=${shown[1]} />`}
     <div class=${`panes ${shown.length > 1 ? "two" : ""}`}>
-      ${shown.map(({ run, title, place }) => html`<${Pane} key=${place} id=${`pane-${place}`} title=${title} run=${run} now=${now} scale=${scale} />`)}
-    </div>`;
+      ${shown.map(({ run, title, side }) => html`<${Pane} key=${side} id=${`pane-${side}`} title=${title} run=${run} now=${now} scale=${scale}
+        expected=${answerTo(run.request.prompt)} />`)}
+    </div>
+  </div>`;
+}
+
+/** Scrolls to an element whose greater part is out of view. */
+function bringIntoView(element) {
+  if (!element || element.getBoundingClientRect().top < innerHeight / 2) return;
+  const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  element.scrollIntoView({ behavior: isCalm ? "auto" : "smooth", block: "start" });
 }
 
 /** The model's name, with its changed parameters where both sides ask the same model. */

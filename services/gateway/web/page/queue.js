@@ -2,18 +2,16 @@
 
 import { html, useEffect, useState } from "./vendor/htm/standalone.module.js";
 import { get, post } from "./api.js";
+import { CardTable } from "./card_table.js";
 import { TimeChart } from "./chart.js";
 import { Confirmation } from "./dialogs.js";
 import { Reason, traceOf, useJobActions } from "./job_actions.js";
 import { changeQuery } from "./routes.js";
-import { Ago, Badge, Button, Empty, ErrorBox, Field, Loading, Table, addStyles, formatNumber, formatSeconds, useLoaded } from "./ui.js";
+import { Ago, Badge, Button, Empty, ErrorBox, Field, Loading, Table, formatNumber, formatSeconds, useLoaded } from "./ui.js";
 
 const LOOK_MS = 2000;
 const MAX_POINTS = 900; // half an hour
 const SHOWN_JOBS = 20;
-
-addStyles("jobs.css");
-addStyles("queue.css");
 
 /** The view. */
 export default function Queue({ route, session }) {
@@ -148,16 +146,16 @@ function HeldJobs({ coordinator }) {
 
 function DeadLetters({ letters, dead, buttons }) {
   const columns = [
-    { key: "id", label: "Job", render: (letter) => html`<a class="job-id" href=${traceOf(letter.id)} title=${letter.id}>${letter.id}</a>` },
-    { key: "reason", label: "Why", render: (letter) => html`<span>${letter.reason}</span> <${Reason} text=${letter.error} />` },
-    { key: "attempts", label: "Attempts", isNumber: true, render: (letter) => letter.attempts ?? "–" },
-    { key: "at", label: "Died", isNumber: true, render: (letter) => html`<${Ago} at=${letter.at} />` },
-    { key: "actions", label: "", render: (letter) => letter.attempts !== null && html`<span class="in-actions">${buttons({ id: letter.id, state: "DEAD" })}</span>` },
+    { name: "job", label: "Job", show: (letter) => html`<a class="job-id" href=${traceOf(letter.id)} title=${letter.id}>${letter.id}</a>` },
+    { name: "why", label: "Why", show: (letter) => html`<span>${letter.reason}</span> <${Reason} text=${letter.error} />` },
+    { name: "attempts", label: "Attempts", show: (letter) => letter.attempts ?? "–" },
+    { name: "age", label: "Died", show: (letter) => html`<${Ago} at=${letter.at} />` },
+    { name: "actions", label: "Actions", show: (letter) => (letter.attempts === null ? null : buttons({ id: letter.id, state: "DEAD" })) },
   ];
   return html`<section aria-labelledby="letters">
     <h2 id="letters">Dead letters</h2>
     ${letters.length
-      ? html`<${Table} caption="Dead letters, the newest first" columns=${columns} rows=${letters} rowKey=${(letter) => letter.id} />`
+      ? html`<${CardTable} caption="Dead letters, the newest first" columns=${columns} rows=${letters} rowKey=${(letter) => letter.id} />`
       : html`<p class="soft">${dead ? "None of your tenant." : "None: no job was given up."}</p>`}
     ${letters.length > 0 && letters.length < dead && html`<p class="soft small">The newest ${letters.length} of ${formatNumber(dead)}.</p>`}
   </section>`;

@@ -1,27 +1,27 @@
 /**
  * The views, each loaded when it is opened. A view's module has a default export, a component of `{route, session}`.
  * `route.params` has the named groups of `pattern`. A view with a `label` is in the navigation; another
- * has a `title`.
+ * has a `title`. Its `styles` hold while the view is open, so that two views may use the same class for different things.
  */
 export const ROUTES = [
-  { name: "playground", label: "Playground", pattern: /^\/$/, load: () => import("./playground.js") },
-  { name: "jobs", label: "Jobs", pattern: /^\/jobs$/, load: () => import("./jobs.js") },
-  { name: "trace", title: "Job", pattern: /^\/jobs\/(?<id>[^/]+)(?:\/step\/(?<step>\d+))?$/, load: () => import("./trace.js") },
-  { name: "queue", label: "Queue", pattern: /^\/queue$/, load: () => import("./queue.js") },
-  { name: "evaluations", label: "Evaluations", pattern: /^\/evaluations$/, load: () => import("./evaluations.js") },
-  { name: "evaluation", title: "Evaluation", pattern: /^\/evaluations\/(?<name>[^/]+)$/, load: () => import("./evaluation.js") },
+  { name: "playground", label: "Playground", pattern: /^\/$/, styles: ["playground.css"], load: () => import("./playground.js") },
+  { name: "jobs", label: "Jobs", pattern: /^\/jobs$/, styles: ["jobs.css"], load: () => import("./jobs.js") },
+  { name: "trace", title: "Job", pattern: /^\/jobs\/(?<id>[^/]+)(?:\/step\/(?<step>\d+))?$/, styles: ["trace.css"], load: () => import("./trace.js") },
+  { name: "queue", label: "Queue", pattern: /^\/queue$/, styles: ["jobs.css", "queue.css"], load: () => import("./queue.js") },
+  { name: "evaluations", label: "Evaluations", pattern: /^\/evaluations$/, styles: ["evaluations.css"], load: () => import("./evaluations.js") },
+  { name: "evaluation", title: "Evaluation", pattern: /^\/evaluations\/(?<name>[^/]+)$/, styles: ["evaluations.css"], load: () => import("./evaluation.js") },
 ];
 
 /**
- * Returns the route of a hash such as `#/jobs?state=DEAD`: `{name, path, params, query, load}`; null if no view has it. `query` is a
+ * Returns the route of a hash such as `#/jobs?state=DEAD`: `{name, path, styles, params, query, load}`; null if no view has it. `query` is a
  * URLSearchParams, of what stands behind "?".
  * @param {string} hash
  */
 export function findRoute(hash) {
   const [, path, query] = /^([^?]*)\??(.*)$/s.exec(hash.replace(/^#/, "") || "/");
-  for (const { name, pattern, load } of ROUTES) {
+  for (const { name, pattern, styles, load } of ROUTES) {
     const found = pattern.exec(path);
-    if (found) return { name, path, params: decode(found.groups ?? {}), query: new URLSearchParams(query), load };
+    if (found) return { name, path, styles, params: decode(found.groups ?? {}), query: new URLSearchParams(query), load };
   }
   return null;
 }

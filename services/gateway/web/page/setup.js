@@ -3,8 +3,8 @@
 import { html } from "./vendor/htm/standalone.module.js";
 import { Field, describedBy } from "./ui.js";
 
-/** The parameters that stand in the open, with the letters of the paper. */
-const FIRST = { n: "n, candidates", beta: "β, inverse temperature", acceptance_threshold: "u, least tilted reward" };
+/** The parameters that stand in the open, with the letters of the paper; their tooltips are the schema's descriptions. */
+const FIRST = { n: "Candidates n", beta: "β", acceptance_threshold: "Threshold u" };
 const NAMES = {
   n_target: "Candidates of the target",
   resample: "How the target writes",
@@ -54,7 +54,7 @@ export function fieldOf(error) {
 
 /**
  * The form of one side.
- * @param {{side: string, title: ?string, setup: object, models: object[], catalog: object, error: ?object, onChange: (setup) => void}} props
+ * @param {{side: string, title: string, setup: object, models: object[], catalog: object, error: ?object, onChange: (setup) => void}} props
  */
 export function Setup({ side, title, setup, models, catalog, error, onChange }) {
   const preset = models.find((each) => each.id === setup.model);
@@ -66,7 +66,7 @@ export function Setup({ side, title, setup, models, catalog, error, onChange }) 
   const parameter = (name) => html`<${Parameter} key=${name} id=${`${side}-${name}`} name=${name} parameter=${catalog.parameters[name]}
     inForce=${preset?.params?.[name]} value=${setup.params[name] ?? ""} error=${wrong === name ? error.message : null} onInput=${change(name)} />`;
   return html`<fieldset class="setup">
-    <legend class=${title ? "" : "visually-hidden"}>${title ?? "What answers"}</legend>
+    <legend class="visually-hidden">${title}</legend>
     <div class="setup-fields">
       <${Field} id=${`${side}-model`} label="Model" error=${wrong === "model" ? error.message : null}>
         <select id=${`${side}-model`} value=${setup.model} ...${describedBy(`${side}-model`, { error: wrong === "model" })}
@@ -76,7 +76,7 @@ export function Setup({ side, title, setup, models, catalog, error, onChange }) 
       <//>
       ${names.filter((name) => name in FIRST).map(parameter)}
     </div>
-    <p class="hint">${preset && !setup.method && preset.description ? preset.description : readSummary(method)}</p>
+    <p class="hint">${!setup.method && preset?.description && html`<bdi>${preset.description}</bdi>. `}${readSummary(method)}</p>
     <details open=${others.includes(wrong) || wrong === "method"}>
       <summary>More parameters</summary>
       <div class="setup-fields more">

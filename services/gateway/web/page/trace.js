@@ -1,7 +1,7 @@
 /** The trace of a job, live and later: the answer step by step, what stood behind each step, and what it cost. */
 
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/htm/standalone.module.js";
-import { ErrorBox, Loading, addStyles } from "./ui.js";
+import { ErrorBox, Loading } from "./ui.js";
 import { Text } from "./text.js";
 import { PhaseBar, Tokens } from "./trace/bars.js";
 import { acceptance, sumPhases, tokens } from "./trace/costs.js";
@@ -11,8 +11,6 @@ import { canReject } from "./trace/selection.js";
 import { Steps, Strip } from "./trace/steps.js";
 import { chosenLeaf, grow, isSearch, path } from "./trace/trajectories.js";
 import { Tree } from "./trace/tree.js";
-
-addStyles("trace.css");
 
 const NEAR_END = 48; // pixels from the end of the page at which a reader follows what comes
 

@@ -160,13 +160,3 @@ export function useLoaded(load, inputs, every = 0) {
   }, [...inputs, count, every]);
   return { ...state, reload: () => setCount((before) => before + 1) };
 }
-
-/** Adds a style sheet of the page once, such as "trace.css"; for views that are loaded later. */
-export function addStyles(name) {
-  const href = new URL(name, import.meta.url).href;
-  if ([...document.styleSheets].some((sheet) => sheet.href === href) || document.querySelector(`link[href="${CSS.escape(href)}"]`)) return;
-  const link = document.createElement("link");
-  link.rel = "stylesheet";
-  link.href = href;
-  document.head.append(link);
-}
