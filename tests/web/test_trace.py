@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from gsi.algorithm.soft_best_of_n import probabilities
 from gsi.algorithm.tilting import log_ratio, rankable, tilted_reward
-from gsi.jobs.step_record import ProposalRecord, StepRecord
+from gsi.jobs.step_record import ProposalRecord
 from tests.gateway.system import Gateway
 from tests.web.browser import NARROW, faults, is_wider_than_its_window, quiet_page
 
@@ -91,28 +92,31 @@ async def test_the_figures_of_candidates_are_those_of_the_algorithm(
     for step in record.steps:
         for proposal in step.proposals:
             found = await page.evaluate(FIGURES, [proposal.to_dict(), dict(record.document.params)])
-            assert_equal(found["candidates"], expected_figures(proposal, step, record.document.params))
+            assert_equal(found["candidates"], expected_figures(proposal, record.document.params))
 
 
-def expected_figures(proposal: ProposalRecord, step: StepRecord, params: Mapping[str, Any]) -> list[list[Any]]:
-    """Return the figures as gsi/algorithm has them."""
-    beta, rows = params["beta"], []
-    for each in proposal.candidates:
-        ratio = tilted = None
-        if each.log_likelihood_target is not None:
-            ratio = log_ratio(each.log_likelihood_target, each.log_likelihood)
-            tilted = tilted_reward(rankable(each.reward or 0.0) if each.reward is not None else 0.0, ratio, beta)
-        rows.append([each.reward, ratio, tilted])
-    rewards = [rankable(row[0]) if row[0] is not None else 0.0 for row in rows]
+def expected_figures(proposal: ProposalRecord, params: Mapping[str, Any]) -> list[list[float | None]]:
+    """Return the figures as gsi/algorithm has them. A reward that was not asked decides nothing: it stands as 0."""
+    beta = params["beta"]
+    rewards = [0.0 if each.reward is None else rankable(each.reward) for each in proposal.candidates]
+    ratios = [
+        None if each.log_likelihood_target is None else log_ratio(each.log_likelihood_target, each.log_likelihood)
+        for each in proposal.candidates
+    ]
+    tilted = [
+        None if ratio is None else tilted_reward(reward, ratio, beta)
+        for reward, ratio in zip(rewards, ratios, strict=True)
+    ]
     if params["method"] in {"draft", "best-of-n"}:
-        law = [float(index == rewards.index(max(rewards))) for index in range(len(rows))]
+        law = [float(index == rewards.index(max(rewards))) for index in range(len(rewards))]
     else:
         is_tilted = params["method"].startswith("gsi") and proposal.source == "draft"
-        law = probabilities([row[2] for row in rows] if is_tilted else rewards, beta)
-    return [[*row, probability] for row, probability in zip(rows, law, strict=True)]
+        law = probabilities([value for value in tilted if value is not None] if is_tilted else rewards, beta)
+    told = [each.reward for each in proposal.candidates]
+    return [list(row) for row in zip(told, ratios, tilted, law, strict=True)]
 
 
-def assert_equal(found: list[list[Any]], expected: list[list[Any]]) -> None:
+def assert_equal(found: list[list[Any]], expected: list[list[float | None]]) -> None:
     for row, other in zip(found, expected, strict=True):
         assert [value is None for value in row] == [value is None for value in other]
         numbers = [float(value) for value in row if value is not None]
@@ -185,26 +189,58 @@ async def test_a_job_is_watched_live_to_its_end(page: Page, gateway: Gateway) ->
     assert await page.locator(".step-number").all_inner_texts() == [f"Step {number}" for number in (1, 2, 3, 4)]
 
 
+async def test_only_a_reader_at_the_end_follows_what_comes(browser: Browser, gateway: Gateway) -> None:
+    """Who reads further up stays there."""
+    prompt = "|".join(f"~Step {number} of many." for number in range(8))
+    async with quiet_page(browser, gateway.url, viewport={"width": 900, "height": 500}) as page:
+        for is_at_end in (False, True):
+            job_id = await gateway.jobs.submit({"prompt": prompt, "params": KEPT})
+            await open_trace(page, job_id)
+            await expect(page.locator(".step")).to_have_count(3)
+            place = "document.documentElement.scrollHeight" if is_at_end else "40"
+            await page.evaluate(f"scrollTo(0, {place})")
+            await expect(page.locator(".step")).to_have_count(7)
+            left = "document.documentElement.scrollHeight - innerHeight - scrollY"
+            assert await page.evaluate(f"({left} < 50) && scrollY > 40" if is_at_end else "scrollY === 40")
+            await gateway.jobs.wait(job_id)
+
+
+async def test_hostile_steps_are_text(page: Page, gateway: Gateway) -> None:
+    """In the answer, in a rejected step, among the candidates, and in a formula."""
+    evil = "<img src=x onerror=alert(1)>"
+    hostile = rf"{{{evil} (0.9)/<b>c (0.4)}} \(\href{{javascript:alert(1)}}{{z}}\)|!{evil} $\text{{{evil}}}$|{evil}"
+    await open_trace(page, await run(gateway, hostile))
+    for head in await page.locator(".step-head").all():
+        await head.click()
+    await expect(page.locator(".panel tr[data-index]")).to_have_count(4 + 8 + 4)
+    for place in (".prompt", ".step-text", ".candidates"):
+        assert await page.locator(f"{place} :is(img, b, script, iframe, a)").count() == 0
+    await expect(page.locator(".step del")).to_contain_text(f"Wrong: {evil}")
+
+
 async def test_a_lost_connection_comes_back_and_no_step_is_doubled(page: Page, gateway: Gateway) -> None:
-    """The stream goes on after the last step that came."""
+    """The first stream breaks off after two steps and says one twice; the next goes on after the last that came."""
+    job_id = await run(gateway, "One.|Two.|Three.|Four.|Five.")
+    async with gateway.http() as http:
+        document = (await http.get(f"/gsi/v1/jobs/{job_id}")).json()
+    first, second = ((f"event: step\nid: {n}\ndata: {json.dumps(document['steps'][n])}\n\n") for n in (0, 1))
+    begun = {"job": {**document["job"], "state": "RUNNING", "text": "", "answer": None}, "steps": []}
     asked: list[str] = []
-    await page.route("**/events?*", lambda route: (asked.append(route.request.url), route.fallback())[1])
-    job_id = await gateway.jobs.submit({"prompt": "One.|~Two.|~Three.|~Four.|Five.", "params": KEPT})
+
+    async def answer_stream(route: Route) -> None:
+        asked.append(urlsplit(route.request.url).query)
+        if len(asked) > 1:
+            await route.fallback()
+        else:
+            await route.fulfill(body=first + second + second, content_type="text/event-stream")
+
+    await page.route(f"**/jobs/{job_id}", lambda route: route.fulfill(json=begun))
+    await page.route(f"**/jobs/{job_id}/events?*", answer_stream)
     await open_trace(page, job_id)
-    await expect(page.locator(".step")).not_to_have_count(0)
-    await page.context.set_offline(True)
-    await page.evaluate("document.title")
-    await page.context.set_offline(False)
     await expect(page.locator(".step")).to_have_count(5)
+    await expect(page.locator(".title-line .badge")).to_have_text("succeeded")
+    assert asked == ["after=-1", "after=1"]
     assert await page.locator(".step-number").all_inner_texts() == [f"Step {number}" for number in range(1, 6)]
-    merged = await page.evaluate(
-        """async () => {
-          const { merge } = await import("/page/trace/live.js");
-          const steps = (...indices) => indices.map((index) => ({ index }));
-          return merge(steps(0, 1, 2), steps(1, 2, 3)).map((step) => step.index);
-        }"""
-    )
-    assert merged == [0, 1, 2, 3]
 
 
 async def test_arrows_move_between_steps(page: Page, gateway: Gateway) -> None:
