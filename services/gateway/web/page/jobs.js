@@ -35,8 +35,8 @@ export default function Jobs({ route, session }) {
     const jobs = found.value.jobs;
     if (!jobs.length) return html`<${None} isFiltered=${Object.values(filters).some(Boolean)} />`;
     return html`<${JobTable} jobs=${jobs} session=${session} buttons=${actions.buttons} />
-      ${jobs.length === limit && limit < MAX_LIMIT && html`<p class="more"><${Button} kind="quiet" onClick=${() => setLimit(MAX_LIMIT)}>Show up to ${MAX_LIMIT}<//></p>`}
-      ${jobs.length === MAX_LIMIT && html`<p class="more soft">These are the newest ${MAX_LIMIT}. A filter finds others.</p>`}`;
+      ${jobs.length === limit && limit < MAX_LIMIT && html`<p class="jobs-more"><${Button} kind="quiet" onClick=${() => setLimit(MAX_LIMIT)}>Show up to ${MAX_LIMIT}<//></p>`}
+      ${jobs.length === MAX_LIMIT && html`<p class="jobs-more soft">These are the newest ${MAX_LIMIT}. A filter finds others.</p>`}`;
   }
 }
 
