@@ -23,7 +23,7 @@
 # make bench-gateway  measure what the gateway costs: added time, completions a second, streams (two minutes; --json)
 # make bench-plan    measure this CPU's constants and predict each method's seconds       (about five minutes)
 # make gpu           on an NVIDIA GPU: tests, calls, steps, goals  (25 minutes; ARGS="--json"; --rehearse: on a CPU, no results)
-# make pictures      run the demo, and draw README's picture and recording of it             (some minutes)
+# make pictures      run the demo, and draw README's pictures of it and of the web page      (some minutes)
 # make train         train the small family in models/ again                             (about three quarters of an hour)
 # make protos        write what is generated: gRPC stubs, the schema of jobs, tables of metrics and values
 ARGS ?=
@@ -117,9 +117,10 @@ bench: $(INSTALLED)
 bench-pays: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.pays $(ARGS)
 
-pictures: $(INSTALLED)
+pictures: $(INSTALLED) $(TOOLS_INSTALLED)
 	@$(BIN)/gsi demo --json | $(BIN)/python scripts/draw_gain.py docs/pictures
 	@$(BIN)/python scripts/record_terminal.py docs/pictures/demo.svg $(BIN)/gsi demo
+	@$(BIN)/python -m tests.web.pictures docs/pictures
 
 bench-scoring: $(VLLM_INSTALLED)
 	@$(VLLM_BIN)/python -m benchmarks.scoring $(ARGS)

@@ -1,36 +1,18 @@
 """The trace of a job in a real browser: live and later, its figures against the algorithm's, and how it is moved in."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
-from gsi.algorithm.soft_best_of_n import probabilities
-from gsi.algorithm.tilting import log_ratio, rankable, tilted_reward
-from gsi.jobs.step_record import ProposalRecord, StepRecord
-from tests.gateway.system import Gateway
+from tests.gateway.system import Gateway, Models
 from tests.web.browser import NARROW, faults, is_wider_than_its_window, quiet_page
+from tests.web.idle_queue import idle_queue
+from tests.web.made_traces import KEPT, ODD, run
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-KEPT = {"keep_candidates": True, "n": 4, "seed": 5}
-ODD = r"{Let $x^2 = 4$ (0.8)/Let $y$ be odd (nan)/So it is (never)/Half of it (0.3)}.|!Then \(x = 2\).|\boxed{2}"
-FIGURES = """async ([proposal, params]) => {
-  const { figures } = await import("/page/trace/selection.js");
-  const asText = (value) => (value === null || Number.isFinite(value) ? value : String(value));
-  const { rule, candidates } = figures(proposal, params);
-  const values = (each) => [each.reward, each.logRatio, each.tiltedReward, each.probability].map(asText);
-  return { rule, candidates: candidates.map(values) };
-}"""
-
-
-async def run(gateway: Gateway, prompt: str, **params: Any) -> str:
-    """Run a job to its end; return its id."""
-    job_id = await gateway.jobs.submit({"prompt": prompt, "params": KEPT | params})
-    await gateway.jobs.wait(job_id)
-    return job_id
 
 
 async def open_trace(page: Page, job_id: str) -> None:
@@ -65,58 +47,6 @@ async def test_mathematics_is_set_and_what_is_none_stays_text(page: Page, gatewa
     await expect(steps.nth(0)).to_contain_text("It costs $5 and $6.")
     await expect(steps.nth(1)).to_contain_text(r"Odd: \(\frac{1\).")
     await expect(steps.nth(2).locator(".katex")).to_have_count(1)
-
-
-@pytest.mark.parametrize(
-    "params",
-    [
-        {"method": "gsi"},
-        {"method": "gsi", "beta": 500.0},
-        {"method": "gsi", "preset": "authors"},
-        {"method": "gsi-no-rejection"},
-        {"method": "rsd"},
-        {"method": "soft-best-of-n"},
-        {"method": "best-of-n"},
-        {"method": "draft"},
-    ],
-    ids=json.dumps,
-)
-async def test_the_figures_of_candidates_are_those_of_the_algorithm(
-    page: Page, gateway: Gateway, params: Mapping[str, Any]
-) -> None:
-    """Reward, log-ratio, tilted reward and probability of every candidate, NaN and infinities among them."""
-    record = await gateway.jobs.result(await run(gateway, ODD, **params))
-    assert record.document.params is not None
-    await page.goto("/")
-    for step in record.steps:
-        for proposal in step.proposals:
-            found = await page.evaluate(FIGURES, [proposal.to_dict(), dict(record.document.params)])
-            assert_equal(found["candidates"], expected_figures(proposal, step, record.document.params))
-
-
-def expected_figures(proposal: ProposalRecord, step: StepRecord, params: Mapping[str, Any]) -> list[list[Any]]:
-    """Return the figures as gsi/algorithm has them."""
-    beta, rows = params["beta"], []
-    for each in proposal.candidates:
-        ratio = tilted = None
-        if each.log_likelihood_target is not None:
-            ratio = log_ratio(each.log_likelihood_target, each.log_likelihood)
-            tilted = tilted_reward(rankable(each.reward or 0.0) if each.reward is not None else 0.0, ratio, beta)
-        rows.append([each.reward, ratio, tilted])
-    rewards = [rankable(row[0]) if row[0] is not None else 0.0 for row in rows]
-    if params["method"] in {"draft", "best-of-n"}:
-        law = [float(index == rewards.index(max(rewards))) for index in range(len(rows))]
-    else:
-        is_tilted = params["method"].startswith("gsi") and proposal.source == "draft"
-        law = probabilities([row[2] for row in rows] if is_tilted else rewards, beta)
-    return [[*row, probability] for row, probability in zip(rows, law, strict=True)]
-
-
-def assert_equal(found: list[list[Any]], expected: list[list[Any]]) -> None:
-    for row, other in zip(found, expected, strict=True):
-        assert [value is None for value in row] == [value is None for value in other]
-        numbers = [float(value) for value in row if value is not None]
-        assert numbers == pytest.approx([v for v in other if v is not None], rel=1e-12, abs=1e-15, nan_ok=True)
 
 
 async def test_a_panel_shows_the_candidates_and_which_was_drawn(page: Page, gateway: Gateway) -> None:
@@ -185,26 +115,58 @@ async def test_a_job_is_watched_live_to_its_end(page: Page, gateway: Gateway) ->
     assert await page.locator(".step-number").all_inner_texts() == [f"Step {number}" for number in (1, 2, 3, 4)]
 
 
+async def test_only_a_reader_at_the_end_follows_what_comes(browser: Browser, gateway: Gateway) -> None:
+    """Who reads further up stays there."""
+    prompt = "|".join(f"~Step {number} of many." for number in range(8))
+    async with quiet_page(browser, gateway.url, viewport={"width": 900, "height": 500}) as page:
+        for is_at_end in (False, True):
+            job_id = await gateway.jobs.submit({"prompt": prompt, "params": KEPT})
+            await open_trace(page, job_id)
+            await expect(page.locator(".step")).to_have_count(3)
+            place = "document.documentElement.scrollHeight" if is_at_end else "40"
+            await page.evaluate(f"scrollTo(0, {place})")
+            await expect(page.locator(".step")).to_have_count(7)
+            left = "document.documentElement.scrollHeight - innerHeight - scrollY"
+            assert await page.evaluate(f"({left} < 50) && scrollY > 40" if is_at_end else "scrollY === 40")
+            await gateway.jobs.wait(job_id)
+
+
+async def test_hostile_steps_are_text(page: Page, gateway: Gateway) -> None:
+    """In the answer, in a rejected step, among the candidates, and in a formula."""
+    evil = "<img src=x onerror=alert(1)>"
+    hostile = rf"{{{evil} (0.9)/<b>c (0.4)}} \(\href{{javascript:alert(1)}}{{z}}\)|!{evil} $\text{{{evil}}}$|{evil}"
+    await open_trace(page, await run(gateway, hostile))
+    for head in await page.locator(".step-head").all():
+        await head.click()
+    await expect(page.locator(".panel tr[data-index]")).to_have_count(4 + 8 + 4)
+    for place in (".prompt", ".step-text", ".candidates"):
+        assert await page.locator(f"{place} :is(img, b, script, iframe, a)").count() == 0
+    await expect(page.locator(".step del")).to_contain_text(f"Wrong: {evil}")
+
+
 async def test_a_lost_connection_comes_back_and_no_step_is_doubled(page: Page, gateway: Gateway) -> None:
-    """The stream goes on after the last step that came."""
+    """The first stream breaks off after two steps and says one twice; the next goes on after the last that came."""
+    job_id = await run(gateway, "One.|Two.|Three.|Four.|Five.")
+    async with gateway.http() as http:
+        document = (await http.get(f"/gsi/v1/jobs/{job_id}")).json()
+    first, second = ((f"event: step\nid: {n}\ndata: {json.dumps(document['steps'][n])}\n\n") for n in (0, 1))
+    begun = {"job": {**document["job"], "state": "RUNNING", "text": "", "answer": None}, "steps": []}
     asked: list[str] = []
-    await page.route("**/events?*", lambda route: (asked.append(route.request.url), route.fallback())[1])
-    job_id = await gateway.jobs.submit({"prompt": "One.|~Two.|~Three.|~Four.|Five.", "params": KEPT})
+
+    async def answer_stream(route: Route) -> None:
+        asked.append(urlsplit(route.request.url).query)
+        if len(asked) > 1:
+            await route.fallback()
+        else:
+            await route.fulfill(body=first + second + second, content_type="text/event-stream")
+
+    await page.route(f"**/jobs/{job_id}", lambda route: route.fulfill(json=begun))
+    await page.route(f"**/jobs/{job_id}/events?*", answer_stream)
     await open_trace(page, job_id)
-    await expect(page.locator(".step")).not_to_have_count(0)
-    await page.context.set_offline(True)
-    await page.evaluate("document.title")
-    await page.context.set_offline(False)
     await expect(page.locator(".step")).to_have_count(5)
+    await expect(page.locator(".title-line .badge")).to_have_text("succeeded")
+    assert asked == ["after=-1", "after=1"]
     assert await page.locator(".step-number").all_inner_texts() == [f"Step {number}" for number in range(1, 6)]
-    merged = await page.evaluate(
-        """async () => {
-          const { merge } = await import("/page/trace/live.js");
-          const steps = (...indices) => indices.map((index) => ({ index }));
-          return merge(steps(0, 1, 2), steps(1, 2, 3)).map((step) => step.index);
-        }"""
-    )
-    assert merged == [0, 1, 2, 3]
 
 
 async def test_arrows_move_between_steps(page: Page, gateway: Gateway) -> None:
@@ -220,13 +182,38 @@ async def test_arrows_move_between_steps(page: Page, gateway: Gateway) -> None:
 
 
 async def test_a_job_that_runs_can_be_cancelled(page: Page, gateway: Gateway) -> None:
-    """By a button that is gone afterwards."""
+    """After a question, by a button that is gone afterwards; the steps that were kept stay."""
     job_id = await gateway.jobs.submit({"prompt": "One.|~~~~~~~~Two.|Three.", "params": KEPT})
     await open_trace(page, job_id)
     await expect(page.locator(".step")).to_have_count(1)
-    await page.get_by_role("button", name="Cancel").click()
+    await page.get_by_role("button", name=f"Cancel job {job_id}").click()
+    await page.get_by_role("button", name="Cancel the job").click()
     await expect(page.locator(".title-line .badge")).to_have_text("cancelled")
-    await expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    await expect(page.get_by_role("button", name=f"Cancel job {job_id}")).to_have_count(0)
+    await expect(page.locator(".why-ended")).to_contain_text("cancelled on the web page")
+    await expect(page.locator(".step")).to_have_count(1)
+
+
+async def test_a_dead_job_says_why_and_is_retried_to_its_end(browser: Browser, models: Models) -> None:
+    """The reason stands above the answer; after the retry the trace is live again, without a reload."""
+    settings = {"GSI_GATEWAY_QUEUE": "web-dead-traces"}
+    async with (
+        idle_queue(models.redis_url, "web-dead-traces") as queue,
+        models.gateway("dead-traces", settings) as gateway,
+        quiet_page(browser, gateway.url) as page,
+    ):
+        async with gateway.http() as http:
+            job_id = (await http.post("/gsi/v1/jobs", json={"model": "gsi", "prompt": "2 + 3"})).json()["id"]
+        await queue.kill(job_id, "the draft is away")
+        await open_trace(page, job_id)
+        await expect(page.locator(".why-ended")).to_contain_text(
+            "The job was given up: tried 1 times: the draft is away"
+        )
+        await page.get_by_role("button", name=f"Retry job {job_id}").click()
+        await expect(page.locator(".title-line .badge")).to_have_text("queued")
+        await queue.answer(job_id, "5")
+        await expect(page.locator(".title-line .badge")).to_have_text("succeeded")
+        await expect(page.locator(".why-ended")).to_have_count(0)
 
 
 async def test_an_unknown_job_is_said(page: Page, gateway: Gateway) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from gsi.client.sdk import JobRecord
+from gsi.jobs.reader import JobRecord
 from tests.gateway.system import Gateway
 from tests.web.browser import NARROW, faults, is_wider_than_its_window, quiet_page
 

@@ -29,7 +29,7 @@ export function setKey(key) {
   else sessionStorage.removeItem(KEY_ITEM);
 }
 
-/** Calls `listener` whenever the gateway asks for a key; returns a function that ends that. */
+/** Calls `listener(path)` whenever the gateway refuses a request for its key; returns a function that ends that. */
 export function onKeyNeeded(listener) {
   listeners.add(listener);
   return () => listeners.delete(listener);
@@ -71,7 +71,7 @@ async function send(path, { method = "GET", body, query = {}, signal, accept = "
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const answer = await reach(url, { method, headers, signal, body: body && JSON.stringify(body), cache: path.startsWith("/page/") ? "no-cache" : "no-store" });
   if (answer.ok) return answer;
-  if (answer.status === 401) listeners.forEach((listener) => listener());
+  if (answer.status === 401) listeners.forEach((listener) => listener(path));
   throw await refusal(answer);
 }
 

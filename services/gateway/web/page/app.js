@@ -8,6 +8,8 @@ import { holdStyles, loadStyles } from "./styles.js";
 import { ThemeSwitch } from "./theme_switch.js";
 import { Empty, ErrorBox, Loading, useLoaded } from "./ui.js";
 
+const SESSION = "/gsi/v1/session";
+
 /** The route that the address names. Moving to another view puts the focus there, as loading a page would. */
 function useRoute() {
   const [route, setRoute] = useState(() => findRoute(location.hash));
@@ -36,10 +38,10 @@ function useView(route) {
   return { View: views[name], error, open };
 }
 
-function Navigation({ route }) {
+function Navigation({ route, hasEvaluations }) {
   const current = route?.path ?? "";
   return html`<nav aria-label="Views">
-    ${ROUTES.filter((each) => each.label).map((each) => {
+    ${ROUTES.filter((each) => each.label && (hasEvaluations || each.name !== "evaluations")).map((each) => {
       const target = each.pattern.source.replaceAll("\\", "").replace(/^\^|\$$/g, "");
       const isCurrent = target === "/" ? current === "/" : current.startsWith(target);
       return html`<a key=${each.name} href=${`#${target}`} aria-current=${isCurrent ? "page" : undefined}>${each.label}</a>`;
@@ -70,8 +72,8 @@ function Main({ route, session }) {
   function content() {
     if (!route) return html`<${Empty} title="There is no such view"><a href="#/">To the playground</a><//>`;
     if (error) return html`<${ErrorBox} error=${error} onRetry=${open} />`;
-    if (session.error && !session.value && session.error.status !== 401) return html`<${ErrorBox} error=${session.error} onRetry=${session.reload} />`;
-    if (!session.value && session.error) return html`<${Empty} title="A key is needed">The gateway answers who has one.<//>`;
+    if (session.error?.status === 401) return html`<${Empty} title="A key is needed">The gateway answers those who have one.<//>`;
+    if (session.error && !session.value) return html`<${ErrorBox} error=${session.error} onRetry=${session.reload} />`;
     if (!View || !session.value) return html`<${Loading} />`;
     return html`<${View} route=${route} session=${session.value} />`;
   }
@@ -79,27 +81,29 @@ function Main({ route, session }) {
 
 function App() {
   const route = useRoute();
-  const session = useLoaded((signal) => get("/gsi/v1/session", {}, signal), []);
+  const session = useLoaded((signal) => get(SESSION, {}, signal), []);
   const [isAsking, setAsking] = useState(false);
-  useEffect(() => onKeyNeeded(() => setAsking(true)), []);
+  useEffect(() => onKeyNeeded(lock), []);
+  useEffect(() => session.value && !session.error && setAsking(false), [session.value, session.error]);
   return html`
     <a class="skip" href="#main" onClick=${skip}>Skip to the content</a>
     <header class="top">
       <a class="brand" href="#/" aria-label="GSI, playground"><${Mark} /><span>GSI</span></a>
-      <${Navigation} route=${route} />
+      <${Navigation} route=${route} hasEvaluations=${session.value?.has_evaluations !== false} />
       <div class="top-tools">
         <${ThemeSwitch} />
         ${session.value?.needs_key !== false && html`<${KeyButton} onClick=${() => setAsking(true)} />`}
       </div>
     </header>
     <${Main} route=${route} session=${session} />
-    <footer class="foot">${session.value && html`<span>GSI ${session.value.version}</span><span>tenant <bdi>${session.value.tenant}</bdi></span>`}</footer>
-    <${KeyDialog} isOpen=${isAsking} refusal=${session.error?.status === 401 ? session.error : null} onClose=${() => setAsking(false)} onKey=${takeKey} />
+    <footer class="foot">${session.value && !session.error && html`<span>GSI ${session.value.version}</span><span>tenant <bdi>${session.value.tenant}</bdi></span>`}</footer>
+    <${KeyDialog} isOpen=${isAsking} refusal=${session.error?.status === 401 ? session.error : null} onClose=${() => setAsking(false)} onKey=${session.reload} />
   `;
 
-  function takeKey() {
-    setAsking(false);
-    session.reload();
+  /** A view whose key is refused shows nothing more: the session, which is asked again, is refused as well. */
+  function lock(path) {
+    setAsking(true);
+    if (path !== SESSION) session.reload();
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { addStyles } from "./styles.js";
 
-const OPTIONS = { trust: false, throwOnError: true, strict: "ignore", maxSize: 20, maxExpand: 200 };
+const OPTIONS = { trust: false, errorColor: "currentcolor", throwOnError: true, strict: "ignore", maxSize: 20, maxExpand: 200 };
 
 let loading = null;
 

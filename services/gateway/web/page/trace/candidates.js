@@ -8,8 +8,6 @@ import { range, show, showProbability } from "./numbers.js";
 import { RULES, acceptanceTest, figures } from "./selection.js";
 import { Text } from "../text.js";
 
-const TOO_WIDE = 5; // a scale of tilted rewards this much wider than the rewards' would leave no length to those
-
 /** What is behind a step: `record` is its round's, `parent` the place of its trajectory in the round before. */
 export function Panel({ record, params, parent = null, taken = null }) {
   const proposals = (record.proposals ?? []).filter((each) => parent === null || (each.parent ?? 0) === parent);
@@ -25,15 +23,15 @@ export function Panel({ record, params, parent = null, taken = null }) {
     </div>`;
 }
 
-/** Return the scales that all candidates of a step share. Rewards and tilted rewards have one scale if both can be read on it. */
+/** Return the scales that all candidates of a step share, so that a bar of the draft's and one of the target's compare. */
 export function sharedScales(candidates, test) {
-  const line = test ? [test.least] : [];
-  const reward = range(candidates.map((each) => each.reward), [0, 1, ...(test?.of === "reward" ? line : [])]);
-  const tilted = range(candidates.map((each) => each.tiltedReward), [0, 1, ...(test?.of === "tilted reward" ? line : [])]);
-  const both = range([...reward, ...tilted]);
-  const areShared = both[1] - both[0] <= TOO_WIDE * (reward[1] - reward[0]);
-  const logRatio = range(candidates.map((each) => each.logRatio), [0]);
-  return { reward: areShared ? both : reward, tilted: areShared ? both : tilted, logRatio };
+  const scale = (field, also) => range(candidates.map((each) => each[field]), also);
+  const lineOf = (name) => (test?.of === name ? [test.least] : []);
+  return {
+    reward: scale("reward", [0, 1, ...lineOf("reward")]),
+    logRatio: scale("logRatio", [0]),
+    tilted: scale("tiltedReward", [0, 1, ...lineOf("tilted reward")]),
+  };
 }
 
 function Candidates({ figures: { source, rule, candidates }, scales, test, taken }) {

@@ -99,7 +99,7 @@ export function Strip({ shown, onGo }) {
     return html`<g class=${step.source} onClick=${goes} key=${step.index}>
       <rect class="ground" x=${i * width} y="0" width=${width} height="24" />
       <rect class="value" x=${i * width + 0.08 * width} y=${20 - height} width=${0.84 * width} height=${height} />
-      ${step.rejected && html`<rect class="mark" x=${i * width + 0.08 * width} y="21.5" width=${0.84 * width} height="2.5" />`}
+      ${step.rejected && html`<rect class="rejection" x=${i * width + 0.08 * width} y="21.5" width=${0.84 * width} height="2.5" />`}
     </g>`;
   };
   return html`<svg class="strip" role="img" aria-label=${label} viewBox="0 0 100 24" preserveAspectRatio="none">${shown.map(bar)}</svg>`;
