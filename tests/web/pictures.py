@@ -106,7 +106,7 @@ async def _draw_playground(browser: Browser, url: str, scheme: Scheme, folder: P
         await run.click()
         await expect(page.get_by_role("button", name="Stop")).to_be_visible()
         await expect(page.get_by_role("button", name="Stop")).to_have_count(0, timeout=1000 * ANSWER_SECONDS)
-        await _save(page, folder, "playground", scheme, ("main",))
+        await _save(page, folder, "playground", scheme, (".playground",))
 
 
 async def _draw_jobs(browser: Browser, url: str, scheme: Scheme, folder: Path) -> None:
