@@ -31,6 +31,7 @@ with imports_of_extra("the gateway", "gateway"):
     from services.gateway.files import Files
     from services.gateway.gateway import Gateway
     from services.gateway.guard import Guard
+    from services.gateway.ledger import Ledger, settling
     from services.gateway.presets import load_presets
     from services.gateway.queues import open_queues
     from services.gateway.responses import Responses
@@ -73,9 +74,12 @@ async def serve(settings: GatewaySettings) -> None:
             log.warning("redis is plain text: others on the network can read and change jobs", url=mask_url(url))
         keys = await stack.enter_async_context(open_api_keys(url, access)) if settings.keys else None
         rates = await stack.enter_async_context(open_rates(url, access)) if settings.keys else None
-        gateway = Gateway(settings, queues, Guard(presets, keys, rates))
-        stack.push_async_callback(gateway.finish)
         store = await stack.enter_async_context(open_store(url, secrets.token_hex(6), access))
+        guard = Guard(presets, keys, rates)
+        ledger = Ledger(guard, queues, store.accounts if settings.keys else None)
+        await stack.enter_async_context(settling(ledger))
+        gateway = Gateway(settings, queues, guard, ledger)
+        stack.push_async_callback(gateway.finish)
         files = Files(settings, store.files)
         batches = Batches(gateway, files, store) if files.is_on else None
         app = make_app(
