@@ -91,7 +91,7 @@ async def test_a_repeated_request_is_counted_once(counting: Gateway, keys: ApiKe
     messages: list[Any] = [{"role": "user", "content": "5"}]
     answers: list[Any] = [
         await counting.openai(secret).chat.completions.create(
-            model="gsi", messages=messages, extra_body={"gsi_n": 1}, extra_headers={"Idempotency-Key": "once"}
+            model="gsi", messages=messages, extra_body={"gsi_n": 1}, extra_headers={"Idempotency-Key": "counted"}
         )
         for _ in range(2)
     ]
