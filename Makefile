@@ -3,6 +3,7 @@
 # make lint          style and types alone
 # make hooks         run style, types and the check of generated files before each git commit
 # make test-vllm     the same for the vLLM engines, on a CPU, in an environment of their own
+# make test-web      the web page in a real Chromium, which comes into .tools     (some minutes; ARGS="-k playground")
 # make chart         set up .tools and check the Helm chart, the alerts and the Dockerfiles with real Helm and promtool
 # make dashboards    run the system under a real Prometheus: does every panel and alert have data?  (four minutes; ARGS="--json")
 # make image         as root: build the slim image without a registry, measure and run it   (some minutes; not in CI)
@@ -20,7 +21,7 @@
 # make bench-gateway  measure what the gateway costs: added time, completions a second, streams (two minutes; --json)
 # make bench-plan    measure this CPU's constants and predict each method's seconds       (about five minutes)
 # make gpu           on an NVIDIA GPU: tests, calls, steps, goals  (25 minutes; ARGS="--json"; --rehearse: on a CPU, no results)
-# make pictures      run the demo, and draw README's picture and recording of it             (some minutes)
+# make pictures      run the demo, and draw README's pictures of it and of the web page      (some minutes)
 # make train         train the small family in models/ again                             (about three quarters of an hour)
 # make protos        write what is generated: gRPC stubs, the schema of jobs, tables of metrics and values
 ARGS ?=
@@ -38,7 +39,7 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean
+.PHONY: help demo test test-vllm test-web lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -59,6 +60,9 @@ test: $(INSTALLED) style
 
 test-vllm: $(VLLM_INSTALLED)
 	@$(VLLM_BIN)/python -m pytest tests/vllm $(ARGS)
+
+test-web: $(INSTALLED) $(TOOLS_INSTALLED)
+	@$(BIN)/python -m pytest tests/web $(ARGS)
 
 chart: $(INSTALLED) $(TOOLS_INSTALLED)
 	@$(BIN)/python -m pytest tests/chart tests/monitoring $(ARGS)
@@ -97,9 +101,10 @@ bench: $(INSTALLED)
 bench-pays: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.pays $(ARGS)
 
-pictures: $(INSTALLED)
+pictures: $(INSTALLED) $(TOOLS_INSTALLED)
 	@$(BIN)/gsi demo --json | $(BIN)/python scripts/draw_gain.py docs/pictures
 	@$(BIN)/python scripts/record_terminal.py docs/pictures/demo.svg $(BIN)/gsi demo
+	@$(BIN)/python -m tests.web.pictures docs/pictures
 
 bench-scoring: $(VLLM_INSTALLED)
 	@$(VLLM_BIN)/python -m benchmarks.scoring $(ARGS)
@@ -150,6 +155,6 @@ $(GPU_INSTALLED): pyproject.toml scripts/setup.sh
 	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv-gpu vllm,embedded,dev >&2
 	@touch $@
 
-$(TOOLS_INSTALLED): scripts/tools.sh $(INSTALLED)
+$(TOOLS_INSTALLED): scripts/tools.sh scripts/chromium.sh $(INSTALLED)
 	@sh scripts/tools.sh $(BIN)/python >&2
 	@touch $@

@@ -1,4 +1,4 @@
-"""What the gateway needs of Redis beside the SDK: feeds of many jobs, keys of its users, and what they keep."""
+"""What the gateway needs of Redis beside the SDK: feeds and views of queues, keys of its users, and what they keep."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,6 +11,9 @@ from gsi.jobs.connection import RedisAccess, connect
 from gsi.jobs.documents import Documents, Unfinished
 from gsi.jobs.feed import JobFeed
 from gsi.jobs.keys import Keys
+from gsi.jobs.listing import JobList
+from gsi.jobs.overview import OverviewReader
+from gsi.jobs.progress import ProgressReader
 
 
 @asynccontextmanager
@@ -25,6 +28,23 @@ async def open_feed(redis_url: str, queue: str, access: RedisAccess | None = Non
             reading.cancel()
             with suppress(asyncio.CancelledError):
                 await reading
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """What is looked at of one queue: its jobs, how far they are, and the queue itself."""
+
+    jobs: JobList
+    progress: ProgressReader
+    overview: OverviewReader
+
+
+@asynccontextmanager
+async def open_views(redis_url: str, queue: str, access: RedisAccess | None = None) -> AsyncIterator[Views]:
+    """Open the views of a queue. Raises MisconfiguredError for a URL that cannot be used."""
+    async with aclosing(connect(redis_url, access, queue)) as redis:
+        keys = Keys(queue)
+        yield Views(JobList(redis, keys), ProgressReader(redis, keys), OverviewReader(redis, keys))
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ slow hash because nobody can guess a random secret. All keys of this module shar
 
 import secrets
 import time
+from enum import StrEnum
 from hashlib import sha256
 from typing import Annotated, Any
 
@@ -31,6 +32,24 @@ MAX_AMOUNT = 10**15
 Text = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
+class Right(StrEnum):
+    """What a key may do. Each right includes those before it."""
+
+    READ = "read"  # look at its tenant's jobs, responses, files and batches
+    SUBMIT = "submit"  # submit, cancel and retry jobs of its tenant
+    OPERATE = "operate"  # look at and act on the jobs of every tenant; pause and resume queues
+
+    @property
+    def included(self) -> tuple["Right", ...]:
+        """Return this right and those that it includes."""
+        rights = tuple(Right)
+        return rights[: rights.index(self) + 1]
+
+
+def _is_submit(right: object) -> bool:
+    return right is Right.SUBMIT
+
+
 class ApiKey(BaseModel):
     """What a key allows. None: no limit. Times are seconds since 1970, rates are per minute."""
 
@@ -40,6 +59,8 @@ class ApiKey(BaseModel):
     name: Text
     tenant: str = Field(DEFAULT_TENANT, pattern=TENANT_PATTERN)
     models: tuple[Text, ...] = ()  # none: all
+    # Not written if it is the default: a gateway of the release before rights reads such a key, as this one reads its.
+    right: Right = Field(Right.SUBMIT, exclude_if=_is_submit)
     requests_per_minute: int | None = Field(None, ge=1, le=MAX_AMOUNT)
     tokens_per_minute: int | None = Field(None, ge=1, le=MAX_AMOUNT)
     budget_tokens: int | None = Field(None, ge=1, le=MAX_AMOUNT)

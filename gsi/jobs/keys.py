@@ -33,6 +33,7 @@ JOB_FIELD = "job"
 QUEUE_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"  # a brace would break the hash tag
 MAX_RESULTS = 100_000  # the results stream wakes its readers; the records are the store
 MAX_DEAD = 100_000
+MAX_KEPT_PAYLOAD_BYTES = 16_384  # a longer payload goes when its job ends
 MAX_DELAY_MS = 300_000  # until a job's next attempt
 DEFAULT_TENANT = "default"
 

@@ -30,6 +30,7 @@ with imports_of_extra("the gateway", "gateway"):
     from services.gateway.conversations import Conversations
     from services.gateway.files import Files
     from services.gateway.gateway import Gateway
+    from services.gateway.gsi_api.evaluations import Evaluations
     from services.gateway.guard import Guard
     from services.gateway.ledger import Ledger, settling
     from services.gateway.presets import load_presets
@@ -82,10 +83,9 @@ async def serve(settings: GatewaySettings) -> None:
         stack.push_async_callback(gateway.finish)
         files = Files(settings, store.files)
         batches = Batches(gateway, files, store) if files.is_on else None
-        app = make_app(
-            Parts(gateway, Responses(gateway, store.responses, Conversations(store.conversations)), files, batches),
-            settings,
-        )
+        responses = Responses(gateway, store.responses, Conversations(store.conversations))
+        parts = Parts(gateway, responses, files, batches, Evaluations(settings.evaluations))
+        app = make_app(parts, settings)
         if batches is not None:
             await stack.enter_async_context(working(batches))
         await _serve_http(settings, app, gateway, health, stop)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from gsi.client.rates import Rates, Window
-from gsi.jobs.api_keys import ApiKey, ApiKeys, digest_of
+from gsi.jobs.api_keys import ApiKey, ApiKeys, Right, digest_of
 from gsi.jobs.keys import DEFAULT_TENANT
 from services.gateway import metrics
 from services.gateway.answers import Tokens
@@ -25,6 +25,21 @@ class Caller:
     def allows(self, model: str) -> bool:
         return self.key is None or self.key.allows(model)
 
+    @property
+    def rights(self) -> tuple[Right, ...]:
+        """What the caller may do: without keys everything."""
+        return (self.key.right if self.key else Right.OPERATE).included
+
+    def sees(self, tenant: str) -> bool:
+        """Return whether the caller may look at the jobs of a tenant."""
+        return tenant == self.tenant or Right.OPERATE in self.rights
+
+    def require(self, right: Right) -> None:
+        """Raise ApiError 403 unless the caller has the right."""
+        if right not in self.rights:
+            message = f"this key has the right {self.rights[-1]}; allowed: a key with the right {right}"
+            raise ApiError(403, message, kind="permission_error", code="right_missing")
+
 
 class Guard:
     """Looks at the key of each request, and counts against it. None: no key is asked for."""
@@ -33,6 +48,10 @@ class Guard:
         self._presets = presets
         self._keys = keys
         self._rates = rates
+
+    @property
+    def needs_key(self) -> bool:
+        return self._keys is not None
 
     async def identify(self, authorization: str | None) -> Caller:
         """Return whose request it is. Raises ApiError 401 for a missing, unknown, revoked or expired key."""

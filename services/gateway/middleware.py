@@ -22,7 +22,7 @@ FORM_BYTES = 65_536  # of a form around a file
 DISCARDED_BYTES = 32 * 2**20  # of a body that is too long
 LEFT_STATUS = 499  # nginx's number for a client that went away before it was answered
 HEALTH_ROUTE = "/health"
-QUIET_ROUTES = frozenset({HEALTH_ROUTE, "/ready"})
+QUIET_ROUTES = frozenset({HEALTH_ROUTE, "/ready", "/", "/page/{path:path}"})
 FULL = ApiError(
     503,
     "the gateway has as many connections as it may have; come back in 1 s",

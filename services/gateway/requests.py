@@ -206,7 +206,7 @@ def _read_content(place: str, content: str | list[ContentPart] | None) -> str:
 def first_error(errors: list[Any]) -> ApiError:
     """Return the refusal of a body that is not as its model says."""
     error = errors[0]
-    place = [part for part in error["loc"] if part != "body"]
+    place = list(error["loc"][error["loc"][:1] in {("body",), ("query",), ("path",)} :])
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
     if error["type"] == "json_invalid" or not name:
         return ApiError(400, "the body is not a JSON object")

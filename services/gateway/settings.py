@@ -41,10 +41,14 @@ class GatewaySettings(ProcessSettings):
         pattern=r"^[^\s,]+(, ?[^\s,]+)*$",
         description="origins whose web pages may call, separated by commas; unset: none",
     )
+    page: bool = Field(True, description="whether `/` serves the web page")
     files: str | None = Field(
         None,
         description="folder, or URL that fsspec knows (`s3://…`), of files and of what batches write; the same for all "
         "gateways; unset: neither files nor batches",
+    )
+    evaluations: Path | None = Field(
+        None, description="folder with folders that `gsi eval` wrote, for the web page; unset: none are shown"
     )
     max_file_bytes: int = Field(200 * 2**20, ge=1024, le=2**40, description="longest file")
     max_body_bytes: int = Field(5 * 2**20, ge=1024, le=2**30, description="longest body of a request, but for files")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from redis.exceptions import ResponseError
 
-from gsi.jobs.keys import GROUP, JOB_FIELD, MAX_DEAD, MAX_DELAY_MS, MAX_RESULTS, Key
+from gsi.jobs.keys import GROUP, JOB_FIELD, MAX_DEAD, MAX_DELAY_MS, MAX_KEPT_PAYLOAD_BYTES, MAX_RESULTS, Key
 from gsi.jobs.scripts.loader import lua_script, moves_of
 from gsi.jobs.state import JobState
 
@@ -138,6 +138,7 @@ def commit(
     max_results: int = MAX_RESULTS,
     ending: str,
     moves: str = moves_of("commit"),
+    max_payload_bytes: int = MAX_KEPT_PAYLOAD_BYTES,
     fields: Mapping[str, str],
 ) -> None:
     """End a job. Return False if the lease was lost."""
