@@ -162,7 +162,7 @@ class Measured:
         await self._client.wait(job_id)
         self._num_jobs += 1
         keys = (self._keys.record(job_id), self._keys.steps(job_id))
-        return sum([await self._redis.memory_usage(key, samples=0) for key in keys]) / 1e3
+        return float(sum([await self._redis.memory_usage(key, samples=0) for key in keys])) / 1e3
 
     async def _redis_seconds(self) -> float:
         """Return the seconds of processors that Redis has used."""

@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks.batching import read_processor_seconds
 from benchmarks.coordinator import N, figures_table, read_megabytes, start_services
 from benchmarks.http_load import Arrival, Connection, write_request
+from benchmarks.page_size import page_kilobytes
 from benchmarks.processes import ignore, running_process
 from benchmarks.results import describe_conditions, progress, publish
 from gsi.client.sdk import AsyncClient
@@ -221,7 +222,8 @@ async def measure() -> dict[str, Any]:
     """Run everything; return the report."""
     with tempfile.TemporaryDirectory(prefix="gsi-bench-") as name, embedded_redis() as redis_url:
         async with start_system(Path(name), redis_url) as system:
-            figures = await measure_added(system)
+            figures = {"page_kb": await asyncio.to_thread(page_kilobytes, f"{system.url}/")}
+            figures |= await measure_added(system)
             figures |= await measure_first_bytes(system)
             await measure_rate(system, N, 300)  # warms up
             figures |= await measure_rate(system, N, NUM_TOGETHER)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
+from gsi.jobs.accounts import OpenAccounts
 from gsi.jobs.api_keys import TAG, ApiKeys
 from gsi.jobs.connection import RedisAccess, connect
 from gsi.jobs.documents import Documents, Unfinished
@@ -62,6 +63,7 @@ class Store:
     files: Documents
     batches: Documents
     unfinished: Unfinished
+    accounts: OpenAccounts
 
 
 @asynccontextmanager
@@ -74,4 +76,5 @@ async def open_store(redis_url: str, owner: str, access: RedisAccess | None = No
             files=Documents(redis, "file"),
             batches=Documents(redis, "batch"),
             unfinished=Unfinished(redis, owner),
+            accounts=OpenAccounts(redis, owner),
         )

@@ -34,6 +34,7 @@ with imports_of_extra("the gateway", "gateway"):
     from services.gateway.gateway import Gateway
     from services.gateway.gsi_api.evaluations import Evaluations
     from services.gateway.guard import Guard
+    from services.gateway.ledger import Ledger, settling
     from services.gateway.presets import load_presets
     from services.gateway.queues import open_queues
     from services.gateway.responses import Responses
@@ -76,14 +77,18 @@ async def serve(settings: GatewaySettings) -> None:
             log.warning("redis is plain text: others on the network can read and change jobs", url=mask_url(url))
         keys = await stack.enter_async_context(open_api_keys(url, access)) if settings.keys else None
         rates = await stack.enter_async_context(open_rates(url, access)) if settings.keys else None
-        gateway = Gateway(settings, queues, Guard(presets, keys, rates))
+        store = await stack.enter_async_context(open_store(url, secrets.token_hex(6), access))
+        guard = Guard(presets, keys, rates)
+        ledger = Ledger(guard, queues, store.accounts if settings.keys else None)
+        await stack.enter_async_context(settling(ledger))
+        gateway = Gateway(settings, queues, guard, ledger)
         stack.push_async_callback(gateway.finish)
         REDIS_REACHABLE.set_function(lambda: gateway.can_read_queues)
-        store = await stack.enter_async_context(open_store(url, secrets.token_hex(6), access))
         files = Files(settings, store.files)
         batches = Batches(gateway, files, store) if files.is_on else None
         responses = Responses(gateway, store.responses, Conversations(store.conversations))
-        app = make_app(Parts(gateway, responses, files, batches, Evaluations(settings.evaluations)), settings)
+        parts = Parts(gateway, responses, files, batches, Evaluations(settings.evaluations))
+        app = make_app(parts, settings)
         if batches is not None:
             await stack.enter_async_context(working(batches))
         await _serve_http(settings, app, gateway, health, stop)

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, Self
 
 import structlog
 
@@ -44,6 +44,18 @@ class Tokens:
         """What counts against a key's rate and budget: the prompt once, and what each model wrote or rated."""
         return self.prompt + self.draft + self.target + self.prm
 
+    @classmethod
+    def of(cls, record: JobRecord) -> Self:
+        """Return the tokens of a job as its record has them."""
+        tokens = cls(prompt=int(record.fields.get("prompt_tokens") or 0))
+        for step in record.steps:
+            tokens.add_step(step)
+        return tokens
+
+    def add(self, other: "Tokens") -> None:
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     def add_step(self, step: StepRecord) -> None:
         written = step.draft_tokens + step.target_tokens
         self.answer += len(step.token_ids)
@@ -59,6 +71,7 @@ class Choice:
     index: int
     job_id: str
     watch: Watch | None  # None: nobody follows it
+    is_repeated: bool = False  # the job is an earlier request's, which has the same idempotency key
     steps: list[StepRecord] = field(default_factory=list)
     tokens: Tokens = field(default_factory=Tokens)
     record: JobRecord | None = None
@@ -107,8 +120,16 @@ class Answers:
         """The tokens of all choices. The prompt is counted once for each job, which reads it."""
         total = Tokens()
         for choice in self.choices:
-            for name in ("prompt", "answer", "draft", "target", "prm"):
-                setattr(total, name, getattr(total, name) + getattr(choice.tokens, name))
+            total.add(choice.tokens)
+        return total
+
+    @property
+    def spent(self) -> Tokens:
+        """The tokens of the jobs that this request has made: an earlier request counts its own."""
+        total = Tokens()
+        for choice in self.choices:
+            if not choice.is_repeated:
+                total.add(choice.tokens)
         return total
 
     async def wait(self) -> None:
@@ -236,36 +257,50 @@ def _explain_end(record: JobRecord) -> ApiError:
             )
 
 
+class Settling(Protocol):
+    """Counts the tokens of a request."""
+
+    @property
+    def can_be_settled_later(self) -> bool: ...
+    async def settle(self, answers: Answers) -> None: ...
+    def leave(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """What is done at the end of each request: ``settle`` counts its tokens.
+    """What is done at the end of each request.
 
     ``may_cancel``: whether a request that breaks off was left by its client, and not by a gateway that stops.
     ``go_on`` runs work that no request waits for.
     """
 
-    settle: Callable[[Answers], Coroutine[Any, Any, None]]
+    entry: Settling
     may_cancel: Callable[[], bool]
     go_on: Callable[[Coroutine[Any, Any, None]], None]
 
     async def leave(self, answers: Answers) -> None:
         """Cancel the jobs that nobody waits for, and count the tokens, those of kept jobs when they have finished."""
+        if answers.unfinished and answers.order.is_kept:
+            self.go_on(self._settle_later(answers))
+            return
         try:
-            if answers.unfinished and answers.order.is_kept:
-                self.go_on(self._settle_later(answers))
-                return
-            if self.may_cancel():
+            if answers.unfinished and self.may_cancel():
                 await answers.cancel_unfinished()
-            await self.settle(answers)
+            if not (answers.unfinished and self.entry.can_be_settled_later):
+                await self.entry.settle(answers)
         except RedisError as error:
             log.warning("the end of a request is not noted", reason=str(error))
+        finally:
+            self.entry.leave()
 
     async def _settle_later(self, answers: Answers) -> None:
         try:
             await answers.wait_without_client()
-            await self.settle(answers)
+            await self.entry.settle(answers)
         except RedisError as error:
-            log.warning("the tokens of kept jobs are not counted", reason=str(error))
+            log.warning("the tokens of kept jobs are not counted yet", reason=str(error))
+        finally:
+            self.entry.leave()
 
 
 @asynccontextmanager
@@ -278,7 +313,11 @@ async def answering(order: Order, queue: Queue, leaving: Leaving) -> AsyncIterat
         ]
         answers = Answers(order, queue, choices)
         answers.note_submission()
-        await _submit(answers, queue, stack)
+        try:
+            await _submit(answers, queue, stack)
+        except BaseException:
+            leaving.entry.leave()  # some of the jobs may have been pushed
+            raise
         try:
             yield answers
         finally:
@@ -305,6 +344,7 @@ async def _submit(answers: Answers, queue: Queue, stack: ExitStack) -> None:
         raise ApiError(429, str(error), kind="requests", code="queue_full", headers=headers) from None
     for choice, job_id in zip(answers.choices, job_ids, strict=True):
         if job_id != choice.job_id:  # the first job of an idempotency key, which may have finished long ago
+            choice.is_repeated = True
             choice.job_id, choice.watch = job_id, stack.enter_context(queue.feed.watch(job_id))
             await queue.feed.check_states()
 

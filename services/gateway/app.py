@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from gsi.jobs.api_keys import Right
 from gsi.jobs.connection import RedisError
+from services.gateway.api_page import add_api_page
 from services.gateway.batches import Batches
 from services.gateway.callers import caller_type
 from services.gateway.documents import ChatDocument, TextDocument, describe_model, list_models
@@ -52,9 +53,11 @@ class Parts:
 
 
 def make_app(parts: Parts, settings: GatewaySettings) -> FastAPI:
-    """Return the application, whose OpenAPI description is at ``/openapi.json``."""
+    """Return the application, whose OpenAPI description is at ``/openapi.json``, and at ``/docs`` for people."""
     gateway = parts.gateway
-    app = FastAPI(title="GSI gateway", description="OpenAI's API over a queue of GSI jobs.", redoc_url=None)
+    about = "OpenAI's API over a queue of GSI jobs."
+    app = FastAPI(title="GSI gateway", description=about, docs_url=None, redoc_url=None)
+    add_api_page(app)
     _add_probes(app, gateway)
     _add_models(app, gateway)
     _add_completions(app, gateway)

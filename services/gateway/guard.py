@@ -6,7 +6,7 @@ from gsi.client.rates import Rates, Window
 from gsi.jobs.api_keys import ApiKey, ApiKeys, Right, digest_of
 from gsi.jobs.keys import DEFAULT_TENANT
 from services.gateway import metrics
-from services.gateway.answers import Answers, Tokens
+from services.gateway.answers import Tokens
 from services.gateway.errors import ApiError
 from services.gateway.presets import Preset
 
@@ -103,18 +103,17 @@ class Guard:
             headers |= _describe("requests", window)
         return headers
 
-    async def settle(self, caller: Caller, answers: Answers) -> None:
-        """Count a request's tokens."""
-        await self.count(caller.key, caller.digest, answers.tokens)
-
     async def count(self, key: ApiKey | None, digest: str, tokens: Tokens) -> None:
         """Count tokens against a key, the digest of whose secret is given."""
+        if key is not None and self._keys is not None and tokens.total:
+            await self._keys.spend(digest, tokens.total)
+        await self.note(key, tokens)
+
+    async def note(self, key: ApiKey | None, tokens: Tokens) -> None:
+        """Count tokens that the key's budget has paid: in the metrics, and against the key's minute."""
         for role in Tokens.__dataclass_fields__:
             metrics.TOKENS.labels(role=role).inc(getattr(tokens, role))
-        if key is None or self._keys is None or self._rates is None or not tokens.total:
-            return
-        await self._keys.spend(digest, tokens.total)
-        if key.tokens_per_minute is not None:
+        if key is not None and self._rates is not None and key.tokens_per_minute is not None and tokens.total:
             await self._rates.use_tokens(key.id, key.tokens_per_minute, tokens.total)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import ssl
 import subprocess
 import sys
@@ -236,6 +237,25 @@ async def test_without_redis_it_says_so_and_comes_back(models: Models, tmp_path:
                 return (await http.get("/ready")).status_code == 200
 
             await wait_until(is_ready, "the gateway is ready")
+
+
+async def test_the_page_of_the_api_loads_nothing_from_another_host(gateway: Gateway) -> None:
+    """Its scripts are files of this gateway, and its policy allows no others."""
+    async with gateway.http() as http:
+        page = await http.get("/docs")
+        loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        assert [place for place in loaded if place.startswith("docs/")] == [
+            place for place in loaded if place != "data:,"
+        ]
+        answers = [page, *[await http.get(f"/{place}") for place in loaded if place != "data:,"]]
+        described = (await http.get("/openapi.json")).json()
+        assert (await http.get("/docs/core.py")).status_code == 404
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert [len(answer.content) > 100_000 for answer in answers] == [False, True, True, False]
+    for answer in answers:
+        assert "default-src 'none'; script-src 'self';" in answer.headers["content-security-policy"]
+    assert "/v1/chat/completions" in described["paths"]
+    assert "/docs" not in described["paths"]
 
 
 async def test_cors_is_off_unless_set(gateway: Gateway) -> None:

@@ -361,3 +361,8 @@ def check_parked_tenant(*, parked: Key, parked_tenants: Key, tenant: str, repair
 @lua_script(_decode_surplus)
 def check_tenant(*, tenants: Key, records: Sequence[Key], tenant: str, seen: int, repair: bool) -> None:
     """Return how many places in flight a tenant's count has too many. None: it has changed since it was read."""
+
+
+@lua_script(bool)
+def settle_account(*, accounts: Key, record: Key, request: str, num_tokens: int) -> None:
+    """Count the tokens of a request against its key, and close its account. Return whether it was open until now."""
