@@ -200,7 +200,7 @@ class BatchWork:
         source = await self._files.open(batch.tenant, batch.input_file_id)
         number = 0
         try:
-            while raw := await asyncio.to_thread(lambda: list(islice(split(source), CHUNK_LINES))):
+            while raw := await self._files.call(lambda: list(islice(split(source), CHUNK_LINES))):
                 for each in raw:
                     number += 1
                     yield read_line(batch, number, each, self._gateway.guard)

@@ -51,8 +51,8 @@ def add_file_routes(app: FastAPI, caller: Any, files: Files) -> None:
     @app.get("/v1/files/{file_id}/content", summary="What a file holds")
     async def content(caller: caller, file_id: str) -> Response:
         check()
-        await files.find(caller.tenant, file_id)
-        return StreamingResponse(files.content(caller.tenant, file_id), media_type="application/octet-stream")
+        opened = await files.open(caller.tenant, file_id)
+        return StreamingResponse(files.pieces(opened), media_type="application/octet-stream")
 
     @app.delete("/v1/files/{file_id}", summary="Delete a file")
     async def delete(caller: caller, file_id: str) -> Response:
