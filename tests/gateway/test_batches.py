@@ -85,7 +85,9 @@ async def test_each_line_has_its_answer_or_its_error(batching: Gateway) -> None:
     made = await start(client, lines, metadata={"run": "7"})
     assert (made.status, made.object, made.metadata) == ("validating", "batch", {"run": "7"})
     ended = await finished(client, made.id)
-    assert ended.status == "completed"
+    assert (ended.status, ended.model) == ("completed", "gsi")
+    written = len("One. Two.") + 2 + 2 * len("5|")
+    assert (ended.usage.output_tokens, ended.usage.total_tokens - ended.usage.input_tokens) == (written, written)
     assert (ended.request_counts.total, ended.request_counts.completed, ended.request_counts.failed) == (5, 2, 3)
     output, errors = await read(client, ended.output_file_id), await read(client, ended.error_file_id)
     assert output["right"]["response"]["body"]["choices"][0]["message"]["content"] == "One. Two."
