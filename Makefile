@@ -62,7 +62,7 @@ test-vllm: $(VLLM_INSTALLED)
 	@$(VLLM_BIN)/python -m pytest tests/vllm $(ARGS)
 
 test-clients: $(INSTALLED) $(CLIENTS_INSTALLED)
-	@$(BIN)/python -m pytest tests/clients $(PARALLEL) $(ARGS)
+	@$(BIN)/python -m pytest tests/clients --timeout 400 $(PARALLEL) $(ARGS)
 
 chart: $(INSTALLED) $(TOOLS_INSTALLED)
 	@$(BIN)/python -m pytest tests/chart tests/monitoring $(ARGS)

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from gsi.local.embedded_redis import free_port
-from tests.clients.running import program, variables
+from tests.clients.running import LIMIT_SECONDS, program, variables
 from tests.conftest import wait_until
 from tests.gateway.system import Models
 from tests.gateway.test_batches import finished, line, read, start
@@ -44,7 +44,7 @@ async def s3_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]
         return False
 
     try:
-        await wait_until(has_bucket, "the S3 server has a bucket")
+        await wait_until(has_bucket, "the S3 server has a bucket", LIMIT_SECONDS)
         yield url
     finally:
         process.terminate()
