@@ -31,6 +31,7 @@ from services.gateway.batch_lines import Line, read_line, split
 from services.gateway.errors import ApiError
 from services.gateway.files import Files
 from services.gateway.gateway import Gateway
+from services.gateway.response_documents import describe_usage
 from services.gateway.translation import Order
 
 MAX_LINES = 50_000
@@ -70,12 +71,13 @@ class BatchWork:
     async def _validate(self, batch: Batch) -> Batch:
         """Return the batch in progress, or failed with what is wrong with its lines."""
         faults: list[dict[str, Any]] = []
-        seen: set[str] = set()
+        seen, models = set[str](), set[str]()
         total = 0
         async for line in self._lines(batch):
             total += 1
             fault = line.fault or (f"custom_id {line.custom_id} is given twice" if line.custom_id in seen else "")
             seen.add(line.custom_id)
+            models |= {line.order.model} if line.order else set()
             if fault and len(faults) < MAX_ERRORS:
                 faults.append({"code": "invalid_line", "message": fault, "param": None, "line": line.number})
             if total > MAX_LINES:
@@ -85,7 +87,8 @@ class BatchWork:
             faults = [_fault("the file has no lines")]
         if faults:
             return batch.moved("failed", errors=tuple(faults))
-        return batch.moved("in_progress", counts=Counts(total=total))
+        model = models.pop() if len(models) == 1 else None
+        return batch.moved("in_progress", counts=Counts(total=total), model=model)
 
     async def _submit_and_wait(self, batch: Batch) -> str:
         """Submit every line, and return how the batch ends when all jobs have: completed, expired or cancelled."""
@@ -165,7 +168,8 @@ class BatchWork:
             error_id = await self._keep(batch, "error", errors)
         await self._gateway.guard.count(batch.key, batch.digest, tokens)
         counts = Counts(total=batch.counts.total, completed=num_completed, failed=num_failed)
-        return batch.moved(ending, counts=counts, output_file_id=output_id, error_file_id=error_id)
+        files = {"output_file_id": output_id, "error_file_id": error_id}
+        return batch.moved(ending, counts=counts, usage=describe_usage(tokens), **files)
 
     async def _keep(self, batch: Batch, what: str, source: IO[bytes]) -> str | None:
         """Keep a file that has been written; None if it is empty."""
@@ -200,7 +204,7 @@ class BatchWork:
         source = await self._files.open(batch.tenant, batch.input_file_id)
         number = 0
         try:
-            while raw := await asyncio.to_thread(lambda: list(islice(split(source), CHUNK_LINES))):
+            while raw := await self._files.call(lambda: list(islice(split(source), CHUNK_LINES))):
                 for each in raw:
                     number += 1
                     yield read_line(batch, number, each, self._gateway.guard)

@@ -15,7 +15,7 @@ from services.gateway.batch_documents import Batch
 from services.gateway.batch_lines import ENDPOINTS
 from services.gateway.batch_work import BatchWork
 from services.gateway.errors import ApiError, refuse
-from services.gateway.files import MAX_LISTED, Files, not_listed
+from services.gateway.files import MAX_LISTED, Files, FilesAwayError, not_listed
 from services.gateway.gateway import Gateway
 from services.gateway.guard import Caller
 
@@ -110,6 +110,8 @@ class Batches:
         is_owner = await self._store.unfinished.own(tenant, batch_id, OWNED_SECONDS)
         task = self._tasks.get(name)
         if task is not None and (task.done() or not is_owner):
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                log.error("a batch has broken off; it begins again", batch=batch_id, exc_info=error)
             task.cancel()
             del self._tasks[name]
         elif task is None and is_owner:
@@ -125,13 +127,20 @@ class Batches:
             with suppress(RedisError):
                 await asyncio.shield(self._store.unfinished.release(tenant, batch_id))
             raise
-        except ApiError as error:  # the batch or its input is gone
-            log.warning("a batch cannot go on", batch=batch_id, reason=str(error))
-            await self._store.unfinished.remove(tenant, batch_id)
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, FilesAwayError) as error:
             log.warning("a batch is interrupted; it goes on later", batch=batch_id, reason=str(error))
             with suppress(RedisError):  # perhaps another gateway can
                 await self._store.unfinished.release(tenant, batch_id)
+        except ApiError as error:  # the batch or its input is gone
+            log.warning("a batch cannot go on", batch=batch_id, reason=str(error))
+            await self._give_up(tenant, batch_id, error)
+
+    async def _give_up(self, tenant: str, batch_id: str, reason: ApiError) -> None:
+        with suppress(ApiError):
+            batch = await self.find(tenant, batch_id)
+            fault = {"code": "invalid_file", "message": str(reason), "param": "input_file_id", "line": None}
+            await self._save(batch.moved("failed", errors=(fault,)))
+        await self._store.unfinished.remove(tenant, batch_id)
 
     async def _save(self, batch: Batch, created: float = 0) -> None:
         """Keep a batch; its place in the list is that of the first call."""

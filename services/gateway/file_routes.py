@@ -51,8 +51,8 @@ def add_file_routes(app: FastAPI, reader: Any, submitter: Any, files: Files) -> 
     @app.get("/v1/files/{file_id}/content", summary="What a file holds")
     async def content(caller: reader, file_id: str) -> Response:
         check()
-        await files.find(caller.tenant, file_id)
-        return StreamingResponse(files.content(caller.tenant, file_id), media_type="application/octet-stream")
+        opened = await files.open(caller.tenant, file_id)
+        return StreamingResponse(files.pieces(opened), media_type="application/octet-stream")
 
     @app.delete("/v1/files/{file_id}", summary="Delete a file")
     async def delete(caller: submitter, file_id: str) -> Response:

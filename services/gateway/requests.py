@@ -23,7 +23,7 @@ NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "function_call": ("none", "auto"),
     "functions": ([],),
     "image": (),
-    "include": ([],),
+    "include": ([], ["reasoning.encrypted_content"]),  # to send reasoning back, which no prompt has
     "logit_bias": ({},),
     "logprobs": (False,),
     "max_tool_calls": (),
@@ -34,7 +34,7 @@ NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "presence_penalty": (0,),
     "previous_response_id": (),
     "prompt": (),
-    "reasoning": ({},),
+    "reasoning": ({}, {"summary": "auto"}),  # "auto": such as there is
     "reasoning_effort": (),
     "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),

@@ -104,7 +104,7 @@ def describe(kept: Kept, record: JobRecord | None, error: ApiError | None = None
         "tools": [],
         "top_p": kept.top_p,
         "truncation": "disabled",
-        "usage": _usage(tokens) if status in {"completed", "incomplete"} else None,
+        "usage": describe_usage(tokens) if status in {"completed", "incomplete"} else None,
         "user": kept.user,
         "metadata": kept.metadata or {},
         "gsi": {
@@ -187,7 +187,8 @@ def _describe_error(record: JobRecord | None, error: ApiError | None) -> dict[st
     return {"code": "invalid_prompt" if is_client else "server_error", "message": reason}
 
 
-def _usage(tokens: Tokens) -> dict[str, Any]:
+def describe_usage(tokens: Tokens) -> dict[str, Any]:
+    """Return the tokens of a response, or of a batch."""
     return {
         "input_tokens": tokens.prompt,
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},

@@ -46,12 +46,13 @@ async def test_lm_eval_asks_by_local_chat_completions(trained: Gateway, folder: 
     assert [(each["seed"], each["max_tokens"]) for each in params] == [(1234, 400)] * len(PROBLEMS)
 
 
-async def test_inspect_asks_by_openai_api(trained: Gateway, folder: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("-M", "responses_api=true")], ids=["chat", "responses"])
+async def test_inspect_asks_by_openai_api(trained: Gateway, folder: Path, options: tuple[str, ...]) -> None:
     """It takes the address and the key of the service from variables of the service's name."""
     command = [
         program("evaluation", "inspect"),
         *("eval", "beads.py", "--model", "openai-api/gsi/gsi", "--temperature", "0", "--max-tokens", "400"),
-        *("--log-dir", "logs", "--log-format", "json", "--display", "plain"),
+        *("--log-dir", "logs", "--log-format", "json", "--display", "plain", *options),
     ]
     await run(command, folder, {"GSI_BASE_URL": f"{trained.url}/v1", "GSI_API_KEY": "none"})
     (log,) = (folder / "logs").glob("*.json")

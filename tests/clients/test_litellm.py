@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from gsi.local.embedded_redis import free_port
 from tests.clients.conftest import Door
-from tests.clients.running import PROGRAMS, program, run, variables
+from tests.clients.running import LIMIT_SECONDS, PROGRAMS, program, run, variables
 from tests.conftest import wait_until
 from tests.gateway.engines import SLOW_SECONDS
 
@@ -40,7 +40,7 @@ async def proxy_url(door: Door, tmp_path: Path) -> AsyncIterator[str]:
         return False
 
     try:
-        await wait_until(is_up, "LiteLLM's proxy is up")
+        await wait_until(is_up, "LiteLLM's proxy is up", LIMIT_SECONDS)
         yield url
     finally:
         with suppress(ProcessLookupError):

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from tests.clients.conftest import Door
-from tests.clients.running import PROGRAMS, program, run
+from tests.clients.running import LIMIT_SECONDS, PROGRAMS, program, run
 from tests.conftest import wait_until
 from tests.gateway.engines import SLOW_SECONDS
 
@@ -106,14 +106,14 @@ async def test_a_client_waits_as_long_as_it_is_told(door: Door, tmp_path: Path) 
     jobs = door.gateway.jobs
     await jobs.admin.limit(1)
     try:
-        blocking = await jobs.submit({"prompt": "~Slow. |" * 100})
+        blocking = await jobs.submit({"prompt": "~Slow. |" * 1000, "params": {"max_steps": 1000}})
         client = asyncio.create_task(run([program("evaluation", "python"), PROGRAM, "retry"], tmp_path, door.variables))
 
         async def is_refused() -> bool:
             return any(request["status"] == 429 for request in door.gateway.logged("request")[seen:])
 
         seen = len(door.gateway.logged("request"))
-        await wait_until(is_refused, "the client is refused")
+        await wait_until(is_refused, "the client is refused", LIMIT_SECONDS)
         await jobs.cancel(blocking, "room for the client")
         said = (await client).json
     finally:

@@ -85,7 +85,9 @@ async def test_each_line_has_its_answer_or_its_error(batching: Gateway) -> None:
     made = await start(client, lines, metadata={"run": "7"})
     assert (made.status, made.object, made.metadata) == ("validating", "batch", {"run": "7"})
     ended = await finished(client, made.id)
-    assert ended.status == "completed"
+    assert (ended.status, ended.model) == ("completed", "gsi")
+    written = len("One. Two.") + 2 + 2 * len("5|")
+    assert (ended.usage.output_tokens, ended.usage.total_tokens - ended.usage.input_tokens) == (written, written)
     assert (ended.request_counts.total, ended.request_counts.completed, ended.request_counts.failed) == (5, 2, 3)
     output, errors = await read(client, ended.output_file_id), await read(client, ended.error_file_id)
     assert output["right"]["response"]["body"]["choices"][0]["message"]["content"] == "One. Two."
@@ -270,6 +272,31 @@ async def test_a_batch_of_responses(batching: Gateway) -> None:
     assert params == {"stored": "store", "background": "background", "two": "n"}
     with pytest.raises(openai.NotFoundError):
         await client.responses.retrieve(answer["id"])
+
+
+async def test_a_batch_whose_input_is_gone_has_failed(batching: Gateway, folder: Path) -> None:
+    """It says so, and is not tried for ever; whoever reads the file is told, too."""
+    client = batching.openai()
+    file = await client.files.create(file=("a.jsonl", json.dumps(line("a", "5")).encode()), purpose="batch")
+    (path,) = folder.rglob(file.id)
+    path.unlink()
+    made = await client.batches.create(input_file_id=file.id, endpoint=ENDPOINT, completion_window="24h")
+    ended = await finished(client, made.id)
+    assert ended.status == "failed"
+    assert ended.errors.data[0].message == f"id: the bytes of file {file.id} are gone"
+    with pytest.raises(openai.NotFoundError, match="the bytes of file"):
+        await client.files.content(file.id)
+
+
+async def test_a_place_for_files_that_cannot_be_used_is_named(models: Models, tmp_path: Path) -> None:
+    """In the gateway's log; the client is told to come back."""
+    (tmp_path / "file").write_text("no folder")
+    async with models.gateway("no-place", {"GSI_GATEWAY_FILES": str(tmp_path / "file")}) as gateway:
+        with pytest.raises(openai.InternalServerError) as raised:
+            await gateway.openai().files.create(file=("a.jsonl", b"{}"), purpose="batch")
+        assert (raised.value.status_code, raised.value.code) == (503, "files_unavailable")
+        assert raised.value.response.headers["retry-after"] == "5"
+        assert [said["reason"] for said in gateway.logged("the place of the files cannot be used")]
 
 
 async def test_without_a_place_for_files_there_are_none(gateway: Gateway) -> None:

@@ -119,6 +119,8 @@ def test_every_field_of_openais_client_is_known(theirs: Any, ours: type[Generati
     [
         ("reasoning_effort", None),
         ("reasoning", {"effort": None, "summary": None}),
+        ("reasoning", {"summary": "auto"}),
+        ("include", ["reasoning.encrypted_content"]),
         ("text", {"format": {"type": "text"}, "verbosity": None}),
         ("text", {"verbosity": None}),
         ("response_format", {"type": "text"}),

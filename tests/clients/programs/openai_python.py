@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import openai
@@ -108,7 +109,7 @@ def respond(client: OpenAI) -> dict[str, Any]:
 
 def batch(client: OpenAI) -> dict[str, Any]:
     """Files and a batch of each endpoint."""
-    bodies: dict[str, dict[str, Any]] = {
+    bodies: dict[Any, dict[str, Any]] = {
         "/v1/chat/completions": {"messages": user("One. |Two.")},
         "/v1/completions": {"prompt": "One. |Two."},
         "/v1/responses": {"input": "One. |Two."},
@@ -119,12 +120,8 @@ def batch(client: OpenAI) -> dict[str, Any]:
         source = json.dumps(line).encode() + b"\n"
         file = client.files.create(file=("lines.jsonl", source), purpose="batch")
         ids.append(file.id)
-        made: Any = client.batches.create(
-            input_file_id=file.id,
-            endpoint=endpoint,
-            completion_window="24h",  # type: ignore[arg-type]  # a key is a str
-        )
-        ended = wait_for(lambda made=made: client.batches.retrieve(made.id), "completed")
+        made = client.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window="24h")
+        ended = wait_for(partial(client.batches.retrieve, made.id), "completed")
         outputs[endpoint] = json.loads(client.files.content(ended.output_file_id).read())
         assert client.files.content(file.id).read() == source
     listed = [file.id for file in client.files.list(limit=2, purpose="batch")]

@@ -6,7 +6,7 @@ from inspect_ai.scorer import pattern
 from inspect_ai.solver import generate
 
 
-@task
+@task  # type: ignore[untyped-decorator]  # Inspect is not where types are checked
 def beads() -> Task:
     return Task(
         dataset=json_dataset("problems.jsonl", FieldSpec(input="prompt", target="expected")),
