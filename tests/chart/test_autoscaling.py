@@ -39,17 +39,17 @@ def is_active(trigger: Mapping[str, str], waiting: int, running: int) -> bool:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_what_is_scaled_has_no_number_of_its_own(profile: str) -> None:
-    """Else every upgrade would set it back; what nobody scales has one. Each scaler has a Deployment to scale, and
-    none has two scalers."""
+def test_what_is_scaled_begins_at_the_scalers_minimum(profile: str) -> None:
+    """An upgrade keeps what runs (``test_upgrade``). Each scaler has a Deployment to scale, and none has two."""
     found = objects(profile)
     scaled = [one["spec"]["scaleTargetRef"] for one in of_kind(found, *SCALERS)]
     names = [(target["kind"], target["name"]) for target in scaled]
     assert len(names) == len(set(names))
     workloads = {(one["kind"], one["metadata"]["name"]): one for one in of_kind(found, "Deployment", "StatefulSet")}
     assert set(names) <= set(workloads)
-    for name, workload in workloads.items():
-        assert ("replicas" in workload["spec"]) == (name not in names), name
+    scalers = of_kind(found, *SCALERS)
+    for name, scaler in zip(names, scalers, strict=True):
+        assert workloads[name]["spec"]["replicas"] == scaler["spec"][SCALERS[scaler["kind"]]], name
 
 
 def test_the_options_turn_the_scalers_on() -> None:
