@@ -70,6 +70,7 @@ def test_the_schema_and_the_values_have_the_same_keys() -> None:
 
 FREE = {"affinity", "annotations", "commonLabels", "labels", "nodeSelector", "podAnnotations", "podLabels", "resources"}
 FREE |= {"containerSecurityContext", "podSecurityContext", "securityContext"}
+FREE |= {"alertLabels", "alerts"}  # labels; by the names of alerts, which the template checks
 
 
 def open_maps(values: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:

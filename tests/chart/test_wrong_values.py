@@ -230,6 +230,15 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         },
         ["password", "values"],
     ),
+    # Alerts
+    "an alert that there is not": (
+        {"monitoring": {"prometheusRule": {"disabled": ["GsiGpuIdel"]}}},
+        ["monitoring.prometheusRule", "GsiGpuIdel", "GsiGpuIdle"],
+    ),
+    "a field that no alert has": (
+        {"monitoring": {"prometheusRule": {"alerts": {"GsiGpuIdle": {"fro": "5m"}}}}},
+        ["fro"],
+    ),
     # TLS
     "certificates from nowhere": ({"tls": {"enabled": True}}, ["tls", "issuerRef", "existingSecret"]),
     "a certificate from nowhere": (
