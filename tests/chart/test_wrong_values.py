@@ -176,9 +176,13 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"coordinator": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}}},
         ["coordinator", "minReplicas", "maxReplicas"],
     ),
-    "models from zero": (
-        {"draft": {"autoscaling": {"enabled": True, "minReplicas": 0}}},
-        ["autoscaling", "minReplicas", "minimum|greater"],
+    "models from zero without a scaler that goes there": (
+        {"draft": {"autoscaling": {"enabled": True, "kind": "hpa", "minReplicas": 0}}},
+        ["draft.autoscaling.minReplicas", "keda"],
+    ),
+    "models from zero that nobody wakes": (
+        {"draft": {"autoscaling": {"enabled": True, "minReplicas": 0}}, "exporter": {"enabled": False}},
+        ["draft.autoscaling.minReplicas", "exporter.enabled"],
     ),
     "a pod killed while it drains": (
         {"draft": {"graceSeconds": 120, "terminationGracePeriodSeconds": 60}},
