@@ -52,6 +52,44 @@ def test_models_let_in_whom_the_values_name_and_every_certificate_if_nobody_is_k
     assert callers(objects_with("cpu", given)) == set()
 
 
+def test_a_cluster_may_choose_the_users() -> None:
+    """OpenShift refuses a pod that names its own: with null, none does, and nothing else is given up."""
+    assigned = {"security": {"uid": None}, "redis": {"builtIn": {"uid": None}}}
+    found = pods(objects_with("cpu", assigned))
+    assert found
+    for pod in found:
+        contexts = [pod.spec["securityContext"], *(one["securityContext"] for one in pod.containers)]
+        assert not [context for context in contexts if {"runAsUser", "runAsGroup", "fsGroup"} & context.keys()]
+        assert contexts[0]["runAsNonRoot"] is True
+        as_assigned = Pod(
+            pod.owner, pod.metadata, pod.spec | {"securityContext": contexts[0] | {"runAsUser": 1000690000}}
+        )
+        assert security.faults(as_assigned) == []
+
+
+def test_what_a_pod_may_do_can_be_changed() -> None:
+    """For all, and for one model that needs more: RDMA locks memory, and its device is a resource."""
+    changed = {
+        "security": {
+            "podSecurityContext": {"supplementalGroups": [2000]},
+            "containerSecurityContext": {"procMount": "Default"},
+        },
+        "target": {
+            "securityContext": {"capabilities": {"add": ["IPC_LOCK"]}},
+            "resources": {"limits": {"memory": "4Gi", "rdma/hca": "1"}},
+        },
+    }
+    for pod in pods(objects_with("cpu", changed)):
+        assert pod.spec["securityContext"]["supplementalGroups"] == [2000]
+        assert pod.spec["securityContext"]["runAsNonRoot"] is True
+        for container in pod.containers:
+            assert container["securityContext"]["procMount"] == "Default"
+            expected = {"drop": ["ALL"]} | ({"add": ["IPC_LOCK"]} if pod.component == "target" else {})
+            assert container["securityContext"]["capabilities"] == expected
+        if pod.component == "target":
+            assert pod.container()["resources"]["limits"]["rdma/hca"] == "1"
+
+
 def callers(found: list[Object]) -> set[str]:
     """Return what the models are told of the names that may call."""
     settings = {
