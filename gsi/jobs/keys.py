@@ -81,6 +81,11 @@ class Keys:
         """Return the lane that a record notes; without a note, that of jobs whose payload names no priority."""
         return Key(noted.decode()) if noted else self.jobs
 
+    @staticmethod
+    def priority_of(lane: str) -> Priority:
+        """Return the priority whose jobs a lane holds."""
+        return Priority(lane.rpartition(":")[2])
+
     @property
     def config(self) -> Key:
         return self._key("config")

@@ -8,6 +8,7 @@ from gsi.algorithm.lookahead import Fate
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Params
 from gsi.algorithm.round import Round
+from gsi.jobs.keys import Priority
 from gsi.jobs.state import JobState
 from gsi.rpc.rendezvous import Choice
 from gsi.runtime.metrics import ROLES, SECONDS_BUCKETS
@@ -19,6 +20,7 @@ TILTED_REWARD_BUCKETS = (-2.0, -1.0, -0.5, -0.2, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0
 MARGIN_BUCKETS = (-2.0, -1.0, -0.5, -0.3, -0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0, 2.0)
 LOG_RATIO_BUCKETS = (-50.0, -20.0, -10.0, -5.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 JOB_SECONDS_BUCKETS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 5000.0)
+ANSWER_SECONDS_BUCKETS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14_400.0, 86_400.0)
 
 MAX_INDEX = 16  # steps from this place on share a label value
 INDICES = (*map(str, range(MAX_INDEX)), f"{MAX_INDEX}+")
@@ -74,6 +76,20 @@ JOBS = series.counter(
     "Jobs that were cancelled while they waited had no run and are not counted.",
     "jobs",
     {"state": END_STATES},
+)
+ENDED = series.counter(
+    "gsi_jobs_ended_total",
+    "Jobs that reached a final state by a run of this coordinator. Not among them: jobs that were cancelled while they "
+    "waited, and jobs that are DEAD because each of their coordinators was lost.",
+    "jobs",
+    {"lane": list(Priority), "state": [state for state in JobState if state.is_finished]},
+)
+ANSWER_SECONDS = series.histogram(
+    "gsi_answer_seconds",
+    "Time from a job's submission to its answer, waiting and all attempts included: jobs that SUCCEEDED, by lane.",
+    "seconds",
+    {"lane": list(Priority)},
+    buckets=ANSWER_SECONDS_BUCKETS,
 )
 JOBS_IN_FLIGHT = series.gauge("gsi_jobs_in_flight", "Jobs that this coordinator is running.", "jobs")
 JOB_SECONDS = series.histogram(
@@ -233,3 +249,10 @@ def observe_job(state: JobState, seconds: float) -> None:
     """Count a run of this coordinator, by the state in which it left its job."""
     JOBS.labels(state).inc()
     JOB_SECONDS.observe(seconds)
+
+
+def observe_end(lane: Priority, state: JobState, seconds: float) -> None:
+    """Count the end of a job, so many seconds after its submission."""
+    ENDED.labels(lane, state).inc()
+    if state is JobState.SUCCEEDED:
+        ANSWER_SECONDS.labels(lane).observe(seconds)

@@ -20,6 +20,7 @@ from gsi.jobs.connection import RedisError
 from gsi.jobs.errors import NewerReleaseError
 from gsi.jobs.job import Claim, Job, Newness, claim
 from gsi.jobs.kept_prompt import KeptPrompt
+from gsi.jobs.keys import Keys
 from gsi.jobs.newer_jobs import NewerJobs
 from gsi.jobs.payload import JobPayload
 from gsi.jobs.reader import JobReader
@@ -109,7 +110,10 @@ class JobRunner:
                 state = await self._finish(lease, end)
                 report_end(span, state)
                 await self._writer.unpark(lease.tenant)
-        metrics.observe_job(state, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        metrics.observe_job(state, seconds)
+        if state.is_finished:
+            metrics.observe_end(Keys.priority_of(lease.lane), state, lease.age_seconds + seconds)
         log.info("job ended", state=state, error=end.error)
 
     async def _work_unless_cancelled(self, work: Coroutine[Any, Any, End], running: RunningJob) -> End:

@@ -122,8 +122,8 @@ def restore_append_only_files(server: Server, copy: Path) -> None:
 
 Copy = tuple[Callable[[Server, Path], None], Callable[[Server, Path], None]]
 COPIES: Mapping[str, Copy] = {
-    "snapshot": (copy_snapshot, restore_snapshot),
     "append-only files": (copy_append_only_files, restore_append_only_files),
+    "snapshot": (copy_snapshot, restore_snapshot),
 }
 
 

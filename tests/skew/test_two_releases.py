@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from gsi.local.child_process import ChildProcess
 from gsi.local.demo import held_out_problems
-from gsi.local.stack import ROLES, coordinator_environments
+from gsi.local.stack import ROLES, SHIPPED_MODELS, coordinator_environments, service_environments
 from tests.conftest import wait_until
 from tests.jobs.sample import step
 from tests.skew.last_release_code import ROOT, unpack_last_release
@@ -109,6 +110,36 @@ async def test_a_job_that_one_release_began_is_ended_by_the_other(
         assert len(record.steps) > len(kept)
         assert (await system.redis.xrange(system.keys.steps(job_id)))[: len(kept)] == kept
         assert record.document.attempt == 1
+
+
+async def test_this_coordinator_works_with_services_of_the_last_release(
+    model_services: ModelServices, last_release: Path, tmp_path: Path
+) -> None:
+    """``helm upgrade`` replaces both together, and the coordinator starts faster than a model loads."""
+    models = {role: SHIPPED_MODELS / ("shallow-target" if role == "target" else role) for role in ROLES}
+    environments = service_environments(None, "transformers")
+    services = [
+        ChildProcess(
+            f"last-{role}",
+            [sys.executable, "-P", "-m", f"services.{role}"],
+            own | {"PYTHONPATH": str(last_release), f"GSI_{role.upper()}_MODEL": str(models[role])},
+            tmp_path / f"{role}.log",
+            lambda *_: None,
+        )
+        for role, own in environments.items()
+    ]
+    addresses = {role: own[f"GSI_{role.upper()}_LISTEN"] for role, own in environments.items()}
+    behind = replace(model_services, stack=replace(model_services.stack, addresses=addresses))
+    try:
+        await asyncio.gather(*(each.start() for each in services))
+        async with behind.coordinators(f"{QUEUE}-services") as system:
+            record = await system.finished(await system.client.submit({"prompt": PROBLEMS[0], "params": {"n": 2}}))
+            assert record.state is JobState.SUCCEEDED
+            noted = await system.client.admin.models.read()
+            assert noted is not None
+            assert {model["checkpoint_fingerprint"] for model in noted.values()} == {""}, "0.1.0 tells none"
+    finally:
+        await asyncio.gather(*(each.stop() for each in services))
 
 
 # --- A release to come -----------------------------------------------------------------------------------------------
