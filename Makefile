@@ -46,7 +46,7 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint style hooks chart wheel docs changelog sbom sign chart-package chart-push release-check release-image release-manifest dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-replicas bench-plan gpu pictures train protos clean
+.PHONY: help demo test test-vllm lint style hooks chart wheel docs changelog list-checks sbom sign chart-package chart-push release-check release-image release-manifest dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-replicas bench-plan gpu pictures train protos clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -92,6 +92,10 @@ sbom: $(RELEASE_INSTALLED)
 	@for lock in docker/locks/*.txt; do \
 	  .venv-release/bin/cyclonedx-py requirements --output-reproducible --output-file dist/sbom/$$(basename $$lock .txt).cdx.json $$lock; \
 	done
+
+# For the workflow, which runs each check of .ci/run in a job of its own.
+list-checks:
+	@sed -n 's/^make //p' .ci/run | $(PYTHON) -c 'import json, sys; print("checks=" + json.dumps(sys.stdin.read().splitlines()))'
 
 # Keyless: cosign takes the identity of the workflow that calls it.
 sign:
