@@ -107,7 +107,8 @@ def page_of(name: str) -> str:
     if path.is_dir():
         readme = f"{name}/README.md"
         return readme if (ROOT / readme).exists() else f"{name}/index.md"
-    return name if path.suffix in {".md", *STATIC} else f"{name}.md"
+    shown = name.removeprefix(".")  # MkDocs leaves out what is hidden
+    return shown if path.suffix in {".md", *STATIC} else f"{shown}.md"
 
 
 def links_of(name: str, text: str) -> Iterator[str]:
