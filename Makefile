@@ -211,6 +211,6 @@ $(DOCS_INSTALLED): pyproject.toml scripts/setup.sh
 	@cd .venv-docs && npm pack --silent $(MERMAID) >&2 && tar --extract --gzip --file mermaid-*.tgz --strip-components 2 --directory assets package/dist/mermaid.min.js
 	@touch $@
 
-$(TOOLS_INSTALLED): scripts/tools.sh $(INSTALLED)
+$(TOOLS_INSTALLED): scripts/tools.sh scripts/chromium.sh $(INSTALLED)
 	@sh scripts/tools.sh $(BIN)/python >&2
 	@touch $@

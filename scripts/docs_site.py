@@ -190,6 +190,7 @@ def main() -> None:
     _write_page("docs/decisions")
     docs_reference.write(PAGES / "reference")
     shutil.copytree(ROOT / ".venv-docs" / "assets", PAGES / "assets", dirs_exist_ok=True)
+    shutil.copyfile(ROOT / "docs" / "site.css", PAGES / "assets" / "site.css")
     settings = yaml.dump({"INHERIT": "../mkdocs.yml", "docs_dir": "pages", "site_dir": "html", "nav": navigation()})
     (SITE / "mkdocs.yml").write_text(settings, encoding="utf-8")
 

