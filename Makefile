@@ -8,6 +8,9 @@
 # make chart         set up .tools and check the Helm chart, the alerts and the Dockerfiles with real Helm and promtool
 # make wheel         build the wheel and the sdist; install the wheel in empty environments, and run the demo from it (2 min)
 # make docs          build the documentation site in .site/html, and read it in a real Chromium
+# make changelog     show what changes/ says of the next version  (ARGS=--write: move it into CHANGELOG.md)
+# make sbom          list what the images' locks contain, as CycloneDX, in dist/sbom
+# make chart-package package the chart in dist
 # make dashboards    run the system under a real Prometheus: does every panel and alert have data?  (four minutes; ARGS="--json")
 # make image         as root: build the slim image without a registry, measure and run it   (some minutes; not in CI)
 # make locks         lock the packages of the images and of the clients anew (ARGS=--upgrade: the newest)
@@ -38,6 +41,7 @@ INSTALLED := .venv/installed
 VLLM_INSTALLED := .venv-vllm/installed
 CLIENTS_INSTALLED := .venv-clients/installed
 GPU_INSTALLED := .venv-gpu/installed
+RELEASE_INSTALLED := .venv-release/installed
 DOCS_BIN := .venv-docs/bin
 DOCS_INSTALLED := .venv-docs/installed
 TOOLS_INSTALLED := .tools/installed
@@ -46,7 +50,7 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm test-clients test-web lint style hooks chart wheel docs dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean
+.PHONY: help demo test test-vllm test-clients test-web lint style hooks chart wheel docs changelog list-checks sbom sign chart-package chart-push release-check release-image release-manifest dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -87,6 +91,40 @@ docs: $(INSTALLED) $(DOCS_INSTALLED) $(TOOLS_INSTALLED)
 	@$(DOCS_BIN)/python scripts/docs_site.py
 	@NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build --strict --quiet --config-file .site/mkdocs.yml
 	@$(BIN)/python -m pytest tests/site $(ARGS)
+
+# Without --write, nothing is changed.
+changelog: $(INSTALLED)
+	@$(BIN)/towncrier build --version "$$($(BIN)/python -c 'import gsi; print(gsi.__version__)')" \
+	  $(if $(findstring --write,$(ARGS)),--yes,--draft)
+
+sbom: $(RELEASE_INSTALLED)
+	@mkdir -p dist/sbom
+	@for lock in docker/locks/*.txt; do \
+	  .venv-release/bin/cyclonedx-py requirements --output-reproducible --output-file dist/sbom/$$(basename $$lock .txt).cdx.json $$lock; \
+	done
+
+# For the workflow, which runs each check of .ci/run in a job of its own.
+list-checks:
+	@sed -n 's/^make //p' .ci/run | $(PYTHON) -c 'import json, sys; print("checks=" + json.dumps(sys.stdin.read().splitlines()))'
+
+# Keyless: cosign takes the identity of the workflow that calls it.
+sign:
+	@for file in dist/gsi_serve-*; do cosign sign-blob --yes --bundle $$file.sigstore.json $$file; done
+
+chart-package: $(TOOLS_INSTALLED)
+	@.tools/bin/helm-3.17 package helm --destination dist
+
+chart-push: $(TOOLS_INSTALLED)
+	@sh scripts/push_chart.sh .tools/bin/helm-3.17 $(REGISTRY) $(NAMESPACE)
+
+release-check: $(INSTALLED)
+	@$(BIN)/python scripts/release.py check $(TAG)
+
+release-image: $(INSTALLED)
+	@$(BIN)/python scripts/release.py image $(IMAGE) $(PLATFORM) $(REPOSITORY)
+
+release-manifest: $(INSTALLED)
+	@$(BIN)/python scripts/release.py manifest $(IMAGE) $(REPOSITORY) $(PLATFORMS)
 
 dashboards: $(INSTALLED) $(VLLM_INSTALLED) $(TOOLS_INSTALLED)
 	@$(BIN)/python -m monitoring.check $(ARGS)
@@ -162,7 +200,7 @@ protos: $(INSTALLED)
 	@$(BIN)/python scripts/generate.py
 
 clean:
-	rm -rf .venv .venv-vllm .venv-gpu .venv-docs .venv-clients .site .tools
+	rm -rf .venv .venv-vllm .venv-gpu .venv-docs .venv-clients .venv-release .site .tools
 
 # Progress goes to standard error: `make demo ARGS=--json` must print one JSON object and nothing else.
 $(INSTALLED): pyproject.toml scripts/setup.sh
@@ -179,6 +217,10 @@ $(CLIENTS_INSTALLED): $(wildcard tests/clients/locks/*.txt) tests/clients/node/p
 
 $(GPU_INSTALLED): pyproject.toml scripts/setup.sh
 	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv-gpu vllm,embedded,dev >&2
+	@touch $@
+
+$(RELEASE_INSTALLED): pyproject.toml scripts/setup.sh
+	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv-release release >&2
 	@touch $@
 
 # The site has its own copy of what draws its diagrams.

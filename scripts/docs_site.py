@@ -107,7 +107,8 @@ def page_of(name: str) -> str:
     if path.is_dir():
         readme = f"{name}/README.md"
         return readme if (ROOT / readme).exists() else f"{name}/index.md"
-    return name if path.suffix in {".md", *STATIC} else f"{name}.md"
+    shown = name.removeprefix(".")  # MkDocs leaves out what is hidden
+    return shown if path.suffix in {".md", *STATIC} else f"{shown}.md"
 
 
 def links_of(name: str, text: str) -> Iterator[str]:
@@ -189,6 +190,7 @@ def main() -> None:
     _write_page("docs/decisions")
     docs_reference.write(PAGES / "reference")
     shutil.copytree(ROOT / ".venv-docs" / "assets", PAGES / "assets", dirs_exist_ok=True)
+    shutil.copyfile(ROOT / "docs" / "site.css", PAGES / "assets" / "site.css")
     settings = yaml.dump({"INHERIT": "../mkdocs.yml", "docs_dir": "pages", "site_dir": "html", "nav": navigation()})
     (SITE / "mkdocs.yml").write_text(settings, encoding="utf-8")
 

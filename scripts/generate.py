@@ -1,4 +1,4 @@
-"""Write what is generated: gRPC stubs, JSON Schemas, tables of documents, chart values, and the reference of the SDK.
+"""Write what is generated: gRPC stubs, JSON Schemas, tables of documents, chart values, the SDK's reference, badges.
 
 Usage: ``python scripts/generate.py [FOLDER]``; the folder is the repository's root unless named.
 """
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from pkgutil import resolve_name
 
+import badges
 import helm_values
 import sdk_reference
 import settings_tables
@@ -121,6 +122,7 @@ def main() -> None:
     settings_tables.write(root)
     helm_values.write(root)
     sdk_reference.write(root)
+    badges.write(root)
 
 
 if __name__ == "__main__":

@@ -49,3 +49,11 @@ def test_the_reference_of_the_sdk_is_that_of_the_code(generated: Path) -> None:
     """Changing a signature or a docstring of the SDK without ``make protos`` fails here."""
     name = Path("docs") / "sdk.md"
     assert (ROOT / name).read_text() == (generated / name).read_text()
+
+
+def test_the_badges_say_what_is_so(generated: Path) -> None:
+    """Another version, license or Python without ``make protos`` fails here."""
+    fresh = {path.name: path.read_text() for path in (generated / "docs" / "pictures" / "badges").iterdir()}
+    committed = {path.name: path.read_text() for path in (ROOT / "docs" / "pictures" / "badges").iterdir()}
+    assert committed == fresh
+    assert {"license.svg", "python.svg", "types.svg", "version.svg"} == set(committed)

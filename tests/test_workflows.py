@@ -1,0 +1,96 @@
+"""The workflows of .github: actionlint accepts them, they have few rights, and their steps are make targets of ours."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+ACTIONLINT = Path(sys.executable).parent / "actionlint"
+PINNED = re.compile(
+    r"^\s*- uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$|^\s+uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$"
+)
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.fixture(params=WORKFLOWS, ids=lambda path: path.name)
+def workflow(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.param
+    return path
+
+
+def load(path: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(path.read_text())
+    return loaded
+
+
+def steps_of(path: Path) -> Iterator[dict[str, Any]]:
+    for job in load(path)["jobs"].values():
+        yield from job.get("steps", [])
+
+
+def test_actionlint_accepts_the_workflows() -> None:
+    """Syntax, expressions, contexts, inputs of known actions, scripts that strangers could inject into."""
+    assert WORKFLOWS
+    checked = subprocess.run([ACTIONLINT, *WORKFLOWS], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stdout) == (0, "")
+
+
+def test_actionlint_finds_a_fault(tmp_path: Path) -> None:
+    """The test above can fail."""
+    wrong = tmp_path / "wrong.yml"
+    wrong.write_text(WORKFLOWS[0].read_text().replace("github.ref }}", "github.no_such_name }}"))
+    checked = subprocess.run([ACTIONLINT, wrong], capture_output=True, text=True, check=False)
+    assert "no_such_name" in checked.stdout
+
+
+def test_every_action_is_pinned_by_its_commit(workflow: Path) -> None:
+    """With the release in a comment, which Dependabot reads and writes; a workflow of this repository needs no pin."""
+    used = [line for line in workflow.read_text().splitlines() if re.match(r"\s*(- )?uses: ", line)]
+    assert used
+    assert [line for line in used if not PINNED.match(line) and "uses: ./.github/" not in line] == []
+
+
+def test_a_workflow_has_no_right_that_a_job_does_not_name(workflow: Path) -> None:
+    """No right by default; each job names its own, and none writes into the repository."""
+    loaded = load(workflow)
+    assert loaded["permissions"] == {}
+    for name, job in loaded["jobs"].items():
+        assert job["permissions"], name
+        assert job["permissions"].get("contents", "read") == "read", name
+
+
+def test_a_checkout_keeps_no_credentials(workflow: Path) -> None:
+    """What runs later in the job cannot push."""
+    checkouts = [step for step in steps_of(workflow) if "actions/checkout@" in step.get("uses", "")]
+    assert checkouts
+    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+
+
+def test_a_step_is_a_make_target(workflow: Path) -> None:
+    """What a workflow runs, a developer can run; beside that it installs what make needs, and signs."""
+    commands = [step["run"] for step in steps_of(workflow) if "run" in step]
+    named = {word for command in commands for word in re.findall(r"\bmake (?:--silent )?([a-z][a-z-]*)", command)}
+    named.discard("nodejs")  # a package behind the package "make"
+    assert named
+    assert named <= TARGETS
+    allowed = ("make ", "apt-get update", "cosign ", "mkdir dist")
+    assert [command for command in commands if not command.startswith(allowed)] == []
+
+
+def test_the_checks_are_those_of_ci() -> None:
+    """The workflow reads .ci/run: a job for each target, and each is one of the Makefile."""
+    listed = subprocess.run(["make", "--silent", "list-checks"], cwd=ROOT, capture_output=True, text=True, check=True)
+    name, _, value = listed.stdout.strip().partition("=")
+    checks = json.loads(value)
+    assert name == "checks"
+    assert checks == re.findall(r"^make (.+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert {check.split()[0] for check in checks} <= TARGETS
+    assert "test" in checks
