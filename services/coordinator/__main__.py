@@ -10,9 +10,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from gsi.runtime.extras import imports_of_extra
+from gsi.runtime.extras import imports_of
 
-with imports_of_extra("the coordinator", "coordinator"):
+with imports_of("coordinator", "coordinator"):
     import structlog
 
     from gsi.errors import MisconfiguredError

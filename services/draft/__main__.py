@@ -1,8 +1,8 @@
 """Start the draft service: ``python -m services.draft``."""
 
-from gsi.runtime.extras import imports_of_extra
+from gsi.runtime.extras import imports_of
 
-with imports_of_extra("the draft", "transformers"):
+with imports_of("draft"):
     from gsi.engines.registry import LANGUAGE_ENGINES
     from gsi.rpc.service_process import run_service
     from services.draft.servicer import SERVICE, add_to_server, try_out

@@ -7,22 +7,25 @@ import asyncio
 import sys
 from contextlib import aclosing, suppress
 
-import structlog
+from gsi.runtime.extras import imports_of
 
-from gsi.errors import MisconfiguredError
-from gsi.jobs.connection import REFUSED, RedisError, connect, is_exposed, mask_url
-from gsi.jobs.keys import Keys
-from gsi.jobs.observer import QueueObserver
-from gsi.jobs.queue_metrics import observe_queue
-from gsi.jobs.redis_metrics import REDIS_REACHABLE
-from gsi.rpc.health import Health
-from gsi.runtime.event_loop import run
-from gsi.runtime.metrics import serve_metrics
-from gsi.runtime.process_log import configure_logging
-from gsi.runtime.settings import load_settings
-from gsi.runtime.signals import stop_on_signals
-from services.exporter.metrics import COORDINATORS
-from services.exporter.settings import ExporterSettings
+with imports_of("exporter", "service"):
+    import structlog
+
+    from gsi.errors import MisconfiguredError
+    from gsi.jobs.connection import REFUSED, RedisError, connect, is_exposed, mask_url
+    from gsi.jobs.keys import Keys
+    from gsi.jobs.observer import QueueObserver
+    from gsi.jobs.queue_metrics import observe_queue
+    from gsi.jobs.redis_metrics import REDIS_REACHABLE
+    from gsi.rpc.health import Health
+    from gsi.runtime.event_loop import run
+    from gsi.runtime.metrics import serve_metrics
+    from gsi.runtime.process_log import configure_logging
+    from gsi.runtime.settings import load_settings
+    from gsi.runtime.signals import stop_on_signals
+    from services.exporter.metrics import COORDINATORS
+    from services.exporter.settings import ExporterSettings
 
 log = structlog.get_logger()
 

@@ -7,9 +7,9 @@ import ssl
 import sys
 from contextlib import AsyncExitStack, nullcontext
 
-from gsi.runtime.extras import imports_of_extra
+from gsi.runtime.extras import imports_of
 
-with imports_of_extra("the gateway", "gateway"):
+with imports_of("gateway", "gateway"):
     import structlog
     import uvicorn
     from fastapi import FastAPI

@@ -1,8 +1,8 @@
 """Start the prm service: ``python -m services.prm``."""
 
-from gsi.runtime.extras import imports_of_extra
+from gsi.runtime.extras import imports_of
 
-with imports_of_extra("the prm", "transformers"):
+with imports_of("prm"):
     from gsi.engines.registry import REWARD_ENGINES
     from gsi.rpc.service_process import run_service
     from services.prm.servicer import SERVICE, add_to_server, try_out

@@ -1,8 +1,8 @@
 """Start the target service: ``python -m services.target``."""
 
-from gsi.runtime.extras import imports_of_extra
+from gsi.runtime.extras import imports_of
 
-with imports_of_extra("the target", "transformers"):
+with imports_of("target"):
     from gsi.engines.registry import LANGUAGE_ENGINES
     from gsi.rpc.service_process import run_service
     from services.target.servicer import SERVICE, add_to_server

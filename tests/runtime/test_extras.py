@@ -32,7 +32,12 @@ sys.meta_path.insert(0, Hide())
         ("coordinator", ["grpc"], "the coordinator cannot start: grpc is not installed: pip install 'gsi-serve[coord"),
         ("draft", ["grpc"], "the draft cannot start: grpc is not installed: pip install 'gsi-serve[transformers]'"),
         ("target", ["grpc"], "the target cannot start: grpc is not installed: pip install 'gsi-serve[transformers]'"),
-        ("prm", ["grpc"], "the prm cannot start: grpc is not installed: pip install 'gsi-serve[transformers]'"),
+        ("prm", ["grpc"], "the prm cannot start: grpc is not installed: pip install 'gsi-serve[vllm]'"),
+        (
+            "exporter",
+            ["grpc_health"],
+            "the exporter cannot start: grpc_health is not installed: pip install 'gsi-serve[service]'",
+        ),
     ],
 )
 def test_a_process_names_the_extra_that_is_not_installed(
@@ -42,7 +47,7 @@ def test_a_process_names_the_extra_that_is_not_installed(
     (tmp_path / "sitecustomize.py").write_text(HIDES.format(libraries=libraries))
     ended = subprocess.run(
         [sys.executable, "-m", f"services.{process}"],
-        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "GSI_PRM_ENGINE": "vllm"},
         capture_output=True,
         text=True,
         timeout=60,
