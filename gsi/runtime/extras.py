@@ -14,7 +14,7 @@ OURS = frozenset({"gsi", "services"})
 def imports_of(process: str, extra: str | None = None) -> Iterator[None]:
     """Import the parts of a process in this block. If a library is missing, exit with 1 and name the extra to install.
 
-    ``extra``: what stands between the brackets of ``gsi-serve[…]``. None: that of the engine of a model service.
+    ``extra`` None: that of the engine of a model service.
     """
     try:
         yield
