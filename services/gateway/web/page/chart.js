@@ -28,13 +28,13 @@ export function TimeChart({ times, series, summary }) {
   }, [theme]);
   useEffect(() => plot.current.setData([times, ...series.map((each) => each.values)]), [times]);
   return html`<figure class="chart">
-    <figcaption class="legend">${series.map((each) => html`<${Key} series=${each} />`)}</figcaption>
+    <figcaption class="chart-legend">${series.map((each) => html`<${Key} series=${each} />`)}</figcaption>
     <div ref=${place} role="img" aria-label=${summary}></div>
   </figure>`;
 }
 
 function Key({ series }) {
-  return html`<span class="legend-key">
+  return html`<span class="chart-key">
     <svg width="22" height="8" aria-hidden="true"><line class=${`stroke-${series.color}`} x1="0" y1="4" x2="22" y2="4" stroke-width="2" stroke-dasharray=${series.dash?.join(" ")} /></svg>
     ${series.label}
   </span>`;

@@ -53,7 +53,7 @@ function Settings({ found }) {
     ...Object.entries(models).map(([role, all]) => [`Model: ${role}`, all.map(describeModel).join("; ")]),
     ["Code", evaluation?.identity?.code],
   ].filter(([, text]) => text);
-  return html`<dl class="facts card">${facts.map(([label, text]) => html`<div key=${label}><dt>${label}</dt><dd>${text}</dd></div>`)}</dl>`;
+  return html`<dl class="settings card">${facts.map(([label, text]) => html`<div key=${label}><dt>${label}</dt><dd>${text}</dd></div>`)}</dl>`;
 }
 
 function describeModel(model) {

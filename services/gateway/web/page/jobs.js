@@ -1,4 +1,4 @@
-/** The view of `#/jobs`: the newest jobs, filtered by what the address says, and looked at again every two seconds. */
+/** The view of `#/jobs`: the newest jobs, filtered by what the address says, and looked at again every few seconds. */
 
 import { html, useEffect, useRef, useState } from "./vendor/htm/standalone.module.js";
 import { get } from "./api.js";
@@ -8,6 +8,7 @@ import { changeQuery } from "./routes.js";
 import { Ago, Button, Empty, ErrorBox, Field, Loading, State, formatShare, useLoaded } from "./ui.js";
 
 const LOOK_MS = 2000;
+const SEARCH_MS = 5000; // a search reads more jobs
 const TYPING_MS = 250;
 const FIRST_LIMIT = 50;
 const MAX_LIMIT = 200;
@@ -18,7 +19,8 @@ const FILTERS = ["q", "state", "method", "tenant", "queue"];
 export default function Jobs({ route, session }) {
   const filters = Object.fromEntries(FILTERS.map((name) => [name, route.query.get(name) ?? ""]));
   const [limit, setLimit] = useState(FIRST_LIMIT);
-  const found = useLoaded((signal) => get("/gsi/v1/jobs", { ...filters, limit }, signal), [...Object.values(filters), limit], LOOK_MS);
+  const every = filters.q || filters.method || filters.tenant ? SEARCH_MS : LOOK_MS;
+  const found = useLoaded((signal) => get("/gsi/v1/jobs", { ...filters, limit }, signal), [...Object.values(filters), limit], every);
   const actions = useJobActions(session, found.reload);
   return html`<div class="jobs">
     <h1>Jobs</h1>
@@ -33,8 +35,8 @@ export default function Jobs({ route, session }) {
     const jobs = found.value.jobs;
     if (!jobs.length) return html`<${None} isFiltered=${Object.values(filters).some(Boolean)} />`;
     return html`<${JobTable} jobs=${jobs} session=${session} buttons=${actions.buttons} />
-      ${jobs.length === limit && limit < MAX_LIMIT && html`<p class="more"><${Button} kind="quiet" onClick=${() => setLimit(MAX_LIMIT)}>Show up to ${MAX_LIMIT}<//></p>`}
-      ${jobs.length === MAX_LIMIT && html`<p class="more soft">These are the newest ${MAX_LIMIT}. A filter finds others.</p>`}`;
+      ${jobs.length === limit && limit < MAX_LIMIT && html`<p class="jobs-more"><${Button} kind="quiet" onClick=${() => setLimit(MAX_LIMIT)}>Show up to ${MAX_LIMIT}<//></p>`}
+      ${jobs.length === MAX_LIMIT && html`<p class="jobs-more soft">These are the newest ${MAX_LIMIT}. A filter finds others.</p>`}`;
   }
 }
 
