@@ -12,7 +12,7 @@ import { Badge, ErrorBox, Source, State, formatNumber, formatSeconds } from "./u
 export function Pane({ title, run, now, scale, id, expected }) {
   const seconds = secondsOf(run, now);
   const tokens = tokensOf(run);
-  return html`<section class="pane card" aria-labelledby=${id} aria-busy=${isOpen(run) ? "true" : "false"}>
+  return html`<section class="pane card" aria-labelledby=${id}>
     <header class="pane-head">
       <h2 id=${id}><bdi>${title}</bdi></h2>
       <${Phase} run=${run} />
