@@ -1,9 +1,6 @@
-/** A table whose rows are cards on a narrow screen. */
+/** A table whose rows are cards on a narrow screen. A view that shows one names card_table.css among its styles. */
 
 import { html } from "./vendor/htm/standalone.module.js";
-import { addStyles } from "./ui.js";
-
-addStyles("card_table.css");
 
 /**
  * Roles are spelt out: a browser drops those of a table that is laid out in another way.
