@@ -47,7 +47,7 @@ cat >"$tools/bin/chromium" <<'SH'
 # Chromium with the libraries and fonts beside it.
 root=$(cd "$(dirname "$(readlink -f "$0")")/../chromium" && pwd)
 libraries=$root/usr/lib/x86_64-linux-gnu
-export LD_LIBRARY_PATH="$libraries:$libraries/pulseaudio:$root/lib/x86_64-linux-gnu"
+export LD_LIBRARY_PATH="$libraries:$libraries/pulseaudio:$libraries/nss:$root/lib/x86_64-linux-gnu"
 export FONTCONFIG_FILE="$root/fonts.conf" XDG_CACHE_HOME="$root/cache"
 exec "$root/usr/lib/chromium/chromium-headless-shell" "$@"
 SH

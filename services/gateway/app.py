@@ -76,6 +76,7 @@ def make_app(parts: Parts, settings: GatewaySettings) -> FastAPI:
         max_file_bytes=settings.max_file_bytes,
         max_header_bytes=settings.max_header_bytes,
         is_local=not settings.keys,
+        allowed_origins=settings.allowed_origins,
     )
     if settings.allowed_origins:
         app.add_middleware(

@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+from collections.abc import Collection, Sequence
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,6 +21,7 @@ FILES_ROUTE = "/v1/files"
 FORM_BYTES = 65_536  # of a form around a file
 DISCARDED_BYTES = 32 * 2**20  # of a body that is too long
 LEFT_STATUS = 499  # nginx's number for a client that went away before it was answered
+READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 QUIET_ROUTES = frozenset({"/health", "/ready", "/", "/page/{path:path}"})
 
 
@@ -27,10 +29,18 @@ class RequestScope:
     """Gives a request an id, reads its body up to a limit, and notes how it was answered."""
 
     def __init__(
-        self, app: ASGIApp, max_body_bytes: int, max_file_bytes: int, max_header_bytes: int, *, is_local: bool
+        self,
+        app: ASGIApp,
+        max_body_bytes: int,
+        max_file_bytes: int,
+        max_header_bytes: int,
+        *,
+        is_local: bool,
+        allowed_origins: Sequence[str] = (),
     ) -> None:
         self._app = app
         self._is_local = is_local
+        self._allowed_origins = frozenset(allowed_origins)
         self._max_file_bytes = max_file_bytes
         self._max_header_bytes = max_header_bytes
         self._max_body_bytes = max_body_bytes
@@ -46,7 +56,9 @@ class RequestScope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                headers["x-content-type-options"] = "nosniff"
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request=request_id, **_client_id(scope)):
@@ -61,6 +73,7 @@ class RequestScope:
         try:
             if self._is_local:
                 _check_host(scope)
+                _check_origin(scope, self._allowed_origins)
             _check_headers(scope, self._max_header_bytes)
             if scope["path"] == FILES_ROUTE:
                 _check_length(scope, self._max_file_bytes)
@@ -111,6 +124,19 @@ def _check_host(scope: Scope) -> None:
     host = Headers(scope=scope).get("host", "")
     if not is_loopback(host if _PORT.search(host) else f"{host}:0"):
         raise ApiError(403, f"host {host[:100]} is not this machine; keys are needed for that", code="host_not_allowed")
+
+
+def _check_origin(scope: Scope, allowed: Collection[str]) -> None:
+    """Raise ApiError 403 for a request to change something that a page of another site sends.
+
+    Without keys a browser would send such a page's form as it sends the user's own requests. It says the page's origin.
+    """
+    headers = Headers(scope=scope)
+    origin = headers.get("origin")
+    if scope["method"] in READING_METHODS or origin is None or origin in allowed:
+        return
+    if origin.partition("://")[2] != headers.get("host"):
+        raise ApiError(403, f"origin {origin[:100]} is not this gateway's page", code="origin_not_allowed")
 
 
 def _check_length(scope: Scope, most: int) -> None:

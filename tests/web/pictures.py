@@ -25,8 +25,8 @@ MAX_BYTES = 200_000
 WIDTH = 1080
 MARGIN = 20
 ANSWER_SECONDS = 240  # also on a machine with much else to do
-NUM_PROBLEMS = 12
-PARAMS: Mapping[str, Any] = {"keep_candidates": True, "n": 4, "seed": 7}
+NUM_PROBLEMS, NUM_SEEDS = 16, 8
+PARAMS: Mapping[str, Any] = {"keep_candidates": True, "n": 3, "seed": 7}
 Scheme = Literal["light", "dark"]
 SCHEMES: Sequence[Scheme] = ("light", "dark")
 
@@ -35,8 +35,7 @@ async def draw(folder: Path) -> None:
     """Write the pictures into the folder."""
     with tempfile.TemporaryDirectory() as logs:
         async with _system(Path(logs)) as (url, client), chromium() as browser:
-            records = await _answer(client)
-            trace = _with_rejection(records)
+            trace = await _answer_with_rejection(client)
             beams = await _search(client, "beam-search:width=3:expansion=3", 9)
             for scheme in SCHEMES:
                 await _draw_trace(browser, url, scheme, trace, folder)
@@ -53,27 +52,34 @@ async def _system(logs: Path) -> AsyncIterator[tuple[str, AsyncClient]]:
             yield stack.gateway_url, client
 
 
-def _problems() -> list[str]:
+def _problems() -> list[tuple[str, str]]:
+    """Return the longest held-out problems, in which steps are rejected most often, each with its answer."""
     lines = (SHIPPED_MODELS / "heldout.jsonl").read_text().splitlines()
-    return [json.loads(line)["prompt"] for line in lines]
+    problems = [(problem["prompt"], problem["expected"]) for problem in map(json.loads, lines)]
+    return sorted(problems, key=lambda problem: -len(problem[0]))[:NUM_PROBLEMS]
 
 
-async def _answer(client: AsyncClient) -> list[JobRecord]:
-    ids = [await client.submit({"prompt": prompt, "params": PARAMS}) for prompt in _problems()[:NUM_PROBLEMS]]
-    return [await client.wait(job_id) for job_id in ids]
+async def _answer(client: AsyncClient, seed: int) -> list[JobRecord]:
+    """Return the right answers."""
+    problems = _problems()
+    ids = [await client.submit({"prompt": prompt, "params": {**PARAMS, "seed": seed}}) for prompt, _ in problems]
+    records = [await client.wait(job_id) for job_id in ids]
+    return [record for record, (_, expected) in zip(records, problems, strict=True) if record.answer == expected]
 
 
 async def _search(client: AsyncClient, method: str, n: int) -> JobRecord:
-    job_id = await client.submit({"prompt": _problems()[1], "params": {**PARAMS, "method": method, "n": n}})
+    job_id = await client.submit({"prompt": _problems()[1][0], "params": {**PARAMS, "method": method, "n": n}})
     return await client.wait(job_id)
 
 
-def _with_rejection(records: Sequence[JobRecord]) -> JobRecord:
-    """Return the shortest answer in which a step was rejected. Raises RuntimeError if there is none."""
-    found = [record for record in records if any(step.rejected for step in record.steps)]
-    if not found:
-        raise RuntimeError(f"in {len(records)} answers no step was rejected: take another seed")
-    return min(found, key=lambda record: len(record.text))
+async def _answer_with_rejection(client: AsyncClient) -> JobRecord:
+    """Return a right answer in which a step was rejected, of the least reward. Raises RuntimeError if there is none."""
+    for seed in range(NUM_SEEDS):
+        records = await _answer(client, seed)
+        rejected = {record.id: [step.rejected.reward for step in record.steps if step.rejected] for record in records}
+        if found := [record for record in records if rejected[record.id]]:
+            return min(found, key=lambda record: rejected[record.id][0])
+    raise RuntimeError(f"in {NUM_SEEDS} x {NUM_PROBLEMS} answers none was right that had a rejected step")
 
 
 async def _draw_trace(browser: Browser, url: str, scheme: Scheme, record: JobRecord, folder: Path) -> None:
@@ -100,7 +106,7 @@ async def _draw_playground(browser: Browser, url: str, scheme: Scheme, folder: P
         await run.click()
         await expect(page.get_by_role("button", name="Stop")).to_be_visible()
         await expect(page.get_by_role("button", name="Stop")).to_have_count(0, timeout=1000 * ANSWER_SECONDS)
-        await _save(page, folder, "playground", scheme, ("main",))
+        await _save(page, folder, "playground", scheme, (".playground",))
 
 
 async def _draw_jobs(browser: Browser, url: str, scheme: Scheme, folder: Path) -> None:

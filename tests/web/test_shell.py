@@ -3,7 +3,7 @@
 import gzip
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Request, Route, expect
 
 from tests.gateway.system import Gateway, Models
 
@@ -127,3 +127,22 @@ async def test_the_skip_link_comes_first(page: Page) -> None:
     await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("main")).to_be_focused()
+
+
+async def test_the_page_works_under_a_path_of_a_proxy(page: Page, gateway: Gateway) -> None:
+    """Which takes the path away: every address of the page is relative."""
+
+    async def take_path_away(route: Route) -> None:
+        await route.continue_(url=route.request.url.replace("/app/", "/", 1))
+
+    asked: list[str] = []
+
+    def note(request: Request) -> None:
+        asked.append(request.url.removeprefix(gateway.url))
+
+    page.on("request", note)
+    await page.route("**/app/**", take_path_away)
+    await page.goto("/app/")
+    await expect(page.get_by_label("Question")).to_be_visible()
+    assert "/app/gsi/v1/session" in asked
+    assert [url for url in asked if not url.startswith("/app/")] == []

@@ -1,37 +1,18 @@
 """The trace of a job in a real browser: live and later, its figures against the algorithm's, and how it is moved in."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
-from gsi.algorithm.soft_best_of_n import probabilities
-from gsi.algorithm.tilting import log_ratio, rankable, tilted_reward
-from gsi.jobs.step_record import ProposalRecord
-from tests.gateway.system import Gateway
+from tests.gateway.system import Gateway, Models
 from tests.web.browser import NARROW, faults, is_wider_than_its_window, quiet_page
+from tests.web.idle_queue import idle_queue
+from tests.web.made_traces import KEPT, ODD, run
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-KEPT = {"keep_candidates": True, "n": 4, "seed": 5}
-ODD = r"{Let $x^2 = 4$ (0.8)/Let $y$ be odd (nan)/So it is (never)/Half of it (0.3)}.|!Then \(x = 2\).|\boxed{2}"
-FIGURES = """async ([proposal, params]) => {
-  const { figures } = await import("/page/trace/selection.js");
-  const asText = (value) => (value === null || Number.isFinite(value) ? value : String(value));
-  const { rule, candidates } = figures(proposal, params);
-  const values = (each) => [each.reward, each.logRatio, each.tiltedReward, each.probability].map(asText);
-  return { rule, candidates: candidates.map(values) };
-}"""
-
-
-async def run(gateway: Gateway, prompt: str, **params: Any) -> str:
-    """Run a job to its end; return its id."""
-    job_id = await gateway.jobs.submit({"prompt": prompt, "params": KEPT | params})
-    await gateway.jobs.wait(job_id)
-    return job_id
 
 
 async def open_trace(page: Page, job_id: str) -> None:
@@ -57,70 +38,18 @@ async def test_the_answer_stands_step_by_step_and_a_rejected_step_is_crossed_out
 
 
 async def test_mathematics_is_set_and_what_is_none_stays_text(page: Page, gateway: Gateway) -> None:
-    """By KaTeX, which is loaded for it; a formula that it refuses keeps its source, and money is money."""
-    await open_trace(
-        page, await run(gateway, r"It costs $5 and $6. Let $x_1 = \frac{1}{2}$.|Odd: \(\frac{1\).|\boxed{7}")
-    )
+    """By KaTeX, which is loaded for it; a formula that it refuses keeps its source, and money is money.
+
+    The styles of a formula do not offend the page's policy, which would be noise.
+    """
+    third = r"\boxed{7}, $\vec{v}$, $\fcolorbox{red}{blue}{x}$"
+    told = r"It costs $5 and $6. Let $x_1 = \frac{1}{2}$.|Odd: \(\frac{1\).|" + third
+    await open_trace(page, await run(gateway, told))
     steps = page.locator(".step-text")
     await expect(steps.nth(0).locator(".katex")).to_have_count(1)
     await expect(steps.nth(0)).to_contain_text("It costs $5 and $6.")
     await expect(steps.nth(1)).to_contain_text(r"Odd: \(\frac{1\).")
-    await expect(steps.nth(2).locator(".katex")).to_have_count(1)
-
-
-@pytest.mark.parametrize(
-    "params",
-    [
-        {"method": "gsi"},
-        {"method": "gsi", "beta": 500.0},
-        {"method": "gsi", "preset": "authors"},
-        {"method": "gsi-no-rejection"},
-        {"method": "rsd"},
-        {"method": "soft-best-of-n"},
-        {"method": "best-of-n"},
-        {"method": "draft"},
-    ],
-    ids=json.dumps,
-)
-async def test_the_figures_of_candidates_are_those_of_the_algorithm(
-    page: Page, gateway: Gateway, params: Mapping[str, Any]
-) -> None:
-    """Reward, log-ratio, tilted reward and probability of every candidate, NaN and infinities among them."""
-    record = await gateway.jobs.result(await run(gateway, ODD, **params))
-    assert record.document.params is not None
-    await page.goto("/")
-    for step in record.steps:
-        for proposal in step.proposals:
-            found = await page.evaluate(FIGURES, [proposal.to_dict(), dict(record.document.params)])
-            assert_equal(found["candidates"], expected_figures(proposal, record.document.params))
-
-
-def expected_figures(proposal: ProposalRecord, params: Mapping[str, Any]) -> list[list[float | None]]:
-    """Return the figures as gsi/algorithm has them. A reward that was not asked decides nothing: it stands as 0."""
-    beta = params["beta"]
-    rewards = [0.0 if each.reward is None else rankable(each.reward) for each in proposal.candidates]
-    ratios = [
-        None if each.log_likelihood_target is None else log_ratio(each.log_likelihood_target, each.log_likelihood)
-        for each in proposal.candidates
-    ]
-    tilted = [
-        None if ratio is None else tilted_reward(reward, ratio, beta)
-        for reward, ratio in zip(rewards, ratios, strict=True)
-    ]
-    if params["method"] in {"draft", "best-of-n"}:
-        law = [float(index == rewards.index(max(rewards))) for index in range(len(rewards))]
-    else:
-        is_tilted = params["method"].startswith("gsi") and proposal.source == "draft"
-        law = probabilities([value for value in tilted if value is not None] if is_tilted else rewards, beta)
-    told = [each.reward for each in proposal.candidates]
-    return [list(row) for row in zip(told, ratios, tilted, law, strict=True)]
-
-
-def assert_equal(found: list[list[Any]], expected: list[list[float | None]]) -> None:
-    for row, other in zip(found, expected, strict=True):
-        assert [value is None for value in row] == [value is None for value in other]
-        numbers = [float(value) for value in row if value is not None]
-        assert numbers == pytest.approx([v for v in other if v is not None], rel=1e-12, abs=1e-15, nan_ok=True)
+    await expect(steps.nth(2).locator(".katex")).to_have_count(3)
 
 
 async def test_a_panel_shows_the_candidates_and_which_was_drawn(page: Page, gateway: Gateway) -> None:
@@ -256,13 +185,38 @@ async def test_arrows_move_between_steps(page: Page, gateway: Gateway) -> None:
 
 
 async def test_a_job_that_runs_can_be_cancelled(page: Page, gateway: Gateway) -> None:
-    """By a button that is gone afterwards."""
+    """After a question, by a button that is gone afterwards; the steps that were kept stay."""
     job_id = await gateway.jobs.submit({"prompt": "One.|~~~~~~~~Two.|Three.", "params": KEPT})
     await open_trace(page, job_id)
     await expect(page.locator(".step")).to_have_count(1)
-    await page.get_by_role("button", name="Cancel").click()
+    await page.get_by_role("button", name=f"Cancel job {job_id}").click()
+    await page.get_by_role("button", name="Cancel the job").click()
     await expect(page.locator(".title-line .badge")).to_have_text("cancelled")
-    await expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    await expect(page.get_by_role("button", name=f"Cancel job {job_id}")).to_have_count(0)
+    await expect(page.locator(".why-ended")).to_contain_text("cancelled on the web page")
+    await expect(page.locator(".step")).to_have_count(1)
+
+
+async def test_a_dead_job_says_why_and_is_retried_to_its_end(browser: Browser, models: Models) -> None:
+    """The reason stands above the answer; after the retry the trace is live again, without a reload."""
+    settings = {"GSI_GATEWAY_QUEUE": "web-dead-traces"}
+    async with (
+        idle_queue(models.redis_url, "web-dead-traces") as queue,
+        models.gateway("dead-traces", settings) as gateway,
+        quiet_page(browser, gateway.url) as page,
+    ):
+        async with gateway.http() as http:
+            job_id = (await http.post("/gsi/v1/jobs", json={"model": "gsi", "prompt": "2 + 3"})).json()["id"]
+        await queue.kill(job_id, "the draft is away")
+        await open_trace(page, job_id)
+        await expect(page.locator(".why-ended")).to_contain_text(
+            "The job was given up: tried 1 times: the draft is away"
+        )
+        await page.get_by_role("button", name=f"Retry job {job_id}").click()
+        await expect(page.locator(".title-line .badge")).to_have_text("queued")
+        await queue.answer(job_id, "5")
+        await expect(page.locator(".title-line .badge")).to_have_text("succeeded")
+        await expect(page.locator(".why-ended")).to_have_count(0)
 
 
 async def test_an_unknown_job_is_said(page: Page, gateway: Gateway) -> None:

@@ -14,6 +14,7 @@ const SIDES = ["left", "right"];
 const TITLES = ["What answers at the left", "What answers at the right"];
 const QUICK_MS = 1200; // between looks at the queue while a job waits
 const SLOW_MS = 10_000;
+const FIRST_N = "4"; // candidates of the first example, which a CPU writes in a second
 
 /** The view of `#/`. */
 export default function Playground({ session }) {
@@ -148,7 +149,8 @@ function recall(models) {
   const names = models.map((each) => each.id);
   const fresh = (name) => ({ model: name, method: "", params: {} });
   const second = names.includes("gsi:target") ? "gsi:target" : names.at(-1);
-  const usual = { prompt: EXAMPLES[0].prompt, isComparing: names.length > 1, setups: [fresh(names[0]), fresh(second)] };
+  const first = { ...fresh(names[0]), params: { n: FIRST_N } };
+  const usual = { prompt: EXAMPLES[0].prompt, isComparing: names.length > 1, setups: [first, fresh(second)] };
   try {
     const kept = JSON.parse(sessionStorage.getItem(ITEM)) ?? {};
     const setups = usual.setups.map((each, place) => (names.includes(kept.setups?.[place]?.model) ? { ...each, ...kept.setups[place] } : each));

@@ -76,7 +76,7 @@ export function Setup({ side, title, setup, models, catalog, error, onChange }) 
       <//>
       ${names.filter((name) => name in FIRST).map(parameter)}
     </div>
-    <p class="hint">${!setup.method && preset?.description && html`<bdi>${preset.description}</bdi>. `}${readSummary(method)}</p>
+    <p class="hint">${!setup.method && preset && introduce(preset.description, method)}${readSummary(method)}</p>
     <details open=${others.includes(wrong) || wrong === "method"}>
       <summary>More parameters</summary>
       <div class="setup-fields more">
@@ -90,6 +90,12 @@ export function Setup({ side, title, setup, models, catalog, error, onChange }) 
       </div>
     </details>
   </fieldset>`;
+}
+
+/** What the operator says of a model, unless the method's summary begins with it. */
+function introduce(description, method) {
+  const isSaid = method?.summary.toLowerCase().startsWith(description.toLowerCase());
+  return description && !isSaid && html`<bdi>${description}</bdi>. `;
 }
 
 function readSummary(method) {

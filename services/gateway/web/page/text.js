@@ -31,13 +31,20 @@ class Formula extends Component {
     return next.part.text !== this.props.part.text;
   }
 
-  /** The element has no children of preact's, so that KaTeX and preact never write the same nodes. */
+  /**
+   * The element has no children of preact's, so that KaTeX and preact never write the same nodes. A formula that is wider
+   * than its place scrolls, and the keyboard must reach what scrolls.
+   */
   async show() {
     const { part } = this.props;
-    if (mathematics.isLoaded()) return mathematics.set(this.base, part);
-    this.base.textContent = part.text;
-    await mathematics.load();
-    if (this.base && this.props.part === part) mathematics.set(this.base, part);
+    if (!mathematics.isLoaded()) {
+      this.base.textContent = part.text;
+      await mathematics.load();
+    }
+    if (!this.base || this.props.part.text !== part.text) return;
+    mathematics.set(this.base, part);
+    if (this.base.scrollWidth > this.base.clientWidth) this.base.tabIndex = 0;
+    else this.base.removeAttribute("tabindex");
   }
 
   render({ part }) {

@@ -109,9 +109,11 @@ function goTo(number) {
 }
 
 function Prompt({ job }) {
-  const turns = job.messages ?? [...(job.system ? [{ role: "system", content: job.system }] : []), { role: "user", content: job.prompt ?? "" }];
+  const asked = job.prompt ? [{ role: "user", content: job.prompt }] : [];
+  const turns = job.messages ?? [...(job.system ? [{ role: "system", content: job.system }] : []), ...asked];
   return html`<section class="prompt" aria-labelledby="prompt-title">
     <h2 id="prompt-title">Prompt</h2>
+    ${turns.length === 0 && html`<p class="hint">The prompt was too long to be kept after the job's end.</p>`}
     ${turns.map(({ role, content }) => html`<div class="turn">${turns.length > 1 && html`<p class="role">${role}</p>`}<${Text} text=${content} /></div>`)}
   </section>`;
 }

@@ -19,14 +19,17 @@ export function Verdict({ first, second }) {
 }
 
 function content(first, second) {
-  if ([first, second].some(({ run }) => isOpen(run))) {
-    return html`<p class="verdict-times soft">Both write at once…</p><p class="soft">When both have an answer, their seconds are compared here.</p>`;
-  }
-  const found = compare(first, second);
-  if (!found) {
-    const failed = [first, second].filter(({ run }) => !hasSucceeded(run)).map(({ title }) => title);
+  const runs = [first.run, second.run];
+  const failed = [first, second].filter(({ run }) => !isOpen(run) && !hasSucceeded(run)).map(({ title }) => title);
+  if (failed.length) {
     return html`<p class="verdict-times soft">Nothing to compare</p><p class="soft"><bdi>${failed.join(" and ")}</bdi> ended without an answer.</p>`;
   }
+  if (runs.some(isOpen)) {
+    const text = runs.some((run) => run.phase === "waiting") ? "Waiting for the models" : "Both write at once";
+    return html`<p class="verdict-times soft">${text}…</p><p class="soft">When both have an answer, their seconds are compared here.</p>`;
+  }
+  const found = compare(first, second);
+  if (!found) return html`<p class="verdict-times soft">Nothing to compare</p><p class="soft">Both ended within a millisecond.</p>`;
   const { faster, slower, times } = found;
   const [one, other] = [faster.run.job.answer, slower.run.job.answer];
   return html`<p class="verdict-times">

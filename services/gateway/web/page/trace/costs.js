@@ -35,15 +35,10 @@ export function sumPhases(steps) {
 
 /** Trajectories grow at once, and the proposals of one in turn: return those that took longest. */
 function longest(proposals) {
-  const groups = Map.groupBy ? Map.groupBy(proposals, (each) => each.parent ?? 0) : groupByParent(proposals);
-  const total = (group) => group.reduce((sum, each) => sum + Math.max(...Object.values(each.seconds)), 0);
-  return [...groups.values()].reduce((most, group) => (total(group) > total(most) ? group : most));
-}
-
-function groupByParent(proposals) {
   const groups = new Map();
   for (const each of proposals) groups.set(each.parent ?? 0, [...(groups.get(each.parent ?? 0) ?? []), each]);
-  return groups;
+  const total = (group) => group.reduce((sum, each) => sum + Math.max(...Object.values(each.seconds)), 0);
+  return [...groups.values()].reduce((most, group) => (total(group) > total(most) ? group : most));
 }
 
 function phasesOf({ source, seconds }) {

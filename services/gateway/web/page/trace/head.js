@@ -1,7 +1,8 @@
 /** The head of a trace: the job's state, its facts, why it ended, and what may be done with it. */
 
 import { html, useState } from "../vendor/htm/standalone.module.js";
-import { get, post } from "../api.js";
+import { ApiError, get } from "../api.js";
+import { useJobActions } from "../job_actions.js";
 import { Ago, Button, ErrorBox, State, formatNumber, formatSeconds, useNow } from "../ui.js";
 import { Text } from "../text.js";
 import { acceptance } from "./costs.js";
@@ -29,10 +30,10 @@ export function Head({ job, id, steps, params, session, onChange, shown }) {
 
 function WhyItEnded({ job }) {
   if (!job.error) return null;
-  const tried = job.attempts === 1 ? "once" : `${job.attempts} times`;
+  const isTold = job.state === "DEAD" || !(job.attempts > 1); // a dead job's error says how often it was tried
   return html`<div class="why-ended" role="note">
     <p><strong>${WORDS[job.state] ?? "Its last error"}:</strong> ${job.error}</p>
-    ${job.attempts > 0 && html`<p class="quiet">It was tried ${tried}.${job.dead_reason && ` Reason: ${job.dead_reason}.`}</p>`}
+    ${!isTold && html`<p class="quiet">It was tried ${job.attempts} times.</p>`}
   </div>`;
 }
 
@@ -68,29 +69,26 @@ function parametersOf(params) {
 
 function Actions({ job, id, session, onChange, params, shown, steps }) {
   const [error, setError] = useState(null);
-  const mayAct = session.rights.includes("submit") || session.rights.includes("operate");
-  const canCancel = mayAct && !isFinal(job.state);
-  const canRetry = mayAct && job.state === "DEAD";
-  const path = `/gsi/v1/jobs/${encodeURIComponent(id)}`;
-  const run = (work) => async () => {
+  const { buttons, messages } = useJobActions(session, onChange);
+  async function saveJson() {
     try {
       setError(null);
-      await work();
+      save(`${id}.json`, "application/json", JSON.stringify(await get(`/gsi/v1/jobs/${encodeURIComponent(id)}`), null, 2));
     } catch (failure) {
+      if (!(failure instanceof ApiError)) throw failure;
       setError(failure);
     }
-  };
-  const saveJson = run(async () => save(`${id}.json`, "application/json", JSON.stringify(await get(path), null, 2)));
-  const saveHtml = run(async () => {
+  }
+  async function saveHtml() {
     const { exportHtml } = await import("./export.js");
     save(`${id}.html`, "text/html", await exportHtml({ job, id, steps, params, shown }));
-  });
+  }
   return html`<div class="actions">
-    ${canCancel && html`<${Button} kind="danger" onClick=${run(async () => (await post(`${path}/cancel`), onChange()))}>Cancel<//>`}
-    ${canRetry && html`<${Button} kind="primary" onClick=${run(async () => (await post(`${path}/retry`), onChange()))}>Retry<//>`}
+    ${buttons(job)}
     <${Button} onClick=${saveJson}>Export JSON<//>
     <${Button} onClick=${saveHtml}>Export HTML<//>
     <${ErrorBox} error=${error} />
+    ${messages}
   </div>`;
 }
 

@@ -14,12 +14,14 @@ export function Tree({ steps, params, chosen, tree = grow(steps) }) {
   const answerNodes = new Set();
   for (let node = chosen; node; node = node.parent) answerNodes.add(node);
   const isVote = params.method === "majority-vote";
+  const children = childrenOf(tree);
   return html`<section class="tree" aria-labelledby="tree-title">
     <h2 id="tree-title">${isVote ? "The responses and their votes" : params.method === "beam-search" ? "The beams" : "The responses"}</h2>
     ${isVote && html`<${Votes} leaves=${tree.leaves} chosen=${chosen} />`}
     <${Picture} tree=${tree} answerNodes=${answerNodes} />
     ${params.method === "beam-search" && html`<p class="legend"><${Badge} kind="good">the answer<//> <${Badge}>kept<//> <del>cut</del> <span class="quiet">A branch is cut when other branches have higher scores.</span></p>`}
-    <ul class="branches">${chains(childrenOf(tree), null).map((chain) => html`<${Chain} chain=${chain} params=${params} answerNodes=${answerNodes} />`)}</ul>
+    <${CutCandidates} nodes=${(children.get(null) ?? []).filter((node) => node.isCut)} />
+    <ul class="branches">${chains(children, null).map((chain) => html`<${Chain} chain=${chain} params=${params} answerNodes=${answerNodes} />`)}</ul>
   </section>`;
 }
 
@@ -110,10 +112,16 @@ function Chain({ chain: { nodes, cut, children }, params, answerNodes }) {
     <details open=${isAnswer}>
       <summary>${(isAnswer || isOfBeams) && html`<${Badge} kind=${isAnswer ? "good" : "neutral"}>${isAnswer ? "the answer" : isKept ? "kept" : "cut"}<//> `}${name}${steps}${isRated && `, score ${show(score(last, params.aggregate), 2)}`}${children.length === 0 && html`<${Ending} leaf=${last} />`}</summary>
       <ol start=${nodes[0].round + 1}>${nodes.map((node) => html`<li class=${node.step.source}>${isKept ? html`<${Text} text=${node.step.text.trimEnd()} />` : html`<del><${Text} text=${node.step.text.trimEnd()} /></del>`}</li>`)}</ol>
-      ${cut.length > 0 && html`<details class="cut-candidates"><summary>${cut.length} ${cut.length === 1 ? "candidate that was cut" : "candidates that were cut"}</summary><ul>${cut.map((node) => html`<li><span class="quiet">step ${node.round + 1}, reward ${show(node.step.reward, 2)}</span> <del><${Text} text=${node.step.text.trimEnd()} /></del></li>`)}</ul></details>`}
+      <${CutCandidates} nodes=${cut} />
     </details>
     ${children.length > 0 && html`<ul>${children.map((chain) => html`<${Chain} chain=${chain} params=${params} answerNodes=${answerNodes} />`)}</ul>`}
   </li>`;
+}
+
+function CutCandidates({ nodes }) {
+  if (!nodes.length) return null;
+  const row = ({ round, step }) => html`<li><span class="quiet">step ${round + 1}, reward ${show(step.reward, 2)}</span> <del><${Text} text=${step.text.trimEnd()} /></del></li>`;
+  return html`<details class="cut-candidates"><summary>${nodes.length} ${nodes.length === 1 ? "candidate that was cut" : "candidates that were cut"}</summary><ul>${nodes.map(row)}</ul></details>`;
 }
 
 function Ending({ leaf }) {
