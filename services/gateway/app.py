@@ -80,6 +80,7 @@ def make_app(parts: Parts, settings: GatewaySettings) -> FastAPI:
         max_header_bytes=settings.max_header_bytes,
         is_full=lambda: gateway.count_connections() > settings.max_connections,
         is_local=not settings.keys,
+        allowed_origins=settings.allowed_origins,
     )
     if settings.allowed_origins:
         app.add_middleware(

@@ -3,7 +3,7 @@
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -21,6 +21,7 @@ FILES_ROUTE = "/v1/files"
 FORM_BYTES = 65_536  # of a form around a file
 DISCARDED_BYTES = 32 * 2**20  # of a body that is too long
 LEFT_STATUS = 499  # nginx's number for a client that went away before it was answered
+READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 HEALTH_ROUTE = "/health"
 QUIET_ROUTES = frozenset({HEALTH_ROUTE, "/ready", "/", "/page/{path:path}"})
 FULL = ApiError(
@@ -44,10 +45,12 @@ class RequestScope:
         is_full: Callable[[], bool],
         *,
         is_local: bool,
+        allowed_origins: Sequence[str] = (),
     ) -> None:
         self._app = app
         self._is_full = is_full
         self._is_local = is_local
+        self._allowed_origins = frozenset(allowed_origins)
         self._max_file_bytes = max_file_bytes
         self._max_header_bytes = max_header_bytes
         self._max_body_bytes = max_body_bytes
@@ -65,7 +68,9 @@ class RequestScope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                headers["x-content-type-options"] = "nosniff"
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request=request_id, **_client_id(scope)):
@@ -82,6 +87,7 @@ class RequestScope:
                 raise FULL
             if self._is_local:
                 _check_host(scope)
+                _check_origin(scope, self._allowed_origins)
             _check_headers(scope, self._max_header_bytes)
             if scope["path"] == FILES_ROUTE:
                 _check_length(scope, self._max_file_bytes)
@@ -132,6 +138,19 @@ def _check_host(scope: Scope) -> None:
     host = Headers(scope=scope).get("host", "")
     if not is_loopback(host if _PORT.search(host) else f"{host}:0"):
         raise ApiError(403, f"host {host[:100]} is not this machine; keys are needed for that", code="host_not_allowed")
+
+
+def _check_origin(scope: Scope, allowed: Collection[str]) -> None:
+    """Raise ApiError 403 for a request to change something that a page of another site sends.
+
+    Without keys a browser would send such a page's form as it sends the user's own requests. It says the page's origin.
+    """
+    headers = Headers(scope=scope)
+    origin = headers.get("origin")
+    if scope["method"] in READING_METHODS or origin is None or origin in allowed:
+        return
+    if origin.partition("://")[2] != headers.get("host"):
+        raise ApiError(403, f"origin {origin[:100]} is not this gateway's page", code="origin_not_allowed")
 
 
 def _check_length(scope: Scope, most: int) -> None:

@@ -212,6 +212,25 @@ async def test_a_page_of_another_site_cannot_ask(gateway: Gateway) -> None:
     assert form.status_code == 400
 
 
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
+async def test_another_sites_form_cannot_act(gateway: Gateway, origin: str) -> None:
+    """A browser sends a form without asking first, but says where it comes from. The gateway's own page may act."""
+    form = {"origin": origin, "content-type": "application/x-www-form-urlencoded"}
+    async with gateway.http() as http:
+        foreign = await http.post("/gsi/v1/queue/resume", headers=form)
+        own = await http.post("/gsi/v1/queue/resume", headers={"origin": gateway.url})
+        looking = await http.get("/v1/models", headers={"origin": origin})
+    assert (foreign.status_code, foreign.json()["error"]["code"]) == (403, "origin_not_allowed")
+    assert (own.status_code, looking.status_code) == (200, 200)
+
+
+async def test_every_answer_says_that_its_type_is_not_to_be_guessed(gateway: Gateway) -> None:
+    """A browser that opens an answer of the API shows JSON, whatever a model wrote in it."""
+    async with gateway.http() as http:
+        answers = [await http.get(path) for path in ("/health", "/v1/models", "/none", "/openapi.json")]
+    assert {answer.headers["x-content-type-options"] for answer in answers} == {"nosniff"}
+
+
 async def test_without_redis_it_says_so_and_comes_back(models: Models, tmp_path: Path) -> None:
     """503 within the time that a connection is tried again, and not ready; then as before, without a restart."""
     with embedded_redis() as url:

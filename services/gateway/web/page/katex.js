@@ -20,8 +20,22 @@ export function loadKatex() {
  */
 export function setFormula(katex, element, tex, { isDisplayed = false, source = tex, output = "htmlAndMathml" } = {}) {
   try {
-    katex.render(tex, element, { ...OPTIONS, displayMode: isDisplayed, output });
+    withStylesByCssom(() => katex.render(tex, element, { ...OPTIONS, displayMode: isDisplayed, output }));
   } catch {
     element.textContent = source;
+  }
+}
+
+/** KaTeX sets a few styles as attributes, which the page's policy refuses. The same styles may be set through the CSSOM. */
+function withStylesByCssom(work) {
+  const setAttribute = Element.prototype.setAttribute;
+  Element.prototype.setAttribute = function setByCssom(name, value) {
+    if (name === "style") this.style.cssText = value;
+    else setAttribute.call(this, name, value);
+  };
+  try {
+    work();
+  } finally {
+    Element.prototype.setAttribute = setAttribute;
   }
 }

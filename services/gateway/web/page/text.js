@@ -20,34 +20,55 @@ export class Text extends Component {
 
 class Formula extends Component {
   componentDidMount() {
-    this.show();
+    setWhenNear(this.base, this.props.part);
   }
 
   componentDidUpdate() {
-    this.show();
+    setWhenNear(this.base, this.props.part);
+  }
+
+  componentWillUnmount() {
+    waiting.delete(this.base);
+    near.unobserve(this.base);
   }
 
   shouldComponentUpdate(next) {
     return next.part.text !== this.props.part.text;
   }
 
-  /**
-   * The element has no children of preact's, so that KaTeX and preact never write the same nodes. A formula that is wider
-   * than its place scrolls, and the keyboard must reach what scrolls.
-   */
-  async show() {
-    const { part } = this.props;
-    if (!mathematics.isLoaded()) {
-      this.base.textContent = part.text;
-      await mathematics.load();
-    }
-    if (!this.base || this.props.part.text !== part.text) return;
-    mathematics.set(this.base, part);
-    if (this.base.scrollWidth > this.base.clientWidth) this.base.tabIndex = 0;
-    else this.base.removeAttribute("tabindex");
-  }
-
+  /** The element has no children of preact's, so that KaTeX and preact never write the same nodes. */
   render({ part }) {
     return html`<span class=${part.isDisplay ? "formula display" : "formula"}></span>`;
   }
+}
+
+/** Formulas are set when they come near the window: an answer may have thousands. */
+const near = new IntersectionObserver(setThoseNear, { rootMargin: "100% 0px" });
+const waiting = new Map(); // an element -> the part of a text that it shows
+addEventListener("beforeprint", () => mathematics.isLoaded() && set([...waiting.keys()]));
+
+function setWhenNear(element, part) {
+  element.textContent = part.text;
+  waiting.set(element, part);
+  near.unobserve(element); // an element that is observed anew is looked at anew
+  near.observe(element);
+}
+
+async function setThoseNear(entries) {
+  const elements = entries.filter((entry) => entry.isIntersecting).map((entry) => entry.target);
+  if (!elements.length) return;
+  await mathematics.load();
+  set(elements.filter((element) => waiting.has(element)));
+}
+
+/** A formula that is wider than its place scrolls, and the keyboard must reach what scrolls: looked at once for all. */
+function set(elements) {
+  for (const element of elements) {
+    mathematics.set(element, waiting.get(element));
+    waiting.delete(element);
+    near.unobserve(element);
+  }
+  const wide = elements.filter((element) => element.scrollWidth > element.clientWidth);
+  for (const element of elements) element.removeAttribute("tabindex");
+  for (const element of wide) element.tabIndex = 0;
 }

@@ -45,10 +45,11 @@ function TraceOf({ id, linked, session }) {
   </article>`;
 }
 
-/** The parameters of a job that were not said have the defaults of docs/job.schema.json. */
+/** Parameters that were not said have the defaults of docs/job.schema.json. A job that has ended says all of them. */
 function withDefaults(params) {
   const defaults = { method: "gsi", n: 16, beta: 20, acceptance_threshold: 0.5, preset: "paper", aggregate: "last", scope: "steps" };
-  return { ...defaults, weighting: { name: "binary", delta: 0.7 }, ...params };
+  const [method] = (params?.method ?? defaults.method).split(":"); // what follows is the shorthand for other parameters
+  return { ...defaults, weighting: { name: "binary", delta: 0.7 }, ...params, method };
 }
 
 /** Return the steps that are the answer: of a search, those of the chosen trajectory, or while it runs of the leading one. */
