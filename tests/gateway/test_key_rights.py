@@ -114,7 +114,7 @@ async def test_what_is_another_tenants_does_not_exist(guarded: Gateway, keys: Ap
     """Responses, files and batches: 404 with a foreign key by each route, also one that operates; a list has none."""
     async with guarded.http(await key_of(keys, "owner")) as http:
         response = (await http.post("/v1/responses", json={"model": "gsi", "input": "5"})).json()["id"]
-        uploaded = {"file": ("lines.jsonl", b"{}\n"), "purpose": (None, "batch")}
+        uploaded: Any = {"file": ("lines.jsonl", b"{}\n"), "purpose": (None, "batch")}
         file = (await http.post("/v1/files", files=uploaded)).json()["id"]
         asked = {"input_file_id": file, "endpoint": "/v1/completions", "completion_window": "24h"}
         batch = (await http.post("/v1/batches", json=asked)).json()["id"]

@@ -194,6 +194,37 @@ async def test_the_last_runs_settings_survive_a_reload(page: Page) -> None:
     await expect(page.get_by_label("Candidates n").first).to_have_value("2")
 
 
+async def test_a_run_goes_on_after_a_reload(page: Page) -> None:
+    """And can be stopped; seconds that nobody here saw are not made up."""
+    await ask(page, ENDLESS)
+    await run(page)
+    shown = pane(page, "gsi")
+    await expect(shown.get_by_role("listitem")).to_have_count(1)
+    await page.reload()
+    await expect(shown.get_by_role("listitem")).to_have_count(1)
+    await expect(shown.locator(".numbers dd").first).to_have_text("\N{EN DASH}")
+    await page.get_by_role("button", name="Stop").click()
+    await expect(shown.get_by_text("cancelled", exact=True)).to_be_visible()
+
+
+async def test_the_last_run_is_there_after_a_look_at_its_trace(page: Page, gateway: Gateway) -> None:
+    """As long as its jobs are."""
+    await ask(page, ANSWER, is_comparing=True)
+    await run(page)
+    verdict = page.get_by_role("status", name="Comparison")
+    await expect(verdict).to_contain_text("Both answered 20.")
+    said = await verdict.inner_text()
+    await pane(page, "gsi").get_by_role("link", name="Trace").click()
+    await expect(page.get_by_label("Question")).not_to_be_visible()
+    await page.go_back()
+    await expect(verdict).to_contain_text("Both answered 20.")
+    assert await verdict.inner_text() == said
+    await gateway.jobs.forget(await job_of(gateway, pane(page, "gsi")))
+    await page.reload()
+    await expect(pane(page, "gsi:target").locator(".answer")).to_be_visible()
+    await expect(pane(page, "gsi")).not_to_be_visible()
+
+
 async def test_settings_that_no_longer_fit_are_left_out(page: Page) -> None:
     """A model that this gateway does not have, and text that is no JSON."""
     for kept in (json.dumps({"setups": [{"model": "none", "params": {}}], "prompt": "Kept."}), "{"):

@@ -87,7 +87,7 @@ async def test_a_view_brings_its_styles_and_takes_them_away(page: Page, views: S
     second = await page.evaluate(STYLES)
     await page.get_by_role("link", name="Playground", exact=True).click()
     await expect(page.get_by_label("Question")).to_be_visible()
-    assert (first, second) == (["app.css", "playground.css"], ["app.css", "jobs.css"])
+    assert (first, second) == (["app.css", "playground.css"], ["app.css", "card_table.css", "jobs.css"])
     assert await page.evaluate(STYLES) == first
 
 

@@ -70,7 +70,7 @@ function describe(place, series) {
     cursor: { show: false },
     scales: { x: { range: (_plot, first, last) => [first, Math.max(last, first + LEAST_SECONDS)] }, y: { range: (_plot, _least, most) => [0, Math.max(1, most * 1.1)] } },
     axes: [
-      { ...axis, space: 80, incrs: SECONDS, values: (_plot, times) => times.map(formatTime) },
+      { ...axis, size: 30, space: 80, incrs: SECONDS, values: (_plot, times) => times.map(formatTime) },
       { ...axis, size: 44, space: 28, incrs: COUNTS },
     ],
     series: [{}, ...series.map((each) => ({ label: each.label, stroke: color(each.color), width: 2, dash: each.dash, points: { show: false } }))],

@@ -2,6 +2,7 @@
 
 import { html } from "./vendor/htm/standalone.module.js";
 import { get } from "./api.js";
+import { CardTable } from "./card_table.js";
 import { Badge, Empty, ErrorBox, Loading, Table, formatNumber, useLoaded } from "./ui.js";
 
 /** The view. */
@@ -17,17 +18,17 @@ export default function Evaluations({ session }) {
   function list() {
     if (!session.has_evaluations) return html`<${Empty} title="No folder of evaluations is set">The operator names one by <code>GSI_GATEWAY_EVALUATIONS</code>.<//>`;
     if (!found.value.evaluations.length) return html`<${Empty} title="No evaluations yet"><code>gsi eval</code> writes one.<//>`;
-    return html`<${Table} caption="Evaluations, the newest first" columns=${COLUMNS} rows=${found.value.evaluations} rowKey=${(each) => each.name} />`;
+    return html`<${CardTable} caption="Evaluations, the newest first" columns=${COLUMNS} rows=${found.value.evaluations} rowKey=${(each) => each.name} />`;
   }
 }
 
 const COLUMNS = [
-  { key: "name", label: "Evaluation", render: (each) => html`<a href=${`#/evaluations/${encodeURIComponent(each.name)}`}>${each.name}</a>` },
-  { key: "dataset", label: "Data set", render: (each) => each.dataset ?? "–" },
-  { key: "methods", label: "Methods", render: (each) => each.methods.join(", ") },
-  { key: "ns", label: "n", isNumber: true, render: (each) => each.ns.join(", ") },
-  { key: "problems", label: "Problems", isNumber: true, render: (each) => formatNumber(each.problems) },
-  { key: "seeds", label: "Seeds", isNumber: true, render: (each) => formatNumber(each.seeds) },
-  { key: "date", label: "Date", render: (each) => each.date ?? "–" },
-  { key: "state", label: "Report", render: (each) => html`<${Badge} kind=${each.is_finished ? "good" : "busy"}>${each.is_finished ? "written" : "not yet"}<//>` },
+  { name: "evaluation", label: "Evaluation", show: (each) => html`<a href=${`#/evaluations/${encodeURIComponent(each.name)}`}>${each.name}</a>` },
+  { name: "dataset", label: "Data set", isNamed: true, show: (each) => each.dataset ?? "–" },
+  { name: "methods", label: "Methods", isWide: true, show: (each) => each.methods.join(", ") },
+  { name: "ns", label: "n", isNamed: true, show: (each) => each.ns.join(", ") },
+  { name: "problems", label: "Problems", isNamed: true, show: (each) => formatNumber(each.problems) },
+  { name: "seeds", label: "Seeds", isNamed: true, show: (each) => formatNumber(each.seeds) },
+  { name: "date", label: "Date", show: (each) => each.date ?? "–" },
+  { name: "report", label: "Report", isNamed: true, show: (each) => html`<${Badge} kind=${each.is_finished ? "good" : "busy"}>${each.is_finished ? "written" : "not yet"}<//>` },
 ];

@@ -90,12 +90,12 @@ function JobTable({ jobs, session, buttons }) {
     { name: "job", label: "Job", show: (job) => html`<${Name} job=${job} />` },
     { name: "state", label: "State", show: (job) => html`<${State} state=${job.state} />` },
     { name: "method", label: "Method", show: (job) => job.method ?? "–" },
-    session.rights.includes("operate") && { name: "tenant", label: "Tenant", show: (job) => html`<bdi>${job.tenant}</bdi>` },
-    session.queues.length > 1 && { name: "queue", label: "Queue", show: (job) => job.queue },
+    session.rights.includes("operate") && { name: "tenant", label: "Tenant", isNamed: true, show: (job) => html`<bdi>${job.tenant}</bdi>` },
+    session.queues.length > 1 && { name: "queue", label: "Queue", isNamed: true, show: (job) => job.queue },
     { name: "age", label: "Age", show: (job) => html`<${Ago} at=${job.submitted_at} />` },
-    { name: "steps", label: "Steps", show: (job) => job.num_steps },
-    { name: "accepted", label: "Accepted", show: (job) => html`<${Acceptance} share=${job.acceptance} />` },
-    { name: "answer", label: "Answer", show: (job) => html`<${Answer} job=${job} />` },
+    { name: "steps", label: "Steps", isNamed: true, show: (job) => job.num_steps },
+    { name: "accepted", label: "Accepted", isNamed: true, show: (job) => html`<${Acceptance} share=${job.acceptance} />` },
+    { name: "answer", label: "Answer", isWide: true, show: (job) => html`<${Answer} job=${job} />` },
     { name: "actions", label: "Actions", show: buttons },
   ].filter(Boolean);
   return html`<${CardTable} caption="Jobs, the newest first" columns=${columns} rows=${jobs} rowKey=${(job) => `${job.queue}/${job.id}`} />`;

@@ -1,6 +1,6 @@
 /** One run as it grows: its numbers, its steps on a scale of seconds, and its text. */
 
-import { html } from "./vendor/htm/standalone.module.js";
+import { Component, html } from "./vendor/htm/standalone.module.js";
 import { hasSucceeded, isOpen, secondsOf, sourcesOf, tokensOf } from "./run.js";
 import { Text } from "./text.js";
 import { Badge, ErrorBox, Source, State, formatNumber, formatSeconds } from "./ui.js";
@@ -12,7 +12,7 @@ import { Badge, ErrorBox, Source, State, formatNumber, formatSeconds } from "./u
 export function Pane({ title, run, now, scale, id, expected }) {
   const seconds = secondsOf(run, now);
   const tokens = tokensOf(run);
-  return html`<section class="pane card" aria-labelledby=${id} aria-busy=${isOpen(run) ? "true" : "false"}>
+  return html`<section class="pane card" aria-labelledby=${id}>
     <header class="pane-head">
       <h2 id=${id}><bdi>${title}</bdi></h2>
       <${Phase} run=${run} />
@@ -60,17 +60,24 @@ function Strip({ run, seconds, scale }) {
   </div>`;
 }
 
-function Step({ step }) {
-  if (step.branches?.length) {
-    return html`<li class="step"><div class="kept several"><span class="step-label">Round of ${step.branches.length} trajectories</span></div></li>`;
+/** A kept step never changes, so it is rendered once, however long the answer grows. */
+class Step extends Component {
+  shouldComponentUpdate(next) {
+    return next.step !== this.props.step;
   }
-  return html`<li class="step">
-    ${step.rejected && html`<${Rejected} rejected=${step.rejected} />`}
-    <div class=${`kept ${step.source}`}>
-      <span class="step-label"><${Source} source=${step.source} />${label(step)}</span>
-      <p class="step-text"><bdi><${Text} text=${step.text.trim()} /></bdi></p>
-    </div>
-  </li>`;
+
+  render({ step }) {
+    if (step.branches?.length) {
+      return html`<li class="step"><div class="kept several"><span class="step-label">Round of ${step.branches.length} trajectories</span></div></li>`;
+    }
+    return html`<li class="step">
+      ${step.rejected && html`<${Rejected} rejected=${step.rejected} />`}
+      <div class=${`kept ${step.source}`}>
+        <span class="step-label"><${Source} source=${step.source} />${label(step)}</span>
+        <p class="step-text"><bdi><${Text} text=${step.text.trim()} /></bdi></p>
+      </div>
+    </li>`;
+  }
 }
 
 function label(step) {

@@ -26,8 +26,8 @@ export default function Playground({ session }) {
 
 function Bench({ session, catalog }) {
   const [settings, setSettings] = useState(() => recall(session.models));
-  const runs = [useRun(), useRun()];
-  const shown = runs.map(([run]) => run).filter((run) => run.phase !== "idle");
+  const runs = SIDES.map(useRun);
+  const shown = runs.map(({ run }) => run).filter((run) => run.phase !== "idle");
   const isRunning = shown.some(isOpen);
   useNow(100, isRunning); // seconds go on
   const now = performance.now();
@@ -49,7 +49,7 @@ function Bench({ session, catalog }) {
       </div>
       <div class=${`setups ${setups.length > 1 ? "two" : ""}`}>
         ${setups.map((setup, place) => html`<${Setup} key=${place} side=${SIDES[place]} title=${setups.length > 1 ? TITLES[place] : "What answers"} setup=${setup}
-          models=${session.models} catalog=${catalog} error=${runs[place][0].error} onChange=${(next) => changeSetup(place, next)} />`)}
+          models=${session.models} catalog=${catalog} error=${runs[place].run.error} onChange=${(next) => changeSetup(place, next)} />`)}
       </div>
       <div class="actions">
         <label class="switch"><input type="checkbox" checked=${settings.isComparing} disabled=${isRunning}
@@ -57,12 +57,12 @@ function Bench({ session, catalog }) {
         <span class="spacer"></span>
         ${isRunning
           ? html`<${Button} kind="danger" onClick=${stop}>Stop<//>`
-          : html`<${Button} kind="primary" type="submit" disabled=${!mayRun || !settings.prompt.trim()}>Run <kbd>Ctrl ↵</kbd><//>`}
+          : html`<${Button} kind="primary" type="submit" aria-keyshortcuts="Control+Enter" disabled=${!mayRun || !settings.prompt.trim()}>Run <kbd aria-hidden="true">Ctrl ↵</kbd><//>`}
       </div>
       ${!mayRun && html`<p class="hint">This key may read, and not submit jobs.</p>`}
     </form>
     ${queuesOf(setups, session.models).map((queue) => html`<${QueueNotice} key=${queue} queue=${queue} isWaiting=${shown.some((run) => run.phase === "waiting")} />`)}
-    <${Results} runs=${runs.map(([run]) => run)} now=${now} scale=${scale} />
+    <${Results} runs=${runs.map(({ run }) => run)} now=${now} scale=${scale} />
   </div>`;
 
   function change(part) {
@@ -77,11 +77,11 @@ function Bench({ session, catalog }) {
     event.preventDefault();
     if (isRunning || !mayRun || !settings.prompt.trim()) return;
     sessionStorage.setItem(ITEM, JSON.stringify(settings));
-    runs.forEach(([, start, , clear], place) => (setups[place] ? start(toRequest(settings.prompt, setups[place], session.models, catalog)) : clear()));
+    runs.forEach(({ start, clear }, place) => (setups[place] ? start(toRequest(settings.prompt, setups[place], session.models, catalog)) : clear()));
   }
 
   function stop() {
-    runs.forEach(([run, , end]) => isOpen(run) && end());
+    runs.forEach(({ run, stop: end }) => isOpen(run) && end());
   }
 
   function onKey(event) {

@@ -147,8 +147,8 @@ function HeldJobs({ coordinator }) {
 function DeadLetters({ letters, dead, buttons }) {
   const columns = [
     { name: "job", label: "Job", show: (letter) => html`<a class="job-id" href=${traceOf(letter.id)} title=${letter.id}>${letter.id}</a>` },
-    { name: "why", label: "Why", show: (letter) => html`<span>${letter.reason}</span> <${Reason} text=${letter.error} />` },
-    { name: "attempts", label: "Attempts", show: (letter) => letter.attempts ?? "–" },
+    { name: "why", label: "Why", isWide: true, show: (letter) => html`<span>${letter.reason}</span> <${Reason} text=${letter.error} />` },
+    { name: "attempts", label: "Attempts", isNamed: true, show: (letter) => letter.attempts ?? "–" },
     { name: "age", label: "Died", show: (letter) => html`<${Ago} at=${letter.at} />` },
     { name: "actions", label: "Actions", show: (letter) => (letter.attempts === null ? null : buttons({ id: letter.id, state: "DEAD" })) },
   ];

@@ -5,10 +5,10 @@
  */
 export const ROUTES = [
   { name: "playground", label: "Playground", pattern: /^\/$/, styles: ["playground.css"], load: () => import("./playground.js") },
-  { name: "jobs", label: "Jobs", pattern: /^\/jobs$/, styles: ["jobs.css"], load: () => import("./jobs.js") },
+  { name: "jobs", label: "Jobs", pattern: /^\/jobs$/, styles: ["card_table.css", "jobs.css"], load: () => import("./jobs.js") },
   { name: "trace", title: "Job", pattern: /^\/jobs\/(?<id>[^/]+)(?:\/step\/(?<step>\d+))?$/, styles: ["trace.css"], load: () => import("./trace.js") },
-  { name: "queue", label: "Queue", pattern: /^\/queue$/, styles: ["jobs.css", "queue.css"], load: () => import("./queue.js") },
-  { name: "evaluations", label: "Evaluations", pattern: /^\/evaluations$/, styles: ["evaluations.css"], load: () => import("./evaluations.js") },
+  { name: "queue", label: "Queue", pattern: /^\/queue$/, styles: ["card_table.css", "jobs.css", "queue.css"], load: () => import("./queue.js") },
+  { name: "evaluations", label: "Evaluations", pattern: /^\/evaluations$/, styles: ["card_table.css", "evaluations.css"], load: () => import("./evaluations.js") },
   { name: "evaluation", title: "Evaluation", pattern: /^\/evaluations\/(?<name>[^/]+)$/, styles: ["evaluations.css"], load: () => import("./evaluation.js") },
 ];
 

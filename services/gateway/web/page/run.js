@@ -3,12 +3,12 @@
 import { useEffect, useReducer, useRef } from "./vendor/htm/standalone.module.js";
 import { ApiError, events, post } from "./api.js";
 
-const IDLE = { phase: "idle", request: null, id: null, steps: [], job: null, error: null, startedAt: null, endedAt: null, isConnected: true };
+const IDLE = { phase: "idle", request: null, id: null, isResumed: false, steps: [], job: null, error: null, startedAt: null, endedAt: null, isConnected: true };
 
 function reduce(run, action) {
   switch (action.type) {
     case "submit":
-      return { ...IDLE, phase: "waiting", request: action.request };
+      return { ...IDLE, phase: "waiting", request: action.request, isResumed: action.isResumed };
     case "accepted":
       return { ...run, id: action.id };
     case "state":
@@ -29,36 +29,59 @@ function reduce(run, action) {
 }
 
 /**
- * Returns `[run, start, stop, clear]`. A run's `phase` is "idle", "waiting", "running" or "ended"; `steps` are the kept steps so far, `job`
- * the job once it has ended, `error` the refusal. Times are in milliseconds by the browser's clock.
+ * Returns `{run, start, stop, clear}`. A run's `phase` is "idle", "waiting", "running" or "ended"; `steps` are the kept steps so far,
+ * `job` the job once it has ended, `error` the refusal. Times are in milliseconds by the browser's clock. The last run is kept in
+ * the tab under `name`, and followed again after a reload.
+ * @param {string} name
  */
-export function useRun() {
+export function useRun(name) {
   const [run, dispatch] = useReducer(reduce, IDLE);
   const current = useRef(null);
-  useEffect(() => () => current.current?.abort.abort(), []);
-  const tell = (action) => dispatch({ ...action, at: performance.now() });
+  const item = `gsi-run-${name}`;
+  useEffect(() => {
+    resume();
+    return () => current.current?.abort.abort();
+  }, []);
+
+  function begin(request, isResumed) {
+    current.current?.abort.abort();
+    const own = { abort: new AbortController(), id: null, isStopped: false, tell: (action) => own === current.current && dispatch({ ...action, at: performance.now() }) };
+    current.current = own;
+    own.tell({ type: "submit", request, isResumed });
+    return own;
+  }
+
+  async function follow(own, id) {
+    own.id = id;
+    own.tell({ type: "accepted", id });
+    if (own.isStopped) await cancel(id);
+    await events(`/gsi/v1/jobs/${encodeURIComponent(id)}/events`, {
+      signal: own.abort.signal,
+      onEvent: ({ event, data }) => own.tell(actionOf(event, data)),
+      onConnection: (isOpen) => own.tell({ type: "connection", isOpen }),
+    });
+  }
 
   /** Submits a job, and follows it until it has ended. `request`: the body of POST /gsi/v1/jobs. */
   async function start(request) {
-    current.current?.abort.abort();
-    const own = { abort: new AbortController(), id: null, isStopped: false };
-    current.current = own;
-    const tellOwn = (action) => own === current.current && tell(action);
-    tellOwn({ type: "submit", request });
-    try {
+    sessionStorage.removeItem(item);
+    const own = begin(request, false);
+    await told(own, async () => {
       const { id } = await post("/gsi/v1/jobs", request);
-      own.id = id;
-      tellOwn({ type: "accepted", id });
-      if (own.isStopped) await cancel(id);
-      await events(`/gsi/v1/jobs/${encodeURIComponent(id)}/events`, {
-        signal: own.abort.signal,
-        onEvent: ({ event, data }) => tellOwn(actionOf(event, data)),
-        onConnection: (isOpen) => tellOwn({ type: "connection", isOpen }),
-      });
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      tellOwn({ type: "refused", error });
-    }
+      sessionStorage.setItem(item, JSON.stringify({ request, id }));
+      await follow(own, id);
+    });
+  }
+
+  /** Follows the last run of the tab again, if its job is still there. */
+  async function resume() {
+    const { request, id } = JSON.parse(sessionStorage.getItem(item)) ?? {};
+    if (!id) return;
+    const own = begin(request, true);
+    await told(own, () => follow(own, id), [401, 404]);
+    if (!own.hasFailed) return;
+    sessionStorage.removeItem(item);
+    own.tell({ type: "clear" });
   }
 
   /** Cancels the job, whose end is then told as any other. */
@@ -71,12 +94,24 @@ export function useRun() {
 
   /** Forgets the run; its job goes on. */
   function clear() {
+    sessionStorage.removeItem(item);
     current.current?.abort.abort();
     current.current = null;
     dispatch({ type: "clear" });
   }
 
-  return [run, start, stop, clear];
+  return { run, start, stop, clear };
+}
+
+/** Does the work of a run; a refusal is told, but for those with one of the statuses in `quiet`, which are noted alone. */
+async function told(own, work, quiet = []) {
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    if (quiet.includes(error.status)) own.hasFailed = true;
+    else own.tell({ type: "refused", error });
+  }
 }
 
 function actionOf(event, data) {
@@ -102,12 +137,13 @@ export const isOpen = (run) => run.phase === "waiting" || run.phase === "running
 export const hasSucceeded = (run) => run.job?.state === "SUCCEEDED";
 
 /**
- * Returns a run's seconds: the job's own, from its start to its end, or those since its first sign of life. null: not begun.
+ * Returns a run's seconds: the job's own, from its start to its end, or those since its first sign of life. null: not begun, or
+ * followed again, when nobody here saw it begin.
  */
 export function secondsOf(run, now) {
   const told = run.job?.seconds?.running;
   if (typeof told === "number") return told;
-  if (run.startedAt === null) return null;
+  if (run.startedAt === null || run.isResumed) return null;
   return Math.max(0, ((run.endedAt ?? now) - run.startedAt) / 1000);
 }
 
