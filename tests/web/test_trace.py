@@ -219,6 +219,24 @@ async def test_a_dead_job_says_why_and_is_retried_to_its_end(browser: Browser, m
         await expect(page.locator(".why-ended")).to_have_count(0)
 
 
+async def test_a_long_answer_is_made_only_where_it_is_looked_at(page: Page, gateway: Gateway) -> None:
+    """500 steps of four candidates: no panel before it is opened, and formulas near the window alone."""
+    job_id = await run(gateway, ODD)
+    async with gateway.http() as http:
+        document = (await http.get(f"/gsi/v1/jobs/{job_id}")).json()
+    document["steps"] = [{**document["steps"][index % 3], "index": index} for index in range(500)]
+    await page.route(f"**/gsi/v1/jobs/{job_id}", lambda route: route.fulfill(json=document))
+    await open_trace(page, job_id)
+    await expect(page.locator(".step")).to_have_count(500)
+    await expect(page.locator("#step-1 .katex")).to_have_count(1)
+    assert await page.locator(".katex").count() < 100
+    assert await page.locator(".panel *").count() == 0
+    await page.goto(f"/#/jobs/{job_id}/step/400")
+    await expect(page.locator("#step-400-panel tr.drawn")).to_have_count(1)
+    await expect(page.locator("#step-400 .kept .katex")).to_have_count(1)
+    await expect(page.locator(".panel:not([hidden])")).to_have_count(1)
+
+
 async def test_an_unknown_job_is_said(page: Page, gateway: Gateway) -> None:
     """With the gateway's own sentence."""
     await page.goto("/#/jobs/nothing-here")
