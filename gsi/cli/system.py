@@ -152,7 +152,7 @@ def demo(
 
 def _has_gateway() -> bool:
     """Return whether the gateway's libraries are installed; say what is missing if they are not."""
-    is_installed = find_spec("fastapi") is not None and find_spec("limits") is not None
+    is_installed = all(find_spec(name) is not None for name in ("fastapi", "fastapi_offline", "limits"))
     if not is_installed:
         err.print(
             f"no gateway: {how_to_install('gateway')} for OpenAI's HTTP API", style="dim", highlight=False, markup=False

@@ -12,8 +12,12 @@ from services.gateway.batches import Batches
 from services.gateway.errors import ApiError, refuse
 from services.gateway.files import File, Files
 
-OFF = ApiError(501, "files and batches are off: the operator sets GSI_GATEWAY_FILES", code="not_configured")
 MAX_FIELDS = 10
+
+
+def _off() -> ApiError:
+    """Return a new error each time: one that is raised again keeps the frames of every request before."""
+    return ApiError(501, "files and batches are off: the operator sets GSI_GATEWAY_FILES", code="not_configured")
 
 
 def add_file_routes(app: FastAPI, reader: Any, submitter: Any, files: Files) -> None:
@@ -21,7 +25,7 @@ def add_file_routes(app: FastAPI, reader: Any, submitter: Any, files: Files) -> 
 
     def check() -> None:
         if not files.is_on:
-            raise OFF
+            raise _off()
 
     @app.post("/v1/files", summary="Upload a file of requests")
     async def upload(request: Request, caller: submitter) -> Response:
@@ -65,7 +69,7 @@ def add_batch_routes(app: FastAPI, reader: Any, submitter: Any, batches: Batches
 
     def known() -> Batches:
         if batches is None:
-            raise OFF
+            raise _off()
         return batches
 
     @app.post("/v1/batches", summary="Answer the requests of a file")

@@ -24,13 +24,6 @@ LEFT_STATUS = 499  # nginx's number for a client that went away before it was an
 READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 HEALTH_ROUTE = "/health"
 QUIET_ROUTES = frozenset({HEALTH_ROUTE, "/ready", "/", "/page/{path:path}"})
-FULL = ApiError(
-    503,
-    "the gateway has as many connections as it may have; come back in 1 s",
-    kind="server_error",
-    code="too_many_connections",
-    headers={"Retry-After": "1", "Connection": "close"},
-)
 
 
 class RequestScope:
@@ -84,7 +77,7 @@ class RequestScope:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             if self._is_full() and scope["path"] != HEALTH_ROUTE:  # a process that is busy is not to be restarted
-                raise FULL
+                raise _full()
             if self._is_local:
                 _check_host(scope)
                 _check_origin(scope, self._allowed_origins)
@@ -107,6 +100,12 @@ class RequestScope:
             return {"type": "http.request", "body": body, "more_body": False}
 
         await self._app(scope, receive_body, send)
+
+
+def _full() -> ApiError:
+    message = "the gateway has as many connections as it may have; come back in 1 s"
+    headers = {"Retry-After": "1", "Connection": "close"}
+    return ApiError(503, message, kind="server_error", code="too_many_connections", headers=headers)
 
 
 async def _read_body(receive: Receive, most: int) -> bytes:
