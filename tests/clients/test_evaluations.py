@@ -58,7 +58,7 @@ async def test_inspect_asks_by_openai_api(trained: Gateway, folder: Path, option
     (log,) = (folder / "logs").glob("*.json")
     said: Any = json.loads(log.read_text())
     assert said["status"] == "success"
-    texts = {sample["input"]: sample["output"]["choices"][0]["message"]["content"] for sample in said["samples"]}
+    texts = {sample["input"]: sample["output"]["completion"] for sample in said["samples"]}
     _check_answers(texts, said["results"]["scores"][0]["metrics"]["accuracy"]["value"])
     usage = said["stats"]["model_usage"]["openai-api/gsi/gsi"]
     assert 0 < usage["output_tokens"] < usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
