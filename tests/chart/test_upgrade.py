@@ -92,7 +92,7 @@ def test_a_renamed_release_is_refused_and_has_no_second_redis(tmp_path: Path) ->
 CACHE = {"modelCache": {"enabled": True}, "draft": {"model": {"uri": "hf://a/b"}}}
 
 
-def claim(values: Mapping[str, Any]) -> Object:
+def claim(values: dict[str, Any]) -> Object:
     (found,) = of_kind(objects_with("cpu", CACHE | {"modelCache": {"enabled": True} | values}), "PersistentVolumeClaim")
     return found
 
@@ -142,5 +142,5 @@ def test_coordinators_and_gateways_are_spread_over_nodes() -> None:
         assert preferred["podAffinityTerm"]["topologyKey"] == "kubernetes.io/hostname"
         selector = preferred["podAffinityTerm"]["labelSelector"]["matchLabels"]
         assert selector.items() <= pod_of(objects("cpu"), component).labels.items()
-        own = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+        own: dict[str, Any] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
         assert pod_of(objects_with("cpu", {component: {"affinity": own}}), component).spec["affinity"] == own
