@@ -60,6 +60,8 @@ CHOICES = {  # label and PromQL selector; each choice narrows down the choices a
     "queue": f"gsi_stream_lag{{{IN_RELEASE}}}",
     "model": f"gsi_model_info{{{IN_RELEASE}}}",
 }
+ALERTS = f'ALERTS{{alertname=~"Gsi.+",alertstate="firing",{IN_RELEASE}}}'
+STARTS = f"time() - process_start_time_seconds{{{IN_RELEASE}}} < 60"
 Builder = Any  # the SDK's builders have methods in common, but no common type
 
 
@@ -83,6 +85,8 @@ def render_grafana_json(board: Board, boards: Sequence[Board]) -> str:
             ]
         )
     )
+    for annotation in _build_annotations():
+        built.annotation(annotation)
     number, line = 1, 0
     for row in board.rows:
         built.with_row(dashboard.Row(row.title).id(number).grid_pos(GridPos(h=1, w=WIDTH, x=0, y=line)))
@@ -94,6 +98,18 @@ def render_grafana_json(board: Board, boards: Sequence[Board]) -> str:
         line += max(below + panel.height for panel, _, below in place_panels(row.panels))
     plain = json.loads(JSONEncoder().encode(built.build()))
     return json.dumps(_drop_nulls(plain), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _build_annotations() -> list[dashboard.AnnotationQuery]:
+    """Return marks on every graph: what fired, and when processes started, as in a roll-out."""
+    return [
+        _build_annotation("Alerts", ALERTS, "red").title_format("{{alertname}}").text_format("{{severity}}"),
+        _build_annotation("Starts", STARTS, "blue").title_format("{{role}} started").text_format("{{instance}}"),
+    ]
+
+
+def _build_annotation(name: str, expr: str, colour: str) -> dashboard.AnnotationQuery:
+    return dashboard.AnnotationQuery().name(name).datasource(SOURCE).enable(True).icon_color(colour).expr(expr)
 
 
 def _build_link(board: Board) -> dashboard.DashboardLink:

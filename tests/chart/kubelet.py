@@ -180,8 +180,8 @@ class Running:
 
     def probe(self, kind: str) -> Probe:
         """Return a probe of the container: ``startup``, ``liveness`` or ``readiness``."""
-        probe: Probe = self.pod.container()[f"{kind}Probe"]
-        return probe.get("grpc") or probe["httpGet"]
+        handlers: Mapping[str, Probe] = self.pod.container()[f"{kind}Probe"]
+        return handlers.get("grpc") or handlers["httpGet"]
 
     async def ask(self, kind: str) -> str:
         """Return what a probe is answered, as from a node: SERVING, or what stands for a failure."""

@@ -104,6 +104,24 @@ def test_settings_are_accepted(name: str, process: str, monkeypatch: pytest.Monk
         assert settings["engine"] == "vllm"
 
 
+def test_engines_that_share_a_gpu_may_start_together() -> None:
+    """As after a restart of the machine, which knows no order: with the sizes of the chart's profile for one GPU."""
+    profile = yaml.safe_load((ROOT / "helm" / "values-single-gpu.yaml").read_text())
+    for role, service in services_of("compose.gpu.yaml").items():
+        arguments = service["environment"][f"GSI_{role.upper()}_ENGINE_ARGS"].split()
+        assert arguments == profile[role]["engineArgs"]
+        assert "--kv-cache-memory-bytes" in arguments
+        assert f"hf://{service['environment'][f'GSI_{role.upper()}_MODEL']}" == profile[role]["model"]["uri"]
+
+
+@pytest.mark.parametrize("role", ["draft", "target", "prm"])
+def test_checkpoints_can_be_pinned_and_gated(role: str) -> None:
+    """By variables of the shell, the token's among them; without, the main branch and no token."""
+    written = yaml.safe_load((ROOT / "compose.gpu.yaml").read_text())["services"][role]["environment"]
+    assert written[f"GSI_{role.upper()}_REVISION"] == f"${{{role.upper()}_REVISION:-main}}"
+    assert written["HF_TOKEN"] == "${HF_TOKEN:-}"
+
+
 def test_prometheus_scrapes_every_process() -> None:
     """Each has a job by its name, on the port of its metrics, with the labels that the chart's pods have."""
     scraped = yaml.safe_load((ROOT / "docker" / "prometheus.yaml").read_text())

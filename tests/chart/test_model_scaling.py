@@ -47,7 +47,7 @@ def value(query: str, series: Mapping[str, float], folder: Path) -> float | None
     inputs = [{"series": name, "values": f"{number}x5"} for name, number in series.items()]
     test = {"interval": "1m", "input_series": inputs, "promql_expr_test": [case]}
     (folder / "test.yaml").write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "tests": [test]}))
-    command = [ROOT / ".tools" / "bin" / "promtool", "test", "rules", folder / "test.yaml"]
+    command: list[str | Path] = [ROOT / ".tools" / "bin" / "promtool", "test", "rules", folder / "test.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:  # nothing was expected
         return None

@@ -49,13 +49,27 @@ def test_the_production_values_of_the_readme_are_rendered() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_the_notes_say_what_to_do_next(profile: str) -> None:
-    """How to look at it and how to push the first job. Helm 3 shows notes to none but who has a cluster."""
+def notes(profile: str) -> str:
+    """Return what Helm prints after an installation. Helm 3 shows it to none but who has a cluster."""
     arguments = ("install", RELEASE, CHART, "--namespace", NAMESPACE, "--dry-run=client", "--values", PROFILES[profile])
     done = helm("4.3", *arguments)
     assert done.returncode == 0, done.stderr
-    notes = done.stdout.partition("\nNOTES:\n")[2]
-    assert f"--namespace {NAMESPACE}" in notes or f"-n {NAMESPACE}" in notes
-    assert "gsi submit" in notes or "helm test" in notes
-    assert "<no value>" not in notes
+    return done.stdout.partition("\nNOTES:\n")[2]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_notes_say_what_to_do_next(profile: str) -> None:
+    """How to look at it, how to push the first job, and how to ask the gateway with a key."""
+    said = notes(profile)
+    assert f"--namespace {NAMESPACE}" in said
+    assert "gsi submit" in said or "helm test" in said
+    assert "gsi keys create" in said
+    assert "/v1/chat/completions" in said
+    assert "<no value>" not in said
+
+
+def test_the_notes_warn_of_a_queue_that_others_may_share() -> None:
+    """On a Redis of somebody else another release may have a queue of the same name."""
+    warning = "The queue is called default"
+    assert warning in notes("everything-else")
+    assert warning not in notes("cpu")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.chart.api_server import cluster, write_kubeconfig
+from tests.chart.immutable import immutable_fields
 from tests.chart.pods import pod_of, pods
 from tests.chart.rendering import (
     CHART,
@@ -22,6 +23,8 @@ from tests.chart.rendering import (
     parsed,
 )
 
+# What the chart installed before it had a gateway: by profile and object, the fields that cannot change.
+RELEASED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "released.json").read_text())
 SCALED = {"autoscaling": {"enabled": True, "minReplicas": 1, "maxReplicas": 8}}
 TWO = {"draft": {"replicas": 2}}
 
@@ -92,7 +95,7 @@ def test_a_renamed_release_is_refused_and_has_no_second_redis(tmp_path: Path) ->
 CACHE = {"modelCache": {"enabled": True}, "draft": {"model": {"uri": "hf://a/b"}}}
 
 
-def claim(values: Mapping[str, Any]) -> Object:
+def claim(values: dict[str, Any]) -> Object:
     (found,) = of_kind(objects_with("cpu", CACHE | {"modelCache": {"enabled": True} | values}), "PersistentVolumeClaim")
     return found
 
@@ -142,5 +145,22 @@ def test_coordinators_and_gateways_are_spread_over_nodes() -> None:
         assert preferred["podAffinityTerm"]["topologyKey"] == "kubernetes.io/hostname"
         selector = preferred["podAffinityTerm"]["labelSelector"]["matchLabels"]
         assert selector.items() <= pod_of(objects("cpu"), component).labels.items()
-        own = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+        own: dict[str, Any] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
         assert pod_of(objects_with("cpu", {component: {"affinity": own}}), component).spec["affinity"] == own
+
+
+@pytest.mark.parametrize("profile", RELEASED)
+def test_an_earlier_version_can_be_upgraded(profile: str) -> None:
+    """An object that keeps its name keeps what cannot be changed. Else the API server refuses the whole upgrade."""
+    now, before = immutable_fields(objects(profile)), RELEASED[profile]
+    same = now.keys() & before.keys()
+    assert {"Deployment/gsi-coordinator", "StatefulSet/gsi-redis", "Service/gsi-target"} <= same
+    assert {name: now[name] for name in same} == {name: before[name] for name in same}
+
+
+def test_a_field_that_cannot_be_changed_is_found() -> None:
+    """A claim of another access mode under its old name, as an earlier version would have sent it."""
+    (found,) = of_kind(objects("qwen2.5-math"), "PersistentVolumeClaim")
+    found["metadata"]["name"] = "gsi-models"
+    before = RELEASED["qwen2.5-math"]["PersistentVolumeClaim/gsi-models"]
+    assert immutable_fields([found])["PersistentVolumeClaim/gsi-models"] != before

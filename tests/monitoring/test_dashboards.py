@@ -151,6 +151,17 @@ def test_a_board_leads_to_the_others_with_what_was_chosen(board: Board) -> None:
     assert all(link["includeVars"] and link["keepTime"] for link in links)
 
 
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
+def test_graphs_are_marked_where_alerts_fired_and_processes_started(board: Board) -> None:
+    """By queries that a Prometheus reads, of the chosen release and data source."""
+    marks = loaded(board)["annotations"]["list"]
+    assert {mark["name"] for mark in marks} == {"Alerts", "Starts"}
+    for mark in marks:
+        assert mark["datasource"]["uid"] == "${datasource}"
+        assert "$release" in mark["expr"]
+        promql_parser.parse(fill_in(mark["expr"], {}, "1m", "1h"))
+
+
 @pytest.mark.parametrize(("panel", "query"), QUERIES)
 def test_a_query_names_series_that_are_documented(panel: Panel, query: Query) -> None:
     """Each metric is in docs/metrics.md, or is of Kubernetes or KEDA and its panel says so."""
