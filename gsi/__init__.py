@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
     from gsi.jobs.errors import (
         JobConflictError,
+        NewerReleaseError,
         QueueFullError,
         RedisRefusedError,
         RedisUnavailableError,
@@ -38,6 +39,7 @@ _PLACES = {
     "JobState": "gsi.jobs.state",
     "JobSummary": "gsi.jobs.listing",
     "MisconfiguredError": "gsi.errors",
+    "NewerReleaseError": "gsi.jobs.errors",
     "QueueFullError": "gsi.jobs.errors",
     "RedisRefusedError": "gsi.jobs.errors",
     "RedisUnavailableError": "gsi.jobs.errors",
@@ -59,6 +61,7 @@ __all__ = [
     "JobState",
     "JobSummary",
     "MisconfiguredError",
+    "NewerReleaseError",
     "QueueFullError",
     "RedisRefusedError",
     "RedisUnavailableError",

@@ -72,8 +72,8 @@ SCORING_SECONDS = series.histogram(
 )
 JOBS = series.counter(
     "gsi_jobs_total",
-    "Runs of this coordinator, by the state in which a run left its job. QUEUED: the job was put off after a failure. "
-    "Jobs that were cancelled while they waited had no run and are not counted.",
+    "Runs of this coordinator, by the state in which a run left its job. QUEUED: the job was put off after a failure, "
+    "or put back. Jobs that were cancelled while they waited had no run and are not counted.",
     "jobs",
     {"state": END_STATES},
 )

@@ -195,11 +195,12 @@ class QueueMachine(RuleBasedStateMachine):
         self._expect_writer(run)
 
     @precondition(lambda self: self.runs)
-    @rule(which=recent)
-    def retry(self, which: int) -> None:
+    @rule(which=recent, counts=st.booleans())
+    def retry(self, which: int, *, counts: bool) -> None:
+        """A run has failed; or it was none, because a newer release wrote the job."""
         run = _recent(self.runs, which)
         try:
-            self.wait(self.writer.retry(run.lease, "prm: INTERNAL", delay_seconds=0))
+            self.wait(self.writer.retry(run.lease, "prm: INTERNAL", delay_seconds=0, counts=counts))
         except LeaseLostError:
             return
         self._expect_writer(run)

@@ -16,10 +16,9 @@ import pytest
 from gsi.jobs.payload import PAYLOAD_FORMAT, JobPayload
 from gsi.jobs.result_document import ResultDocument
 from gsi.jobs.step_record import StepRecord
+from tests.skew.last_release_code import COMMIT, LAST_RELEASE, ROOT, read_contracts, require_history
 from tests.skew.schemas import find_changed_defaults, find_gaps
 
-ROOT = Path(__file__).parents[2]
-LAST_RELEASE = Path(__file__).parent / "last_release"
 BUF = Path(sys.executable).parent / "buf"
 RULES = '{"version":"v2","breaking":{"use":["WIRE_JSON"]}}'
 
@@ -43,6 +42,15 @@ def check_protos(folder: Path, work: Path) -> subprocess.CompletedProcess[str]:
         subprocess.run([str(BUF), "build", str(source), "-o", f"{name}.binpb"], check=True, cwd=work)
     command = [str(BUF), "breaking", "new.binpb", "--against", "last.binpb", "--config", RULES]
     return subprocess.run(command, check=False, cwd=work, capture_output=True, text=True)
+
+
+def test_the_contracts_are_those_of_the_last_release(tmp_path: Path) -> None:
+    """They are replaced by ``python -m tests.skew.last_release_code``, and never by hand."""
+    require_history()
+    read_contracts(COMMIT, tmp_path)
+    kept = {path.relative_to(tmp_path): path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.*")}
+    assert len(kept) >= 5
+    assert kept == {name: (LAST_RELEASE / name).read_text(encoding="utf-8") for name in kept}
 
 
 def test_a_service_of_either_release_understands_the_other(tmp_path: Path) -> None:
