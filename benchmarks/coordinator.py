@@ -64,16 +64,20 @@ class Services:
 
     redis_url: str
     addresses: Mapping[str, str]
+    processes: Mapping[str, ChildProcess]
     folder: Path
 
 
 @asynccontextmanager
-async def start_services(folder: Path, redis_url: str) -> AsyncIterator[Services]:
-    """Run a service for each of ``ENGINES``."""
-    addresses = {name: f"127.0.0.1:{free_port()}" for name in ENGINES}
+async def start_services(
+    folder: Path, redis_url: str, names: Sequence[str] = tuple(ENGINES)
+) -> AsyncIterator[Services]:
+    """Run a service for each of these ``ENGINES``."""
+    addresses = {name: f"127.0.0.1:{free_port()}" for name in names}
+    processes = {}
     async with AsyncExitStack() as stack:
-        for name, engine in ENGINES.items():
-            role = name.partition("-")[0]
+        for name in names:
+            role, engine = name.partition("-")[0], ENGINES[name]
             settings = {
                 f"GSI_{role.upper()}_{key}": value
                 for key, value in {
@@ -87,10 +91,9 @@ async def start_services(folder: Path, redis_url: str) -> AsyncIterator[Services
                 }.items()
             }
             command = [sys.executable, "-m", "benchmarks.no_op_service", role]
-            await stack.enter_async_context(
-                running_process(ChildProcess(name, command, settings, folder / name, ignore))
-            )
-        yield Services(redis_url, addresses, folder)
+            processes[name] = ChildProcess(name, command, settings, folder / name, ignore)
+            await stack.enter_async_context(running_process(processes[name]))
+        yield Services(redis_url, addresses, processes, folder)
 
 
 @asynccontextmanager
@@ -159,7 +162,7 @@ class Measured:
         await self._client.wait(job_id)
         self._num_jobs += 1
         keys = (self._keys.record(job_id), self._keys.steps(job_id))
-        return sum([await self._redis.memory_usage(key, samples=0) for key in keys]) / 1e3
+        return float(sum([await self._redis.memory_usage(key, samples=0) for key in keys])) / 1e3
 
     async def _redis_seconds(self) -> float:
         """Return the seconds of processors that Redis has used."""
@@ -167,10 +170,15 @@ class Measured:
         return float(used["used_cpu_user"] + used["used_cpu_sys"])
 
     def megabytes(self, what: str) -> float:
-        """Return the coordinator's memory in 10^6 bytes: VmRSS, as it is, or VmHWM, the most that it has been."""
-        status = Path(f"/proc/{self._pid}/status").read_text()
-        (kilobytes,) = re.findall(rf"^{what}:\s+(\d+) kB$", status, re.MULTILINE)
-        return int(kilobytes) * 1024 / 1e6
+        """Return the coordinator's memory: see ``read_megabytes``."""
+        return read_megabytes(self._pid, what)
+
+
+def read_megabytes(pid: int, what: str) -> float:
+    """Return a process's memory in 10^6 bytes: VmRSS, as it is, or VmHWM, the most that it has been."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (kilobytes,) = re.findall(rf"^{what}:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(kilobytes) * 1024 / 1e6
 
 
 def write_payload(num_steps: int) -> dict[str, Any]:
@@ -282,10 +290,11 @@ def format_report(report: Mapping[str, Any]) -> str:
         f"No-op engines, n = {N}; coordinator, draft, target, PRM and Redis share {report['machine']}; "
         f"{report['event_loop']}'s event loop; {report['date']}. Steps a second: {IN_FLIGHT} jobs in flight."
     )
-    return "\n\n".join([head, _table(report, list(GOALS), GOALS), _table(report, others, {})]) + "\n"
+    return "\n\n".join([head, figures_table(report, list(GOALS), GOALS), figures_table(report, others, {})]) + "\n"
 
 
-def _table(report: Mapping[str, Any], keys: Sequence[str], goals: Mapping[str, str]) -> str:
+def figures_table(report: Mapping[str, Any], keys: Sequence[str], goals: Mapping[str, str]) -> str:
+    """Return figures of a report as a table, with their goals."""
     return write_table(
         [
             Column("figure", [f"`{key}`" for key in keys], is_number=False),

@@ -1,4 +1,4 @@
-# The image of the coordinator, the command `gsi` and the chart's hook Jobs: no torch, under 200 MB.
+# The image of the coordinator, the gateway, the exporter, the command `gsi` and the chart's hook Jobs: no torch, under 200 MB.
 #   docker build --file docker/slim.Dockerfile --tag gsi-slim:0.1.0 .
 # BASE_IMAGE is Debian 12 without Python: our images install Debian's Python, which gets Debian's security fixes. For
 # reproducible builds, name it by its digest (debian:12.12-slim@sha256:…).
@@ -58,10 +58,14 @@ COPY --from=build /opt/venv /image/opt/venv
 RUN find /image/opt/venv/lib/python3*/site-packages/sympy /image/opt/venv/lib/python3*/site-packages/mpmath \
       -type d -name tests -prune -exec rm -r {} + \
  && find /image/usr/lib/python3* -type d -name __pycache__ -prune -exec rm -r {} + \
- && chroot /image /opt/venv/bin/python -c "import gsi.cli.main, gsi.cli.serve, gsi.grading.mathematics, opentelemetry.exporter.otlp.proto.grpc.trace_exporter, opentelemetry.sdk.trace.export, gsi.services.coordinator.worker"
+ && chroot /image /opt/venv/bin/python -c "import gsi.cli.main, gsi.cli.serve, gsi.grading.mathematics, opentelemetry.exporter.otlp.proto.grpc.trace_exporter, opentelemetry.sdk.trace.export, gsi.services.coordinator.worker, gsi.services.exporter.__main__, gsi.services.gateway.__main__"
+
+# A volume that is mounted at /files, of the gateway's batches, gets the owner of this folder.
+RUN mkdir /files
 
 FROM scratch
 COPY --from=contents /image /
+COPY --from=contents --chown=10001:10001 /files /files
 # The root file system may be read-only: Python writes no bytecode, and the home folder is /tmp.
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
@@ -70,7 +74,7 @@ STOPSIGNAL SIGTERM
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="gsi-slim" \
-      org.opencontainers.image.description="Coordinator and command line of Guided Speculative Inference" \
+      org.opencontainers.image.description="Coordinator, gateway, exporter and command line of Guided Speculative Inference" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"

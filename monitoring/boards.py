@@ -1,4 +1,4 @@
-"""The three boards, and the files that are generated from them."""
+"""The boards, and the files that are generated from them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,11 +6,12 @@ from pathlib import Path
 from monitoring.board import Board
 from monitoring.document import render_document
 from monitoring.engines_board import ENGINES_BOARD
+from monitoring.gateway_board import GATEWAY_BOARD
 from monitoring.grafana_json import render_grafana_json
 from monitoring.queue_board import QUEUE_BOARD
 from monitoring.speculation_board import SPECULATION_BOARD
 
-BOARDS: tuple[Board, ...] = (SPECULATION_BOARD, QUEUE_BOARD, ENGINES_BOARD)
+BOARDS: tuple[Board, ...] = (SPECULATION_BOARD, QUEUE_BOARD, ENGINES_BOARD, GATEWAY_BOARD)
 ROOT = Path(__file__).parents[1]
 
 

@@ -1,6 +1,7 @@
 """A run that gives every panel data: first undisturbed jobs, then jobs with every kind of fault.
 
-All processes are real: an embedded Redis, draft, target and PRM on vLLM's CPU build, and coordinators of two queues.
+All processes are real: an embedded Redis, draft, target and PRM on vLLM's CPU build, coordinators and exporters of two
+queues, and a gateway in front of both (``gateway_run.py``).
 The first half is undisturbed, so that the check can compare counted steps with kept steps. In the second half a
 coordinator is killed, another is stopped for longer than its lease, and jobs are cancelled, refused, late or invalid.
 The second queue's coordinator has such short deadlines for its calls that its jobs die.
@@ -25,6 +26,7 @@ from gsi.local.child_process import ChildProcess, Report
 from gsi.local.demo import held_out_problems
 from gsi.local.embedded_redis import embedded_redis
 from gsi.local.stack import ROLES, coordinator_environments, service_environments
+from monitoring.gateway_run import GatewayUnderTest, ask_gateway, exporter_environment, make_gateway
 from monitoring.prometheus_server import SCRAPE_SECONDS, Target
 
 PYTHON = Path(__file__).parents[1] / ".venv" / "bin" / "python"
@@ -54,6 +56,7 @@ class System:
     """The running system, and where each process serves its metrics."""
 
     redis_url: str
+    gateway: GatewayUnderTest
     processes: Mapping[str, ChildProcess]
     targets: Sequence[Target]
 
@@ -86,12 +89,16 @@ async def start_system(folder: Path, report: Report) -> AsyncIterator[System]:
         for queue, number in ((MAIN_QUEUE, 2), (HURRIED_QUEUE, 1)):
             for name, own in coordinator_environments(redis_url, queue, number).items():
                 environments[f"{name}-{queue}"] = own | shared | settings[queue]
+            environments[f"exporter-{queue}"] = exporter_environment(redis_url, queue)
+        gateway = make_gateway(folder, redis_url, MAIN_QUEUE, HURRIED_QUEUE)
+        environments["gateway"] = gateway.environment
         processes = {
             name: ChildProcess(name, _build_command(name), own, folder / f"{name}.log", report)
             for name, own in environments.items()
         }
         try:
-            yield System(redis_url, processes, [_build_scrape_target(name, own) for name, own in environments.items()])
+            targets = [_build_scrape_target(name, own) for name, own in environments.items()]
+            yield System(redis_url, gateway, processes, targets)
         finally:
             for group in (set(processes) - set(ROLES), ROLES):
                 await asyncio.gather(*(processes[name].stop() for name in group))
@@ -99,7 +106,7 @@ async def start_system(folder: Path, report: Report) -> AsyncIterator[System]:
 
 async def run_jobs(running: System, progress: Callable[[str], None]) -> DemoRun:
     """Start the processes, run the jobs and cause the faults. Raises MisconfiguredError if a process does not start."""
-    progress("starting three vLLM engines and three coordinators")
+    progress("starting three vLLM engines, three coordinators, two exporters and a gateway")
     await asyncio.gather(*(process.start() for process in running.processes.values()))
     started = time.time()
     async with AsyncExitStack() as exits:
@@ -111,6 +118,8 @@ async def run_jobs(running: System, progress: Callable[[str], None]) -> DemoRun:
         measured = await _run_measured_jobs(clients[0])
         await asyncio.sleep(SETTLE_SECONDS)
         settled = time.time()
+        progress("asking the gateway")
+        await ask_gateway(running.gateway)
         progress("running jobs with faults")
         await _run_disturbed_jobs(running, *clients)
         problems = held_out_problems(NUM_UNFINISHED, skip=sum(MEASURED.values()) + NUM_DISTURBED)
@@ -190,6 +199,6 @@ def _build_command(name: str) -> list[str]:
 def _build_scrape_target(name: str, environment: Mapping[str, Any]) -> Target:
     """Return the target that the chart's PodMonitor would scrape, with its labels."""
     address = next(value for key, value in environment.items() if key.endswith("_METRICS_LISTEN"))
-    queue = environment.get("GSI_COORDINATOR_QUEUE")
+    queue = environment.get("GSI_COORDINATOR_QUEUE") or environment.get("GSI_EXPORTER_QUEUE")
     labels = {"namespace": NAMESPACE, "release": RELEASE, "role": name.partition("-")[0]}
     return Target(address, labels | ({"queue": queue} if queue else {}))

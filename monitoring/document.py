@@ -7,7 +7,7 @@ from monitoring.board import Board, Panel
 INTRODUCTION = """\
 # Dashboards
 
-Three boards for Grafana, written as code in `monitoring/` and committed as JSON in `helm/dashboards/`. The chart ships
+Four boards for Grafana, written as code in `monitoring/` and committed as JSON in `helm/dashboards/`. The chart ships
 them as ConfigMaps that Grafana's sidecar finds; you can also import them by hand. `make dashboards ARGS=--write` writes
 the JSON and this page from the code. `make dashboards` runs the system under a real Prometheus and checks that every
 query has an answer ([why without Grafana](decisions/0021-dashboards-are-code-and-checked-without-grafana.md)).

@@ -42,7 +42,7 @@ HARDWARE_NUMBERS = Row(
             "Ready replicas",
             "Model services that report SERVING, by service. If a service has none, every job waits.",
             [Query(f"sum by (service) ({services('gsi_ready')})", "{{service}}")],
-            width=12,
+            width=8,
             decimals=0,
             steps=((0, RED), (1, GREEN)),
         ),

@@ -49,8 +49,18 @@ def draw_pictures(boards: Sequence[Board], ask: Ask, started: float, folder: Pat
 
 
 def draw_board(board: Board, ask: Ask, started: float) -> Figure:
-    """Draw a board's main panels where Grafana would put them without the other panels."""
-    places = list(place_panels([panel for panel in board.panels if panel.is_main]))
+    """Draw a board's main panels where Grafana would put them without the other panels.
+
+    A panel that needs what this machine lacks has no data, and is left out.
+    """
+    asked = {
+        panel.title: [(query, answer) for query in panel.queries for answer in ask(panel, query)]
+        for panel in board.panels
+        if panel.is_main
+    }
+    places = list(
+        place_panels([p for p in board.panels if p.is_main and (p.needs is None or _name_answers(asked[p.title]))])
+    )
     num_lines = max(line + panel.height for panel, _, line in places)
     height = HEADER_INCHES + num_lines * INCHES_A_LINE
     figure = Figure(figsize=(FIGURE_INCHES, height))
@@ -58,8 +68,7 @@ def draw_board(board: Board, ask: Ask, started: float) -> Figure:
     figure.text(0.012, 1 - 0.62 / height, MARK, fontsize=10.5, color="#666666", va="center")
     for panel, column, line in places:
         axes = _add_axes(figure, panel, column, line, height)
-        answers = [(query, answer) for query in panel.queries for answer in ask(panel, query)]
-        named = _name_answers(answers)
+        named = _name_answers(asked[panel.title])
         if named:
             _DRAW_FUNCTIONS[panel.kind](axes, panel, named, started)
         else:
@@ -111,13 +120,12 @@ def _draw_number(axes: Axes, panel: Panel, named: dict[str, Answer], _: float) -
 
 
 def _draw_absence(axes: Axes, panel: Panel) -> None:
-    """Write why a panel has no data. The check allows that only for panels with needs."""
+    """Write that a panel has no data. The check does not allow it."""
     _set_title(axes, panel)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_facecolor("#F6F6F6")
-    reason = panel.needs.partition(":")[0] if panel.needs else "no data"
-    axes.text(0.5, 0.5, f"{reason}; this run had none", ha="center", va="center", color="#888888", fontsize=11)
+    axes.text(0.5, 0.5, "no data", ha="center", va="center", color="#888888", fontsize=11)
 
 
 def _draw_lines(axes: Axes, panel: Panel, named: dict[str, Answer], started: float) -> None:
@@ -246,7 +254,10 @@ def _format_value(value: float, panel: Panel, *, is_tick: bool = False) -> str:
     if panel.unit == "percentunit":
         return f"{100 * value:.{0 if is_tick or panel.decimals is None else panel.decimals}f} %"
     decimals = panel.decimals
-    text = f"{value:.3g}" if is_tick or decimals is None else f"{value:,.{decimals}f}"
+    if is_tick or decimals is None:
+        text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    else:
+        text = f"{value:,.{decimals}f}"
     if panel.unit == "s":
         return f"{text} s"
     suffix = panel.unit.removeprefix("suffix:") if panel.unit.startswith("suffix:") and not is_tick else ""

@@ -39,6 +39,11 @@ def engines(name: str, window: str = "") -> str:
     return _rate(_selector(name, 'model_name=~"$model"', _SERVICE), window)
 
 
+def gateways(name: str, matchers: str = "", window: str = "") -> str:
+    """Return a series of the gateways, or its rate per second. A gateway serves several queues and models."""
+    return _rate(_selector(name, matchers, _SERVICE), window)
+
+
 def gpus(name: str) -> str:
     """Return a GPU series, once per GPU although each process on the machine reports it."""
     return f"max by (uuid) ({_selector(name, '', _SERVICE)})"

@@ -126,12 +126,37 @@ async def check_coordinator(image: Image, outside: Stack) -> None:
             sys.exit(f"the job ended {result['state']}: {result['error']}")
         print(f"  the coordinator answered a job: {result['answer']}")
         await image.run("python", "-m", "gsi.rpc.health_check", health)
+        await check_gateway(image, outside)
     finally:
-        if coordinator.returncode is None:
-            coordinator.terminate()
-        code = await asyncio.wait_for(coordinator.wait(), TIMEOUT_SECONDS)
+        await end("the coordinator", coordinator)
+
+
+async def check_gateway(image: Image, outside: Stack) -> None:
+    """Check that the image's gateway answers a request with a key, as the chart's test asks it."""
+    address = f"127.0.0.1:{free_port()}"
+    gateway = await image.start(
+        "python",
+        "-m",
+        "services.gateway",
+        GSI_GATEWAY_LISTEN=address,
+        GSI_GATEWAY_KEYS="true",
+        GSI_GATEWAY_REDIS_URL=outside.redis_url,
+        GSI_GATEWAY_LOG_LEVEL="warning",
+    )
+    try:
+        ask = ("python", "-m", "services.gateway.first_request", f"http://{address}", PROMPT)
+        print(await image.run(*ask, GSI_REDIS_URL=outside.redis_url), end="")
+    finally:
+        await end("the gateway", gateway)
+
+
+async def end(name: str, process: asyncio.subprocess.Process) -> None:
+    """Stop a process by SIGTERM. Exits if it does not end with 0."""
+    if process.returncode is None:
+        process.terminate()
+    code = await asyncio.wait_for(process.wait(), TIMEOUT_SECONDS)
     if code != 0:
-        sys.exit(f"the coordinator ended with {code}")
+        sys.exit(f"{name} ended with {code}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write the tables of ``docs/settings.md`` from the settings classes of the five processes.
+"""Write the tables of ``docs/settings.md`` from the settings classes of the processes.
 
 The marker above a table names processes. The table has the settings that these processes have and no other process has,
 so each setting stands in one table.
@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from gsi.runtime.settings import ProcessSettings
 from services.coordinator.settings import CoordinatorSettings
 from services.draft.settings import DraftSettings
+from services.exporter.settings import ExporterSettings
 from services.gateway.settings import GatewaySettings
 from services.prm.settings import PrmSettings
 from services.target.settings import TargetSettings
@@ -32,6 +33,7 @@ PROCESSES: dict[str, Kind] = {
     "prm": PrmSettings,
     "coordinator": CoordinatorSettings,
     "gateway": GatewaySettings,
+    "exporter": ExporterSettings,
 }
 
 

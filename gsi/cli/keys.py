@@ -12,12 +12,13 @@ from gsi.cli.terminal import RedisUrl, err, explain_errors, out, print_json, run
 from gsi.client.gateway import open_api_keys
 from gsi.client.sdk import DEFAULT_REDIS_URL
 from gsi.errors import InvalidRequestError
-from gsi.jobs.api_keys import ApiKey
+from gsi.jobs.api_keys import ApiKey, Right
 from gsi.jobs.connection import RedisAccess
 from gsi.jobs.keys import DEFAULT_TENANT
 
 keys = typer.Typer(no_args_is_help=True, help="Keys of the gateway's users (GSI_GATEWAY_KEYS=true).")
 
+COLUMNS = ("id", "name", "tenant", "right", "models", "requests/min", "tokens/min", "tokens spent", "expires")
 UNIT_SECONDS = {"h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -25,6 +26,13 @@ UNIT_SECONDS = {"h": 3600, "d": 86_400, "w": 604_800}
 def create(
     name: Annotated[str, typer.Argument(help="Whose key it is, in words.")],
     tenant: Annotated[str, typer.Option(help="Tenant of the key's jobs.")] = DEFAULT_TENANT,
+    right: Annotated[
+        Right,
+        typer.Option(
+            help="read: look at the tenant's jobs; submit: also ask, cancel and retry; operate: jobs of every tenant, "
+            "pause and resume."
+        ),
+    ] = Right.SUBMIT,
     model: Annotated[list[str] | None, typer.Option(help="A model that the key may ask; repeatable. [all]")] = None,
     requests_per_minute: Annotated[int | None, typer.Option(help="Most requests within a minute.")] = None,
     tokens_per_minute: Annotated[int | None, typer.Option(help="Most tokens of all models a minute.")] = None,
@@ -36,6 +44,7 @@ def create(
     with explain_errors():
         allowed: dict[str, Any] = {
             "tenant": tenant,
+            "right": right,
             "models": tuple(model or ()),
             "requests_per_minute": requests_per_minute,
             "tokens_per_minute": tokens_per_minute,
@@ -66,9 +75,9 @@ def list_keys(
     with explain_errors():
         found = run(read())
         if as_json:
-            print_json([{**key.model_dump(mode="json"), "spent_tokens": spent} for key, spent in found])
+            print_json([_to_dict(key, spent) for key, spent in found])
             return
-        table = Table("id", "name", "tenant", "models", "requests/min", "tokens/min", "tokens spent", "expires")
+        table = Table(*COLUMNS)
         for key, spent in found:
             table.add_row(*_describe(key, spent))
         out.print(table)
@@ -89,11 +98,16 @@ def revoke(
         err.print(f"revoked  {run(delete()).name}", markup=False, highlight=False)
 
 
+def _to_dict(key: ApiKey, spent: int) -> dict[str, Any]:
+    return {**key.model_dump(mode="json"), "right": key.right, "spent_tokens": spent}
+
+
 def _describe(key: ApiKey, spent: int) -> tuple[str, ...]:
     return (
         key.id,
         key.name,
         key.tenant,
+        key.right,
         ", ".join(key.models) or "all",
         _show(key.requests_per_minute),
         _show(key.tokens_per_minute),

@@ -113,6 +113,46 @@ def check(
         raise typer.Exit(1)
 
 
+@queue.command()
+def models(
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Let the next coordinator serve the queue with its own models.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="With --forget: although jobs are unfinished.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    redis_url: RedisUrl = DEFAULT_REDIS_URL,
+    name: Queue = DEFAULT_QUEUE,
+) -> None:
+    """Show which models the queue is served with, or let it be served with others.
+
+    A coordinator with other models takes no jobs. To change models on purpose, let all jobs end, stop the coordinators
+    of the old models, and run this with --forget. Exit code 1: jobs are unfinished, and nothing was forgotten.
+    """
+    if forget:
+        _forget_models(redis_url, name, force=force)
+        return
+    found = ask_queue(redis_url, name, lambda client: client.admin.models.read())
+    if as_json:
+        print_json(found or {})
+        return
+    for role, model in (found or {}).items():
+        out.print(f"{role:6}  {'  '.join(filter(None, model.values()))}", markup=False, highlight=False)
+    if not found:
+        err.print(f"queue {name}: no coordinator has served it yet", highlight=False)
+
+
+def _forget_models(redis_url: str, name: str, *, force: bool) -> None:
+    num_unfinished = ask_queue(redis_url, name, lambda client: client.admin.models.forget(force=force))
+    if num_unfinished and not force:
+        err.print(
+            f"queue {name}: {num_unfinished} jobs are unfinished, and their steps are of these models; "
+            "let them end, or cancel them, or use --force",
+            highlight=False,
+        )
+        raise typer.Exit(1)
+    err.print(f"queue {name}: the next coordinator may serve it with its models", highlight=False)
+
+
 def _format_findings(num_found: int, name: str, *, is_repaired: bool) -> str:
     if num_found == 0:
         return f"queue {name}: nothing is wrong"

@@ -11,8 +11,9 @@ from textual.widgets import DataTable, Footer, Static
 from gsi.cli.render import STATE_STYLES, format_age
 from gsi.client.sdk import AsyncClient
 from gsi.errors import InvalidRequestError, MisconfiguredError, RetryableError
-from gsi.jobs.board import Board, Progress
+from gsi.jobs.board import Board
 from gsi.jobs.listing import JobSummary
+from gsi.jobs.progress import Progress
 from gsi.runtime.printable import join_lines, replace_controls
 
 LOOK_SECONDS = 1.0

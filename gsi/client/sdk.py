@@ -24,7 +24,7 @@ from gsi.jobs.dead_letters import DeadLetters
 from gsi.jobs.errors import UnknownJobError
 from gsi.jobs.job import Job, new_id, parse_job
 from gsi.jobs.keys import Keys
-from gsi.jobs.listing import JobList, JobSummary
+from gsi.jobs.listing import JobFilter, JobList, JobSummary
 from gsi.jobs.obstacle import find_obstacle
 from gsi.jobs.payload import JobPayload
 from gsi.jobs.reader import JobReader, JobRecord
@@ -180,7 +180,7 @@ class AsyncClient:
 
     async def jobs(self, state: JobState | None = None, limit: int = 20) -> list[JobSummary]:
         """Return the newest jobs of the queue, the newest first; of one state alone if it is given."""
-        return await JobList(self._redis, self._keys).newest(state, limit)
+        return await JobList(self._redis, self._keys).newest(JobFilter(state), limit)
 
     def board(self, num_jobs: int = 20) -> BoardReader:
         """Return what looks at the queue again and again: its counts, its coordinators, and its newest jobs."""

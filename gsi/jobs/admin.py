@@ -12,6 +12,7 @@ from gsi.errors import InvalidRequestError
 from gsi.jobs.check import IDLE_CONSUMER_SECONDS, Finding, QueueCheck
 from gsi.jobs.connection import LOST_CONNECTION, REFUSED
 from gsi.jobs.keys import Keys, Priority
+from gsi.jobs.queue_models import QueueModels
 from gsi.jobs.stream import JobStream
 
 SCAN_COUNT = 500
@@ -35,12 +36,13 @@ class QueueStats:
 
 
 class QueueAdmin:
-    """Administers one queue."""
+    """Administers one queue. ``models``: those that it is served with."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis: Any = redis
         self._keys = keys
         self._stream = JobStream(redis, keys, consumer="")
+        self.models = QueueModels(redis, keys)
 
     async def create(self, wait_seconds: float = 0) -> None:
         """Create the streams and the coordinators' group where they are missing. Autoscalers look at these.

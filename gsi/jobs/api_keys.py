@@ -12,6 +12,7 @@ slow hash because nobody can guess a random secret. All keys of this module shar
 
 import secrets
 import time
+from enum import StrEnum
 from hashlib import sha256
 from typing import Annotated, Any
 
@@ -31,6 +32,24 @@ MAX_AMOUNT = 10**15
 Text = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
+class Right(StrEnum):
+    """What a key may do. Each right includes those before it."""
+
+    READ = "read"  # look at its tenant's jobs, responses, files and batches
+    SUBMIT = "submit"  # submit, cancel and retry jobs of its tenant
+    OPERATE = "operate"  # look at and act on the jobs of every tenant; pause and resume queues
+
+    @property
+    def included(self) -> tuple["Right", ...]:
+        """Return this right and those that it includes."""
+        rights = tuple(Right)
+        return rights[: rights.index(self) + 1]
+
+
+def _is_submit(right: object) -> bool:
+    return right is Right.SUBMIT
+
+
 class ApiKey(BaseModel):
     """What a key allows. None: no limit. Times are seconds since 1970, rates are per minute."""
 
@@ -40,6 +59,8 @@ class ApiKey(BaseModel):
     name: Text
     tenant: str = Field(DEFAULT_TENANT, pattern=TENANT_PATTERN)
     models: tuple[Text, ...] = ()  # none: all
+    # Not written if it is the default: a gateway of the release before rights reads such a key, as this one reads its.
+    right: Right = Field(Right.SUBMIT, exclude_if=_is_submit)
     requests_per_minute: int | None = Field(None, ge=1, le=MAX_AMOUNT)
     tokens_per_minute: int | None = Field(None, ge=1, le=MAX_AMOUNT)
     budget_tokens: int | None = Field(None, ge=1, le=MAX_AMOUNT)
@@ -73,7 +94,7 @@ class ApiKeys:
         except ValidationError as error:
             first = error.errors()[0]
             raise InvalidRequestError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        await self._redis.hset(_record(digest), mapping={"key": key.model_dump_json(), "spent": 0})
+        await self._redis.hset(record_of(digest), mapping={"key": key.model_dump_json(), "spent": 0})
         await self._redis.sadd(f"{PREFIX}keys", digest)
         return secret, key
 
@@ -82,7 +103,7 @@ class ApiKeys:
         digests = sorted(digest.decode() for digest in await self._redis.smembers(f"{PREFIX}keys"))
         async with self._redis.pipeline(transaction=False) as pipeline:
             for digest in digests:
-                pipeline.hmget(_record(digest), "key", "spent")
+                pipeline.hmget(record_of(digest), "key", "spent")
             found = await pipeline.execute() if digests else []
         keys = [(ApiKey.model_validate_json(key), int(spent or 0)) for key, spent in found if key]
         return sorted(keys, key=lambda pair: (pair[0].created_at, pair[0].name))
@@ -91,8 +112,8 @@ class ApiKeys:
         """Delete a key; the next request that shows it is refused. Raises InvalidRequestError if there is none."""
         for digest in await self._redis.smembers(f"{PREFIX}keys"):
             if digest.decode()[:ID_DIGITS] == key_id:
-                found = await self._redis.hget(_record(digest.decode()), "key")
-                await self._redis.delete(_record(digest.decode()))
+                found = await self._redis.hget(record_of(digest.decode()), "key")
+                await self._redis.delete(record_of(digest.decode()))
                 await self._redis.srem(f"{PREFIX}keys", digest)
                 if found:
                     return ApiKey.model_validate_json(found)
@@ -100,12 +121,12 @@ class ApiKeys:
 
     async def find(self, secret: str) -> tuple[ApiKey, int] | None:
         """Return what a secret allows, and the tokens that it has spent; None for a secret of no key."""
-        key, spent = await self._redis.hmget(_record(digest_of(secret)), "key", "spent")
+        key, spent = await self._redis.hmget(record_of(digest_of(secret)), "key", "spent")
         return (ApiKey.model_validate_json(key), int(spent or 0)) if key else None
 
     async def spend(self, digest: str, num_tokens: int) -> None:
         """Count tokens against the budget of the key whose secret has this digest, unless it was revoked meanwhile."""
-        record = _record(digest)
+        record = record_of(digest)
         if await self._redis.hexists(record, "key"):
             await self._redis.hincrby(record, "spent", num_tokens)
 
@@ -115,5 +136,6 @@ def digest_of(secret: str) -> str:
     return sha256(secret.encode()).hexdigest()
 
 
-def _record(digest: str) -> str:
+def record_of(digest: str) -> str:
+    """Return where Redis keeps the key whose secret has this digest."""
     return f"{PREFIX}key:{digest}"

@@ -8,26 +8,15 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from gsi.algorithm.candidates import Outcome
 from gsi.jobs.keys import GROUP, Keys
-from gsi.jobs.listing import JobList, JobSummary
+from gsi.jobs.listing import JobFilter, JobList, JobSummary
+from gsi.jobs.progress import Progress, ProgressReader
 from gsi.jobs.reader import JobReader
 from gsi.jobs.scripts import calls
 from gsi.jobs.state import JobState
-from gsi.jobs.step_record import StepRecord
 
 MAX_RESULTS_READ = 10_000  # of the last minute
 GONE_MS = 20_000  # a coordinator asks for entries, or renews its leases, more often
-
-
-@dataclass(slots=True)
-class Progress:
-    """What a job has kept so far. ``num_accepted``: of the kept steps, the draft's that passed."""
-
-    num_steps: int = 0
-    num_accepted: int = 0
-    last_text: str = ""
-    last_entry: str = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +49,12 @@ class BoardReader:
         self._keys = keys
         self._num_jobs = num_jobs
         self._list, self._reader = JobList(redis, keys), JobReader(redis, keys)
-        self._progress: dict[str, Progress] = {}
+        self._progress = ProgressReader(redis, keys)
 
     async def look(self) -> Board:
         """Return the queue as it is now, with its newest jobs."""
-        jobs = await self._list.newest(None, self._num_jobs)
-        await self._follow_steps([job for job in jobs if job.num_steps])
+        jobs = await self._list.newest(JobFilter(), self._num_jobs)
+        progress = await self._progress.read(jobs)
         held = sum([await self._redis.xlen(lane) for lane in self._keys.lanes])
         num_running, coordinators = await self._read_coordinators()
         set_aside, config = await self._reader.set_aside(), await self._reader.config()
@@ -77,30 +66,10 @@ class BoardReader:
             set_aside.parked,
             set_aside.dead,
             coordinators,
-            await self._count_finished(),
+            await count_finished(self._redis, self._keys),
             jobs,
-            dict(self._progress),
+            progress,
         )
-
-    async def _follow_steps(self, jobs: Sequence[JobSummary]) -> None:
-        """Read what the jobs have kept since the last look; forget jobs that are not shown any more."""
-        known = {job.id: self._progress.get(job.id, Progress()) for job in jobs}
-        for job in jobs:
-            if known[job.id].num_steps > job.num_steps:  # a new job of the same id
-                known[job.id] = Progress()
-        behind = [job.id for job in jobs if known[job.id].num_steps < job.num_steps]
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for job_id in behind:
-                last = known[job_id].last_entry
-                pipeline.xrange(self._keys.steps(job_id), "-" if last == "-" else f"({last}")
-            answers = await pipeline.execute() if behind else []
-        for job_id, entries in zip(behind, answers, strict=True):
-            for entry_id, fields in entries:
-                step, progress = StepRecord.from_json(fields[b"step"]), known[job_id]
-                progress.num_steps += 1
-                progress.num_accepted += step.outcome is Outcome.ACCEPTED
-                progress.last_text, progress.last_entry = step.text, entry_id.decode()
-        self._progress = known
 
     async def _read_coordinators(self) -> tuple[int, dict[str, int]]:
         """Return how many entries are taken, and by name how many jobs each coordinator that lives holds."""
@@ -114,8 +83,9 @@ class BoardReader:
             held.update({each["name"].decode(): each["pending"] for each in consumers if each["idle"] < GONE_MS})
         return num_taken, dict(sorted(held.items()))
 
-    async def _count_finished(self) -> Counter[JobState]:
-        """Count the jobs that finished in the last minute, by state."""
-        since = await calls.read_clock(self._redis, key=self._keys.results) - 60_000
-        entries = await self._redis.xrange(self._keys.results, min=str(since), count=MAX_RESULTS_READ)
-        return Counter(JobState(fields[b"state"].decode()) for _, fields in entries)
+
+async def count_finished(redis: Any, keys: Keys) -> Counter[JobState]:
+    """Count the jobs of a queue that finished in the last minute, by state."""
+    since = await calls.read_clock(redis, key=keys.results) - 60_000
+    entries = await redis.xrange(keys.results, min=str(since), count=MAX_RESULTS_READ)
+    return Counter(JobState(fields[b"state"].decode()) for _, fields in entries)

@@ -3,7 +3,7 @@
 The dead stream lists dead jobs. Their records hold payload, error and kept steps, and are the source of truth.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -48,9 +48,12 @@ class DeadLetters:
         first = "-"
         while page := await self._redis.xrange(self._keys.dead, first, "+", count=PAGE):
             for entry_id, fields in page:
-                texts = [fields.get(name, b"").decode(errors="replace") for name in (b"id", b"reason", b"error")]
-                yield DeadLetter(entry_id.decode(), *texts)
+                yield _to_letter(entry_id, fields)
             first = f"({page[-1][0].decode()}"
+
+    async def newest(self, limit: int) -> list[DeadLetter]:
+        """Return up to ``limit`` dead letters, the newest first."""
+        return [_to_letter(*entry) for entry in await self._redis.xrevrange(self._keys.dead, count=limit)]
 
     async def show(self, job_id: str) -> JobRecord:
         """Return a dead job with its kept steps. Raises InvalidRequestError if the job is unknown or not dead."""
@@ -104,3 +107,8 @@ class DeadLetters:
             job_id=job_id,
             letters=letters,
         )
+
+
+def _to_letter(entry_id: bytes, fields: Mapping[bytes, bytes]) -> DeadLetter:
+    texts = [fields.get(name, b"").decode(errors="replace") for name in (b"id", b"reason", b"error")]
+    return DeadLetter(entry_id.decode(), *texts)

@@ -21,6 +21,18 @@ class UnknownJobError(InvalidRequestError):
         self.job_id = job_id
 
 
+class UnknownNamesError(InvalidRequestError):
+    """A payload has names that this release does not know, and nothing else is wrong with it."""
+
+
+class NewerReleaseError(MisconfiguredError):
+    """What a job has kept cannot be read by this release: a newer one wrote it. The message says what, and the fix."""
+
+
+class OtherModelsError(MisconfiguredError):
+    """A queue is served with other models than those of this coordinator."""
+
+
 class JobConflictError(InvalidRequestError):
     """A job of this id (``job_id``) exists, and its payload is another."""
 

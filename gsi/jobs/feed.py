@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from gsi.errors import InvalidRequestError
 from gsi.jobs.connection import LOST_CONNECTION, RedisError
 from gsi.jobs.keys import Keys
+from gsi.jobs.reader import read_step
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 
@@ -40,18 +41,35 @@ class Watch:
         self.job_id = job_id
         self.last = b"0"  # the last entry of its steps that was read
         self.was_seen = False
+        self._state: JobState | None = None
         self._events: asyncio.Queue[Any] = asyncio.Queue()
 
     async def steps(self) -> AsyncGenerator[StepRecord, None]:
-        """Yield each step as soon as it is kept. Raises InvalidRequestError if the job's record is deleted."""
+        """Yield each step as soon as it is kept.
+
+        Raises InvalidRequestError if the job's record is deleted, and NewerReleaseError for a step that this release
+        cannot read.
+        """
+        async for event in self.events():
+            if isinstance(event, StepRecord):
+                yield event
+
+    async def events(self) -> AsyncGenerator[StepRecord | JobState, None]:
+        """Yield the steps as ``steps`` does, and within seconds each state before the last that the job moves to."""
         while (event := await self._events.get()) is not None:
             if event is _GONE:
                 raise InvalidRequestError(f"id: job {self.job_id} was deleted, or its lifetime has ended")
-            yield StepRecord.from_json(event)
+            yield event if isinstance(event, JobState) else read_step(event)
 
     def add_step(self, entry_id: bytes, step: bytes) -> None:
         self.last = entry_id
         self._events.put_nowait(step)
+
+    def notice(self, state: JobState) -> None:
+        """Note the state that the job is in."""
+        if state is not self._state:
+            self._state = state
+            self._events.put_nowait(state)
 
     def end(self) -> None:
         self._events.put_nowait(None)
@@ -124,6 +142,8 @@ class JobFeed:
                     watch.lose()
                 elif state is not None and state.is_finished:
                     await self._read_rest(watch)
+                elif state is not None:
+                    watch.notice(state)
                 watch.was_seen = watch.was_seen or state is not None
 
     async def states(self, job_ids: Sequence[str]) -> list[JobState | None]:

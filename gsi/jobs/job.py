@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,8 +16,9 @@ from pydantic_core import from_json
 
 from gsi.algorithm.seeds import derive_seed
 from gsi.errors import InvalidRequestError
+from gsi.jobs.errors import UnknownNamesError
 from gsi.jobs.keys import DEFAULT_TENANT
-from gsi.jobs.payload import JobPayload
+from gsi.jobs.payload import PAYLOAD_FORMAT, JobPayload
 from gsi.jobs.payload_errors import describe_errors
 from gsi.limits import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_TOKENS
 
@@ -37,11 +39,19 @@ class Job:
         return derive_seed("job", self.id) if chosen is None else chosen
 
 
+class Newness(Enum):
+    """Whether a refused payload may be one that a newer release accepts."""
+
+    NONE = "none"  # it is wrong in itself
+    POSSIBLE = "possible"  # it has unknown names, which a newer release may know, and nothing else is wrong
+    CERTAIN = "certain"  # it names a newer format, or a newer release wrote what the job has kept
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What is readable of a payload, however wrong the rest: enough for a record and a trace.
 
-    A refused one has no ``payload`` and says why in ``refusal``.
+    A refused one has no ``payload`` and says why in ``refusal``. ``newness``: whether a newer release may accept it.
     """
 
     id: str | None = None
@@ -49,6 +59,7 @@ class Claim:
     traceparent: str | None = None
     payload: JobPayload | None = None
     refusal: str = ""
+    newness: Newness = Newness.NONE
 
     def accepted(self) -> JobPayload:
         """Return the payload. Raises InvalidRequestError that says why it is refused."""
@@ -82,7 +93,9 @@ def claim(raw: str | bytes, refusal: str = "") -> Claim:
     ``refusal``: why the entry is refused, whatever its payload says, which then does not choose the id. Never raises.
     """
     claimed = _claim(raw)
-    return replace(claimed, id=None, payload=None, refusal=refusal) if refusal else claimed
+    if not refusal:
+        return claimed
+    return replace(claimed, id=None, payload=None, refusal=refusal, newness=Newness.NONE)
 
 
 def _claim(raw: str | bytes) -> Claim:
@@ -93,8 +106,16 @@ def _claim(raw: str | bytes) -> Claim:
     except InvalidRequestError as error:
         said = found if isinstance(found, dict) else {}
         tenant = _readable("tenant", said) or DEFAULT_TENANT
-        return Claim(_readable("id", said), tenant, _readable("traceparent", said), refusal=str(error))
+        trace, newness = _readable("traceparent", said), _find_newness(said, error)
+        return Claim(_readable("id", said), tenant, trace, refusal=str(error), newness=newness)
     return Claim(payload.id, payload.tenant, payload.traceparent, payload)
+
+
+def _find_newness(said: Mapping[str, Any], error: InvalidRequestError) -> Newness:
+    version = said.get("v")
+    if isinstance(version, int) and version > PAYLOAD_FORMAT:
+        return Newness.CERTAIN
+    return Newness.POSSIBLE if isinstance(error, UnknownNamesError) else Newness.NONE
 
 
 def _readable(name: str, said: Mapping[str, Any]) -> str | None:
@@ -129,7 +150,9 @@ def _check(found: Any) -> JobPayload:
     try:
         return JobPayload.model_validate(found)
     except ValidationError as error:
-        raise InvalidRequestError(describe_errors(error.errors(include_url=False))) from None
+        errors = error.errors(include_url=False)
+        is_unknown = all(each["type"] == "extra_forbidden" for each in errors)
+        raise (UnknownNamesError if is_unknown else InvalidRequestError)(describe_errors(errors)) from None
 
 
 def _encode(payload: str | Mapping[str, Any]) -> bytes:

@@ -33,6 +33,7 @@ JOB_FIELD = "job"
 QUEUE_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"  # a brace would break the hash tag
 MAX_RESULTS = 100_000  # the results stream wakes its readers; the records are the store
 MAX_DEAD = 100_000
+MAX_KEPT_PAYLOAD_BYTES = 16_384  # a longer payload goes when its job ends
 MAX_DELAY_MS = 300_000  # until a job's next attempt
 DEFAULT_TENANT = "default"
 
@@ -79,6 +80,11 @@ class Keys:
     def lane_of(self, noted: bytes | None) -> Key:
         """Return the lane that a record notes; without a note, that of jobs whose payload names no priority."""
         return Key(noted.decode()) if noted else self.jobs
+
+    @staticmethod
+    def priority_of(lane: str) -> Priority:
+        """Return the priority whose jobs a lane holds."""
+        return Priority(lane.rpartition(":")[2])
 
     @property
     def config(self) -> Key:

@@ -46,6 +46,9 @@ from gsi.limits import (
     MIN_TEMPERATURE,
 )
 
+# A release that adds a field or a value raises this number, and its clients write the least ``v`` that knows all that a
+# payload uses. A coordinator that reads a smaller one leaves the job to others: decision 0042.
+PAYLOAD_FORMAT = 1
 MAX_CANDIDATES = 256  # the largest n in the paper's plots
 TENANT_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 TRACEPARENT_PATTERN = r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"  # W3C Trace Context, version 0
@@ -69,6 +72,10 @@ else:
     Weighting = choice_type("weighting", WEIGHTINGS)
     RewardMap = choice_type("reward_map", REWARD_MAPS)
 DEFAULT_WEIGHTING: Weighting = TypeAdapter(Weighting).validate_python({"name": "binary", "delta": 0.7})  # both papers'
+# Of a job that names no map: of rewards within [0, 1], and of others.
+BOUNDED_REWARD_MAP, UNBOUNDED_REWARD_MAP = (
+    TypeAdapter(RewardMap).validate_python({"name": name}) for name in ("raw", "logistic")
+)
 
 
 def _check_method(name: str) -> str:
@@ -235,8 +242,7 @@ class JobParams(BaseModel):
 
     def in_force(self, *, has_bounded_rewards: bool, seed: int) -> "JobParams":
         """Return these parameters with the values that depend on the models and on the job's id."""
-        name = "raw" if has_bounded_rewards else "logistic"
-        chosen = self.reward_map or TypeAdapter(RewardMap).validate_python({"name": name})
+        chosen = self.reward_map or (BOUNDED_REWARD_MAP if has_bounded_rewards else UNBOUNDED_REWARD_MAP)
         return self.model_copy(update={"reward_map": chosen, "seed": seed})
 
     def to_params(self) -> Params:

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
+from pydantic import ValidationError
 from redis.asyncio import Redis
 
-from gsi.jobs.errors import UnknownJobError, WaitTimeoutError
+from gsi.jobs.errors import NewerReleaseError, UnknownJobError, WaitTimeoutError
 from gsi.jobs.kept_prompt import PROMPT_FIELD, KeptPrompt
 from gsi.jobs.keys import Keys
 from gsi.jobs.result_document import ResultDocument
 from gsi.jobs.scripts import calls
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
+from gsi.runtime.code_version import describe_code
 
 OnUnknown: TypeAlias = Callable[[str], None]  # called with a job's id
 Entries: TypeAlias = Sequence[tuple[bytes, Mapping[bytes, bytes]]]  # of a stream of steps
@@ -117,13 +119,19 @@ class JobReader:
         ]
 
     async def steps(self, job_id: str) -> list[StepRecord]:
-        """Return the kept steps in order."""
+        """Return the kept steps in order. Raises NewerReleaseError for one that this release cannot read."""
         return _to_steps(await self._redis.xrange(self._keys.steps(job_id)))
 
     async def prompt(self, job_id: str) -> KeptPrompt | None:
-        """Return the rendered prompt that the kept steps follow; None from a coordinator of an older release."""
+        """Return the rendered prompt that the kept steps follow; None from a coordinator of an older release.
+
+        Raises NewerReleaseError for one that this release cannot read.
+        """
         written = await self._redis.hget(self._keys.record(job_id), PROMPT_FIELD)
-        return None if written is None else KeptPrompt.from_json(written)
+        try:
+            return None if written is None else KeptPrompt.from_json(written)
+        except ValidationError as error:
+            raise _unreadable("kept prompt", error) from None
 
     async def follow(self, job_id: str, on_unknown: OnUnknown | None = None) -> AsyncIterator[StepRecord]:
         """Yield every step of a job, from the first, as it is kept, until the job has finished.
@@ -145,7 +153,7 @@ class JobReader:
             answer = await self._redis.xread({self._keys.steps(job_id): last}, block=wait_ms)
             block_ms = FIRST_BLOCK_MS if answer else min(2 * block_ms, FOLLOW_BLOCK_MS)
             for entry_id, fields in (entry for _, entries in answer for entry in entries):
-                yield StepRecord.from_json(fields[b"step"])
+                yield read_step(fields[b"step"])
                 last = entry_id
             if is_over:
                 return
@@ -244,4 +252,21 @@ def _to_record(job_id: str, fields: Mapping[bytes, bytes], entries: Entries) -> 
 
 
 def _to_steps(entries: Entries) -> list[StepRecord]:
-    return [StepRecord.from_json(fields[b"step"]) for _, fields in entries]
+    return [read_step(fields[b"step"]) for _, fields in entries]
+
+
+def read_step(written: bytes) -> StepRecord:
+    """Return a kept step. Raises NewerReleaseError for one that this release cannot read."""
+    try:
+        return StepRecord.from_json(written)
+    except ValidationError as error:
+        raise _unreadable("kept step", error) from None
+
+
+def _unreadable(what: str, error: ValidationError) -> NewerReleaseError:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return NewerReleaseError(
+        f"{what}: {place} cannot be read by release {describe_code()} ({first['msg']}); a newer release wrote it: "
+        "upgrade what reads it"
+    )

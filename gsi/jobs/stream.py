@@ -64,13 +64,17 @@ class Ages:
 
 
 class JobStream:
-    """The lanes of one queue, read as one consumer of their group."""
+    """The lanes of one queue, read as one consumer of their group.
 
-    def __init__(self, redis: Redis, keys: Keys, consumer: str) -> None:
+    Streams and group that are missing are created, unless it may not: one who only looks then sees an empty queue.
+    """
+
+    def __init__(self, redis: Redis, keys: Keys, consumer: str, *, may_create: bool = True) -> None:
         self._redis: Any = redis  # redis-py's stubs type every answer as a union
         self._keys = keys
         self._turns = cycle(TURNS)
         self._consumer = consumer
+        self._may_create = may_create
 
     async def create_group(self) -> None:
         """Create the streams and the group where they are missing.
@@ -217,13 +221,17 @@ class JobStream:
         return next((group for group in groups if group["name"] == GROUP.encode()), {})
 
     async def _with_group(self, command: Awaitable[Any]) -> Any:
-        """Send a command that needs the group; if the server came back empty, create the group and return None."""
+        """Send a command that needs the group; without a group return None, and create it where that is allowed.
+
+        A server that came back empty has none.
+        """
         try:
             return await command
         except ResponseError as error:
             if not str(error).startswith(("NOGROUP", "no such key")):
                 raise
-            await self.create_group()
+            if self._may_create:
+                await self.create_group()
             return None
 
 

@@ -188,9 +188,10 @@ class JobWriter:
         if not is_held:
             raise _lost(lease)
 
-    async def retry(self, lease: Lease, error: str, delay_seconds: float) -> JobState:
+    async def retry(self, lease: Lease, error: str, delay_seconds: float, *, counts: bool = True) -> JobState:
         """Put the job off; return QUEUED, or DEAD if the job has been tried often enough. Its kept steps stay.
 
+        A run that does not count was no attempt, and makes no job dead: ``gsi/jobs/newer_jobs.py``.
         Raises LeaseLostError if another coordinator has taken the job.
         """
         state = await calls.retry(
@@ -210,6 +211,7 @@ class JobWriter:
             delay_ms=min(MAX_DELAY_MS, int(delay_seconds * 1000)),
             max_attempts=self._policy.max_attempts,
             dead_ms=self._policy.dead_ms,
+            counts=counts,
         )
         if state is None:
             raise _lost(lease)

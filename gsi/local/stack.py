@@ -17,6 +17,7 @@ from gsi.runtime.installation import SERVICES, SHIPPED_MODELS
 
 ROLES = ("draft", "target", "prm")
 GATEWAY_PORT = 8000
+EVALUATIONS = Path("gsi-eval")  # where gsi eval writes, unless a folder is named
 # What the processes import, without the modules that they start as. Torch, transformers and gRPC are in it.
 SERVICE_MODULES = (
     "gsi.engines.on_transformers.language",
@@ -194,6 +195,7 @@ def gateway_environments(redis_url: str, queue: str, folder: Path) -> dict[str, 
             "GSI_GATEWAY_QUEUE": queue,
             "GSI_GATEWAY_METRICS_LISTEN": _free_address(),
             "GSI_GATEWAY_FILES": os.environ.get("GSI_GATEWAY_FILES", str(folder / "files")),
+            "GSI_GATEWAY_EVALUATIONS": os.environ.get("GSI_GATEWAY_EVALUATIONS", str(EVALUATIONS.resolve())),
             "GSI_GATEWAY_LOG_FORMAT": "json",
         }
     }

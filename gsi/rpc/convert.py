@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gsi.algorithm.candidates import Candidate, FinishReason, Message, Score
 from gsi.algorithm.params import Likelihood, SamplingParams
@@ -239,4 +240,9 @@ def busy_share_from_metadata(metadata: Iterable[tuple[str, str | bytes]] | None)
 def info_from_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> ModelInfo | None:
     """Return the model of the replica that answers; None if the metadata does not name it."""
     told = next((value for key, value in metadata or () if key == MODEL_KEY), None)
-    return info_from_proto(candidates_pb2.ModelInfo.FromString(told)) if isinstance(told, bytes) else None
+    return _info_from_bytes(told) if isinstance(told, bytes) else None
+
+
+@lru_cache(maxsize=64)  # each call of a replica tells the same
+def _info_from_bytes(told: bytes) -> ModelInfo:
+    return info_from_proto(candidates_pb2.ModelInfo.FromString(told))

@@ -57,17 +57,20 @@ metadata:
     {{- if gt (int $values.nodes.count) 1 }}
     gsi/engine: {{ .workload | quote }}
     {{- end }}
+    {{- if include "gsi.cacheIsOnOneNode" $root }}
+    gsi/model-cache: "true"
+    {{- end }}
   {{- with $values.podAnnotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
-  {{- include "gsi.podBasics" (dict "root" $root "account" "" "uid" 10001) | nindent 2 }}
+  {{- include "gsi.podBasics" (dict "root" $root "account" "" "uid" $root.Values.security.uid) | nindent 2 }}
   terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds | default (add $values.graceSeconds 30) }}
   {{- with $values.runtimeClassName }}
   runtimeClassName: {{ . }}
   {{- end }}
-  {{- with include "gsi.placement" $values | trim }}{{ . | nindent 2 }}{{ end }}
+  {{- with include "gsi.cachePlacement" (dict "root" $root "values" $values) | trim }}{{ . | nindent 2 }}{{ end }}
   {{- if and $isHub $cache.enabled $cache.download.enabled }}
   initContainers:
     - name: wait-for-model
@@ -76,7 +79,7 @@ spec:
       command: [sh, -c, 'trap "exit 1" TERM; until [ -e "$MARK" ]; do sleep 2; done']
       env:
         - {name: MARK, value: {{ include "gsi.downloadMark" $values.model | quote }}}
-      {{- include "gsi.containerSecurity" . | nindent 6 }}
+      {{- include "gsi.containerSecurity" (dict "root" .root "own" (dict)) | nindent 6 }}
       resources:
         requests: {cpu: 10m, memory: 16Mi}
         limits: {memory: 64Mi}
@@ -153,12 +156,16 @@ spec:
         {{- end }}
         {{- if or $cache.enabled (not $isHub) }}
         - {name: HF_HUB_OFFLINE, value: "1"}
+        {{- else if and $cache.download.tokenSecret.name (not (include "gsi.hasVariable" (dict "env" $values.env "name" "HF_TOKEN"))) }}
+        - name: HF_TOKEN
+          valueFrom:
+            secretKeyRef: {name: {{ $cache.download.tokenSecret.name }}, key: {{ $cache.download.tokenSecret.key }}}
         {{- end }}
         {{- with $values.env }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
       {{- include "gsi.probes" (dict "probes" $values.probes) | nindent 6 }}
-      {{- include "gsi.containerSecurity" . | nindent 6 }}
+      {{- include "gsi.containerSecurity" (dict "root" $root "own" $values.securityContext) | nindent 6 }}
       resources:
         {{- include "gsi.modelResources" $values | nindent 8 }}
       volumeMounts:
@@ -194,6 +201,11 @@ spec:
     {{- end }}
 {{- end }}
 
+{{/* Whether a container's variables have one of a name: dict env name. */}}
+{{- define "gsi.hasVariable" -}}
+{{- range .env }}{{ if eq .name $.name }}yes{{ end }}{{ end }}
+{{- end }}
+
 {{/* Resources with the GPUs, which Kubernetes takes as limits. Takes the values of a role. */}}
 {{- define "gsi.modelResources" -}}
 {{- $resources := deepCopy .resources -}}
@@ -204,8 +216,49 @@ spec:
 {{ toYaml $resources }}
 {{- end }}
 
+{{/* How a model's Deployment replaces its pods: dict root name model values. With GPUs no new pod can start before an old one has
+stopped: one after another, or all at once if there is one pod, or if the new pods have another model: coordinators use one model
+at a time. */}}
+{{- define "gsi.modelStrategy" -}}
+{{- $values := .values -}}
+{{- $replicas := ternary $values.autoscaling.maxReplicas $values.replicas $values.autoscaling.enabled | int -}}
+{{- if or $values.strategy.type (eq (int $values.gpu.count) 0) -}}
+{{ include "gsi.strategy" (dict "strategy" $values.strategy "type" (default "RollingUpdate" $values.strategy.type)) }}
+{{- else -}}
+{{- $live := lookup "apps/v1" "Deployment" .root.Release.Namespace .name -}}
+{{- $old := dig "metadata" "annotations" "gsi/model" .model (default dict $live) -}}
+{{- if and (gt $replicas 1) (eq $old .model) -}}
+{{ include "gsi.strategy" (dict "strategy" (dict "maxSurge" 0 "maxUnavailable" 1) "type" "RollingUpdate") }}
+{{- else -}}
+type: Recreate
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The claim of checkpoints. A claim's access modes and class cannot be changed, so its name contains a hash of them. */}}
 {{- define "gsi.cacheClaim" -}}
-{{ default (printf "%s-models" (include "gsi.fullname" .)) .Values.modelCache.existingClaim }}
+{{- $cache := .Values.modelCache -}}
+{{- $hash := printf "%s %s" (join "," $cache.accessModes) $cache.storageClassName | sha256sum | trunc 5 -}}
+{{ default (printf "%s-models-%s" (include "gsi.fullname" .) $hash) $cache.existingClaim }}
+{{- end }}
+
+{{/* Whether one node alone can mount the chart's claim of checkpoints. */}}
+{{- define "gsi.cacheIsOnOneNode" -}}
+{{- $cache := .Values.modelCache -}}
+{{- if and $cache.enabled (not $cache.existingClaim) (not (has "ReadWriteMany" $cache.accessModes)) }}yes{{ end }}
+{{- end }}
+
+{{/* Where a pod with the volume of checkpoints may run: dict root values. On one node with the other such pods, if no other node
+can mount it. */}}
+{{- define "gsi.cachePlacement" -}}
+{{- $values := .values -}}
+{{- if and (include "gsi.cacheIsOnOneNode" .root) (not (dig "affinity" "podAffinity" "" $values)) -}}
+{{- $labels := dict "app.kubernetes.io/name" (include "gsi.name" .root) "app.kubernetes.io/instance" .root.Release.Name "gsi/model-cache" "true" -}}
+{{- $term := dict "topologyKey" "kubernetes.io/hostname" "labelSelector" (dict "matchLabels" $labels) -}}
+{{- $affinity := dict "podAffinity" (dict "requiredDuringSchedulingIgnoredDuringExecution" (list $term)) -}}
+{{- $values = merge (dict "affinity" (merge $affinity (deepCopy (get $values "affinity" | default dict)))) $values -}}
+{{- end -}}
+{{ include "gsi.placement" $values }}
 {{- end }}
 
 {{/* The pod template of a download: dict root model (uri, revision). The draft's image has the command hf. */}}
@@ -215,10 +268,13 @@ spec:
 metadata:
   labels:
     {{- include "gsi.podLabels" (dict "root" .root "component" "download" "extra" dict) | nindent 4 }}
+    {{- if include "gsi.cacheIsOnOneNode" .root }}
+    gsi/model-cache: "true"
+    {{- end }}
 spec:
-  {{- include "gsi.podBasics" (dict "root" .root "account" "" "uid" 10001) | nindent 2 }}
+  {{- include "gsi.podBasics" (dict "root" .root "account" "" "uid" .root.Values.security.uid) | nindent 2 }}
   restartPolicy: Never
-  {{- with include "gsi.placement" $download | trim }}{{ . | nindent 2 }}{{ end }}
+  {{- with include "gsi.cachePlacement" (dict "root" .root "values" $download) | trim }}{{ . | nindent 2 }}{{ end }}
   containers:
     - name: download
       image: {{ include "gsi.image" (dict "root" .root "image" $image) }}
@@ -247,7 +303,7 @@ spec:
         {{- with $download.env }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
-      {{- include "gsi.containerSecurity" . | nindent 6 }}
+      {{- include "gsi.containerSecurity" (dict "root" .root "own" (dict)) | nindent 6 }}
       resources:
         {{- toYaml $download.resources | nindent 8 }}
       volumeMounts:

@@ -44,12 +44,17 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name (.root.Chart.Version | replace
 {{- end }}
 {{- end }}
 
-{{/* An image by digest or tag: dict root image. */}}
+{{/* An image by digest or tag: dict root image. A registry for all images stands before names without one of their own. */}}
 {{- define "gsi.image" -}}
+{{- $repository := .image.repository -}}
+{{- $registry := dig "imageRegistry" "" (default dict .root.Values.global) -}}
+{{- if and $registry (not (regexMatch "^([^/]*[.:][^/]*|localhost)/" $repository)) -}}
+{{- $repository = printf "%s/%s" (trimSuffix "/" $registry) $repository -}}
+{{- end -}}
 {{- if .image.digest -}}
-{{ .image.repository }}@{{ .image.digest }}
+{{ $repository }}@{{ .image.digest }}
 {{- else -}}
-{{ .image.repository }}:{{ default .root.Chart.AppVersion .image.tag }}
+{{ $repository }}:{{ default .root.Chart.AppVersion .image.tag }}
 {{- end }}
 {{- end }}
 

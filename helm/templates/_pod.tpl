@@ -9,20 +9,21 @@ enableServiceLinks: false
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- $context := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- if not (kindIs "invalid" .uid) }}
+{{- $uid := int .uid -}}
+{{- $context = merge $context (dict "runAsUser" $uid "runAsGroup" $uid "fsGroup" $uid "fsGroupChangePolicy" "OnRootMismatch") -}}
+{{- end }}
 securityContext:
-  runAsNonRoot: true
-  runAsUser: {{ .uid }}
-  runAsGroup: {{ .uid }}
-  fsGroup: {{ .uid }}
-  fsGroupChangePolicy: OnRootMismatch
-  seccompProfile: {type: RuntimeDefault}
+  {{- toYaml (mergeOverwrite $context (deepCopy .root.Values.security.podSecurityContext)) | nindent 2 }}
 {{- end }}
 
+{{/* dict root own: of all containers, and over it the component's own. */}}
 {{- define "gsi.containerSecurity" -}}
+{{- $context := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) -}}
+{{- $context = mergeOverwrite $context (deepCopy .root.Values.security.containerSecurityContext) (deepCopy (.own | default dict)) -}}
 securityContext:
-  allowPrivilegeEscalation: false
-  readOnlyRootFilesystem: true
-  capabilities: {drop: [ALL]}
+  {{- toYaml $context | nindent 2 }}
 {{- end }}
 
 {{/* Where a pod may run. Takes the values of its component. */}}
@@ -36,6 +37,18 @@ securityContext:
 {{- with get $ "priorityClassName" }}
 priorityClassName: {{ . }}
 {{- end }}
+{{- end }}
+
+{{/* The same for pods of which one is enough to go on: on different nodes where that is possible, unless the values say where. Takes
+a dict root component values. */}}
+{{- define "gsi.spreadPlacement" -}}
+{{- $values := .values -}}
+{{- if not (or $values.affinity $values.topologySpreadConstraints) -}}
+{{- $term := dict "topologyKey" "kubernetes.io/hostname" "labelSelector" (dict "matchLabels" (include "gsi.selectorLabels" . | fromYaml)) -}}
+{{- $preferred := list (dict "weight" 100 "podAffinityTerm" $term) -}}
+{{- $values = merge (dict "affinity" (dict "podAntiAffinity" (dict "preferredDuringSchedulingIgnoredDuringExecution" $preferred))) $values -}}
+{{- end -}}
+{{ include "gsi.placement" $values }}
 {{- end }}
 
 {{/* Native gRPC probes of the plain-text health port: dict probes startup (the service that the startup probe checks). */}}
@@ -105,6 +118,17 @@ readinessProbe:
 {{/* Whether a Secret of the coordinator's certificate is given, so that its name is unknown here. */}}
 {{- define "gsi.tlsSecretsGiven" -}}
 {{- if or .Values.tls.existingSecret .Values.tls.existingSecrets.coordinator }}yes{{ end }}
+{{- end }}
+
+{{/* The number of pods of a Deployment: dict root component values. A scaler's is what runs, or its minimum where that is not
+known: without a number, Kubernetes would take 1 when the scaler is turned on. */}}
+{{- define "gsi.replicas" -}}
+{{- if .values.autoscaling.enabled -}}
+{{- $live := lookup "apps/v1" "Deployment" .root.Release.Namespace (printf "%s-%s" (include "gsi.fullname" .root) .component) -}}
+{{- if $live }}{{ $live.spec.replicas | int }}{{ else }}{{ .values.autoscaling.minReplicas }}{{ end }}
+{{- else -}}
+{{ .values.replicas }}
+{{- end }}
 {{- end }}
 
 {{/* How a Deployment replaces its pods: dict strategy type. */}}

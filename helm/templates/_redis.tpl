@@ -12,9 +12,19 @@ tls: {existingSecret: ""}
 {{- end }}
 {{- end }}
 
-{{/* Environment: dict root prefix (GSI_COORDINATOR_REDIS_ or GSI_REDIS_). */}}
-{{- define "gsi.redisEnv" -}}
+{{/* The same, with the address and password of a component's own Redis user: dict root own (url, urlSecret, passwordSecret). */}}
+{{- define "gsi.redisOf" -}}
 {{- $redis := include "gsi.redis" .root | fromYaml -}}
+{{- with .own }}
+{{- if or .url .urlSecret.name }}{{ $redis = set (set $redis "url" .url) "urlSecret" .urlSecret }}{{ end }}
+{{- if .passwordSecret.name }}{{ $redis = set $redis "passwordSecret" .passwordSecret }}{{ end }}
+{{- end -}}
+{{ toYaml $redis }}
+{{- end }}
+
+{{/* Environment: dict root prefix (GSI_COORDINATOR_REDIS_ or GSI_REDIS_) own. */}}
+{{- define "gsi.redisEnv" -}}
+{{- $redis := include "gsi.redisOf" . | fromYaml -}}
 - name: {{ .prefix }}URL
   {{- if $redis.urlSecret.name }}
   valueFrom:
@@ -34,8 +44,9 @@ tls: {existingSecret: ""}
 {{- end }}
 {{- end }}
 
+{{/* dict root own. */}}
 {{- define "gsi.redisVolumes" -}}
-{{- $redis := include "gsi.redis" . | fromYaml -}}
+{{- $redis := include "gsi.redisOf" . | fromYaml -}}
 {{- if $redis.passwordSecret.name }}
 - name: redis-password
   secret:
@@ -49,8 +60,9 @@ tls: {existingSecret: ""}
 {{- end }}
 {{- end }}
 
+{{/* dict root own. */}}
 {{- define "gsi.redisMounts" -}}
-{{- $redis := include "gsi.redis" . | fromYaml -}}
+{{- $redis := include "gsi.redisOf" . | fromYaml -}}
 {{- if $redis.passwordSecret.name }}
 - {name: redis-password, mountPath: /secrets/redis, readOnly: true}
 {{- end }}

@@ -6,44 +6,52 @@ import secrets
 import socket
 import sys
 from collections.abc import Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import structlog
+from gsi.runtime.extras import imports_of
 
-from gsi.errors import MisconfiguredError
-from gsi.grading.equality import EqualityChecker
-from gsi.jobs.connection import (
-    LOST_CONNECTION,
-    REFUSED,
-    Redis,
-    RedisError,
-    connect,
-    durability_warnings,
-    is_exposed,
-    mask_url,
-)
-from gsi.jobs.keys import Keys
-from gsi.jobs.policy import Policy
-from gsi.jobs.reader import JobReader
-from gsi.jobs.stream import JobStream
-from gsi.jobs.writer import JobWriter
-from gsi.rpc.health import Health
-from gsi.runtime.event_loop import run
-from gsi.runtime.metrics import serve_metrics
-from gsi.runtime.process_log import configure_logging
-from gsi.runtime.settings import load_settings
-from gsi.runtime.signals import stop_on_signals
-from gsi.runtime.tracing import tracing
-from services.coordinator.background import BackgroundTaskError, background_tasks
-from services.coordinator.leases import LeaseKeeper
-from services.coordinator.models import Models, open_models
-from services.coordinator.runner import JobRunner
-from services.coordinator.settings import CoordinatorSettings
-from services.coordinator.worker import REDIS_RETRY_SECONDS, Worker
+with imports_of("coordinator", "coordinator"):
+    import structlog
+
+    from gsi.errors import MisconfiguredError
+    from gsi.grading.equality import EqualityChecker
+    from gsi.jobs.connection import (
+        LOST_CONNECTION,
+        REFUSED,
+        Redis,
+        RedisError,
+        connect,
+        durability_warnings,
+        is_exposed,
+        mask_url,
+    )
+    from gsi.jobs.keys import Keys
+    from gsi.jobs.newer_jobs import NewerJobs
+    from gsi.jobs.policy import Policy
+    from gsi.jobs.queue_models import QueueModels
+    from gsi.jobs.reader import JobReader
+    from gsi.jobs.stream import JobStream
+    from gsi.jobs.writer import JobWriter
+    from gsi.rpc.health import Health
+    from gsi.runtime.event_loop import run
+    from gsi.runtime.metrics import serve_metrics
+    from gsi.runtime.process_log import configure_logging
+    from gsi.runtime.settings import load_settings
+    from gsi.runtime.signals import stop_on_signals
+    from gsi.runtime.tracing import tracing
+    from services.coordinator.background import BackgroundTaskError, background_tasks
+    from services.coordinator.leases import LeaseKeeper
+    from services.coordinator.models import Models, open_models
+    from services.coordinator.queue_guard import QueueGuard
+    from services.coordinator.runner import JobRunner
+    from services.coordinator.settings import CoordinatorSettings
+    from services.coordinator.worker import REDIS_RETRY_SECONDS, Worker
 
 log = structlog.get_logger()
 
+ANNOUNCE_SECONDS = 10.0
 EXIT_TASK_ENDED = 70  # EX_SOFTWARE of sysexits.h
 
 
@@ -62,8 +70,11 @@ async def coordinate(settings: CoordinatorSettings) -> None:
         settings.max_jobs_per_tenant,
         settings.result_ttl_seconds,
         settings.dead_ttl_seconds,
+        settings.newer_job_seconds,
     )
     writer, reader, stream = JobWriter(redis, keys, policy), JobReader(redis, keys), JobStream(redis, keys, consumer)
+    guard = QueueGuard(QueueModels(redis, keys), adopts=settings.adopt_queue)
+    newer_jobs = NewerJobs(redis, keys, writer, policy)
     leases = LeaseKeeper(writer, settings.lease_seconds)
     equality = EqualityChecker()
     if is_exposed(settings.redis_url):
@@ -71,13 +82,14 @@ async def coordinate(settings: CoordinatorSettings) -> None:
             "redis is plain text: others on the network can read and change jobs", url=mask_url(settings.redis_url)
         )
     try:
-        async with open_models(settings) as models, background_tasks() as background:
+        async with open_models(settings, guard.check) as models, background_tasks() as background:
             background.start("end of readiness", partial(_end_readiness, stop, health), may_return=True)
-            runner = JobRunner(writer, reader, models, leases, equality, settings.retry_seconds)
+            runner = JobRunner(writer, reader, models, leases, equality, newer_jobs, settings.retry_seconds)
             worker = Worker(stream, writer, reader, runner, leases, settings.max_jobs, settings.lease_seconds)
             await _run_unless_stopped(stop, _prepare(redis, stream, models, worker))
             if not stop.is_set():
                 await health.set_ready(is_ready=True)
+                background.start("announcer", partial(_announce, newer_jobs))
                 log.info("ready", queue=settings.queue, consumer=consumer, max_jobs=settings.max_jobs)
                 await worker.run(stop)
     finally:
@@ -110,6 +122,14 @@ async def _wait_for_redis(redis: Redis, stream: JobStream) -> None:
                 log.warning("redis is away; waiting for it", reason=str(error))
             is_logged = True
             await asyncio.sleep(REDIS_RETRY_SECONDS)
+
+
+async def _announce(newer_jobs: NewerJobs) -> None:
+    """Note which payloads this coordinator reads, for those of an older release, until cancelled."""
+    while True:
+        with suppress(RedisError):  # the reading loop logs it
+            await newer_jobs.announce()
+        await asyncio.sleep(ANNOUNCE_SECONDS)
 
 
 async def _end_readiness(stop: asyncio.Event, health: Health) -> None:

@@ -8,9 +8,8 @@ from gsi.algorithm.lookahead import Fate
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Params
 from gsi.algorithm.round import Round
-from gsi.jobs.reader import QueueConfig, SetAside
+from gsi.jobs.keys import Priority
 from gsi.jobs.state import JobState
-from gsi.jobs.stream import Ages, Backlog
 from gsi.rpc.rendezvous import Choice
 from gsi.runtime.metrics import ROLES, SECONDS_BUCKETS
 from gsi.runtime.series import Series
@@ -21,6 +20,7 @@ TILTED_REWARD_BUCKETS = (-2.0, -1.0, -0.5, -0.2, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0
 MARGIN_BUCKETS = (-2.0, -1.0, -0.5, -0.3, -0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0, 2.0)
 LOG_RATIO_BUCKETS = (-50.0, -20.0, -10.0, -5.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 JOB_SECONDS_BUCKETS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 5000.0)
+ANSWER_SECONDS_BUCKETS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14_400.0, 86_400.0)
 
 MAX_INDEX = 16  # steps from this place on share a label value
 INDICES = (*map(str, range(MAX_INDEX)), f"{MAX_INDEX}+")
@@ -77,6 +77,20 @@ JOBS = series.counter(
     "jobs",
     {"state": END_STATES},
 )
+ENDED = series.counter(
+    "gsi_jobs_ended_total",
+    "Jobs that reached a final state by a run of this coordinator. Not among them: jobs that were cancelled while they "
+    "waited, and jobs that are DEAD because each of their coordinators was lost.",
+    "jobs",
+    {"lane": list(Priority), "state": [state for state in JobState if state.is_finished]},
+)
+ANSWER_SECONDS = series.histogram(
+    "gsi_answer_seconds",
+    "Time from a job's submission to its answer, waiting and all attempts included: jobs that SUCCEEDED, by lane.",
+    "seconds",
+    {"lane": list(Priority)},
+    buckets=ANSWER_SECONDS_BUCKETS,
+)
 JOBS_IN_FLIGHT = series.gauge("gsi_jobs_in_flight", "Jobs that this coordinator is running.", "jobs")
 JOB_SECONDS = series.histogram(
     "gsi_job_seconds",
@@ -84,60 +98,6 @@ JOB_SECONDS = series.histogram(
     "counted, nor is the time in the queue.",
     "seconds",
     buckets=JOB_SECONDS_BUCKETS,
-)
-REDIS_REACHABLE = series.gauge(
-    "gsi_redis_reachable",
-    "1 while Redis answers this coordinator and accepts its commands, with or without jobs. 0 before the first "
-    "connection, and while Redis is unavailable or refuses commands because its disk or memory is full. The "
-    "coordinator asks at least every two seconds.",
-    "0 or 1",
-)
-STREAM_LAG = series.gauge(
-    "gsi_stream_lag",
-    "Entries that no coordinator has taken. Every coordinator of the queue reports the same number.",
-    "jobs",
-)
-STREAM_PENDING = series.gauge(
-    "gsi_stream_pending",
-    "Entries that a coordinator has taken and not yet acknowledged. Every coordinator of the queue reports the same "
-    "number.",
-    "jobs",
-)
-OLDEST_WAITING = series.gauge(
-    "gsi_oldest_waiting_seconds",
-    "Age of the oldest entry that no coordinator has taken; 0 without such an entry. Every coordinator of the queue "
-    "reports the same number.",
-    "seconds",
-)
-LEASE_AGE = series.gauge(
-    "gsi_lease_age_seconds",
-    "Longest time since a lease was renewed, over all entries taken (the oldest 1000 of each lane); 0 without such an"
-    " entry. A coordinator renews a lease after a quarter of `GSI_COORDINATOR_LEASE_SECONDS`; a lease ends after the "
-    "whole. Every coordinator of the queue reports the same number.",
-    "seconds",
-)
-DEAD_JOBS = series.gauge(
-    "gsi_dead_jobs",
-    "Dead letters: jobs that are DEAD and were neither retried nor purged. Every coordinator of the queue reports the"
-    " same number.",
-    "jobs",
-)
-DELAYED_JOBS = series.gauge(
-    "gsi_delayed_jobs",
-    "Jobs that failed and wait for their next attempt. Every coordinator of the queue reports the same number.",
-    "jobs",
-)
-PARKED_JOBS = series.gauge(
-    "gsi_parked_jobs",
-    "Jobs that wait because their tenant has `GSI_COORDINATOR_MAX_JOBS_PER_TENANT` jobs in flight. Every coordinator "
-    "of the queue reports the same number.",
-    "jobs",
-)
-QUEUE_PAUSED = series.gauge(
-    "gsi_queue_paused",
-    "1 while the queue is paused (`gsi queue pause`) and no coordinator takes new jobs; else 0. Every coordinator of "
-    "the queue reports the same number.",
-    "0 or 1",
 )
 REDELIVERIES = series.counter(
     "gsi_redeliveries_total", "Entries that this coordinator took over from another coordinator.", "jobs"
@@ -151,17 +111,16 @@ LEASES_LOST = series.counter(
 RETRIES = series.counter(
     "gsi_retries_total", "Runs of this coordinator that failed and whose job is to be tried again.", "jobs"
 )
+PUT_BACK = series.counter(
+    "gsi_jobs_put_back_total",
+    "Times that this coordinator left a job to a coordinator of a newer release, because it cannot read the job.",
+    "jobs",
+)
 DEAD_LETTERS = series.counter(
     "gsi_dead_letters_total",
     "Jobs that are DEAD because their last attempt failed on this coordinator. Jobs that are DEAD because each of "
     "their coordinators was lost are in `gsi_dead_jobs` only.",
     "jobs",
-)
-SUBMISSIONS_REFUSED = series.gauge(
-    "gsi_submissions_refused",
-    "Submissions of all clients that the queue has refused because it was full (`gsi queue limit`). Every coordinator"
-    " of the queue reports the same number.",
-    "submissions",
 )
 STEP_LIMIT = series.gauge(
     "gsi_step_limit",
@@ -196,6 +155,12 @@ MODELS_INFO = series.info(
     "gsi_models_info",
     "Always 1, once this coordinator is connected. The labels name the models that work together.",
     {role: f"name of the {role}'s model, one at a time" for role in ROLES},
+)
+HAS_QUEUES_MODELS = series.gauge(
+    "gsi_queue_models_match",
+    "1: this coordinator's models are those of the queue. 0: it takes no job, because the queue has other models, or "
+    "because it has not met its own yet.",
+    "",
 )
 CANDIDATES = series.counter(
     "gsi_candidates_total", "Candidates proposed for kept steps.", "candidates", {"role": list(Source)}
@@ -286,14 +251,8 @@ def observe_job(state: JobState, seconds: float) -> None:
     JOB_SECONDS.observe(seconds)
 
 
-def observe_queue(backlog: Backlog, ages: Ages, set_aside: SetAside, config: QueueConfig) -> None:
-    """Show what the queue holds, and whether it is paused."""
-    STREAM_LAG.set(backlog.lag)
-    STREAM_PENDING.set(backlog.pending)
-    OLDEST_WAITING.set(ages.oldest_waiting_seconds)
-    LEASE_AGE.set(ages.lease_seconds)
-    DEAD_JOBS.set(set_aside.dead)
-    DELAYED_JOBS.set(set_aside.delayed)
-    PARKED_JOBS.set(set_aside.parked)
-    QUEUE_PAUSED.set(config.is_paused)
-    SUBMISSIONS_REFUSED.set(config.num_refused)
+def observe_end(lane: Priority, state: JobState, seconds: float) -> None:
+    """Count the end of a job, so many seconds after its submission."""
+    ENDED.labels(lane, state).inc()
+    if state is JobState.SUCCEEDED:
+        ANSWER_SECONDS.labels(lane).observe(seconds)

@@ -3,16 +3,17 @@
 import asyncio
 import contextvars
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 
 from gsi.algorithm.lookahead import Lookahead
 from gsi.algorithm.ports import Ports
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
+from gsi.jobs.errors import OtherModelsError
 from gsi.model_info import ModelInfo
 from gsi.rpc.clients import DraftClient, PrmClient, ServiceClient, TargetClient
 from gsi.runtime.metrics import ROLES
@@ -31,12 +32,21 @@ MISFIT_SECONDS = 10.0  # between two log lines about a model that does not fit
 # call's next attempt reaches another replica.
 NUM_ASKED = 9
 WATCH_SECONDS = 2.0
+OTHER_MODELS_SECONDS = 5.0  # between two looks whether the queue is this coordinator's by now
 MOST_BUSY = 0.5  # share of the draft's calls at once up to which it may write ahead, which must not delay others
+
+Guard: TypeAlias = Callable[[Mapping[str, ModelInfo]], Awaitable[None]]  # raises OtherModelsError or RetryableError
+
+
+async def accept_all(_: Mapping[str, ModelInfo]) -> None:
+    """Accept whatever models the services have."""
 
 
 @asynccontextmanager
-async def open_models(settings: CoordinatorSettings) -> AsyncIterator["Models"]:
+async def open_models(settings: CoordinatorSettings, guard: Guard = accept_all) -> AsyncIterator["Models"]:
     """Yield the three services, not yet connected; close their channels when the block ends.
+
+    ``guard`` is asked before models are used, at the start and when a service comes back with another one.
 
     Raises MisconfiguredError if the certificates cannot be used, and BackgroundTaskError.
     """
@@ -47,7 +57,8 @@ async def open_models(settings: CoordinatorSettings) -> AsyncIterator["Models"]:
     prm = PrmClient(settings.prm, settings.prm_timeout_seconds, files, note["prm"])
     try:
         async with background_tasks() as background:
-            yield Models(draft, target, prm, StepLimit(settings.max_jobs), background, looks_ahead=settings.lookahead)
+            limit = StepLimit(settings.max_jobs)
+            yield Models(draft, target, prm, limit, background, guard, looks_ahead=settings.lookahead)
     finally:
         await asyncio.gather(*(client.close() for client in (draft, target, prm)))
 
@@ -62,6 +73,7 @@ class Models:
         prm: PrmClient,
         step_limit: StepLimit,
         background: BackgroundTasks,
+        guard: Guard = accept_all,
         *,
         looks_ahead: bool = False,
     ) -> None:
@@ -73,17 +85,29 @@ class Models:
         self.description = ""  # JSON: by role, what a result says of the models that made it
         self._clients: tuple[ServiceClient, ...] = (draft, target, prm)
         self._background = background
+        self._guard = guard
         self._is_connected = False
         self._is_serving: dict[str, asyncio.Event] = {}  # by role, while that service is polled
 
     async def connect(self) -> None:
-        """Wait until every service serves. Raises MisconfiguredError if draft and target do not fit together."""
+        """Wait until every service serves, and the queue may be served with their models.
+
+        Raises MisconfiguredError if draft and target do not fit together.
+        """
         self._background.start("service watcher", self._watch)
+        is_logged = False
         while not self._is_connected:
             await asyncio.gather(*(self.wait_until_serving(client.role) for client in self._clients))
-            with suppress(RetryableError):  # a service went away again
+            try:
                 await self._check()
                 self._is_connected = True
+            except OtherModelsError as error:
+                if not is_logged:
+                    log.error("no job is taken: the queue has other models", reason=str(error))
+                is_logged = True
+                await asyncio.sleep(OTHER_MODELS_SECONDS)
+            except RetryableError:  # a service or Redis went away again
+                await asyncio.sleep(POLL_SECONDS)
 
     @contextmanager
     def placing(self, job_id: str) -> Iterator[None]:
@@ -157,12 +181,17 @@ class Models:
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _check(self) -> None:
-        """Adopt the models that the services have now. Raises MisconfiguredError if they do not fit together."""
+        """Adopt the models that the services have now.
+
+        Raises MisconfiguredError if they do not fit together, or if the queue has others.
+        """
         draft, target, prm = await asyncio.gather(
             self.draft.model_info(), self.target.model_info(), self.prm.model_info()
         )
-        self.limits = common_limits(draft, target, prm)
+        limits = common_limits(draft, target, prm)
         infos = {"draft": draft, "target": target, "prm": prm}
+        await self._guard(infos)
+        self.limits = limits
         for client in self._clients:
             client.model = infos[client.role]
         metrics.MODELS_INFO.tell(draft=draft.model, target=target.model, prm=prm.model)

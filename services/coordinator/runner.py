@@ -13,12 +13,15 @@ from gsi.algorithm.candidates import Prompt, Trajectory
 from gsi.algorithm.generate import generate
 from gsi.algorithm.method import Answers
 from gsi.algorithm.round import Round
-from gsi.errors import InvalidRequestError
+from gsi.errors import InvalidRequestError, cut_message
 from gsi.grading.equality import EqualityChecker
 from gsi.jobs.answer_pattern import AnswerFinder
 from gsi.jobs.connection import RedisError
-from gsi.jobs.job import Claim, Job, claim
+from gsi.jobs.errors import NewerReleaseError
+from gsi.jobs.job import Claim, Job, Newness, claim
 from gsi.jobs.kept_prompt import KeptPrompt
+from gsi.jobs.keys import Keys
+from gsi.jobs.newer_jobs import NewerJobs
 from gsi.jobs.payload import JobPayload
 from gsi.jobs.reader import JobReader
 from gsi.jobs.state import JobState
@@ -49,6 +52,14 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """The end of a run that could not begin: a newer release may be able to read the job."""
+
+    error: str
+    newness: Newness
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """What a run keeps beside its steps: the prompt with the first of them, unless an earlier run kept it."""
 
@@ -61,7 +72,7 @@ class Kept:
         return self.prompt if index == self.num_steps else None
 
 
-End = JobResult | Failure
+End = JobResult | Failure | Unreadable
 
 
 class JobRunner:
@@ -74,11 +85,13 @@ class JobRunner:
         models: Models,
         leases: LeaseKeeper,
         equality: EqualityChecker,
+        newer_jobs: NewerJobs,
         retry_seconds: float,
     ) -> None:
         self._writer = writer
         self._reader = reader
         self._equality = equality
+        self._newer_jobs = newer_jobs
         self._models = models
         self._leases = leases
         self._retry_seconds = retry_seconds
@@ -97,7 +110,10 @@ class JobRunner:
                 state = await self._finish(lease, end)
                 report_end(span, state)
                 await self._writer.unpark(lease.tenant)
-        metrics.observe_job(state, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        metrics.observe_job(state, seconds)
+        if state.is_finished:
+            metrics.observe_end(Keys.priority_of(lease.lane), state, lease.age_seconds + seconds)
         log.info("job ended", state=state, error=end.error)
 
     async def _work_unless_cancelled(self, work: Coroutine[Any, Any, End], running: RunningJob) -> End:
@@ -116,17 +132,35 @@ class JobRunner:
         if isinstance(end, JobResult):
             await self._writer.commit(lease, end)
             return end.state
+        if isinstance(end, Unreadable):
+            return await self._put_back(lease, end)
         pause = min(MAX_RETRY_SECONDS / max(JITTER), self._retry_seconds * 2 ** (lease.attempt - 1))
         delay = pause * random.uniform(*JITTER)
         state = await self._writer.retry(lease, end.error, delay)
         (metrics.DEAD_LETTERS if state is JobState.DEAD else metrics.RETRIES).inc()
         return state
 
+    async def _put_back(self, lease: Lease, end: Unreadable) -> JobState:
+        """Leave the job to a coordinator of a newer release, or fail it once it has waited long enough for one."""
+        state = await self._newer_jobs.put_back(lease, end.error, end.newness)
+        if state is not None:
+            metrics.PUT_BACK.inc()
+            return state
+        error = end.error
+        if end.newness is Newness.CERTAIN:
+            error = cut_message(f"no coordinator of a newer release has taken the job; {error}")
+        await self._writer.commit(lease, JobResult(JobState.FAILED, error=error))
+        return JobState.FAILED
+
     async def _attempt(self, claimed: Claim, lease: Lease) -> End:
         """Return how the run ended, whatever happened to it except the loss of Redis or of the lease."""
+        if claimed.newness is not Newness.NONE:
+            return Unreadable(claimed.refusal, claimed.newness)
         lifetime = claimed.payload.result_ttl_seconds if claimed.payload else None
         try:
             return replace(await self._answer_in_time(claimed.accepted(), lease), lifetime_seconds=lifetime)
+        except NewerReleaseError as error:
+            return Unreadable(str(error), Newness.CERTAIN)
         except InvalidRequestError as error:
             return JobResult(JobState.FAILED, error=str(error), lifetime_seconds=lifetime)
         except GivenUpError as error:

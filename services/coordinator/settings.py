@@ -69,9 +69,22 @@ class CoordinatorSettings(ProcessSettings):
     dead_ttl_seconds: float = Field(
         2_592_000, gt=0, le=1e9, description="time in which a dead job can be read and retried (30 days)"
     )
+    newer_job_seconds: float = Field(
+        300,
+        ge=0,
+        le=86_400,
+        description="time that a job waits for a coordinator of a newer release if this one cannot read it; then it is "
+        "FAILED",
+    )
     draft_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the draft")
     target_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the target")
     prm_timeout_seconds: float = Field(120, gt=0, le=3600, description="deadline of a call to the PRM")
+
+    adopt_queue: bool = Field(
+        False,
+        description="whether to take the jobs of a queue that was served with other models; with `false` the "
+        "coordinator is not ready until `gsi queue models --forget`",
+    )
 
     affinity: bool = Field(
         True,

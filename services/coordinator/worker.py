@@ -9,7 +9,9 @@ from functools import partial
 import structlog
 
 from gsi.jobs.connection import RedisError
+from gsi.jobs.queue_metrics import observe_queue
 from gsi.jobs.reader import JobReader
+from gsi.jobs.redis_metrics import REDIS_REACHABLE
 from gsi.jobs.stream import Delivery, JobStream
 from gsi.jobs.writer import JobWriter, LeaseLostError
 from services.coordinator import metrics
@@ -74,7 +76,7 @@ class Worker:
             try:
                 backlog, ages = await self._stream.backlog(), await self._stream.ages()
                 set_aside, config = await self._reader.set_aside(), await self._reader.config()
-                metrics.observe_queue(backlog, ages, set_aside, config)
+                observe_queue(backlog, ages, set_aside, config)
                 self._can_observe = True
             except RedisError:  # the reading loop logs it
                 self._can_observe = False
@@ -167,4 +169,4 @@ class Worker:
                 await self._stream.leave()
 
     def _show_redis(self) -> None:
-        metrics.REDIS_REACHABLE.set(self._can_take and self._can_observe)
+        REDIS_REACHABLE.set(self._can_take and self._can_observe)

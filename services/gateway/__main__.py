@@ -7,30 +7,38 @@ import ssl
 import sys
 from contextlib import AsyncExitStack, nullcontext
 
-import structlog
-import uvicorn
-from fastapi import FastAPI
+from gsi.runtime.extras import imports_of
 
-from gsi.client.gateway import open_api_keys, open_store
-from gsi.client.rates import open_rates
-from gsi.errors import MisconfiguredError
-from gsi.jobs.connection import is_exposed, mask_url
-from gsi.rpc.health import Health
-from gsi.runtime.event_loop import run
-from gsi.runtime.metrics import serve_metrics
-from gsi.runtime.process_log import configure_logging
-from gsi.runtime.settings import load_settings
-from gsi.runtime.signals import stop_on_signals
-from gsi.runtime.tracing import tracing
-from services.gateway.app import Parts, make_app
-from services.gateway.batches import Batches, working
-from services.gateway.files import Files
-from services.gateway.gateway import Gateway
-from services.gateway.guard import Guard
-from services.gateway.presets import load_presets
-from services.gateway.queues import open_queues
-from services.gateway.responses import Responses
-from services.gateway.settings import GatewaySettings
+with imports_of("gateway", "gateway"):
+    import structlog
+    import uvicorn
+    from fastapi import FastAPI
+
+    from gsi.client.gateway import open_api_keys, open_store
+    from gsi.client.rates import open_rates
+    from gsi.errors import MisconfiguredError
+    from gsi.jobs.connection import is_exposed, mask_url
+    from gsi.jobs.redis_metrics import REDIS_REACHABLE
+    from gsi.rpc.health import Health
+    from gsi.runtime.event_loop import run
+    from gsi.runtime.metrics import serve_metrics
+    from gsi.runtime.process_log import configure_logging
+    from gsi.runtime.settings import load_settings
+    from gsi.runtime.signals import stop_on_signals
+    from gsi.runtime.tracing import tracing
+    from services.gateway.app import Parts, make_app
+    from services.gateway.batches import Batches, working
+    from services.gateway.certificate import follow_certificate
+    from services.gateway.conversations import Conversations
+    from services.gateway.files import Files
+    from services.gateway.gateway import Gateway
+    from services.gateway.gsi_api.evaluations import Evaluations
+    from services.gateway.guard import Guard
+    from services.gateway.ledger import Ledger, settling
+    from services.gateway.presets import load_presets
+    from services.gateway.queues import open_queues
+    from services.gateway.responses import Responses
+    from services.gateway.settings import GatewaySettings
 
 log = structlog.get_logger()
 
@@ -69,12 +77,18 @@ async def serve(settings: GatewaySettings) -> None:
             log.warning("redis is plain text: others on the network can read and change jobs", url=mask_url(url))
         keys = await stack.enter_async_context(open_api_keys(url, access)) if settings.keys else None
         rates = await stack.enter_async_context(open_rates(url, access)) if settings.keys else None
-        gateway = Gateway(settings, queues, Guard(presets, keys, rates))
-        stack.push_async_callback(gateway.finish)
         store = await stack.enter_async_context(open_store(url, secrets.token_hex(6), access))
+        guard = Guard(presets, keys, rates)
+        ledger = Ledger(guard, queues, store.accounts if settings.keys else None)
+        await stack.enter_async_context(settling(ledger))
+        gateway = Gateway(settings, queues, guard, ledger)
+        stack.push_async_callback(gateway.finish)
+        REDIS_REACHABLE.set_function(lambda: gateway.can_read_queues)
         files = Files(settings, store.files)
         batches = Batches(gateway, files, store) if files.is_on else None
-        app = make_app(Parts(gateway, Responses(gateway, store.responses), files, batches), settings)
+        responses = Responses(gateway, store.responses, Conversations(store.conversations))
+        parts = Parts(gateway, responses, files, batches, Evaluations(settings.evaluations))
+        app = make_app(parts, settings)
         if batches is not None:
             await stack.enter_async_context(working(batches))
         await _serve_http(settings, app, gateway, health, stop)
@@ -85,11 +99,16 @@ async def _serve_http(
     settings: GatewaySettings, app: FastAPI, gateway: Gateway, health: Health, stop: asyncio.Event
 ) -> None:
     listening = listen(settings.listen)
-    server = Server(_configure(settings, app))
+    config = _configure(settings, app)
+    config.load()
+    server = Server(config)
+    gateway.count_connections = lambda: len(server.server_state.connections)
     serving, stopping = asyncio.create_task(server.serve(sockets=[listening])), asyncio.create_task(stop.wait())
-    becoming_ready = asyncio.create_task(_report_ready(settings, server, gateway, health, listening))
+    beside = [stopping, asyncio.create_task(_report_ready(settings, server, gateway, health, listening))]
+    if config.ssl and settings.tls_cert and settings.tls_key:
+        beside.append(asyncio.create_task(follow_certificate(config.ssl, settings.tls_cert, settings.tls_key)))
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (stopping, becoming_ready):
+    for task in beside:
         task.cancel()
     gateway.is_draining = True
     await health.set_ready(is_ready=False)
@@ -104,7 +123,8 @@ async def _report_ready(
     await gateway.wait_for_redis()
     await health.set_ready(is_ready=True)
     host, port = settings.listen.rpartition(":")[0], listening.getsockname()[1]
-    log.info("ready", address=f"http://{host}:{port}", keys=settings.keys)
+    scheme = "https" if settings.tls_cert else "http"
+    log.info("ready", address=f"{scheme}://{host}:{port}", keys=settings.keys)
 
 
 def _configure(settings: GatewaySettings, app: FastAPI) -> uvicorn.Config:
@@ -113,7 +133,6 @@ def _configure(settings: GatewaySettings, app: FastAPI) -> uvicorn.Config:
         app,
         http="h11",  # which has a limit on headers
         h11_max_incomplete_event_size=settings.max_header_bytes,
-        limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=int(settings.grace_seconds),
         lifespan="off",
         log_config=None,

@@ -1,10 +1,11 @@
 """The jobs of one request, from their submission to their ends."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, Self
 
 import structlog
 
@@ -15,6 +16,7 @@ from gsi.jobs.feed import Watch
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
+from services.gateway import metrics
 from services.gateway.errors import ApiError, refuse_job
 from services.gateway.queues import Queue
 from services.gateway.texts import Delta, ReasoningSplitter, StopCutter
@@ -42,6 +44,18 @@ class Tokens:
         """What counts against a key's rate and budget: the prompt once, and what each model wrote or rated."""
         return self.prompt + self.draft + self.target + self.prm
 
+    @classmethod
+    def of(cls, record: JobRecord) -> Self:
+        """Return the tokens of a job as its record has them."""
+        tokens = cls(prompt=int(record.fields.get("prompt_tokens") or 0))
+        for step in record.steps:
+            tokens.add_step(step)
+        return tokens
+
+    def add(self, other: "Tokens") -> None:
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     def add_step(self, step: StepRecord) -> None:
         written = step.draft_tokens + step.target_tokens
         self.answer += len(step.token_ids)
@@ -57,6 +71,7 @@ class Choice:
     index: int
     job_id: str
     watch: Watch | None  # None: nobody follows it
+    is_repeated: bool = False  # the job is an earlier request's, which has the same idempotency key
     steps: list[StepRecord] = field(default_factory=list)
     tokens: Tokens = field(default_factory=Tokens)
     record: JobRecord | None = None
@@ -89,14 +104,32 @@ class Answers:
         self.order = order
         self.choices = choices
         self._queue = queue
+        self._submitted_at: float | None = None  # on the clock of perf_counter, until a step is kept
+
+    def note_submission(self) -> None:
+        """Begin the time to the first step."""
+        self._submitted_at = time.perf_counter()
+
+    def _note_step(self) -> None:
+        if self._submitted_at is not None:
+            metrics.FIRST_STEP_SECONDS.observe(time.perf_counter() - self._submitted_at)
+            self._submitted_at = None
 
     @property
     def tokens(self) -> Tokens:
         """The tokens of all choices. The prompt is counted once for each job, which reads it."""
         total = Tokens()
         for choice in self.choices:
-            for name in ("prompt", "answer", "draft", "target", "prm"):
-                setattr(total, name, getattr(total, name) + getattr(choice.tokens, name))
+            total.add(choice.tokens)
+        return total
+
+    @property
+    def spent(self) -> Tokens:
+        """The tokens of the jobs that this request has made: an earlier request counts its own."""
+        total = Tokens()
+        for choice in self.choices:
+            if not choice.is_repeated:
+                total.add(choice.tokens)
         return total
 
     async def wait(self) -> None:
@@ -157,6 +190,7 @@ class Answers:
 
     async def _read(self, choice: Choice) -> None:
         async for step in _steps_of(choice):
+            self._note_step()
             choice.add(step)
         await self._read_record(choice)
 
@@ -164,6 +198,7 @@ class Answers:
         cutter, splitter = StopCutter(self.order.stop), ReasoningSplitter(self.order.thinking)
         may_send = True
         async for step in _steps_of(choice):
+            self._note_step()
             choice.add(step)
             may_send = may_send and self._is_final(step)
             delta = splitter.feed(cutter.feed(step.text)) if may_send else Delta()
@@ -222,36 +257,50 @@ def _explain_end(record: JobRecord) -> ApiError:
             )
 
 
+class Settling(Protocol):
+    """Counts the tokens of a request."""
+
+    @property
+    def can_be_settled_later(self) -> bool: ...
+    async def settle(self, answers: Answers) -> None: ...
+    def leave(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """What is done at the end of each request: ``settle`` counts its tokens.
+    """What is done at the end of each request.
 
     ``may_cancel``: whether a request that breaks off was left by its client, and not by a gateway that stops.
     ``go_on`` runs work that no request waits for.
     """
 
-    settle: Callable[[Answers], Coroutine[Any, Any, None]]
+    entry: Settling
     may_cancel: Callable[[], bool]
     go_on: Callable[[Coroutine[Any, Any, None]], None]
 
     async def leave(self, answers: Answers) -> None:
         """Cancel the jobs that nobody waits for, and count the tokens, those of kept jobs when they have finished."""
+        if answers.unfinished and answers.order.is_kept:
+            self.go_on(self._settle_later(answers))
+            return
         try:
-            if answers.unfinished and answers.order.is_kept:
-                self.go_on(self._settle_later(answers))
-                return
-            if self.may_cancel():
+            if answers.unfinished and self.may_cancel():
                 await answers.cancel_unfinished()
-            await self.settle(answers)
+            if not (answers.unfinished and self.entry.can_be_settled_later):
+                await self.entry.settle(answers)
         except RedisError as error:
             log.warning("the end of a request is not noted", reason=str(error))
+        finally:
+            self.entry.leave()
 
     async def _settle_later(self, answers: Answers) -> None:
         try:
             await answers.wait_without_client()
-            await self.settle(answers)
+            await self.entry.settle(answers)
         except RedisError as error:
-            log.warning("the tokens of kept jobs are not counted", reason=str(error))
+            log.warning("the tokens of kept jobs are not counted yet", reason=str(error))
+        finally:
+            self.entry.leave()
 
 
 @asynccontextmanager
@@ -263,7 +312,12 @@ async def answering(order: Order, queue: Queue, leaving: Leaving) -> AsyncIterat
             for index, job in enumerate(order.jobs)
         ]
         answers = Answers(order, queue, choices)
-        await _submit(answers, queue, stack)
+        answers.note_submission()
+        try:
+            await _submit(answers, queue, stack)
+        except BaseException:
+            leaving.entry.leave()  # some of the jobs may have been pushed
+            raise
         try:
             yield answers
         finally:
@@ -285,10 +339,12 @@ async def _submit(answers: Answers, queue: Queue, stack: ExitStack) -> None:
     except RedisError:  # which may be a RetryableError, too
         raise
     except RetryableError as error:
+        metrics.LIMITED.labels("queue").inc()
         headers = {"Retry-After": str(int(error.retry_after_seconds or 1) + 1)}
         raise ApiError(429, str(error), kind="requests", code="queue_full", headers=headers) from None
     for choice, job_id in zip(answers.choices, job_ids, strict=True):
         if job_id != choice.job_id:  # the first job of an idempotency key, which may have finished long ago
+            choice.is_repeated = True
             choice.job_id, choice.watch = job_id, stack.enter_context(queue.feed.watch(job_id))
             await queue.feed.check_states()
 

@@ -2,23 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import structlog
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from gsi.jobs.api_keys import Right
 from gsi.jobs.connection import RedisError
+from services.gateway.api_page import add_api_page
 from services.gateway.batches import Batches
+from services.gateway.callers import caller_type
 from services.gateway.documents import ChatDocument, TextDocument, describe_model, list_models
 from services.gateway.errors import ApiError
 from services.gateway.file_routes import add_batch_routes, add_file_routes
 from services.gateway.files import Files
 from services.gateway.gateway import Gateway, answer_redis_error
-from services.gateway.guard import Caller
+from services.gateway.gsi_api.evaluations import Evaluations
+from services.gateway.gsi_api.routes import add_gsi_routes
 from services.gateway.middleware import RequestScope
 from services.gateway.requests import (
     ChatCompletionRequest,
@@ -30,6 +34,7 @@ from services.gateway.requests import (
 from services.gateway.responses import Responses
 from services.gateway.settings import GatewaySettings
 from services.gateway.translation import questions_of
+from services.gateway.web.routes import add_page_routes
 
 log = structlog.get_logger()
 
@@ -44,18 +49,25 @@ class Parts:
     responses: Responses
     files: Files
     batches: Batches | None
+    evaluations: Evaluations
 
 
 def make_app(parts: Parts, settings: GatewaySettings) -> FastAPI:
-    """Return the application, whose OpenAPI description is at ``/openapi.json``."""
+    """Return the application, whose OpenAPI description is at ``/openapi.json``, and at ``/docs`` for people."""
     gateway = parts.gateway
-    app = FastAPI(title="GSI gateway", description="OpenAI's API over a queue of GSI jobs.", redoc_url=None)
+    about = "OpenAI's API over a queue of GSI jobs."
+    app = FastAPI(title="GSI gateway", description=about, docs_url=None, redoc_url=None)
+    add_api_page(app)
     _add_probes(app, gateway)
     _add_models(app, gateway)
     _add_completions(app, gateway)
     _add_responses(app, gateway, parts.responses)
-    add_file_routes(app, _caller_of(gateway), parts.files)
-    add_batch_routes(app, _caller_of(gateway), parts.batches)
+    reader, submitter = caller_type(gateway.guard), caller_type(gateway.guard, Right.SUBMIT)
+    add_file_routes(app, reader, submitter, parts.files)
+    add_batch_routes(app, reader, submitter, parts.batches)
+    add_gsi_routes(app, gateway, parts.evaluations)
+    if settings.page:
+        add_page_routes(app)
     app.add_exception_handler(ApiError, _answer_refusal)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http_error)
@@ -66,6 +78,7 @@ def make_app(parts: Parts, settings: GatewaySettings) -> FastAPI:
         max_body_bytes=settings.max_body_bytes,
         max_file_bytes=settings.max_file_bytes,
         max_header_bytes=settings.max_header_bytes,
+        is_full=lambda: gateway.count_connections() > settings.max_connections,
         is_local=not settings.keys,
     )
     if settings.allowed_origins:
@@ -91,7 +104,7 @@ def _add_probes(app: FastAPI, gateway: Gateway) -> None:
 
 
 def _add_models(app: FastAPI, gateway: Gateway) -> None:
-    caller = _caller_of(gateway)
+    caller = caller_type(gateway.guard)
 
     @app.get("/v1/models", summary="The models that the key may ask")
     async def models(caller: caller) -> dict[str, Any]:  # type: ignore[valid-type]  # made for this gateway
@@ -103,7 +116,7 @@ def _add_models(app: FastAPI, gateway: Gateway) -> None:
 
 
 def _add_completions(app: FastAPI, gateway: Gateway) -> None:
-    caller = _caller_of(gateway)
+    caller = caller_type(gateway.guard, Right.SUBMIT)
 
     @app.post("/v1/chat/completions", summary="Answer a conversation")
     async def chat(request: Request, caller: caller, body: ChatCompletionRequest) -> Response:  # type: ignore[valid-type]  # as above
@@ -116,7 +129,7 @@ def _add_completions(app: FastAPI, gateway: Gateway) -> None:
 
 
 def _add_responses(app: FastAPI, gateway: Gateway, responses: Responses) -> None:
-    caller = _caller_of(gateway)
+    caller, reader = caller_type(gateway.guard, Right.SUBMIT), caller_type(gateway.guard)
 
     @app.post("/v1/responses", summary="Answer, now or in the background")
     async def create(request: Request, caller: caller, body: ResponseRequest) -> Response:  # type: ignore[valid-type]  # as above
@@ -124,7 +137,7 @@ def _add_responses(app: FastAPI, gateway: Gateway, responses: Responses) -> None
 
     @app.get("/v1/responses/{response_id}", summary="A response as it is now, or its events")
     async def retrieve(
-        caller: caller,  # type: ignore[valid-type]  # as above
+        caller: reader,  # type: ignore[valid-type]  # as above
         response_id: str,
         stream: bool = False,
         starting_after: int = -1,
@@ -138,17 +151,6 @@ def _add_responses(app: FastAPI, gateway: Gateway, responses: Responses) -> None
     @app.delete("/v1/responses/{response_id}", summary="Delete a response with its job")
     async def delete(caller: caller, response_id: str) -> Response:  # type: ignore[valid-type]  # as above
         return await responses.delete(caller, response_id)
-
-
-def _caller_of(gateway: Gateway) -> Any:
-    """Return the type of a parameter that is the caller, which is known before the body is looked at."""
-
-    async def identify(request: Request) -> Caller:
-        found = await gateway.guard.identify(request.headers.get("authorization"))
-        request.state.caller = found
-        return found
-
-    return Annotated[Caller, Depends(identify)]
 
 
 def _answer_refusal(_request: Request, error: Exception) -> JSONResponse:

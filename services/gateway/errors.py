@@ -1,7 +1,7 @@
 """Refusals in OpenAI's form: ``{"error": {"message", "type", "param", "code"}}`` with an HTTP status."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -42,13 +42,13 @@ def refuse(param: str, message: str, code: str | None = None) -> ApiError:
     return ApiError(400, f"{param}: {message}", param=param, code=code)
 
 
-def refuse_job(error: InvalidRequestError) -> ApiError:
-    """Return the refusal of a job, by the names that the fields have in a request."""
+def refuse_job(error: InvalidRequestError, name: Callable[[str], str] | None = None) -> ApiError:
+    """Return the refusal of a job. ``name`` gives a field's name in the request; None: OpenAI's and ours."""
     message = str(error)
     found = _FIELD.match(message)
     if not found:
         return ApiError(400, message)
-    param = name_in_request(found[1])
+    param = (name or name_in_request)(found[1])
     return ApiError(400, param + message[found.end() :], param=param)
 
 

@@ -1,10 +1,10 @@
 """The routes of files and batches."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from services.gateway.batch_documents import Batch
@@ -16,50 +16,52 @@ OFF = ApiError(501, "files and batches are off: the operator sets GSI_GATEWAY_FI
 MAX_FIELDS = 10
 
 
-def add_file_routes(app: FastAPI, caller: Any, files: Files) -> None:
-    """Add ``/v1/files``."""
+def add_file_routes(app: FastAPI, reader: Any, submitter: Any, files: Files) -> None:
+    """Add ``/v1/files``; ``reader`` and ``submitter`` are the types of callers with these rights."""
 
     def check() -> None:
         if not files.is_on:
             raise OFF
 
     @app.post("/v1/files", summary="Upload a file of requests")
-    async def upload(request: Request, caller: caller) -> Response:
+    async def upload(request: Request, caller: submitter) -> Response:
         check()
         async with request.form(max_files=1, max_fields=MAX_FIELDS) as form:
-            source, purpose = form.get("file"), form.get("purpose")
-            if not isinstance(source, UploadFile):
-                raise refuse("file", "missing; allowed: a file")
-            if purpose != "batch":
-                raise refuse("purpose", "not supported; allowed: batch")
+            source = _read_form(form)
             file = await files.upload(caller.tenant, (source.filename or "file")[:200], source.file)
         return JSONResponse(file.model_dump())
 
     @app.get("/v1/files", summary="The files of the key's tenant, the newest first")
-    async def list_files(caller: caller, limit: int = 20, after: str | None = None) -> Response:
+    async def list_files(
+        caller: reader,
+        limit: int = 20,
+        after: str | None = None,
+        purpose: str | None = None,
+        order: Literal["asc", "desc"] = "desc",
+    ) -> Response:
         check()
-        found, has_more = await files.list(caller.tenant, limit, after)
+        found, has_more = await files.list(caller.tenant, limit, after, purpose, oldest_first=order == "asc")
         return JSONResponse(_page([file.model_dump() for file in found], found, has_more=has_more))
 
     @app.get("/v1/files/{file_id}", summary="A file")
-    async def retrieve(caller: caller, file_id: str) -> Response:
+    async def retrieve(caller: reader, file_id: str) -> Response:
         check()
         return JSONResponse((await files.find(caller.tenant, file_id)).model_dump())
 
     @app.get("/v1/files/{file_id}/content", summary="What a file holds")
-    async def content(caller: caller, file_id: str) -> Response:
+    async def content(caller: reader, file_id: str) -> Response:
         check()
-        await files.find(caller.tenant, file_id)
-        return StreamingResponse(files.content(caller.tenant, file_id), media_type="application/octet-stream")
+        opened = await files.open(caller.tenant, file_id)
+        return StreamingResponse(files.pieces(opened), media_type="application/octet-stream")
 
     @app.delete("/v1/files/{file_id}", summary="Delete a file")
-    async def delete(caller: caller, file_id: str) -> Response:
+    async def delete(caller: submitter, file_id: str) -> Response:
         check()
         return JSONResponse(await files.delete(caller.tenant, file_id))
 
 
-def add_batch_routes(app: FastAPI, caller: Any, batches: Batches | None) -> None:
-    """Add ``/v1/batches``."""
+def add_batch_routes(app: FastAPI, reader: Any, submitter: Any, batches: Batches | None) -> None:
+    """Add ``/v1/batches``, for callers as above."""
 
     def known() -> Batches:
         if batches is None:
@@ -67,21 +69,33 @@ def add_batch_routes(app: FastAPI, caller: Any, batches: Batches | None) -> None
         return batches
 
     @app.post("/v1/batches", summary="Answer the requests of a file")
-    async def create(caller: caller, body: dict[str, Any]) -> Response:
+    async def create(caller: submitter, body: dict[str, Any]) -> Response:
         return JSONResponse((await known().create(caller, body)).to_dict())
 
     @app.get("/v1/batches", summary="The batches of the key's tenant, the newest first")
-    async def list_batches(caller: caller, limit: int = 20, after: str | None = None) -> Response:
+    async def list_batches(caller: reader, limit: int = 20, after: str | None = None) -> Response:
         found, has_more = await known().list(caller.tenant, limit, after)
         return JSONResponse(_page([batch.to_dict() for batch in found], found, has_more=has_more))
 
     @app.get("/v1/batches/{batch_id}", summary="A batch")
-    async def retrieve(caller: caller, batch_id: str) -> Response:
+    async def retrieve(caller: reader, batch_id: str) -> Response:
         return JSONResponse((await known().find(caller.tenant, batch_id)).to_dict())
 
     @app.post("/v1/batches/{batch_id}/cancel", summary="Cancel a batch")
-    async def cancel(caller: caller, batch_id: str) -> Response:
+    async def cancel(caller: submitter, batch_id: str) -> Response:
         return JSONResponse((await known().cancel(caller.tenant, batch_id)).to_dict())
+
+
+def _read_form(form: FormData) -> UploadFile:
+    """Return the file of a form. Raises ApiError for one without, or with fields that would be forgotten."""
+    for name in form.keys() - {"file", "purpose"}:
+        raise refuse(name, "not supported; allowed: file, purpose", "unsupported_parameter")
+    source = form.get("file")
+    if not isinstance(source, UploadFile):
+        raise refuse("file", "missing; allowed: a file")
+    if form.get("purpose") != "batch":
+        raise refuse("purpose", "not supported; allowed: batch")
+    return source
 
 
 def _page(data: list[dict[str, Any]], found: Sequence[File | Batch], *, has_more: bool) -> dict[str, Any]:

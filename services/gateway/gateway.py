@@ -1,9 +1,8 @@
 """A request from its arrival to its answer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -12,11 +11,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from gsi.jobs.connection import RedisError
+from services.gateway import metrics
 from services.gateway.answers import Answers, Leaving, answering
 from services.gateway.documents import ChatDocument, TextDocument, to_json
 from services.gateway.errors import ApiError
 from services.gateway.guard import Caller, Guard
 from services.gateway.headers import read_idempotency_key, read_traceparent
+from services.gateway.ledger import Ledger
 from services.gateway.middleware import LEFT_STATUS
 from services.gateway.queues import Queue
 from services.gateway.requests import GenerationRequest
@@ -32,9 +33,11 @@ AWAY = ApiError(
 class Gateway:
     """Answers requests by the jobs of its queues."""
 
-    def __init__(self, settings: GatewaySettings, queues: Mapping[str, Queue], guard: Guard) -> None:
+    def __init__(self, settings: GatewaySettings, queues: Mapping[str, Queue], guard: Guard, ledger: Ledger) -> None:
         self.guard = guard
+        self._ledger = ledger
         self.is_draining = False
+        self.count_connections: Callable[[], int] = lambda: 0  # until a server listens
         self.result_ttl_seconds = settings.result_ttl_seconds
         self._settings = settings
         self.queues = queues
@@ -43,7 +46,11 @@ class Gateway:
     @property
     def is_ready(self) -> bool:
         """Whether every queue can be read, and the gateway is not about to stop."""
-        return not self.is_draining and all(queue.feed.connected.is_set() for queue in self.queues.values())
+        return not self.is_draining and self.can_read_queues
+
+    @property
+    def can_read_queues(self) -> bool:
+        return all(queue.feed.connected.is_set() for queue in self.queues.values())
 
     async def wait_for_redis(self) -> None:
         """Return when every queue can be read."""
@@ -85,10 +92,13 @@ class Gateway:
         order = make_order(body, questions, preset, sender, self.result_ttl_seconds)
         return order, await self.guard.admit(caller)
 
-    def answering(self, order: Order, caller: Caller) -> AbstractAsyncContextManager[Answers]:
+    @asynccontextmanager
+    async def answering(self, order: Order, caller: Caller) -> AsyncIterator[Answers]:
         """Submit an order's jobs, and follow them while the block runs."""
-        leaving = Leaving(partial(self.guard.settle, caller), lambda: not self.is_draining, self._go_on)
-        return answering(order, self.queues[order.preset.queue], leaving)
+        entry = await self._ledger.open(caller, order)
+        leaving = Leaving(entry, lambda: not self.is_draining, self._go_on)
+        async with answering(order, self.queues[order.preset.queue], leaving) as answers:
+            yield answers
 
     def stream(self, stack: AsyncExitStack, events: AsyncIterator[bytes], headers: Mapping[str, str]) -> Response:
         """Return events as a response, which closes the stack at its end."""
@@ -117,7 +127,8 @@ class _Stream(EventSourceResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._stack:
-            await super().__call__(scope, receive, send)
+            with metrics.OPEN_STREAMS.track_inprogress():
+                await super().__call__(scope, receive, send)
 
 
 async def _events(answers: Answers, document: ChatDocument | TextDocument) -> AsyncIterator[bytes]:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 
 from gsi.client.rates import Rates, Window
-from gsi.jobs.api_keys import ApiKey, ApiKeys, digest_of
+from gsi.jobs.api_keys import ApiKey, ApiKeys, Right, digest_of
 from gsi.jobs.keys import DEFAULT_TENANT
 from services.gateway import metrics
-from services.gateway.answers import Answers, Tokens
+from services.gateway.answers import Tokens
 from services.gateway.errors import ApiError
 from services.gateway.presets import Preset
 
@@ -25,6 +25,21 @@ class Caller:
     def allows(self, model: str) -> bool:
         return self.key is None or self.key.allows(model)
 
+    @property
+    def rights(self) -> tuple[Right, ...]:
+        """What the caller may do: without keys everything."""
+        return (self.key.right if self.key else Right.OPERATE).included
+
+    def sees(self, tenant: str) -> bool:
+        """Return whether the caller may look at the jobs of a tenant."""
+        return tenant == self.tenant or Right.OPERATE in self.rights
+
+    def require(self, right: Right) -> None:
+        """Raise ApiError 403 unless the caller has the right."""
+        if right not in self.rights:
+            message = f"this key has the right {self.rights[-1]}; allowed: a key with the right {right}"
+            raise ApiError(403, message, kind="permission_error", code="right_missing")
+
 
 class Guard:
     """Looks at the key of each request, and counts against it. None: no key is asked for."""
@@ -33,6 +48,10 @@ class Guard:
         self._presets = presets
         self._keys = keys
         self._rates = rates
+
+    @property
+    def needs_key(self) -> bool:
+        return self._keys is not None
 
     async def identify(self, authorization: str | None) -> Caller:
         """Return whose request it is. Raises ApiError 401 for a missing, unknown, revoked or expired key."""
@@ -72,6 +91,7 @@ class Guard:
         if key is None or self._rates is None:
             return {}
         if key.budget_tokens is not None and caller.spent >= key.budget_tokens:
+            metrics.LIMITED.labels("budget").inc()
             message = f"key {key.id} has spent its budget of {key.budget_tokens} tokens"
             raise ApiError(429, message, kind="insufficient_quota", code="insufficient_quota")
         headers: dict[str, str] = {}
@@ -83,18 +103,17 @@ class Guard:
             headers |= _describe("requests", window)
         return headers
 
-    async def settle(self, caller: Caller, answers: Answers) -> None:
-        """Count a request's tokens."""
-        await self.count(caller.key, caller.digest, answers.tokens)
-
     async def count(self, key: ApiKey | None, digest: str, tokens: Tokens) -> None:
         """Count tokens against a key, the digest of whose secret is given."""
+        if key is not None and self._keys is not None and tokens.total:
+            await self._keys.spend(digest, tokens.total)
+        await self.note(key, tokens)
+
+    async def note(self, key: ApiKey | None, tokens: Tokens) -> None:
+        """Count tokens that the key's budget has paid: in the metrics, and against the key's minute."""
         for role in Tokens.__dataclass_fields__:
             metrics.TOKENS.labels(role=role).inc(getattr(tokens, role))
-        if key is None or self._keys is None or self._rates is None or not tokens.total:
-            return
-        await self._keys.spend(digest, tokens.total)
-        if key.tokens_per_minute is not None:
+        if key is not None and self._rates is not None and key.tokens_per_minute is not None and tokens.total:
             await self._rates.use_tokens(key.id, key.tokens_per_minute, tokens.total)
 
 
@@ -106,6 +125,7 @@ def _describe(what: str, window: Window) -> dict[str, str]:
         f"x-ratelimit-reset-{what}": f"{window.reset_seconds:g}s",
     }
     if window.is_exceeded:
+        metrics.LIMITED.labels(what).inc()
         headers["Retry-After"] = str(max(1, round(window.reset_seconds)))
         message = f"rate limit of {window.limit} {what} a minute is reached; come back in {headers['Retry-After']} s"
         raise ApiError(429, message, kind=what, code="rate_limit_exceeded", headers=headers)

@@ -24,6 +24,21 @@ REQUEST_SECONDS = series.histogram(
 OPEN_REQUESTS = series.gauge(
     "gsi_gateway_open_requests", "Requests that are being answered, streams included.", "requests"
 )
+OPEN_STREAMS = series.gauge("gsi_gateway_open_streams", "Streams of events that are open.", "streams")
+FIRST_STEP_SECONDS = series.histogram(
+    "gsi_gateway_first_step_seconds",
+    "Time from the submission of a request's jobs to the first step that one of them keeps.",
+    "seconds",
+    buckets=SECONDS_BUCKETS,
+)
+LIMITED = series.counter(
+    "gsi_gateway_limited_total",
+    "Requests that were refused with status 429. requests and tokens: the key's rate. budget: the key has spent its "
+    "tokens. queue: the queue is full (`gsi queue limit`).",
+    "requests",
+    {"limit": ("requests", "tokens", "budget", "queue")},
+)
+BATCHES = series.gauge("gsi_gateway_batches", "Batches that this gateway works on.", "batches")
 TOKENS = series.counter(
     "gsi_gateway_tokens_total",
     "Tokens of requests that have ended. prompt: read once by each job. answer: of the kept steps. draft and target: "

@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+from collections.abc import Callable
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,16 +21,32 @@ FILES_ROUTE = "/v1/files"
 FORM_BYTES = 65_536  # of a form around a file
 DISCARDED_BYTES = 32 * 2**20  # of a body that is too long
 LEFT_STATUS = 499  # nginx's number for a client that went away before it was answered
-QUIET_ROUTES = frozenset({"/health", "/ready"})
+HEALTH_ROUTE = "/health"
+QUIET_ROUTES = frozenset({HEALTH_ROUTE, "/ready", "/", "/page/{path:path}"})
+FULL = ApiError(
+    503,
+    "the gateway has as many connections as it may have; come back in 1 s",
+    kind="server_error",
+    code="too_many_connections",
+    headers={"Retry-After": "1", "Connection": "close"},
+)
 
 
 class RequestScope:
     """Gives a request an id, reads its body up to a limit, and notes how it was answered."""
 
     def __init__(
-        self, app: ASGIApp, max_body_bytes: int, max_file_bytes: int, max_header_bytes: int, *, is_local: bool
+        self,
+        app: ASGIApp,
+        max_body_bytes: int,
+        max_file_bytes: int,
+        max_header_bytes: int,
+        is_full: Callable[[], bool],
+        *,
+        is_local: bool,
     ) -> None:
         self._app = app
+        self._is_full = is_full
         self._is_local = is_local
         self._max_file_bytes = max_file_bytes
         self._max_header_bytes = max_header_bytes
@@ -40,6 +57,8 @@ class RequestScope:
             await self._app(scope, receive, send)
             return
         request_id, started, status = secrets.token_hex(12), time.perf_counter(), LEFT_STATUS
+        if scope["method"] == "HEAD":  # a GET, of whose answer the server sends the headers alone
+            scope = {**scope, "method": "GET"}
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_id(message: Message) -> None:
@@ -59,6 +78,8 @@ class RequestScope:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
+            if self._is_full() and scope["path"] != HEALTH_ROUTE:  # a process that is busy is not to be restarted
+                raise FULL
             if self._is_local:
                 _check_host(scope)
             _check_headers(scope, self._max_header_bytes)

@@ -1,10 +1,10 @@
-"""The queues that the presets name: for each a client and a feed. The only place that knows the SDK's client."""
+"""The queues that the presets name: for each a client, a feed and views. The only place that knows the SDK's client."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from gsi.client.gateway import open_feed
+from gsi.client.gateway import Views, open_feed, open_views
 from gsi.client.sdk import AsyncClient
 from gsi.jobs.feed import JobFeed
 from services.gateway.settings import GatewaySettings
@@ -16,6 +16,7 @@ class Queue:
 
     client: AsyncClient
     feed: JobFeed
+    views: Views
 
 
 @asynccontextmanager
@@ -27,6 +28,7 @@ async def open_queues(settings: GatewaySettings, names: Iterable[str]) -> AsyncI
             name: Queue(
                 await stack.enter_async_context(AsyncClient(url, name, access)),
                 await stack.enter_async_context(open_feed(url, name, access)),
+                await stack.enter_async_context(open_views(url, name, access)),
             )
             for name in sorted(set(names))
         }

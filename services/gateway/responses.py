@@ -14,12 +14,13 @@ from gsi.jobs.documents import Documents
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from services.gateway.answers import Answers, following
+from services.gateway.conversations import Conversations, Messages, check_size, not_found
 from services.gateway.errors import ApiError, refuse
 from services.gateway.gateway import AWAY, Gateway, until_client_leaves
 from services.gateway.guard import Caller
 from services.gateway.presets import Preset
-from services.gateway.requests import ResponseRequest, read_input
-from services.gateway.response_documents import Kept, describe, events_of, failure_event, to_event
+from services.gateway.requests import ResponseRequest, read_input, read_instructions
+from services.gateway.response_documents import Kept, describe, events_of, failure_event, keep, to_event
 from services.gateway.translation import Order
 
 UNFINISHED_SECONDS = 30 * 86_400.0  # for which a response without an answer is remembered
@@ -31,21 +32,23 @@ DELETED = "deleted by DELETE /v1/responses/{id}"
 class Responses:
     """Creates, retrieves, cancels and deletes responses. All but the first know only the caller's own tenant's."""
 
-    def __init__(self, gateway: Gateway, store: Documents) -> None:
+    def __init__(self, gateway: Gateway, store: Documents, conversations: Conversations) -> None:
         self._gateway = gateway
         self._store = store
+        self._conversations = conversations
 
     async def create(self, request: Request, caller: Caller, body: ResponseRequest) -> Response:
         """Answer, or take a question for the background. Raises ApiError for a request that is refused."""
-        if (body.n or 1) != 1:
-            raise refuse("n", f"{body.n} is not allowed; allowed: 1")
         if body.background and body.store is False:
             raise refuse("store", "false is not allowed in the background: nobody could retrieve the answer")
-        order, headers = await self._gateway.prepare(request, caller, body, [{"messages": read_input(body)}])
+        said = [*await self._said_before(caller, body), *read_input(body)]
+        question = {"messages": [*read_instructions(body), *said]}
+        order, headers = await self._gateway.prepare(request, caller, body, [question])
         order = replace(order, is_kept=order.is_kept or bool(body.background))
-        kept = _keep(order, body)
-        if body.store is not False:
+        kept = keep(order, body, int(time.time()))
+        if kept.store:
             await self._save(caller, kept)
+            await self._conversations.save(caller.tenant, kept.id, said, self._lifetime_seconds)
         context = self._gateway.answering(order, caller)
         if order.is_stream:
             stack = AsyncExitStack()
@@ -86,15 +89,32 @@ class Responses:
         kept = await self._find(caller, response_id)
         client = self._gateway.queues[kept.queue].client
         await self._store.delete(caller.tenant, response_id)
+        await self._conversations.delete(caller.tenant, response_id)
         with suppress(InvalidRequestError, TimeoutError):
             await client.cancel(kept.job_id, DELETED)
             await client.wait(kept.job_id, CANCEL_SECONDS)
         await client.forget(kept.job_id)
         return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
+    @property
+    def _lifetime_seconds(self) -> float:
+        return self._gateway.result_ttl_seconds + UNFINISHED_SECONDS
+
+    async def _said_before(self, caller: Caller, body: ResponseRequest) -> Messages:
+        """Return the conversation that a request continues. Raises ApiError 400 if it cannot be continued."""
+        response_id = body.previous_response_id
+        if response_id is None:
+            return []
+        try:
+            record = await self._read(await self._find(caller, response_id))
+        except ApiError:
+            raise not_found(response_id) from None
+        said = await self._conversations.continue_from(caller.tenant, response_id, record)
+        check_size([*said, *read_input(body)])
+        return said
+
     async def _save(self, caller: Caller, kept: Kept) -> None:
-        lifetime = self._gateway.result_ttl_seconds + UNFINISHED_SECONDS
-        await self._store.save(caller.tenant, kept.id, kept.model_dump_json(), lifetime, kept.created_at)
+        await self._store.save(caller.tenant, kept.id, kept.model_dump_json(), self._lifetime_seconds)
 
     async def _note_job(self, caller: Caller, kept: Kept, job_id: str) -> Kept:
         """Return the response with its job, which is another one if the request was repeated (Idempotency-Key)."""
@@ -134,27 +154,6 @@ async def _written(kept: Kept, answers: Answers, first: int) -> AsyncIterator[by
         yield to_event({**failed, "response": describe(kept, record)} if is_cancelled else failed)
     except RedisError:
         yield to_event({"type": "error", "sequence_number": number + 1, **AWAY.body["error"]})
-
-
-def _keep(order: Order, body: ResponseRequest) -> Kept:
-    (job,) = order.jobs
-    return Kept(
-        id=f"resp_{job.job_id}",
-        job_id=job.job_id,
-        model=order.model,
-        queue=order.preset.queue,
-        created_at=int(time.time()),
-        thinking=order.thinking,
-        stop=order.stop,
-        drops_low_step_below=order.drops_low_step_below,
-        background=bool(body.background),
-        instructions=body.instructions,
-        max_output_tokens=body.max_output_tokens,
-        temperature=body.temperature,
-        top_p=body.top_p,
-        metadata=body.metadata,
-        user=body.user,
-    )
 
 
 def _order_of(kept: Kept) -> Order:

@@ -41,10 +41,14 @@ class GatewaySettings(ProcessSettings):
         pattern=r"^[^\s,]+(, ?[^\s,]+)*$",
         description="origins whose web pages may call, separated by commas; unset: none",
     )
+    page: bool = Field(True, description="whether `/` serves the web page")
     files: str | None = Field(
         None,
         description="folder, or URL that fsspec knows (`s3://…`), of files and of what batches write; the same for all "
         "gateways; unset: neither files nor batches",
+    )
+    evaluations: Path | None = Field(
+        None, description="folder with folders that `gsi eval` wrote, for the web page; unset: none are shown"
     )
     max_file_bytes: int = Field(200 * 2**20, ge=1024, le=2**40, description="longest file")
     max_body_bytes: int = Field(5 * 2**20, ge=1024, le=2**30, description="longest body of a request, but for files")
@@ -67,6 +71,14 @@ class GatewaySettings(ProcessSettings):
     def allowed_origins(self) -> list[str]:
         """The origins of ``cors_origins``."""
         return [origin.strip() for origin in self.cors_origins.split(",")] if self.cors_origins else []
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        """Without an authority a client shows no certificate: its key says who it is."""
+        if bool(self.tls_cert) != bool(self.tls_key) or (self.tls_ca and not self.tls_cert):
+            chain, key, authority = map(self.variable, ("tls_cert", "tls_key", "tls_ca"))
+            raise ValueError(f"{chain}, {key}: set both, or none; {authority} only with them")
+        return self
 
     @model_validator(mode="after")
     def _needs_keys_beyond_loopback(self) -> Self:

@@ -174,7 +174,8 @@ class Chaos:
     ) -> AsyncIterator[Queue]:
         """Start coordinators for a queue of this name and yield it. ``settings`` are theirs, and win over ours."""
         ours = {f"GSI_COORDINATOR_{role.upper()}": address for role, address in self.addresses.items()}
-        ours |= {"GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS), **(settings or {})}
+        ours |= {"GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS), "GSI_COORDINATOR_NEWER_JOB_SECONDS": "0"}
+        ours |= settings or {}
         environments = coordinator_environments(self.server.url, name, num_coordinators)
         started = {f"{own}-{name}": environments[own] | ours for own in environments}
         async with connect(self.server.url) as redis, AsyncClient(self.server.url, name) as client:

@@ -78,6 +78,8 @@ class Machine:
         for volume in self._services[name].get("volumes", []):
             source, target = volume.split(":")[:2]
             if text == target:
+                if source.startswith("./"):
+                    return str(ROOT / source)
                 folder = self._folder / source
                 folder.mkdir(exist_ok=True)
                 return str(folder)

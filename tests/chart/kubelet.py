@@ -11,7 +11,9 @@ import asyncio
 import random
 import re
 import signal
+import ssl
 import sys
+import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -178,12 +180,14 @@ class Running:
 
     def probe(self, kind: str) -> Probe:
         """Return a probe of the container: ``startup``, ``liveness`` or ``readiness``."""
-        probe: Probe = self.pod.container()[f"{kind}Probe"]["grpc"]
-        return probe
+        probe: Probe = self.pod.container()[f"{kind}Probe"]
+        return probe.get("grpc") or probe["httpGet"]
 
     async def ask(self, kind: str) -> str:
-        """Return what a probe is answered, in plain text as from a node; the status code of gRPC if nothing is."""
+        """Return what a probe is answered, as from a node: SERVING, or what stands for a failure."""
         probe = self.probe(kind)
+        if "path" in probe:
+            return await asyncio.to_thread(self._ask_http, probe)
         async with grpc.aio.insecure_channel(f"{self.address}:{probe['port']}") as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
             try:
@@ -192,6 +196,16 @@ class Running:
                 return str(error.code())
         name: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
         return name
+
+    def _ask_http(self, probe: Probe) -> str:
+        """Return SERVING for a status that a kubelet takes; it does not look at the certificate."""
+        ports = {port["name"]: port["containerPort"] for port in self.pod.container()["ports"]}
+        url = f"{probe['scheme'].lower()}://{self.address}:{ports[probe['port']]}{probe['path']}"
+        try:
+            with urllib.request.urlopen(url, timeout=5, context=ssl._create_unverified_context()) as answer:
+                return "SERVING" if 200 <= answer.status < 400 else str(answer.status)
+        except OSError as error:
+            return str(error)
 
     async def watch(self, kind: str) -> AsyncIterator[str]:
         """Yield what a probe would be answered, each time that it changes, until nothing is any more."""

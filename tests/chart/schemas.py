@@ -2,18 +2,71 @@
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import cloudcoil.models.cert_manager.v1 as cert_manager
 import cloudcoil.models.keda.v1alpha1 as keda
 import cloudcoil.models.prometheus_operator.v1 as prometheus_operator
 import kubernetes_validate
 from kubernetes_validate import utils
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from tests.chart.rendering import Object, name_of
 
 KUBERNETES = ("1.29", "1.35")  # the oldest that the chart is for, and a recent one
+
+
+class _ParentRef(BaseModel):
+    name: str
+    namespace: str | None = None
+    sectionName: str | None = None  # noqa: N815  # the field's name
+
+
+class _PathMatch(BaseModel):
+    type: Literal["Exact", "PathPrefix", "RegularExpression"]
+    value: str = Field(pattern=r"^/", max_length=1024)
+
+
+class _Match(BaseModel):
+    path: _PathMatch
+
+
+class _BackendRef(BaseModel):
+    name: str
+    port: int = Field(ge=1, le=65535)
+
+
+class _Timeouts(BaseModel):
+    request: str = Field(pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}$")
+
+
+class _Rule(BaseModel):
+    matches: list[_Match] = Field(max_length=64)
+    backendRefs: list[_BackendRef] = Field(max_length=16)  # noqa: N815
+    timeouts: _Timeouts
+
+
+class _Routing(BaseModel):
+    parentRefs: list[_ParentRef] = Field(min_length=1, max_length=32)  # noqa: N815
+    hostnames: list[str] | None = Field(None, max_length=16)
+    rules: list[_Rule] = Field(min_length=1, max_length=16)
+
+
+class _Metadata(BaseModel):
+    name: str
+    namespace: str
+    labels: dict[str, str]
+    annotations: dict[str, str] | None = None
+
+
+class HttpRoute(BaseModel):
+    """The part of the Gateway API's HTTPRoute that the chart uses: https://gateway-api.sigs.k8s.io/reference/spec/."""
+
+    apiVersion: Literal["gateway.networking.k8s.io/v1"]  # noqa: N815
+    kind: Literal["HTTPRoute"]
+    metadata: _Metadata
+    spec: _Routing
+
 
 # Kinds that an operator adds to a cluster.
 MODELS: dict[tuple[str, str], type[BaseModel]] = {
@@ -24,6 +77,7 @@ MODELS: dict[tuple[str, str], type[BaseModel]] = {
     ("monitoring.coreos.com/v1", "PrometheusRule"): prometheus_operator.PrometheusRule,
     ("cert-manager.io/v1", "Certificate"): cert_manager.Certificate,
     ("cert-manager.io/v1", "Issuer"): cert_manager.Issuer,
+    ("gateway.networking.k8s.io/v1", "HTTPRoute"): HttpRoute,
 }
 
 utils.schema_contents = cache(utils.schema_contents)  # else it reads the same megabytes for every object

@@ -8,7 +8,6 @@ by the lag (https://github.com/kedacore/keda/issues/6478).
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
 
@@ -39,17 +38,17 @@ def is_active(trigger: Mapping[str, str], waiting: int, running: int) -> bool:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_what_is_scaled_has_no_number_of_its_own(profile: str) -> None:
-    """Else every upgrade would set it back; what nobody scales has one. Each scaler has a Deployment to scale, and
-    none has two scalers."""
+def test_what_is_scaled_begins_at_the_scalers_minimum(profile: str) -> None:
+    """An upgrade keeps what runs (``test_upgrade``). Each scaler has a Deployment to scale, and none has two."""
     found = objects(profile)
     scaled = [one["spec"]["scaleTargetRef"] for one in of_kind(found, *SCALERS)]
     names = [(target["kind"], target["name"]) for target in scaled]
     assert len(names) == len(set(names))
     workloads = {(one["kind"], one["metadata"]["name"]): one for one in of_kind(found, "Deployment", "StatefulSet")}
     assert set(names) <= set(workloads)
-    for name, workload in workloads.items():
-        assert ("replicas" in workload["spec"]) == (name not in names), name
+    scalers = of_kind(found, *SCALERS)
+    for name, scaler in zip(names, scalers, strict=True):
+        assert workloads[name]["spec"]["replicas"] == scaler["spec"][SCALERS[scaler["kind"]]], name
 
 
 def test_the_options_turn_the_scalers_on() -> None:
@@ -66,6 +65,7 @@ def test_the_options_turn_the_scalers_on() -> None:
         ("HorizontalPodAutoscaler", "draft"),
         ("ScaledObject", "prm"),
         ("ScaledObject", "coordinator"),
+        ("HorizontalPodAutoscaler", "gateway"),
     }
 
 
@@ -167,25 +167,6 @@ def test_the_streams_are_made_before_a_scaler_looks_at_them(profile: str) -> Non
     coordinator = {one["name"]: one.get("value") for one in pod_of(found, "coordinator").container()["env"]}
     assert environment["GSI_QUEUE"] == coordinator["GSI_COORDINATOR_QUEUE"]
     assert environment["GSI_REDIS_URL"] == coordinator["GSI_COORDINATOR_REDIS_URL"]
-
-
-@pytest.mark.parametrize("profile", SCALED)
-def test_models_scale_on_calls_in_flight(profile: str) -> None:
-    """A number that says how full a service is, of the release and role alone."""
-    for one in of_kind(objects(profile), *SCALERS):
-        if component(one) not in ROLES:
-            continue
-        if one["kind"] == "ScaledObject":
-            (trigger,) = one["spec"]["triggers"]
-            assert trigger["type"] == "prometheus"
-            query = trigger["metadata"]["query"]
-            assert "gsi_rpcs_in_flight" in query
-            assert f'role="{component(one)}"' in query
-        else:
-            (metric,) = one["spec"]["metrics"]
-            assert metric["pods"]["metric"]["name"] == "gsi_rpcs_in_flight"
-        minimum: Any = one["spec"][SCALERS[one["kind"]]]
-        assert minimum >= 1, f"{name_of(one)}: nobody calls a service that is not there, so it would never come back"
 
 
 def test_pods_go_one_at_a_time_and_late() -> None:

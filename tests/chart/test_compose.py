@@ -19,6 +19,9 @@ from gsi.local.demo import held_out_problems
 from gsi.runtime.settings import find_unknown_variables
 from services.coordinator.settings import CoordinatorSettings
 from services.draft.settings import DraftSettings
+from services.exporter.settings import ExporterSettings
+from services.gateway.presets import load_presets
+from services.gateway.settings import GatewaySettings
 from services.prm.settings import PrmSettings
 from services.target.settings import TargetSettings
 from tests.chart.compose_machine import ROOT, Machine, Service, services_of, text_of
@@ -29,6 +32,8 @@ SETTINGS: dict[str, type[BaseSettings]] = {
     "target": TargetSettings,
     "prm": PrmSettings,
     "coordinator": CoordinatorSettings,
+    "gateway": GatewaySettings,
+    "exporter": ExporterSettings,
 }
 FILES = ("compose.yaml", "compose.gpu.yaml")
 SERVICES = services_of("compose.yaml")
@@ -95,7 +100,7 @@ def test_settings_are_accepted(name: str, process: str, monkeypatch: pytest.Monk
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
     settings: dict[str, Any] = kind().model_dump()
-    if name == "compose.gpu.yaml" and process != "coordinator":
+    if name == "compose.gpu.yaml" and process in {"draft", "target", "prm"}:
         assert settings["engine"] == "vllm"
 
 
@@ -122,6 +127,15 @@ async def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
     assert await promtool.wait() == 0
 
 
+def test_the_gateways_presets_are_presets() -> None:
+    """The file that is mounted is read by the gateway's own reader, and its models are of the coordinators' queue."""
+    service = SERVICES["gateway"]
+    mounts = dict(volume.split(":")[1::-1] for volume in service["volumes"])
+    presets = load_presets(ROOT / mounts[service["environment"]["GSI_GATEWAY_PRESETS"]], "default")
+    assert {preset.queue for preset in presets.values()} == {"default"}
+    assert service["environment"]["GSI_GATEWAY_FILES"] in mounts
+
+
 def test_grafana_finds_prometheus_and_the_dashboards() -> None:
     """The data source is the service by its name and port, and the folder is the one that is mounted."""
     (source,) = yaml.safe_load((ROOT / "docker" / "grafana" / "datasources.yaml").read_text())["datasources"]
@@ -132,7 +146,7 @@ def test_grafana_finds_prometheus_and_the_dashboards() -> None:
 
 @pytest_asyncio.fixture
 async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
-    """Redis, the models and a coordinator, each healthy by its own health check."""
+    """Redis and every process of ours, each healthy by its own health check."""
     found = Machine(tmp_path, SERVICES)
     running = {name: await found.start(name) for name in ("redis", *SETTINGS)}
     deadline = time.monotonic() + START_SECONDS
@@ -160,7 +174,20 @@ async def test_the_system_answers_a_job(machine: Machine) -> None:
     asked = await machine.start("gsi", "result", "--json", "--wait", job.decode().strip())
     result, _ = await asked.communicate()
     assert json.loads(result)["state"] == "SUCCEEDED"
+    await _ask_gateway(machine, problem)
     for process in SETTINGS:
         url = f"http://{machine.addresses[process]}:9464/metrics"
         with await asyncio.to_thread(urllib.request.urlopen, url) as answer:
             assert b"\ngsi_" in answer.read()
+
+
+async def _ask_gateway(machine: Machine, problem: str) -> None:
+    """Ask at the published port, with a key that the command made."""
+    made = await machine.start("gsi", "keys", "create", "first")
+    key, _ = await made.communicate()
+    url = f"http://{machine.addresses['gateway']}:8000/v1/chat/completions"
+    body = json.dumps({"model": "gsi", "messages": [{"role": "user", "content": problem}]}).encode()
+    headers = {"Authorization": f"Bearer {key.decode().strip()}", "Content-Type": "application/json"}
+    request = urllib.request.Request(url, body, headers)
+    with await asyncio.to_thread(urllib.request.urlopen, request) as answer:
+        assert json.load(answer)["choices"][0]["message"]["content"]

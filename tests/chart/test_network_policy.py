@@ -64,7 +64,7 @@ def test_only_the_releases_own_coordinators_and_its_check_reach_a_model(cluster:
         assert cluster.who_reaches(cluster.pods[model], GRPC) - set(cluster.named(role)) == {coordinator, check}
 
 
-@pytest.mark.parametrize("component", [*ROLES, "coordinator"])
+@pytest.mark.parametrize("component", [*ROLES, "coordinator", "gateway", "exporter"])
 def test_prometheus_reaches_metrics_and_no_stranger_does(cluster: Cluster, component: str) -> None:
     """The kubelet's probes come from the node, which policies let through."""
     for name in cluster.named(component):

@@ -1,7 +1,7 @@
 """The rendered objects start the real processes: command, arguments, environment, ports, probes and mounts.
 
 The whole release runs on this machine (``kubelet``): Redis, the hook that makes the queue, the three models, a
-coordinator; then the chart's own test pod has a job done.
+coordinator, a gateway, an exporter; then the chart's own test pods have a job done and a request answered.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from tests.chart.rendering import Object, objects_with, of_kind
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]  # three loads of torch
 
 ROLES = ("draft", "target", "prm")
-PROCESSES = (*ROLES, "coordinator")
+PROCESSES = (*ROLES, "coordinator", "gateway", "exporter")
 START_SECONDS = 180.0
 PASSWORD = b'correct "horse" \\ staple'
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -161,7 +161,18 @@ async def test_the_charts_own_test_has_a_job_done(release: Release) -> None:
     assert "SUCCEEDED" in printed
 
 
-@pytest.mark.parametrize("name", [*PROCESSES, "queue", "check", "test"])
+async def test_the_charts_own_test_has_a_request_answered(release: Release) -> None:
+    """What ``helm test`` runs last: a key is made, and the gateway answers, by HTTPS where there is TLS."""
+    first_request = await release.node.start("first-request")
+    code = await first_request.ended(START_SECONDS)
+    printed = first_request.log.read_text()
+    assert code == 0, printed
+    assert "usage" in printed
+    (url,) = (word for word in first_request.pod.container()["args"] if "://" in word)
+    assert url.partition(":")[0] == ("https" if release.redis_access.password_file else "http")
+
+
+@pytest.mark.parametrize("name", [*PROCESSES, "queue", "check", "test", "first-request"])
 async def test_a_process_writes_only_where_its_pod_lets_it(release: Release, name: str) -> None:
     """After a job was done: the root file system is read-only in a cluster, and so are Secrets and models."""
     assert release.node.refused_writes(name) == set()
@@ -180,7 +191,10 @@ async def test_redis_wants_the_password_that_the_secret_holds(release: Release) 
 
 async def test_sigterm_makes_a_process_unready_and_then_it_ends(release: Release) -> None:
     """Readiness is false first, while it still lives; then it exits with 0 within the pod's grace period."""
-    await _ends_well(release.running["coordinator"])
+    gateway = release.running["gateway"]
+    gateway.terminate()
+    assert await gateway.ended(gateway.pod.spec["terminationGracePeriodSeconds"]) == 0, gateway.log.read_text()
+    await asyncio.gather(*(_ends_well(release.running[name]) for name in ("coordinator", "exporter")))
     await asyncio.gather(*(_ends_well(release.running[role]) for role in ROLES))
 
 

@@ -67,7 +67,10 @@ def test_the_large_target_is_cut_over_gpus_and_over_nodes() -> None:
     assert gpus(one) == {"nvidia.com/gpu": int(engine_argument(one, "--tensor-parallel-size"))}
     written = (CHART / "values-72b.yaml").read_text()
     nodes, count = (int(found) for found in re.findall(r"--set target\.(?:nodes|gpu)\.count=(\d+)", written))
-    several = models(objects_with("72b", {"target": {"nodes": {"count": nodes}, "gpu": {"count": count}}}))["target"]
+    assert "--set modelCache.accessModes={ReadWriteMany} --set modelCache.storageClassName=CLASS" in written
+    cut = {"target": {"nodes": {"count": nodes}, "gpu": {"count": count}}}
+    shared = {"modelCache": {"accessModes": ["ReadWriteMany"], "storageClassName": "CLASS"}}
+    several = models(objects_with("72b", cut | shared))["target"]
     assert several.owner["kind"] == "StatefulSet"
     assert several.owner["spec"]["replicas"] == nodes == int(engine_argument(several, "--nnodes"))
     assert nodes * gpus(several)["nvidia.com/gpu"] == int(engine_argument(several, "--tensor-parallel-size"))
@@ -131,5 +134,5 @@ def test_certificates_name_every_host_that_is_called() -> None:
     of_services = [each for each in certificates if hosts & set(each["dnsNames"])]
     assert hosts <= {name for each in of_services for name in each["dnsNames"]}
     assert all("server auth" in each["usages"] and "client auth" not in each["usages"] for each in of_services)
-    (of_coordinator,) = (each for each in certificates if each not in of_services)
-    assert "client auth" in of_coordinator["usages"]
+    (of_coordinator,) = (each for each in certificates if "client auth" in each["usages"])
+    assert of_coordinator not in of_services

@@ -18,7 +18,10 @@ PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?")
 
 # What the values of ``everything`` and ``everything-else`` say that the namespace has.
 GIVEN_SECRETS = {
+    "bucket",
     "coordinator-tls",
+    "exporter-queue",
+    "gateway-queue",
     "hugging-face",
     "mutual-tls",
     "queue-address",

@@ -1,5 +1,6 @@
 """Roll-outs, drains and restarts end: no deadlock over a GPU, no pod that is killed while it loads or drains."""
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from tests.chart.pods import Pod, pod_of, pods
 from tests.chart.rendering import PROFILES, Object, component, name_of, objects, objects_with, of_kind
 
 ROLES = ("draft", "target", "prm")
+PROCESSES = (*ROLES, "coordinator", "gateway", "exporter")
 LONG_RUNNING = {"Deployment", "StatefulSet"}
 LOADING_SECONDS = {"cpu": 120}  # the shipped family
 LARGE_LOADING_SECONDS = 1800  # tens of gigabytes from a slow disk
@@ -63,14 +65,14 @@ def test_a_selector_selects_its_own_pods_alone(profile: str) -> None:
 def test_a_selector_stays_the_same_when_values_change() -> None:
     """It cannot be changed: an upgrade that tries fails. Versions, tags and labels of one's own are not in it."""
     changes: dict[str, Any] = {"commonLabels": {"team": "new"}}
-    changes |= {role: {"image": {"tag": "9.9.9"}, "podLabels": {"more": "labels"}} for role in (*ROLES, "coordinator")}
+    changes |= {role: {"image": {"tag": "9.9.9"}, "podLabels": {"more": "labels"}} for role in PROCESSES}
 
     def selectors(found: list[Object]) -> dict[str, Any]:
         return {pod.name: pod.owner["spec"]["selector"]["matchLabels"] for pod in kept_running(found)}
 
     before = selectors(objects("cpu"))
     assert selectors(objects_with("cpu", changes)) == before
-    assert len(before) == 5
+    assert len(before) == 7
     names = {label for labels in before.values() for label in labels}
     assert names == {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"}
 
@@ -90,7 +92,7 @@ def test_what_selects_pods_finds_those_of_its_component(profile: str) -> None:
         assert [pod.component for pod in running if selects(one["spec"]["selector"], pod.labels)] == [component(one)]
     for one in of_kind(found, "PodMonitor"):
         scraped = {pod.component for pod in running if selects(one["spec"]["selector"], pod.labels)}
-        assert scraped == {*ROLES, "coordinator"}
+        assert scraped == set(PROCESSES)
 
 
 def _stable(selector: dict[str, str]) -> dict[str, str]:
@@ -112,7 +114,7 @@ def test_models_have_headless_services(profile: str) -> None:
 def test_probes_are_native_and_patient(profile: str) -> None:
     """Loading a large model has half an hour; liveness asks for the process alone, readiness for everything."""
     for pod in kept_running(objects(profile)):
-        if pod.component not in {*ROLES, "coordinator"}:
+        if pod.component not in {*ROLES, "coordinator", "exporter"}:
             continue
         container = pod.container()
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
@@ -128,12 +130,18 @@ def test_probes_are_native_and_patient(profile: str) -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_pod_is_not_killed_while_it_drains(profile: str) -> None:
-    """A model has its grace period and some seconds to stop; a coordinator hands its jobs back and needs less."""
+    """A model has its grace period and some seconds to stop; a coordinator hands its jobs back and needs less.
+
+    A gateway first waits until Services have forgotten it; its open requests have their time after that.
+    """
     for pod in kept_running(objects(profile)):
         if pod.component in ROLES:
             assert pod.spec["terminationGracePeriodSeconds"] >= setting(pod, "_GRACE_SECONDS") + 10
         elif pod.component == "coordinator":
             assert pod.spec["terminationGracePeriodSeconds"] >= 20
+        elif pod.component == "gateway":
+            (pause,) = re.findall(r"sleep\((\d+)\)", str(pod.container().get("lifecycle"))) or ["0"]
+            assert pod.spec["terminationGracePeriodSeconds"] > int(pause) + setting(pod, "_GRACE_SECONDS")
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -149,7 +157,7 @@ def test_a_disruption_budget_lets_a_node_be_drained(profile: str) -> None:
 def test_a_coordinator_is_spread_and_every_role_has_a_budget() -> None:
     """The laptop's profile has a budget for each, so that the test above is about something."""
     budgets = {component(one) for one in of_kind(objects("cpu"), "PodDisruptionBudget")}
-    assert budgets >= {*ROLES, "coordinator"}
+    assert budgets == set(PROCESSES) - {"exporter"}
 
 
 @pytest.mark.parametrize("role", ROLES)

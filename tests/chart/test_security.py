@@ -18,7 +18,7 @@ Change = Callable[[dict[str, Any]], object]
 def test_every_pod_keeps_the_rules(profile: str) -> None:
     """Not root, nothing to write, no rights, no token, a known image, bounded memory, no secret in sight."""
     found = pods(objects(profile))
-    assert {pod.component for pod in found} >= {"draft", "target", "prm", "coordinator"}
+    assert {pod.component for pod in found} >= {"draft", "target", "prm", "coordinator", "gateway"}
     assert [fault for pod in found for fault in security.faults(pod)] == []
 
 
@@ -34,10 +34,10 @@ def test_models_let_in_the_coordinators_alone() -> None:
     """Their certificate has the one name that may call; no certificate of a model has it."""
     found = objects("everything")
     names = {name_of(one).split("/")[-1].split("-")[-1]: one["spec"] for one in of_kind(found, "Certificate")}
-    assert set(names) == {*ROLES, "coordinator"}
+    assert set(names) == {*ROLES, "coordinator", "gateway"}
     (allowed,) = callers(found)
     assert names["coordinator"]["dnsNames"] == [allowed]
-    assert not any(allowed in names[role]["dnsNames"] for role in ROLES)
+    assert not any(allowed in names[other]["dnsNames"] for other in (*ROLES, "gateway"))
     assert len({spec["secretName"] for spec in names.values()}) == len(names)
     for pod in pods(found):
         if pod.component in names:
@@ -50,6 +50,44 @@ def test_models_let_in_whom_the_values_name_and_every_certificate_if_nobody_is_k
     assert callers(objects("everything-else")) == {"spiffe://example.com/gsi-coordinator,gsi-operator"}
     given = {"tls": {"enabled": True, "existingSecret": "mutual-tls"}}
     assert callers(objects_with("cpu", given)) == set()
+
+
+def test_a_cluster_may_choose_the_users() -> None:
+    """OpenShift refuses a pod that names its own: with null, none does, and nothing else is given up."""
+    assigned = {"security": {"uid": None}, "redis": {"builtIn": {"uid": None}}}
+    found = pods(objects_with("cpu", assigned))
+    assert found
+    for pod in found:
+        contexts = [pod.spec["securityContext"], *(one["securityContext"] for one in pod.containers)]
+        assert not [context for context in contexts if {"runAsUser", "runAsGroup", "fsGroup"} & context.keys()]
+        assert contexts[0]["runAsNonRoot"] is True
+        as_assigned = Pod(
+            pod.owner, pod.metadata, pod.spec | {"securityContext": contexts[0] | {"runAsUser": 1000690000}}
+        )
+        assert security.faults(as_assigned) == []
+
+
+def test_what_a_pod_may_do_can_be_changed() -> None:
+    """For all, and for one model that needs more: RDMA locks memory, and its device is a resource."""
+    changed = {
+        "security": {
+            "podSecurityContext": {"supplementalGroups": [2000]},
+            "containerSecurityContext": {"procMount": "Default"},
+        },
+        "target": {
+            "securityContext": {"capabilities": {"add": ["IPC_LOCK"]}},
+            "resources": {"limits": {"memory": "4Gi", "rdma/hca": "1"}},
+        },
+    }
+    for pod in pods(objects_with("cpu", changed)):
+        assert pod.spec["securityContext"]["supplementalGroups"] == [2000]
+        assert pod.spec["securityContext"]["runAsNonRoot"] is True
+        for container in pod.containers:
+            assert container["securityContext"]["procMount"] == "Default"
+            expected = {"drop": ["ALL"]} | ({"add": ["IPC_LOCK"]} if pod.component == "target" else {})
+            assert container["securityContext"]["capabilities"] == expected
+        if pod.component == "target":
+            assert pod.container()["resources"]["limits"]["rdma/hca"] == "1"
 
 
 def callers(found: list[Object]) -> set[str]:

@@ -8,6 +8,8 @@ from pydantic_settings import BaseSettings
 from gsi.runtime.settings import find_unknown_variables
 from services.coordinator.settings import CoordinatorSettings
 from services.draft.settings import DraftSettings
+from services.exporter.settings import ExporterSettings
+from services.gateway.settings import GatewaySettings
 from services.prm.settings import PrmSettings
 from services.target.settings import TargetSettings
 from tests.chart.pods import Container, Pod, pods
@@ -19,6 +21,8 @@ SETTINGS: Mapping[str, type[BaseSettings]] = {
     "target": TargetSettings,
     "prm": PrmSettings,
     "coordinator": CoordinatorSettings,
+    "gateway": GatewaySettings,
+    "exporter": ExporterSettings,
 }
 
 

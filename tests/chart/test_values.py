@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.rendering import CHART, ROOT
+from tests.chart.pods import pod_of, pods
+from tests.chart.rendering import CHART, ROOT, objects_with
 
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
@@ -68,6 +69,8 @@ def test_the_schema_and_the_values_have_the_same_keys() -> None:
 
 
 FREE = {"affinity", "annotations", "commonLabels", "labels", "nodeSelector", "podAnnotations", "podLabels", "resources"}
+FREE |= {"containerSecurityContext", "podSecurityContext", "securityContext"}
+FREE |= {"alertLabels", "alerts"}  # labels; by the names of alerts, which the template checks
 
 
 def open_maps(values: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
@@ -90,3 +93,31 @@ def test_only_what_kubernetes_checks_is_left_open() -> None:
 def test_a_profile_says_what_it_is_for(profile: Path) -> None:
     """Its first line is a comment."""
     assert profile.read_text().startswith("# ")
+
+
+def test_a_registry_for_all_stands_before_every_image() -> None:
+    """But for those that name their own."""
+    images = {"draft": {"image": {"repository": "registry.example:5000/gsi-engine"}}}
+    found = pods(objects_with("cpu", {"global": {"imageRegistry": "mirror.example/gsi"}} | images))
+    used = {container["image"] for pod in found for container in pod.containers}
+    assert {image for image in used if not image.startswith("mirror.example/gsi/")} == {
+        image for image in used if image.startswith("registry.example:5000/gsi-engine:")
+    }
+    assert len(used) > 2
+
+
+def test_a_token_for_checkpoints_is_used_without_a_cache_too() -> None:
+    """Where each pod downloads; a variable of one's own has precedence."""
+    token = {"modelCache": {"download": {"tokenSecret": {"name": "hugging-face"}}}}
+    own = [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "mine", "key": "token"}}}]
+    gated = {"draft": {"model": {"uri": "hf://a/b"}}, "prm": {"model": {"uri": "hf://c/d"}, "env": own}}
+    found = objects_with("cpu", token | gated)
+    sources = {
+        role: [
+            one["valueFrom"]["secretKeyRef"]["name"]
+            for one in pod_of(found, role).container()["env"]
+            if one["name"] == "HF_TOKEN"
+        ]
+        for role in ("draft", "target", "prm")
+    }
+    assert sources == {"draft": ["hugging-face"], "target": [], "prm": ["mine"]}

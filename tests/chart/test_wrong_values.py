@@ -54,6 +54,35 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a model of no owner": ({"draft": {"model": {"uri": "hf://model"}}}, ["uri", "hf://"]),
     "a path out of the volume": ({"draft": {"model": {"uri": "pvc://../secrets"}}}, ["uri"]),
     "a volume that is not there": ({"prm": {"model": {"uri": "pvc://judge"}}}, ["pvc://", "modelCache"]),
+    "a model's name alone": (
+        {"draft": {"model": {"uri": "Qwen/Qwen2.5-Math-1.5B"}}},
+        ["draft.model.uri", "allowed: hf://Qwen/Qwen2.5-Math-1.5B"],
+    ),
+    "gigabytes": ({"modelCache": {"size": "200GB"}}, ["modelCache.size", "200GB", "such as 200Gi"]),
+    "gigabytes of a role": ({"draft": {"scratch": {"size": "20 GB"}}}, ["draft.scratch.size", "20 GB"]),
+    "a claim that binds nowhere": (
+        {"modelCache": {"enabled": True, "accessModes": ["ReadWriteMany"]}},
+        ["modelCache.accessModes", "Pending for ever", "storageClassName", "ReadWriteOnce"],
+    ),
+    "a volume of one node for several": (
+        {
+            "modelCache": {"enabled": True},
+            "target": GPU | {"engine": "vllm", "nodes": {"count": 2}, "engineArgs": ["--tensor-parallel-size", "2"]},
+        },
+        ["modelCache.accessModes", "target", "ReadWriteMany"],
+    ),
+    "a token for nothing": (
+        {"modelCache": {"download": {"tokenSecret": {"name": "a"}}}},
+        ["modelCache.download.tokenSecret", "hf://"],
+    ),
+    "fewer GPUs than vLLM would use": (
+        {"target": GPU | {"engine": "vllm", "engineArgs": ["--tensor-parallel-size", "4"]}},
+        ["target.engineArgs", "4 GPUs", "gives 1"],
+    ),
+    "more GPUs than vLLM would use": (
+        {"target": {"engine": "vllm", "gpu": {"count": 8}, "engineArgs": ["-tp=2", "--pipeline-parallel-size", "2"]}},
+        ["target.engineArgs", "4 GPUs", "gives 8"],
+    ),
     # Redis
     "no redis": ({"redis": NO_REDIS}, ["redis", "external", "builtIn"]),
     "two redis": ({"redis": {"external": {"url": "redis://a:6379/0"}}}, ["redis", "external", "builtIn"]),
@@ -147,9 +176,13 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"coordinator": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}}},
         ["coordinator", "minReplicas", "maxReplicas"],
     ),
-    "models from zero": (
-        {"draft": {"autoscaling": {"enabled": True, "minReplicas": 0}}},
-        ["autoscaling", "minReplicas", "minimum|greater"],
+    "models from zero without a scaler that goes there": (
+        {"draft": {"autoscaling": {"enabled": True, "kind": "hpa", "minReplicas": 0}}},
+        ["draft.autoscaling.minReplicas", "keda"],
+    ),
+    "models from zero that nobody wakes": (
+        {"draft": {"autoscaling": {"enabled": True, "minReplicas": 0}}, "exporter": {"enabled": False}},
+        ["draft.autoscaling.minReplicas", "exporter.enabled"],
     ),
     "a pod killed while it drains": (
         {"draft": {"graceSeconds": 120, "terminationGracePeriodSeconds": 60}},
@@ -158,7 +191,10 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a budget that blocks every drain": ({"draft": {"pdb": {"maxUnavailable": 0}}}, ["pdb", "maxUnavailable"]),
     "several nodes without GPUs": ({"target": {"nodes": {"count": 2}}}, ["target", "nodes"]),
     "several nodes that scale": (
-        {"target": GPU | {"engine": "vllm", "nodes": {"count": 2}, "autoscaling": {"enabled": True}}},
+        {
+            "target": GPU
+            | {"engine": "vllm", "nodes": {"count": 2}, "autoscaling": {"enabled": True}, "engineArgs": ["-tp", "2"]}
+        },
         ["target", "nodes", "autoscaling"],
     ),
     "keda does not find a hidden redis": (
@@ -167,6 +203,45 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
             "coordinator": {"autoscaling": {"enabled": True}},
         },
         ["coordinator.autoscaling.redisAddress|coordinator/autoscaling/redisAddress"],
+    ),
+    # The gateway
+    "a gateway killed while it drains": (
+        {"gateway": {"terminationGracePeriodSeconds": 60}},
+        ["gateway.terminationGracePeriodSeconds", "graceSeconds", "at least 66"],
+    ),
+    "a volume that several gateways cannot have": (
+        {"gateway": {"replicas": 2, "files": {"claim": {"enabled": True}}}},
+        ["gateway.files.claim.accessModes", "ReadWriteMany", "files.url"],
+    ),
+    "two places for files": (
+        {"gateway": {"files": {"url": "s3://a/b", "existingClaim": "c"}}},
+        ["gateway.files", "at most one"],
+    ),
+    "a scaler of nothing": (
+        {"gateway": {"autoscaling": {"enabled": True, "targetCpuPercent": None}}},
+        ["gateway.autoscaling", "openRequestsPerPod"],
+    ),
+    "an ingress of no host": ({"gateway": {"ingress": {"enabled": True}}}, ["gateway.ingress.host"]),
+    "a route of no gateway": ({"gateway": {"httpRoute": {"enabled": True}}}, ["gateway.httpRoute.parentRefs"]),
+    "a user of the built-in redis": (
+        {"gateway": {"redis": {"passwordSecret": {"name": "a"}}}},
+        ["gateway.redis", "redis.external"],
+    ),
+    "a password in the gateway's address": (
+        {
+            "gateway": {"redis": {"url": "redis://:hunter2@a:6379/0"}},
+            "redis": NO_REDIS | {"external": {"url": "redis://a:6379/0"}},
+        },
+        ["password", "values"],
+    ),
+    # Alerts
+    "an alert that there is not": (
+        {"monitoring": {"prometheusRule": {"disabled": ["GsiGpuIdel"]}}},
+        ["monitoring.prometheusRule", "GsiGpuIdel", "GsiGpuIdle"],
+    ),
+    "a field that no alert has": (
+        {"monitoring": {"prometheusRule": {"alerts": {"GsiGpuIdle": {"fro": "5m"}}}}},
+        ["fro"],
     ),
     # TLS
     "certificates from nowhere": ({"tls": {"enabled": True}}, ["tls", "issuerRef", "existingSecret"]),

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ SERVICES: dict[str, tuple[str, type[ServiceSettings], Any]] = {
     "target": (target.SERVICE, TargetSettings, target.add_to_server),
     "prm": (prm.SERVICE, PrmSettings, prm.add_to_server),
 }
+ENGINES: Mapping[str, Callable[[], Any]] = {"draft": Scripted, "target": Scripted, "prm": Judge}
 Events = list[tuple[str, Mapping[str, Any]]]
 
 
@@ -101,7 +102,9 @@ class Models:
 
 
 @asynccontextmanager
-async def scripted_models(folder: Path, redis_url: str, queue: str) -> AsyncIterator[Models]:
+async def scripted_models(
+    folder: Path, redis_url: str, queue: str, engines: Mapping[str, Callable[[], Any]] = ENGINES
+) -> AsyncIterator[Models]:
     """Run scripted model services and a coordinator, in this process: they are small, and start at once."""
     stop = asyncio.Event()
     addresses = {role: f"127.0.0.1:{free_port()}" for role in ROLES}
@@ -110,7 +113,9 @@ async def scripted_models(folder: Path, redis_url: str, queue: str) -> AsyncIter
         patch.object(coordinator, "stop_on_signals", return_value=stop),
         patch.object(coordinator, "serve_metrics"),
     ):
-        running = [asyncio.create_task(_serve(role, address, stop)) for role, address in addresses.items()]
+        running = [
+            asyncio.create_task(_serve(role, address, stop, engines[role])) for role, address in addresses.items()
+        ]
         running.append(asyncio.create_task(coordinator.coordinate(settings)))
         await asyncio.sleep(0)  # it has begun, by its own event; coordinators of other tests here take signals
     try:
@@ -120,9 +125,9 @@ async def scripted_models(folder: Path, redis_url: str, queue: str) -> AsyncIter
         await asyncio.gather(*running)
 
 
-async def _serve(role: str, address: str, stop: asyncio.Event) -> None:
+async def _serve(role: str, address: str, stop: asyncio.Event, make_engine: Callable[[], Any]) -> None:
     service, kind, add_to_server = SERVICES[role]
-    engine = Judge() if role == "prm" else Scripted()
+    engine = make_engine()
 
     async def load() -> Any:
         return engine

@@ -111,6 +111,7 @@ async def test_a_job_that_fails_is_a_failed_response(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     ("arguments", "param"),
     [
+        ({"conversation": "conv_1"}, "conversation"),
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"background": True, "store": False}, "store"),
@@ -123,6 +124,73 @@ async def test_what_is_not_served_is_refused_by_its_name(gateway: Gateway, argum
     with pytest.raises(openai.BadRequestError) as raised:
         await gateway.openai().responses.create(**{"model": "gsi", "input": "5", **arguments})
     assert raised.value.param == param
+
+
+async def test_a_response_goes_on_from_an_earlier_one(gateway: Gateway) -> None:
+    """With all that was said, by which text alone; instructions hold for their own response. A branch is allowed."""
+    client = gateway.openai()
+    first = await client.responses.create(model="gsi", input="<think>Two.|</think>5", instructions="A", extra_body=ONE)
+    second: Any = await client.responses.create(
+        model="gsi", input="8", previous_response_id=first.id, instructions="Be brief.", extra_body=ONE
+    )
+    assert (second.previous_response_id, second.output_text) == (first.id, "8")
+    await client.responses.delete(first.id)  # what was said stays part of the later conversation
+    third, fourth = [
+        await client.responses.create(model="gsi", input=said, previous_response_id=second.id, extra_body=ONE)
+        for said in ("repeat", "9")
+    ]
+    chain = "user: <think>Two.|</think>5\nassistant: 5\nuser: 8\nassistant: 8\nuser: repeat"
+    assert (third.output_text, fourth.output_text) == (chain, "9")
+
+
+async def test_a_stream_in_the_background_goes_on_from_an_incomplete_response(gateway: Gateway) -> None:
+    """Its answer so far is part of what was said."""
+    client = gateway.openai()
+    cut = await client.responses.create(model="gsi", input=INPUT, extra_body={"gsi_n": 1, "gsi_max_steps": 1})
+    assert cut.status == "incomplete"
+    stream = await client.responses.create(
+        model="gsi", input="repeat", previous_response_id=cut.id, background=True, stream=True, extra_body=ONE
+    )
+    last: Any = [event async for event in stream][-1]
+    assert last.response.output_text == f"user: {INPUT}\nassistant: {STEPS[0]}\nuser: repeat"
+    assert last.response.previous_response_id == cut.id
+
+
+async def test_a_response_goes_on_only_from_an_answer_that_is_there(gateway: Gateway) -> None:
+    """Neither from a failed, cancelled, unfinished, deleted, forgotten or unstored one, and the error says which."""
+    client = gateway.openai()
+
+    async def ask(text: str, **arguments: Any) -> Any:
+        return await client.responses.create(model="gsi", input=text, extra_body=ONE, **arguments)
+
+    failed, running, cancelled = [await ask(text, background=True) for text in ("unreadable", SLOW, SLOW)]
+    deleted, forgotten, unstored = await ask("5"), await ask("5"), await ask("5", store=False)
+    await client.responses.cancel(cancelled.id)
+    await client.responses.delete(deleted.id)
+    await gateway.jobs.forget(forgotten.gsi["job"])
+    for earlier, code in (
+        (failed, "not_completed"),
+        (running, "not_completed"),
+        (cancelled, "not_completed"),
+        (deleted, "not_found"),
+        (forgotten, "not_found"),
+        (unstored, "not_found"),
+    ):
+        with pytest.raises(openai.BadRequestError) as raised:
+            await ask("8", previous_response_id=earlier.id)
+        assert (raised.value.param, raised.value.code) == ("previous_response_id", f"previous_response_{code}")
+    await client.responses.cancel(running.id)
+
+
+async def test_a_conversation_has_a_limit(gateway: Gateway) -> None:
+    """In messages, as a job has; the one that passes it is refused by its name."""
+    client = gateway.openai()
+    turns: Any = [{"role": "user", "content": "5"}] * 999
+    long = await client.responses.create(model="gsi", input=turns, extra_body=ONE)
+    assert long.output_text == "5"
+    with pytest.raises(openai.BadRequestError) as raised:
+        await client.responses.create(model="gsi", input="5", previous_response_id=long.id, extra_body=ONE)
+    assert raised.value.code == "conversation_too_long"
 
 
 async def test_no_route_leads_to_a_response_of_another_tenant(models: Models) -> None:
@@ -143,6 +211,8 @@ async def test_no_route_leads_to_a_response_of_another_tenant(models: Models) ->
         ):
             with pytest.raises(openai.NotFoundError):
                 await attempt
+        with pytest.raises(openai.BadRequestError, match=f"no response {made.id}"):
+            await responses.create(model="gsi", input="8", previous_response_id=made.id, extra_body=ONE)
         client = gateway.openai(own)
 
         async def has_ended() -> bool:

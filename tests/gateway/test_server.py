@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import ssl
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from gsi.jobs.connection import connect
 from gsi.local.embedded_redis import embedded_redis
+from services.gateway.settings import GatewaySettings
 from tests.certificates import Authority
 from tests.conftest import wait_until
 from tests.gateway.system import Gateway, Models
@@ -36,6 +38,17 @@ async def test_probes_say_whether_it_lives_and_is_ready(gateway: Gateway) -> Non
     async with gateway.http() as http:
         assert [(await http.get(path)).status_code for path in ("/health", "/ready")] == [200, 200]
     assert not [said for said in gateway.logged("request") if said["route"] == "/ready"]
+
+
+async def test_a_head_is_a_get_without_its_body(gateway: Gateway) -> None:
+    """Load balancers ask so; a route that only takes POST has none."""
+    async with gateway.http() as http:
+        for path, status in (("/health", 200), ("/v1/models", 200), ("/v1/models/none", 404)):
+            answer, whole = await http.head(path), await http.get(path)
+            assert (answer.status_code, answer.content) == (status, b"")
+            assert answer.headers["content-length"] == whole.headers["content-length"] == str(len(whole.content))
+        refused = await http.head("/v1/completions")
+        assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
 
 
 async def test_a_body_has_a_limit(gateway: Gateway) -> None:
@@ -124,6 +137,25 @@ async def test_a_job_that_an_operator_cancels_is_a_conflict(gateway: Gateway) ->
     assert answer.headers["x-should-retry"] == "false"
 
 
+async def test_one_connection_too_many_is_told_so_in_openais_form(models: Models) -> None:
+    """With the time to come back; the probe of life still answers, and a place that becomes free is taken."""
+    async with models.gateway("narrow", {"GSI_GATEWAY_MAX_CONNECTIONS": "1"}) as gateway:
+        async with gateway.http() as first:
+            assert (await first.get("/v1/models")).status_code == 200  # and stays connected
+            async with gateway.http() as second:
+                refused = await second.post("/v1/chat/completions", json=BODY)
+                alive = await second.get("/health")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "too_many_connections")
+        assert (refused.headers["retry-after"], refused.headers["connection"]) == ("1", "close")
+        assert alive.status_code == 200
+
+        async def has_room() -> bool:
+            async with gateway.http() as later:
+                return (await later.get("/v1/models")).status_code == 200
+
+        await wait_until(has_room, "a connection is taken again")
+
+
 async def test_metrics_count_requests_and_tokens(gateway: Gateway) -> None:
     """On the address of all metrics, which is not that of requests."""
     async with gateway.http() as http:
@@ -207,6 +239,25 @@ async def test_without_redis_it_says_so_and_comes_back(models: Models, tmp_path:
             await wait_until(is_ready, "the gateway is ready")
 
 
+async def test_the_page_of_the_api_loads_nothing_from_another_host(gateway: Gateway) -> None:
+    """Its scripts are files of this gateway, and its policy allows no others."""
+    async with gateway.http() as http:
+        page = await http.get("/docs")
+        loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        assert [place for place in loaded if place.startswith("docs/")] == [
+            place for place in loaded if place != "data:,"
+        ]
+        answers = [page, *[await http.get(f"/{place}") for place in loaded if place != "data:,"]]
+        described = (await http.get("/openapi.json")).json()
+        assert (await http.get("/docs/core.py")).status_code == 404
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert [len(answer.content) > 100_000 for answer in answers] == [False, True, True, False]
+    for answer in answers:
+        assert "default-src 'none'; script-src 'self';" in answer.headers["content-security-policy"]
+    assert "/v1/chat/completions" in described["paths"]
+    assert "/docs" not in described["paths"]
+
+
 async def test_cors_is_off_unless_set(gateway: Gateway) -> None:
     """No other site's page may read an answer."""
     async with gateway.http() as http:
@@ -247,3 +298,38 @@ async def test_https_is_for_clients_with_a_certificate(models: Models, tmp_path:
         trusting.load_cert_chain(client.chain, client.key)
         async with httpx.AsyncClient(verify=trusting, trust_env=False) as http:
             assert (await http.get(f"{url}/health")).status_code == 200
+
+
+async def test_https_without_an_authority_asks_for_no_certificate_and_takes_a_renewed_one(
+    models: Models, tmp_path: Path
+) -> None:
+    """A client's key says who it is; a certificate that is renewed on disk is shown to the next connection."""
+    authority = Authority(tmp_path)
+    server, renewed = authority.issue("server"), authority.issue("renewed")
+    own = {"GSI_GATEWAY_TLS_CERT": str(server.chain), "GSI_GATEWAY_TLS_KEY": str(server.key)}
+    async with models.gateway("https", own) as gateway:
+        url = gateway.url.replace("http", "https")
+        host, port = url.removeprefix("https://").split(":")
+        trusting = ssl.create_default_context(cafile=authority.path)
+        async with httpx.AsyncClient(verify=trusting, trust_env=False) as http:
+            assert (await http.get(f"{url}/health")).status_code == 200
+        shown = [await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)))]
+        written = [server.chain.read_text(), renewed.chain.read_text()]
+        server.replace_by(renewed)
+
+        async def was_renewed() -> bool:
+            return bool(gateway.logged("the certificate was renewed"))
+
+        await wait_until(was_renewed, "the gateway has the new certificate")
+        shown.append(await asyncio.to_thread(ssl.get_server_certificate, (host, int(port))))
+        async with httpx.AsyncClient(verify=trusting, trust_env=False) as http:
+            assert (await http.get(f"{url}/health")).status_code == 200
+    assert shown == written
+
+
+async def test_half_a_certificate_is_refused(tmp_path: Path) -> None:
+    """A certificate without its key, or an authority alone, by the names of the settings."""
+    paths = Authority(tmp_path).issue("server")
+    for given in ({"tls_cert": paths.chain}, {"tls_ca": paths.authority}):
+        with pytest.raises(ValueError, match="GSI_GATEWAY_TLS_CERT, GSI_GATEWAY_TLS_KEY: set both"):
+            GatewaySettings.model_validate(given)

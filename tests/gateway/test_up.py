@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gsi.cli import system
+from gsi.cli import evaluate, system
+from gsi.local import stack
 from gsi.local.forks import ForkServer
 from gsi.local.stack import gateway_environments, make_process
 
@@ -28,6 +29,13 @@ async def test_it_starts_and_serves_files(is_fork: bool, redis_url: str, queue: 
                 assert (await http.get("/v1/files")).status_code == 200
         finally:
             await process.stop()
+
+
+def test_its_page_shows_the_evaluations_of_this_folder(tmp_path: Path) -> None:
+    """``gsi up`` looks where ``gsi eval`` writes."""
+    assert stack.EVALUATIONS == evaluate.EVALUATIONS
+    environment = gateway_environments("redis://x", "q", tmp_path)["gateway"]
+    assert environment["GSI_GATEWAY_EVALUATIONS"] == str(Path.cwd() / stack.EVALUATIONS)
 
 
 def test_its_directions_can_be_followed(capsys: pytest.CaptureFixture[str]) -> None:

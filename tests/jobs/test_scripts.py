@@ -14,7 +14,15 @@ from redis.exceptions import ResponseError
 from gsi.jobs.connection import Redis
 from gsi.jobs.keys import Key, Keys
 from gsi.jobs.scripts import calls
-from gsi.jobs.scripts.loader import lua_script, moves_of, parameters_of, read_script, send_together
+from gsi.jobs.scripts.loader import (
+    SOURCES,
+    digest_of,
+    lua_script,
+    moves_of,
+    parameters_of,
+    read_script,
+    send_together,
+)
 from gsi.jobs.state import TRANSITIONS, JobState
 
 ROOT = Path(__file__).parents[2]
@@ -144,3 +152,15 @@ async def test_calls_that_are_sent_together_are_answered_one_by_one(redis: Redis
     assert (first, last) == (False, False)  # nobody holds them
     assert isinstance(spoilt, ResponseError)
     assert str(spoilt).startswith("WRONGTYPE")
+
+
+async def test_a_server_that_has_forgotten_its_scripts_is_given_the_one_that_is_called(
+    redis: Redis, queue: str
+) -> None:
+    """Once; the next call sends its digest alone."""
+    server: Any = redis
+    keys = Keys(queue)
+    await server.script_flush()
+    for known_before in (False, True):
+        assert await server.script_exists(digest_of(SOURCES["find_due"])) == [known_before]
+        assert await calls.find_due(redis, delayed=keys.delayed, limit=1) == []

@@ -126,6 +126,7 @@ CASES = [
     Case("take", JobState.DEAD, take, LAST_ATTEMPT),
     Case("retry", JobState.QUEUED, lambda sides: sides.writer.retry(sides.lease, "full", 60)),
     Case("retry", JobState.DEAD, lambda sides: sides.writer.retry(sides.lease, "full", 60), LAST_ATTEMPT),
+    Case("retry", JobState.QUEUED, lambda s: s.writer.retry(s.lease, "newer", 1, counts=False), LAST_ATTEMPT),
     Case("promote", JobState.QUEUED, lambda sides: sides.writer.promote_due(), (("entry_id", ""),)),
     Case("unpark", JobState.QUEUED, lambda sides: sides.writer.unpark(DEFAULT_TENANT), (("entry_id", ""),)),
     *(commit_as(state) for state in JobState),

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge, Info, start_http_server
 
 from gsi.jobs.state import JobState
-from monitoring.board import Board, Kind, Panel, Query, place_panels
+from monitoring.board import WIDTH, Board, Kind, Panel, Query, place_panels
 from monitoring.boards import BOARDS, ROOT, render_files
 from monitoring.check import (
     NEEDS_BY_PREFIX,
@@ -129,6 +129,12 @@ def overlap(one: Mapping[str, int], other: Mapping[str, int]) -> bool:
     side_by_side = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
     one_above_the_other = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
     return not side_by_side and not one_above_the_other
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
+def test_the_numbers_of_a_board_fill_one_line(board: Board) -> None:
+    """A wider row breaks, and half of what is to be seen at a glance stands below the other half."""
+    assert sum(panel.width for panel in board.rows[0].panels) == WIDTH
 
 
 def test_panels_that_do_not_fit_go_to_the_next_line() -> None:

@@ -14,6 +14,7 @@ from gsi.jobs.connection import Redis
 from gsi.jobs.job import Job, parse_payload
 from gsi.jobs.kept_prompt import PROMPT_FIELD, KeptPrompt
 from gsi.jobs.keys import Keys
+from gsi.jobs.newer_jobs import NewerJobs
 from gsi.jobs.reader import JobReader
 from gsi.jobs.stream import JobStream
 from gsi.jobs.submitter import JobSubmitter
@@ -63,7 +64,8 @@ class Queue:
         models: Any = FakeModels()
         models.draft, models.ports = self.draft, type(models.ports)(self.draft, models.target, models.prm)
         leases: Any = HeldLeases()
-        self._runner = JobRunner(self._writer, self.reader, models, leases, EqualityChecker(), 0.001)
+        newer_jobs = NewerJobs(redis, keys, self._writer)
+        self._runner = JobRunner(self._writer, self.reader, models, leases, EqualityChecker(), newer_jobs, 0.001)
 
     async def begin(self, **params: object) -> None:
         """Run the job until its third step fails."""

@@ -23,6 +23,7 @@ from gsi.jobs.connection import Redis
 from gsi.jobs.job import Job, parse_payload
 from gsi.jobs.kept_prompt import KeptPrompt
 from gsi.jobs.keys import Keys
+from gsi.jobs.newer_jobs import NewerJobs
 from gsi.jobs.reader import JobReader
 from gsi.jobs.step_record import StepRecord
 from gsi.jobs.stream import JobStream
@@ -122,7 +123,8 @@ class Coordinator:
         self._num_jobs = 0
         models: Any = self.models
         leases: Any = HeldLeases()
-        self._runner = JobRunner(self._writer, self._reader, models, leases, EqualityChecker(), 1)
+        newer_jobs = NewerJobs(redis, Keys(queue), self._writer)
+        self._runner = JobRunner(self._writer, self._reader, models, leases, EqualityChecker(), newer_jobs, 1)
 
     async def run(self, **params: object) -> float:
         """Run one job of three steps; return the seconds from the start of the answer to its last checkpoint."""

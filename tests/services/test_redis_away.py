@@ -7,9 +7,9 @@ from pathlib import Path
 
 from prometheus_client import REGISTRY
 
+from gsi.jobs.redis_metrics import REDIS_REACHABLE
 from gsi.local.embedded_redis import embedded_redis, free_port
 from services.coordinator.__main__ import coordinate
-from services.coordinator.metrics import REDIS_REACHABLE
 from services.coordinator.settings import CoordinatorSettings
 from tests.conftest import wait_until
 

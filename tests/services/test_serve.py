@@ -3,13 +3,9 @@
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
-
 from gsi.cli import serve
-from gsi.errors import MisconfiguredError
 from gsi.runtime.installation import SERVICES, SHIPPED_MODELS
 
 ROOT = Path(__file__).parents[2]
@@ -34,26 +30,3 @@ def test_the_command_becomes_the_process() -> None:
     refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert refused.returncode == 78
     assert "GSI_DRAFT_LISTEN" in refused.stderr
-
-
-@pytest.mark.parametrize(
-    ("process", "engine", "absent", "extra"),
-    [
-        ("gateway", None, "fastapi", "gateway"),
-        ("coordinator", None, "math_verify", "coordinator"),
-        ("draft", None, "grpc", "transformers"),
-        ("prm", "remote", "grpc", "remote"),
-    ],
-)
-def test_a_library_that_is_missing_is_named_with_its_extra(
-    monkeypatch: pytest.MonkeyPatch, process: str, engine: str | None, absent: str, extra: str
-) -> None:
-    """Before anything is started; a model service needs the extra of its engine."""
-    monkeypatch.setattr(serve, "find_spec", lambda name: None if name == absent else find_spec(name))
-    monkeypatch.delenv(f"GSI_{process.upper()}_ENGINE", raising=False)
-    if engine:
-        monkeypatch.setenv(f"GSI_{process.upper()}_ENGINE", engine)
-    with pytest.raises(
-        MisconfiguredError, match=rf"gsi serve {process} needs {absent}: pip install 'gsi-serve\[{extra}\]'"
-    ):
-        serve.refuse_missing(serve.Process(process))

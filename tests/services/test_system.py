@@ -37,7 +37,10 @@ GSI = str(Path(sys.executable).parent / "gsi")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def system(model_services: ModelServices) -> AsyncIterator[System]:
-    settings = {"GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS)}
+    settings = {
+        "GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS),
+        "GSI_COORDINATOR_NEWER_JOB_SECONDS": "0",  # nobody newer comes
+    }
     async with model_services.coordinators(KEYS.queue, num_coordinators=2, settings=settings) as running:
         yield running
 

@@ -24,6 +24,7 @@ EXTRAS = [
     ("prm", {"GSI_PRM_ENGINE": "vllm"}, "vllm"),
     ("coordinator", {}, "coordinator"),
     ("gateway", {}, "gateway"),
+    ("exporter", {}, "service"),
 ]
 
 
@@ -44,7 +45,7 @@ def test_a_process_that_is_not_installed_names_its_extra(
     """One sentence, and no traceback."""
     refused = client.try_to_run("gsi", "serve", process, **settings)
     (line,) = refused.stderr.splitlines()
-    assert line.startswith(f"cannot start  gsi serve {process} needs ")
+    assert line.startswith(f"the {process} cannot start: ")
     assert line.endswith(f"pip install 'gsi-serve[{extra}]'")
 
 

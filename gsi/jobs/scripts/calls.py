@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from redis.exceptions import ResponseError
 
-from gsi.jobs.keys import GROUP, JOB_FIELD, MAX_DEAD, MAX_DELAY_MS, MAX_RESULTS, Key
+from gsi.jobs.keys import GROUP, JOB_FIELD, MAX_DEAD, MAX_DELAY_MS, MAX_KEPT_PAYLOAD_BYTES, MAX_RESULTS, Key
 from gsi.jobs.scripts.loader import lua_script, moves_of
 from gsi.jobs.state import JobState
 
@@ -138,6 +138,7 @@ def commit(
     max_results: int = MAX_RESULTS,
     ending: str,
     moves: str = moves_of("commit"),
+    max_payload_bytes: int = MAX_KEPT_PAYLOAD_BYTES,
     fields: Mapping[str, str],
 ) -> None:
     """End a job. Return False if the lease was lost."""
@@ -161,6 +162,7 @@ def retry(
     delay_ms: int,
     max_attempts: int,
     dead_ms: int,
+    counts: bool,
     group: str = GROUP,
     max_results: int = MAX_RESULTS,
     max_dead: int = MAX_DEAD,
@@ -170,6 +172,16 @@ def retry(
     moves: str = moves_of("retry"),
 ) -> None:
     """Put a job off, or bury it. Return the state that it is in; None if the lease was lost."""
+
+
+@lua_script(bool)
+def announce(*, config: Key, payload_format: int, window_ms: int) -> None:
+    """Note that a coordinator reads payloads of a format. Return whether a newer one was seen within the window."""
+
+
+@lua_script(bool)
+def claim_models(*, config: Key, noted: str, models: str) -> None:
+    """Replace the models of a queue. Return False if they are no longer those that the caller has read."""
 
 
 @lua_script(_decode_texts)
@@ -349,3 +361,8 @@ def check_parked_tenant(*, parked: Key, parked_tenants: Key, tenant: str, repair
 @lua_script(_decode_surplus)
 def check_tenant(*, tenants: Key, records: Sequence[Key], tenant: str, seen: int, repair: bool) -> None:
     """Return how many places in flight a tenant's count has too many. None: it has changed since it was read."""
+
+
+@lua_script(bool)
+def settle_account(*, accounts: Key, record: Key, request: str, num_tokens: int) -> None:
+    """Count the tokens of a request against its key, and close its account. Return whether it was open until now."""

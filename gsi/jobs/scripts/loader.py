@@ -3,13 +3,13 @@
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import update_wrapper
+from functools import cache, update_wrapper
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any, Generic, ParamSpec, TypeVar, get_args, get_type_hints
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from gsi.jobs.keys import Key
 from gsi.jobs.state import TRANSITIONS
@@ -33,8 +33,15 @@ class ScriptCall(Generic[T]):
 
     async def send(self, redis: Redis) -> T:
         """Run the script. Raises ResponseError for what the server refuses."""
-        script = redis.register_script(SOURCES[self.name])
-        return self.decode(await script(keys=self.keys, args=self.arguments))
+        server: Any = redis  # redis-py's stubs type every answer as a union
+        source = SOURCES[self.name]
+        digest = digest_of(source)
+        try:
+            answer = await server.evalsha(digest, len(self.keys), *self.keys, *self.arguments)
+        except NoScriptError:  # the server is new, or was restarted
+            await server.script_load(source)
+            answer = await server.evalsha(digest, len(self.keys), *self.keys, *self.arguments)
+        return self.decode(answer)
 
 
 class Script(Generic[P, T]):
@@ -81,17 +88,23 @@ async def send_together(redis: Redis, calls: Sequence[ScriptCall[T]]) -> list[T 
 
     The scripts are sent with their calls: a server that was restarted knows none of them.
     """
-    shas = {name: sha1(SOURCES[name].encode()).hexdigest() for name in {call.name for call in calls}}
+    names = {call.name for call in calls}
     async with redis.pipeline(transaction=False) as pipeline:
-        for name in shas:
+        for name in names:
             pipeline.script_load(SOURCES[name])
         for call in calls:
-            pipeline.evalsha(shas[call.name], len(call.keys), *call.keys, *call.arguments)
-        answers = (await pipeline.execute(raise_on_error=False))[len(shas) :]
+            pipeline.evalsha(digest_of(SOURCES[call.name]), len(call.keys), *call.keys, *call.arguments)
+        answers = (await pipeline.execute(raise_on_error=False))[len(names) :]
     return [
         answer if isinstance(answer, ResponseError) else call.decode(answer)
         for call, answer in zip(calls, answers, strict=True)
     ]
+
+
+@cache
+def digest_of(source: str) -> str:
+    """Return what a server knows a script by."""
+    return sha1(source.encode()).hexdigest()
 
 
 def read_script(name: str) -> str:
