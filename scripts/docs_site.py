@@ -29,6 +29,8 @@ NAVIGATION = {
     "Users": {
         "Start": "README.md",
         "documents": [
+            "docs/web.md",
+            "docs/trace.md",
             "docs/gateway.md",
             "docs/methods.md",
             "docs/algorithm.md",
@@ -43,6 +45,7 @@ NAVIGATION = {
             "docs/settings.md",
             "docs/images.md",
             "docs/gpus.md",
+            "docs/sizing.md",
             "docs/scaling.md",
             "docs/performance.md",
             "docs/redis.md",
@@ -53,10 +56,20 @@ NAVIGATION = {
             "docs/metrics.md",
             "docs/dashboards.md",
             "docs/runbook.md",
+            "docs/slo.md",
+            "docs/upgrading.md",
             "docs/promises.md",
         ],
     },
-    "Contributors": {"documents": ["CONTRIBUTING.md", "docs/lifecycle.md", "docs/releasing.md"]},
+    "Contributors": {
+        "documents": [
+            "CONTRIBUTING.md",
+            "docs/lifecycle.md",
+            "docs/releasing.md",
+            "SECURITY.md",
+            "CODE_OF_CONDUCT.md",
+        ]
+    },
     "Reference": {
         "Python SDK": "reference/sdk.md",
         "Command line": "reference/cli.md",
