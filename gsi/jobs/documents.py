@@ -9,6 +9,7 @@
 | gsi:{gsi-gateway}:owner:<tenant>/<id>  | string | some seconds                | the gateway that works on a batch |
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio import Redis
@@ -28,11 +29,14 @@ class Documents:
     async def save(
         self, tenant: str, name: str, document: str, lifetime_seconds: float, created: float | None = None
     ) -> None:
-        """Keep a document for so long. ``created`` orders the listed ones, in seconds since 1970; None: not listed."""
+        """Keep a document for so long. ``created`` orders the listed ones, in seconds since 1970; the first counts.
+
+        None: it is in no list.
+        """
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.set(self._key(tenant, name), document, px=int(lifetime_seconds * 1000))
             if created is not None:
-                pipeline.zadd(self._index(tenant), {name: created})
+                pipeline.zadd(self._index(tenant), {name: created}, nx=True)
             await pipeline.execute()
 
     async def load(self, tenant: str, name: str) -> str | None:
@@ -41,22 +45,43 @@ class Documents:
         return None if found is None else found.decode()
 
     async def delete(self, tenant: str, name: str) -> None:
-        """Forget a document."""
+        """Forget a document. Its name keeps its place in the list for those who read on from there."""
         await self._redis.delete(self._key(tenant, name))
-        await self._redis.zrem(self._index(tenant), name)
 
-    async def list(self, tenant: str, limit: int, after: str | None = None) -> tuple[list[str], bool]:
-        """Return a tenant's newest documents, those behind ``after`` if it is given, and whether there are more."""
+    async def list(
+        self,
+        tenant: str,
+        limit: int,
+        after: str | None = None,
+        *,
+        oldest_first: bool = False,
+        is_wanted: Callable[[str], bool] = lambda _document: True,
+    ) -> tuple[list[str], bool] | None:
+        """Return a tenant's documents, the newest first, and whether there are more.
+
+        ``after``: only those behind this name. None: no document of this name is known.
+        """
+        index, found, gone = self._index(tenant), list[str](), list[str]()
+        read_rank, read_range = (
+            (self._redis.zrank, self._redis.zrange) if oldest_first else (self._redis.zrevrank, self._redis.zrevrange)
+        )
         first = 0
         if after is not None:
-            rank = await self._redis.zrevrank(self._index(tenant), after)
-            first = 0 if rank is None else rank + 1
-        names = [name.decode() for name in await self._redis.zrevrange(self._index(tenant), first, first + limit)]
-        found = [(name, await self.load(tenant, name)) for name in names[:limit]]
-        expired = [name for name, document in found if document is None]
-        if expired:
-            await self._redis.zrem(self._index(tenant), *expired)
-        return [document for _, document in found if document is not None], len(names) > limit
+            rank = await read_rank(index, after)
+            if rank is None:
+                return None
+            first = rank + 1
+        while len(found) <= limit and (names := await read_range(index, first, first + limit)):
+            first += len(names)
+            for name in map(bytes.decode, names):
+                document = await self.load(tenant, name)
+                if document is None:
+                    gone.append(name)
+                elif is_wanted(document):
+                    found.append(document)
+        if gone:
+            await self._redis.zrem(index, *gone)
+        return found[:limit], len(found) > limit
 
     def _key(self, tenant: str, name: str) -> str:
         return f"{PREFIX}{self._kind}:{tenant}:{name}"

@@ -49,6 +49,8 @@ class Batch(BaseModel):
     cancelled_at: int | None = None
     metadata: dict[str, Any] | None = None
     counts: Counts = Counts()
+    model: str | None = None
+    usage: dict[str, Any] | None = None
     errors: tuple[dict[str, Any], ...] = ()
     tenant: str
     key: ApiKey | None = None

@@ -6,16 +6,12 @@ starts from the beginning, and no line is lost or run twice.
 """
 
 import asyncio
-import json
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any
-
-from pydantic import ValidationError
 
 from gsi.errors import InvalidRequestError, RetryableError
 from gsi.jobs.connection import RedisError
@@ -31,34 +27,20 @@ from services.gateway.batch_documents import (
     missing_line,
     refusal_line,
 )
-from services.gateway.documents import ChatDocument, TextDocument
+from services.gateway.batch_lines import Line, read_line, split
 from services.gateway.errors import ApiError
 from services.gateway.files import Files
 from services.gateway.gateway import Gateway
-from services.gateway.guard import Caller
-from services.gateway.requests import ChatCompletionRequest, CompletionRequest, first_error, read_messages
-from services.gateway.translation import Order, Sender, make_order, questions_of
+from services.gateway.response_documents import describe_usage
+from services.gateway.translation import Order
 
 MAX_LINES = 50_000
 MAX_ERRORS = 100  # that a batch lists
 CHUNK_LINES = 100
-MAX_LINE_BYTES = 5 * 2**20
 POLL_SECONDS = 0.5
 PAUSE_SHARE = 4  # between two polls, times what a poll takes: of 50,000 jobs half a second
 POLLED_TOGETHER = 500
 MAX_PAUSE_SECONDS = 10.0  # while the queue is full
-KEPT_SECONDS = 3 * 86_400.0  # for which a job waits for the batch's files: the window, and two days more
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of a batch: its jobs, or why it is refused. ``fault``: why the whole batch is."""
-
-    number: int
-    custom_id: str = ""
-    order: Order | None = None
-    refusal: ApiError | None = None
-    fault: str = ""
 
 
 class BatchWork:
@@ -89,12 +71,13 @@ class BatchWork:
     async def _validate(self, batch: Batch) -> Batch:
         """Return the batch in progress, or failed with what is wrong with its lines."""
         faults: list[dict[str, Any]] = []
-        seen: set[str] = set()
+        seen, models = set[str](), set[str]()
         total = 0
         async for line in self._lines(batch):
             total += 1
             fault = line.fault or (f"custom_id {line.custom_id} is given twice" if line.custom_id in seen else "")
             seen.add(line.custom_id)
+            models |= {line.order.model} if line.order else set()
             if fault and len(faults) < MAX_ERRORS:
                 faults.append({"code": "invalid_line", "message": fault, "param": None, "line": line.number})
             if total > MAX_LINES:
@@ -104,7 +87,8 @@ class BatchWork:
             faults = [_fault("the file has no lines")]
         if faults:
             return batch.moved("failed", errors=tuple(faults))
-        return batch.moved("in_progress", counts=Counts(total=total))
+        model = models.pop() if len(models) == 1 else None
+        return batch.moved("in_progress", counts=Counts(total=total), model=model)
 
     async def _submit_and_wait(self, batch: Batch) -> str:
         """Submit every line, and return how the batch ends when all jobs have: completed, expired or cancelled."""
@@ -184,7 +168,8 @@ class BatchWork:
             error_id = await self._keep(batch, "error", errors)
         await self._gateway.guard.count(batch.key, batch.digest, tokens)
         counts = Counts(total=batch.counts.total, completed=num_completed, failed=num_failed)
-        return batch.moved(ending, counts=counts, output_file_id=output_id, error_file_id=error_id)
+        files = {"output_file_id": output_id, "error_file_id": error_id}
+        return batch.moved(ending, counts=counts, usage=describe_usage(tokens), **files)
 
     async def _keep(self, batch: Batch, what: str, source: IO[bytes]) -> str | None:
         """Keep a file that has been written; None if it is empty."""
@@ -212,62 +197,20 @@ class BatchWork:
                 return missing_line(line_id, line.custom_id, CANCELLED if ending == "cancelled" else EXPIRED), False
             return refusal_line(line_id, line.custom_id, error), False
         _add(tokens, answers.tokens)
-        is_chat = batch.endpoint == "/v1/chat/completions"
-        document = (ChatDocument if is_chat else TextDocument)(
-            f"{'chatcmpl' if is_chat else 'cmpl'}-{line_id}", line.order.model, answers.finished_at
-        )
-        return answer_line(line_id, line.custom_id, document.whole(answers)), True
+        return answer_line(line_id, line.custom_id, line.describe(answers)), True
 
     async def _lines(self, batch: Batch) -> AsyncIterator[Line]:
         """Yield the lines of the input file, each as jobs, the same each time."""
         source = await self._files.open(batch.tenant, batch.input_file_id)
         number = 0
         try:
-            while raw := await asyncio.to_thread(lambda: list(islice(_read_lines(source), CHUNK_LINES))):
+            while raw := await self._files.call(lambda: list(islice(split(source), CHUNK_LINES))):
                 for each in raw:
                     number += 1
-                    yield self._read_line(batch, number, each)
+                    yield read_line(batch, number, each, self._gateway.guard)
                 await asyncio.sleep(0)
         finally:
             await asyncio.to_thread(source.close)
-
-    def _read_line(self, batch: Batch, number: int, raw: bytes) -> Line:
-        try:
-            given = json.loads(raw)
-            custom_id, body = given["custom_id"], given["body"]
-            is_right = isinstance(custom_id, str) and isinstance(body, dict) and given.get("method") == "POST"
-        except (ValueError, TypeError, KeyError):
-            is_right = False
-        if not is_right:
-            return Line(number, fault="not an object with custom_id, method POST, url and body")
-        if given.get("url") != batch.endpoint:
-            return Line(number, custom_id, fault=f"url: not {batch.endpoint}, the batch's endpoint")
-        try:
-            return Line(number, custom_id, order=self._read_body(batch, number, body))
-        except ApiError as error:
-            return Line(number, custom_id, refusal=error)
-
-    def _read_body(self, batch: Batch, number: int, body: dict[str, Any]) -> Order:
-        """Return a body as jobs. Raises ApiError for one that is refused."""
-        is_chat = batch.endpoint == "/v1/chat/completions"
-        lane = {} if "gsi_priority" in body else {"priority": "low"}
-        try:
-            request = (ChatCompletionRequest if is_chat else CompletionRequest).model_validate(
-                {**body, "gsi": {**lane, **(body.get("gsi") or {})}}
-            )
-        except (ValidationError, TypeError) as error:
-            details: list[Any] = list(error.errors()) if isinstance(error, ValidationError) else []
-            raise (first_error(details) if details else ApiError(400, "gsi: not an object", param="gsi")) from None
-        if request.stream:
-            raise ApiError(400, "stream: not in a batch; allowed: false", param="stream")
-        caller = Caller(batch.tenant, batch.key)
-        preset = self._gateway.guard.find_model(caller, request.model)
-        sender = Sender(f"{batch.job_prefix}-{number}", batch.tenant)
-        if isinstance(request, ChatCompletionRequest):
-            questions: list[dict[str, Any]] = [{"messages": read_messages(request.messages)}]
-        else:
-            questions = questions_of(request)
-        return make_order(request, questions, preset, sender, KEPT_SECONDS)
 
 
 def _answers_to(order: Order, gateway: Gateway) -> Answers:
@@ -290,13 +233,6 @@ def _count(
 def _add(total: Tokens, more: Tokens) -> None:
     for name in Tokens.__dataclass_fields__:
         setattr(total, name, getattr(total, name) + getattr(more, name))
-
-
-def _read_lines(source: IO[bytes]) -> Any:
-    """Yield the lines that are not empty. One that is too long comes in parts, which are no JSON."""
-    while line := source.readline(MAX_LINE_BYTES):
-        if line.strip():
-            yield line
 
 
 def _fault(message: str) -> dict[str, Any]:

@@ -11,9 +11,10 @@ import structlog
 from gsi.client.gateway import Store
 from gsi.jobs.connection import RedisError
 from services.gateway.batch_documents import Batch
+from services.gateway.batch_lines import ENDPOINTS
 from services.gateway.batch_work import BatchWork
 from services.gateway.errors import ApiError, refuse
-from services.gateway.files import MAX_LISTED, Files
+from services.gateway.files import MAX_LISTED, Files, FilesAwayError, not_listed
 from services.gateway.gateway import Gateway
 from services.gateway.guard import Caller
 
@@ -22,7 +23,6 @@ log = structlog.get_logger()
 WINDOW = "24h"
 WINDOW_SECONDS = 86_400
 LIFETIME_SECONDS = 30 * 86_400.0
-ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
 OWNED_SECONDS = 10.0  # after which another gateway goes on with a batch whose gateway was lost
 SCAN_SECONDS = 1.0
 
@@ -50,20 +50,20 @@ class Batches:
             raise refuse("metadata", "not an object; allowed: an object of texts")
         file = await self._files.find(caller.tenant, str(given.get("input_file_id")))
         await self._gateway.guard.admit(caller)
-        now = int(time.time())
+        now = time.time()
         batch = Batch(
             id=f"batch_{secrets.token_hex(12)}",
             endpoint=str(given["endpoint"]),
             input_file_id=file.id,
             completion_window=WINDOW,
-            created_at=now,
-            expires_at=now + WINDOW_SECONDS,
+            created_at=int(now),
+            expires_at=int(now) + WINDOW_SECONDS,
             metadata=metadata,
             tenant=caller.tenant,
             key=caller.key,
             digest=caller.digest,
         )
-        await self._save(batch)
+        await self._save(batch, now)
         await self._store.unfinished.add(batch.tenant, batch.id)
         return batch
 
@@ -75,9 +75,11 @@ class Batches:
         return Batch.model_validate_json(found)
 
     async def list(self, tenant: str, limit: int, after: str | None) -> tuple[list[Batch], bool]:
-        """Return the newest batches, and whether there are more."""
-        found, has_more = await self._store.batches.list(tenant, min(max(limit, 1), MAX_LISTED), after)
-        return [Batch.model_validate_json(document) for document in found], has_more
+        """Return the newest batches, and whether there are more. Raises ApiError 404 for an unknown ``after``."""
+        page = await self._store.batches.list(tenant, min(max(limit, 1), MAX_LISTED), after)
+        if page is None:
+            raise not_listed("batch", after)
+        return [Batch.model_validate_json(document) for document in page[0]], page[1]
 
     async def cancel(self, tenant: str, batch_id: str) -> Batch:
         """Ask for a batch to stop: what has finished is in its files. Raises ApiError 404, and 409 if it has ended."""
@@ -106,6 +108,8 @@ class Batches:
         is_owner = await self._store.unfinished.own(tenant, batch_id, OWNED_SECONDS)
         task = self._tasks.get(name)
         if task is not None and (task.done() or not is_owner):
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                log.error("a batch has broken off; it begins again", batch=batch_id, exc_info=error)
             task.cancel()
             del self._tasks[name]
         elif task is None and is_owner:
@@ -121,18 +125,24 @@ class Batches:
             with suppress(RedisError):
                 await asyncio.shield(self._store.unfinished.release(tenant, batch_id))
             raise
-        except ApiError as error:  # the batch or its input is gone
-            log.warning("a batch cannot go on", batch=batch_id, reason=str(error))
-            await self._store.unfinished.remove(tenant, batch_id)
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, FilesAwayError) as error:
             log.warning("a batch is interrupted; it goes on later", batch=batch_id, reason=str(error))
             with suppress(RedisError):  # perhaps another gateway can
                 await self._store.unfinished.release(tenant, batch_id)
+        except ApiError as error:  # the batch or its input is gone
+            log.warning("a batch cannot go on", batch=batch_id, reason=str(error))
+            await self._give_up(tenant, batch_id, error)
 
-    async def _save(self, batch: Batch) -> None:
-        await self._store.batches.save(
-            batch.tenant, batch.id, batch.model_dump_json(), LIFETIME_SECONDS, batch.created_at
-        )
+    async def _give_up(self, tenant: str, batch_id: str, reason: ApiError) -> None:
+        with suppress(ApiError):
+            batch = await self.find(tenant, batch_id)
+            fault = {"code": "invalid_file", "message": str(reason), "param": "input_file_id", "line": None}
+            await self._save(batch.moved("failed", errors=(fault,)))
+        await self._store.unfinished.remove(tenant, batch_id)
+
+    async def _save(self, batch: Batch, created: float = 0) -> None:
+        """Keep a batch; its place in the list is that of the first call."""
+        await self._store.batches.save(batch.tenant, batch.id, batch.model_dump_json(), LIFETIME_SECONDS, created)
 
 
 @asynccontextmanager

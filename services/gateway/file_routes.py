@@ -1,10 +1,10 @@
 """The routes of files and batches."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from services.gateway.batch_documents import Batch
@@ -31,18 +31,20 @@ def add_file_routes(app: FastAPI, reader: Any, submitter: Any, files: Files) -> 
     async def upload(request: Request, caller: submitter) -> Response:
         check()
         async with request.form(max_files=1, max_fields=MAX_FIELDS) as form:
-            source, purpose = form.get("file"), form.get("purpose")
-            if not isinstance(source, UploadFile):
-                raise refuse("file", "missing; allowed: a file")
-            if purpose != "batch":
-                raise refuse("purpose", "not supported; allowed: batch")
+            source = _read_form(form)
             file = await files.upload(caller.tenant, (source.filename or "file")[:200], source.file)
         return JSONResponse(file.model_dump())
 
     @app.get("/v1/files", summary="The files of the key's tenant, the newest first")
-    async def list_files(caller: reader, limit: int = 20, after: str | None = None) -> Response:
+    async def list_files(
+        caller: reader,
+        limit: int = 20,
+        after: str | None = None,
+        purpose: str | None = None,
+        order: Literal["asc", "desc"] = "desc",
+    ) -> Response:
         check()
-        found, has_more = await files.list(caller.tenant, limit, after)
+        found, has_more = await files.list(caller.tenant, limit, after, purpose, oldest_first=order == "asc")
         return JSONResponse(_page([file.model_dump() for file in found], found, has_more=has_more))
 
     @app.get("/v1/files/{file_id}", summary="A file")
@@ -53,8 +55,8 @@ def add_file_routes(app: FastAPI, reader: Any, submitter: Any, files: Files) -> 
     @app.get("/v1/files/{file_id}/content", summary="What a file holds")
     async def content(caller: reader, file_id: str) -> Response:
         check()
-        await files.find(caller.tenant, file_id)
-        return StreamingResponse(files.content(caller.tenant, file_id), media_type="application/octet-stream")
+        opened = await files.open(caller.tenant, file_id)
+        return StreamingResponse(files.pieces(opened), media_type="application/octet-stream")
 
     @app.delete("/v1/files/{file_id}", summary="Delete a file")
     async def delete(caller: submitter, file_id: str) -> Response:
@@ -86,6 +88,18 @@ def add_batch_routes(app: FastAPI, reader: Any, submitter: Any, batches: Batches
     @app.post("/v1/batches/{batch_id}/cancel", summary="Cancel a batch")
     async def cancel(caller: submitter, batch_id: str) -> Response:
         return JSONResponse((await known().cancel(caller.tenant, batch_id)).to_dict())
+
+
+def _read_form(form: FormData) -> UploadFile:
+    """Return the file of a form. Raises ApiError for one without, or with fields that would be forgotten."""
+    for name in form.keys() - {"file", "purpose"}:
+        raise refuse(name, "not supported; allowed: file, purpose", "unsupported_parameter")
+    source = form.get("file")
+    if not isinstance(source, UploadFile):
+        raise refuse("file", "missing; allowed: a file")
+    if form.get("purpose") != "batch":
+        raise refuse("purpose", "not supported; allowed: batch")
+    return source
 
 
 def _page(data: list[dict[str, Any]], found: Sequence[File | Batch], *, has_more: bool) -> dict[str, Any]:

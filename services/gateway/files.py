@@ -1,13 +1,16 @@
 """``/v1/files``: the inputs and outputs of batches, in a folder or a bucket that all gateways share."""
 
 import asyncio
+import io
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator
-from typing import IO, Any
+from collections.abc import AsyncIterator, Callable
+from typing import IO, Any, TypeVar, cast
 
 import fsspec
+import structlog
+from fsspec.asyn import AsyncFileSystem
 from pydantic import BaseModel, ConfigDict
 
 from gsi.errors import MisconfiguredError
@@ -15,6 +18,9 @@ from gsi.jobs.documents import Documents
 from services.gateway.errors import ApiError
 from services.gateway.settings import GatewaySettings
 
+log = structlog.get_logger()
+
+T = TypeVar("T")
 LIFETIME_SECONDS = 30 * 86_400.0
 CHUNK_BYTES = 2**18
 MAX_LISTED = 100
@@ -35,6 +41,14 @@ class File(BaseModel):
     status: str = "processed"
 
 
+class FilesAwayError(ApiError):
+    """The place of the files cannot be used now."""
+
+    def __init__(self) -> None:
+        message = "the place of the files cannot be used; the gateway's log says why"
+        super().__init__(503, message, kind="server_error", code="files_unavailable", headers={"Retry-After": "5"})
+
+
 class Files:
     """Files of all tenants. Raises MisconfiguredError for a place that cannot be used."""
 
@@ -43,7 +57,10 @@ class Files:
         self._max_bytes = settings.max_file_bytes
         self.is_on = settings.files is not None
         try:
-            self._system, self._root = fsspec.core.url_to_fs(settings.files or "memory://none")
+            # Other gateways write as well, so a listing is not kept.
+            self._system, self._root = fsspec.core.url_to_fs(
+                settings.files or "memory://none", use_listings_cache=False
+            )
         except (ImportError, ValueError, OSError) as error:
             raise MisconfiguredError(f"{settings.variable('files')}: {error}") from None
 
@@ -53,13 +70,13 @@ class Files:
 
     async def write(self, tenant: str, file_id: str, filename: str, purpose: str, source: IO[bytes]) -> File:
         """Keep a file under an id. A file of this id is replaced."""
-        size = await asyncio.to_thread(self._copy, source, self._path(tenant, file_id))
-        now = int(time.time())
+        size = await self.call(self._copy, source, self._path(tenant, file_id))
+        now = time.time()
         file = File(
             id=file_id,
             bytes=size,
-            created_at=now,
-            expires_at=now + int(LIFETIME_SECONDS),
+            created_at=int(now),
+            expires_at=int(now + LIFETIME_SECONDS),
             filename=filename,
             purpose=purpose,
         )
@@ -73,22 +90,33 @@ class Files:
             raise ApiError(404, f"id: no file {file_id[:100]}", param="id", code="file_not_found")
         return File.model_validate_json(found)
 
-    async def list(self, tenant: str, limit: int, after: str | None) -> tuple[list[File], bool]:
-        """Return the newest files, and whether there are more."""
-        found, has_more = await self._documents.list(tenant, min(max(limit, 1), MAX_LISTED), after)
-        return [File.model_validate_json(document) for document in found], has_more
+    async def list(
+        self, tenant: str, limit: int, after: str | None, purpose: str | None = None, *, oldest_first: bool = False
+    ) -> tuple[list[File], bool]:
+        """Return files, the newest first, and whether there are more. Raises ApiError 404 for an unknown ``after``."""
+        page = await self._documents.list(
+            tenant,
+            min(max(limit, 1), MAX_LISTED),
+            after,
+            oldest_first=oldest_first,
+            is_wanted=lambda document: purpose in {None, File.model_validate_json(document).purpose},
+        )
+        if page is None:
+            raise not_listed("file", after)
+        return [File.model_validate_json(document) for document in page[0]], page[1]
 
     async def open(self, tenant: str, file_id: str) -> IO[bytes]:
-        """Open a file for reading; its methods block. Raises ApiError 404."""
+        """Open a file for reading; its methods block. Raises ApiError 404 if it is not there, FilesAwayError."""
         await self.find(tenant, file_id)
-        opened: IO[bytes] = await asyncio.to_thread(self._system.open, self._path(tenant, file_id), "rb")
-        return opened
+        opened = await self.call(self._open, self._path(tenant, file_id))
+        if opened is None:
+            raise ApiError(404, f"id: the bytes of file {file_id} are gone", param="id", code="file_not_found")
+        return io.BufferedReader(cast(io.RawIOBase, opened), CHUNK_BYTES)  # fsspec's own readline has no limit
 
-    async def content(self, tenant: str, file_id: str) -> AsyncIterator[bytes]:
-        """Yield a file's bytes in pieces. Raises ApiError 404."""
-        opened = await self.open(tenant, file_id)
+    async def pieces(self, opened: IO[bytes]) -> AsyncIterator[bytes]:
+        """Yield a file's bytes, and close it."""
         try:
-            while piece := await asyncio.to_thread(opened.read, CHUNK_BYTES):
+            while piece := await self.call(opened.read, CHUNK_BYTES):
                 yield piece
         finally:
             await asyncio.to_thread(opened.close)
@@ -97,18 +125,39 @@ class Files:
         """Delete a file. Raises ApiError 404."""
         await self.find(tenant, file_id)
         await self._documents.delete(tenant, file_id)
-        await asyncio.to_thread(self._system.rm, self._path(tenant, file_id))
+        await self.call(self._system.rm, self._path(tenant, file_id))
         return {"id": file_id, "object": "file", "deleted": True}
+
+    async def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call what uses the file system, and blocks. Raises FilesAwayError for whatever goes wrong there."""
+        try:
+            return await asyncio.to_thread(function, *arguments)
+        except Exception as error:  # noqa: BLE001 - of a package that the operator chose, with errors of its own
+            log.warning("the place of the files cannot be used", reason=f"{type(error).__name__}: {error}")
+            raise FilesAwayError from None
+
+    def _open(self, path: str) -> IO[bytes] | None:
+        try:
+            opened: IO[bytes] = self._system.open(path, "rb")
+        except FileNotFoundError:
+            return None
+        return opened
 
     def _path(self, tenant: str, file_id: str) -> str:
         return f"{self._root}/tenant-{tenant}/{file_id}"  # a tenant may be called ".."
 
     def _copy(self, source: IO[bytes], path: str) -> int:
         """Write a file under a name of its own first, so that nobody reads half of it; return its size."""
-        self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
+        if not isinstance(self._system, AsyncFileSystem):  # a bucket has no folders, and would be made by its name
+            self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
         part = f"{path}.{secrets.token_hex(4)}.part"
         with self._system.open(part, "wb") as target:
             shutil.copyfileobj(source, target, CHUNK_BYTES)
         self._system.mv(part, path)
         size: int = self._system.info(path)["size"]
         return size
+
+
+def not_listed(what: str, after: str | None) -> ApiError:
+    """Return the refusal of a place in a list that is not known."""
+    return ApiError(404, f"after: no {what} {str(after)[:100]}", param="after", code=f"{what}_not_found")

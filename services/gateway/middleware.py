@@ -50,6 +50,8 @@ class RequestScope:
             await self._app(scope, receive, send)
             return
         request_id, started, status = secrets.token_hex(12), time.perf_counter(), LEFT_STATUS
+        if scope["method"] == "HEAD":  # a GET, of whose answer the server sends the headers alone
+            scope = {**scope, "method": "GET"}
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_id(message: Message) -> None:

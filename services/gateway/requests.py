@@ -12,28 +12,35 @@ GSI_PREFIX = "gsi_"
 
 # Fields that this system does not serve, with the values that ask for nothing.
 NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
+    "access_programs": (),
     "audio": (),
+    "background_options": (),
     "best_of": (1,),
+    "context_management": (),
     "conversation": (),
     "echo": (False,),
     "frequency_penalty": (0,),
     "function_call": ("none", "auto"),
     "functions": ([],),
-    "include": ([],),
+    "image": (),
+    "include": ([], ["reasoning.encrypted_content"]),  # to send reasoning back, which no prompt has
     "logit_bias": ({},),
     "logprobs": (False,),
+    "max_tool_calls": (),
     "modalities": (["text"],),
+    "moderation": (),
     "parallel_tool_calls": (True, False),
     "prediction": (),
-    "previous_response_id": (),
-    "reasoning": (),
     "presence_penalty": (0,),
+    "previous_response_id": (),
+    "prompt": (),
+    "reasoning": ({}, {"summary": "auto"}),  # "auto": such as there is
     "reasoning_effort": (),
     "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "store": (False,),
     "suffix": ("",),
-    "text": ({"format": {"type": "text"}},),
+    "text": ({"format": {"type": "text"}}, {}),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
     "top_logprobs": (0,),
@@ -42,7 +49,11 @@ NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "web_search_options": (),
 }
 TEXT_PARTS: Final = frozenset({"text", "input_text", "output_text"})
-IGNORED: Final = frozenset({"user", "metadata", "safety_identifier", "prompt_cache_key"})  # they ask for nothing
+CACHE_HINTS: Final = frozenset({"prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"})
+IGNORED: Final = frozenset({"user", "metadata", "safety_identifier"}) | CACHE_HINTS  # they ask for nothing
+ECHOED: Final = frozenset(
+    {"reasoning", "reasoning_content"}
+)  # of an answer that comes back: it is not part of a prompt
 
 
 class StreamOptions(BaseModel):
@@ -148,7 +159,8 @@ def check_extra(name: str, value: Any) -> None:
     if name in IGNORED:
         return
     if name in NEUTRAL:
-        if value is None or value in NEUTRAL[name]:
+        given = _without_nulls(value)
+        if given is None or given in NEUTRAL[name]:
             return
         raise refuse(name, "not supported by this server", "unsupported_parameter")
     raise refuse(name, "unknown; GSI's own options are in gsi, or have the prefix gsi_", "unknown_parameter")
@@ -160,10 +172,13 @@ def read_instructions(request: ResponseRequest) -> list[dict[str, str]]:
 
 
 def read_input(request: ResponseRequest) -> list[dict[str, str]]:
-    """Return the messages of a response's input. Raises ApiError for an item that this system does not serve."""
+    """Return the messages of a response's input. Raises ApiError for what this system does not serve."""
+    if (request.n or 1) != 1:
+        raise refuse("n", f"{request.n} is not allowed; allowed: 1")
     if isinstance(request.input, str):
         return [{"role": "user", "content": request.input}]
-    return [_read_item(f"input[{number}]", item) for number, item in enumerate(request.input)]
+    items = [(f"input[{number}]", item) for number, item in enumerate(request.input)]
+    return [_read_item(place, item) for place, item in items if item.type not in ECHOED]
 
 
 def _read_item(place: str, item: InputItem) -> dict[str, str]:
@@ -180,7 +195,8 @@ def read_messages(messages: list[ChatMessage]) -> list[dict[str, str]]:
 
 def _read_message(place: str, message: ChatMessage) -> dict[str, str]:
     for name, value in (message.model_extra or {}).items():
-        if value is not None and value != []:
+        is_echo = message.role == "assistant" and name in ECHOED
+        if not is_echo and _without_nulls(value) not in (None, [], {}):
             raise refuse(f"{place}.{name}", "not supported by this server", "unsupported_parameter")
     role = "system" if message.role == "developer" else message.role
     if role not in {"system", "user", "assistant"}:
@@ -201,6 +217,13 @@ def _read_content(place: str, content: str | list[ContentPart] | None) -> str:
                 "unsupported_parameter",
             )
     return "".join(part.text or "" for part in content)
+
+
+def _without_nulls(value: Any) -> Any:
+    """Return a value without the entries of objects that are null: a client writes each field that its object has."""
+    if not isinstance(value, dict):
+        return value
+    return {name: _without_nulls(each) for name, each in value.items() if each is not None}
 
 
 def first_error(errors: list[Any]) -> ApiError:

@@ -12,7 +12,9 @@ from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from services.gateway.answers import Answers, Tokens, message_of
 from services.gateway.errors import ApiError
+from services.gateway.requests import ResponseRequest
 from services.gateway.texts import ReasoningSplitter
+from services.gateway.translation import Order
 
 STATUS: Mapping[JobState, str] = {
     JobState.QUEUED: "queued",
@@ -37,6 +39,7 @@ class Kept(BaseModel):
     stop: tuple[str, ...] = ()
     drops_low_step_below: float | None = None
     background: bool = False
+    store: bool = True
     instructions: str | None = None
     max_output_tokens: int | None = None
     temperature: float | None = None
@@ -44,6 +47,30 @@ class Kept(BaseModel):
     metadata: dict[str, Any] | None = None
     user: str | None = None
     previous_response_id: str | None = None
+
+
+def keep(order: Order, body: ResponseRequest, created_at: int) -> Kept:
+    """Return what is to be kept of a response whose job is the order's."""
+    (job,) = order.jobs
+    return Kept(
+        id=f"resp_{job.job_id}",
+        job_id=job.job_id,
+        model=order.model,
+        queue=order.preset.queue,
+        created_at=created_at,
+        thinking=order.thinking,
+        stop=order.stop,
+        drops_low_step_below=order.drops_low_step_below,
+        background=bool(body.background),
+        store=body.store is not False,
+        instructions=body.instructions,
+        max_output_tokens=body.max_output_tokens,
+        temperature=body.temperature,
+        top_p=body.top_p,
+        metadata=body.metadata,
+        user=body.user,
+        previous_response_id=body.previous_response_id,
+    )
 
 
 def describe(kept: Kept, record: JobRecord | None, error: ApiError | None = None) -> dict[str, Any]:
@@ -70,14 +97,14 @@ def describe(kept: Kept, record: JobRecord | None, error: ApiError | None = None
         "parallel_tool_calls": True,
         "previous_response_id": kept.previous_response_id,
         "reasoning": {"effort": None, "summary": None},
-        "store": True,
+        "store": kept.store,
         "temperature": kept.temperature,
         "text": {"format": {"type": "text"}},
         "tool_choice": "auto",
         "tools": [],
         "top_p": kept.top_p,
         "truncation": "disabled",
-        "usage": _usage(tokens) if status in {"completed", "incomplete"} else None,
+        "usage": describe_usage(tokens) if status in {"completed", "incomplete"} else None,
         "user": kept.user,
         "metadata": kept.metadata or {},
         "gsi": {
@@ -160,7 +187,8 @@ def _describe_error(record: JobRecord | None, error: ApiError | None) -> dict[st
     return {"code": "invalid_prompt" if is_client else "server_error", "message": reason}
 
 
-def _usage(tokens: Tokens) -> dict[str, Any]:
+def describe_usage(tokens: Tokens) -> dict[str, Any]:
+    """Return the tokens of a response, or of a batch."""
     return {
         "input_tokens": tokens.prompt,
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},

@@ -20,7 +20,7 @@ from services.gateway.gateway import AWAY, Gateway, until_client_leaves
 from services.gateway.guard import Caller
 from services.gateway.presets import Preset
 from services.gateway.requests import ResponseRequest, read_input, read_instructions
-from services.gateway.response_documents import Kept, describe, events_of, failure_event, to_event
+from services.gateway.response_documents import Kept, describe, events_of, failure_event, keep, to_event
 from services.gateway.translation import Order
 
 UNFINISHED_SECONDS = 30 * 86_400.0  # for which a response without an answer is remembered
@@ -39,16 +39,14 @@ class Responses:
 
     async def create(self, request: Request, caller: Caller, body: ResponseRequest) -> Response:
         """Answer, or take a question for the background. Raises ApiError for a request that is refused."""
-        if (body.n or 1) != 1:
-            raise refuse("n", f"{body.n} is not allowed; allowed: 1")
         if body.background and body.store is False:
             raise refuse("store", "false is not allowed in the background: nobody could retrieve the answer")
         said = [*await self._said_before(caller, body), *read_input(body)]
         question = {"messages": [*read_instructions(body), *said]}
         order, headers = await self._gateway.prepare(request, caller, body, [question])
         order = replace(order, is_kept=order.is_kept or bool(body.background))
-        kept = _keep(order, body)
-        if body.store is not False:
+        kept = keep(order, body, int(time.time()))
+        if kept.store:
             await self._save(caller, kept)
             await self._conversations.save(caller.tenant, kept.id, said, self._lifetime_seconds)
         context = self._gateway.answering(order, caller)
@@ -156,28 +154,6 @@ async def _written(kept: Kept, answers: Answers, first: int) -> AsyncIterator[by
         yield to_event({**failed, "response": describe(kept, record)} if is_cancelled else failed)
     except RedisError:
         yield to_event({"type": "error", "sequence_number": number + 1, **AWAY.body["error"]})
-
-
-def _keep(order: Order, body: ResponseRequest) -> Kept:
-    (job,) = order.jobs
-    return Kept(
-        id=f"resp_{job.job_id}",
-        job_id=job.job_id,
-        model=order.model,
-        queue=order.preset.queue,
-        created_at=int(time.time()),
-        thinking=order.thinking,
-        stop=order.stop,
-        drops_low_step_below=order.drops_low_step_below,
-        background=bool(body.background),
-        instructions=body.instructions,
-        max_output_tokens=body.max_output_tokens,
-        temperature=body.temperature,
-        top_p=body.top_p,
-        metadata=body.metadata,
-        user=body.user,
-        previous_response_id=body.previous_response_id,
-    )
 
 
 def _order_of(kept: Kept) -> Order:

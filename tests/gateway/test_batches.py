@@ -85,7 +85,9 @@ async def test_each_line_has_its_answer_or_its_error(batching: Gateway) -> None:
     made = await start(client, lines, metadata={"run": "7"})
     assert (made.status, made.object, made.metadata) == ("validating", "batch", {"run": "7"})
     ended = await finished(client, made.id)
-    assert ended.status == "completed"
+    assert (ended.status, ended.model) == ("completed", "gsi")
+    written = len("One. Two.") + 2 + 2 * len("5|")
+    assert (ended.usage.output_tokens, ended.usage.total_tokens - ended.usage.input_tokens) == (written, written)
     assert (ended.request_counts.total, ended.request_counts.completed, ended.request_counts.failed) == (5, 2, 3)
     output, errors = await read(client, ended.output_file_id), await read(client, ended.error_file_id)
     assert output["right"]["response"]["body"]["choices"][0]["message"]["content"] == "One. Two."
@@ -217,6 +219,84 @@ async def test_files_can_be_listed_read_and_deleted(batching: Gateway, tmp_path:
         await client.files.retrieve(files[0].id)
     with pytest.raises(openai.BadRequestError, match="purpose: not supported"):
         await client.files.create(file=path, purpose="assistants")
+
+
+async def test_a_list_goes_on_where_its_reader_is(batching: Gateway) -> None:
+    """In the order of creation, also within a second; and behind a file that its reader has deleted."""
+    client = batching.openai()
+    made = [(await client.files.create(file=(f"{n}.jsonl", b"{}"), purpose="batch")).id for n in range(5)]
+    assert [file.id async for file in client.files.list(limit=2)][:5] == made[::-1]
+    assert [file.id async for file in client.files.list(limit=2, order="asc")][-5:] == made
+    assert not {file.id async for file in client.files.list(purpose="batch_output")} & set(made)
+    seen = []
+    async for file in client.files.list(limit=2):
+        if file.id in made:
+            seen.append(file.id)
+            await client.files.delete(file.id)
+    assert seen == made[::-1]
+    with pytest.raises(openai.NotFoundError, match="after: no file file-none"):
+        await client.files.list(after="file-none")
+
+
+async def test_a_file_that_is_to_expire_is_refused(batching: Gateway) -> None:
+    """Nothing would delete it in time."""
+    soon: Any = {"anchor": "created_at", "seconds": 3600}
+    with pytest.raises(openai.BadRequestError, match=r"expires_after\[\w+\]: not supported; allowed: file, purpose"):
+        await batching.openai().files.create(file=("a.jsonl", b"{}"), purpose="batch", expires_after=soon)
+
+
+async def test_a_batch_of_responses(batching: Gateway) -> None:
+    """Each line has a response, which is kept in the output file alone."""
+    client = batching.openai()
+    bodies: dict[str, dict[str, Any]] = {
+        "right": {"instructions": "Be brief.", "input": "One. |Two."},
+        "stored": {"input": "5", "store": True},
+        "background": {"input": "5", "background": True},
+        "two": {"input": "5", "n": 2},
+    }
+    lines = [
+        {"custom_id": name, "method": "POST", "url": "/v1/responses", "body": {"model": "gsi", "gsi_n": 1, **body}}
+        for name, body in bodies.items()
+    ]
+    source = "".join(json.dumps(each) + "\n" for each in lines).encode()
+    file = await client.files.create(file=("lines.jsonl", source), purpose="batch")
+    made = await client.batches.create(input_file_id=file.id, endpoint="/v1/responses", completion_window="24h")
+    ended = await finished(client, made.id)
+    answer = (await read(client, ended.output_file_id))["right"]["response"]["body"]
+    assert answer["output"][0]["content"][0]["text"] == "One. Two."
+    assert (answer["object"], answer["status"], answer["store"]) == ("response", "completed", False)
+    assert answer["instructions"] == "Be brief."
+    assert answer["usage"]["output_tokens"] == len("One. Two.") + 2
+    errors = await read(client, ended.error_file_id)
+    params = {name: each["response"]["body"]["error"]["param"] for name, each in errors.items()}
+    assert params == {"stored": "store", "background": "background", "two": "n"}
+    with pytest.raises(openai.NotFoundError):
+        await client.responses.retrieve(answer["id"])
+
+
+async def test_a_batch_whose_input_is_gone_has_failed(batching: Gateway, folder: Path) -> None:
+    """It says so, and is not tried for ever; whoever reads the file is told, too."""
+    client = batching.openai()
+    file = await client.files.create(file=("a.jsonl", json.dumps(line("a", "5")).encode()), purpose="batch")
+    (path,) = folder.rglob(file.id)
+    path.unlink()
+    made = await client.batches.create(input_file_id=file.id, endpoint=ENDPOINT, completion_window="24h")
+    ended = await finished(client, made.id)
+    assert ended.status == "failed"
+    assert ended.errors.data[0].message == f"id: the bytes of file {file.id} are gone"
+    with pytest.raises(openai.NotFoundError, match="the bytes of file"):
+        await client.files.content(file.id)
+
+
+async def test_a_place_for_files_that_cannot_be_used_is_named(models: Models, tmp_path: Path) -> None:
+    """In the gateway's log; the client is told to come back."""
+    (tmp_path / "file").write_text("no folder")
+    async with models.gateway("no-place", {"GSI_GATEWAY_FILES": str(tmp_path / "file")}) as gateway:
+        with pytest.raises(openai.InternalServerError) as raised:
+            await gateway.openai().files.create(file=("a.jsonl", b"{}"), purpose="batch")
+        assert (raised.value.status_code, raised.value.code) == (503, "files_unavailable")
+        assert raised.value.response.headers["retry-after"] == "5"
+        assert [said["reason"] for said in gateway.logged("the place of the files cannot be used")]
 
 
 async def test_without_a_place_for_files_there_are_none(gateway: Gateway) -> None:

@@ -1,8 +1,12 @@
 """Headers, presets and files of presets, without a server."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from openai.types import completion_create_params as completions
+from openai.types.chat import completion_create_params as chat
+from openai.types.responses import response_create_params as responses
 from starlette.datastructures import Headers
 
 from gsi.errors import MisconfiguredError
@@ -10,6 +14,17 @@ from services.gateway.__main__ import listen
 from services.gateway.errors import ApiError, name_in_request
 from services.gateway.headers import read_idempotency_key, read_traceparent
 from services.gateway.presets import BUILT_IN, load_presets
+from services.gateway.requests import (
+    IGNORED,
+    NEUTRAL,
+    ChatCompletionRequest,
+    CompletionRequest,
+    GenerationRequest,
+    ResponseRequest,
+    check_extra,
+    read_input,
+    read_messages,
+)
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -84,3 +99,74 @@ def test_connections_send_without_delay() -> None:
     """asyncio turns TCP_NODELAY on only for sockets that name their protocol; else an answer waits 40 ms."""
     with listen("127.0.0.1:0") as listening:
         assert listening.proto != 0
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (chat.CompletionCreateParamsBase, ChatCompletionRequest),
+        (completions.CompletionCreateParamsBase, CompletionRequest),
+        (responses.ResponseCreateParamsBase, ResponseRequest),
+    ],
+)
+def test_every_field_of_openais_client_is_known(theirs: Any, ours: type[GenerationRequest]) -> None:
+    """It is obeyed, asks for nothing, or is refused as not supported; none is called unknown."""
+    assert set(theirs.__annotations__) <= set(ours.model_fields) | set(NEUTRAL) | IGNORED
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("reasoning_effort", None),
+        ("reasoning", {"effort": None, "summary": None}),
+        ("reasoning", {"summary": "auto"}),
+        ("include", ["reasoning.encrypted_content"]),
+        ("text", {"format": {"type": "text"}, "verbosity": None}),
+        ("text", {"verbosity": None}),
+        ("response_format", {"type": "text"}),
+        ("service_tier", "auto"),
+        ("parallel_tool_calls", True),
+        ("prompt_cache_options", {"ttl": "30m"}),
+        ("tools", []),
+    ],
+)
+def test_a_value_that_asks_for_nothing_is_taken(name: str, value: Any) -> None:
+    """Clients write fields that nobody has set."""
+    check_extra(name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("reasoning", {"effort": "low"}), ("text", {"format": {"type": "json_object"}}), ("store", True)],
+)
+def test_a_value_that_asks_for_more_is_refused(name: str, value: Any) -> None:
+    """Also in the same field."""
+    with pytest.raises(ApiError, match=f"{name}: not supported by this server"):
+        check_extra(name, value)
+
+
+def test_an_answer_can_come_back_with_the_next_question() -> None:
+    """As the client's object has it: with fields that are empty, and with reasoning, which is not part of a prompt."""
+    fields: dict[str, Any] = {"refusal": None, "tool_calls": [], "provider_specific_fields": {"refusal": None}}
+    answer = {"role": "assistant", "content": "5", "reasoning_content": "2 + 3 is 5", **fields}
+    question = {"role": "user", "content": "And 6?"}
+    messages = [{"role": "assistant", "content": "5"}, question]
+    request = ChatCompletionRequest.model_validate({"model": "gsi", "messages": [answer, question]})
+    assert read_messages(request.messages) == messages
+    part = {"type": "output_text", "text": "5", "annotations": [], "logprobs": []}
+    items = [
+        {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": "2 + 3"}]},
+        {
+            "type": "message",
+            "id": "msg_1",
+            "status": "completed",
+            "role": "assistant",
+            "content": [part],
+            "phase": None,
+        },
+        question,
+    ]
+    assert read_input(ResponseRequest.model_validate({"model": "gsi", "input": items})) == messages
+    wrong = ChatCompletionRequest.model_validate({"model": "gsi", "messages": [{**question, "reasoning_content": "x"}]})
+    with pytest.raises(ApiError, match=r"messages\[0\].reasoning_content: not supported"):
+        read_messages(wrong.messages)

@@ -39,6 +39,17 @@ async def test_probes_say_whether_it_lives_and_is_ready(gateway: Gateway) -> Non
     assert not [said for said in gateway.logged("request") if said["route"] == "/ready"]
 
 
+async def test_a_head_is_a_get_without_its_body(gateway: Gateway) -> None:
+    """Load balancers ask so; a route that only takes POST has none."""
+    async with gateway.http() as http:
+        for path, status in (("/health", 200), ("/v1/models", 200), ("/v1/models/none", 404)):
+            answer, whole = await http.head(path), await http.get(path)
+            assert (answer.status_code, answer.content) == (status, b"")
+            assert answer.headers["content-length"] == whole.headers["content-length"] == str(len(whole.content))
+        refused = await http.head("/v1/completions")
+        assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+
+
 async def test_a_body_has_a_limit(gateway: Gateway) -> None:
     """Also one whose length is not told."""
     long = b"x" * (5 * 2**20 + 1)
