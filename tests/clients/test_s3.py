@@ -12,15 +12,23 @@ import openai
 import pytest
 import pytest_asyncio
 
-from gsi.local.embedded_redis import free_port
+from gsi.local.embedded_redis import embedded_redis, free_port
 from tests.clients.running import LIMIT_SECONDS, program, variables
 from tests.conftest import wait_until
-from tests.gateway.system import Models
+from tests.gateway.system import Models, scripted_models
 from tests.gateway.test_batches import finished, line, read, start
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 BUCKET = "gsi-files"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def models(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Models]:
+    """Models and a Redis of its own: gateways of one Redis share a place for files, and other tests have a folder."""
+    with embedded_redis() as url:
+        async with scripted_models(tmp_path_factory.mktemp("s3-models"), url, "s3") as running:
+            yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

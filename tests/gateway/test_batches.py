@@ -16,9 +16,10 @@ import pytest_asyncio
 from openai import AsyncOpenAI
 
 from gsi.client.gateway import open_api_keys, open_store
+from gsi.local.embedded_redis import embedded_redis
 from tests.conftest import wait_until
 from tests.gateway.engines import Scripted
-from tests.gateway.system import Gateway, Models
+from tests.gateway.system import Gateway, Models, scripted_models
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -297,6 +298,34 @@ async def test_a_place_for_files_that_cannot_be_used_is_named(models: Models, tm
         assert (raised.value.status_code, raised.value.code) == (503, "files_unavailable")
         assert raised.value.response.headers["retry-after"] == "5"
         assert [said["reason"] for said in gateway.logged("the place of the files cannot be used")]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def own_models(tmp_path: Path) -> AsyncIterator[Models]:
+    """Models and a Redis for one test: gateways of one Redis share a place for files."""
+    with embedded_redis() as url:
+        async with scripted_models(tmp_path, url, "own") as running:
+            yield running
+
+
+async def test_a_batch_waits_for_the_place_of_its_files(own_models: Models, tmp_path: Path) -> None:
+    """It goes on when the place can be used again."""
+    place, aside = tmp_path / "place", tmp_path / "aside"
+    async with own_models.gateway("waits", {"GSI_GATEWAY_FILES": str(place)}) as gateway:
+        client = gateway.openai()
+        file = await client.files.create(file=("a.jsonl", json.dumps(line("a", "5")).encode()), purpose="batch")
+        place.rename(aside)
+        place.write_text("no folder")
+        made = await client.batches.create(input_file_id=file.id, endpoint=ENDPOINT, completion_window="24h")
+
+        async def is_interrupted() -> bool:
+            return bool(gateway.logged("a batch is interrupted; it goes on later"))
+
+        await wait_until(is_interrupted, "the batch is interrupted")
+        assert (await client.batches.retrieve(made.id)).status == "validating"
+        place.unlink()
+        aside.rename(place)
+        assert (await finished(client, made.id)).status == "completed"
 
 
 async def test_without_a_place_for_files_there_are_none(gateway: Gateway) -> None:

@@ -102,6 +102,7 @@ async def test_phases_and_tokens_add_up(page: Page, gateway: Gateway) -> None:
     [
         ("So 3 + 4 = 7 apples.", "Then 3 + 4 = 8 apples.", ["So", " 7"]),
         ("It is $x^2 + 1$ here.", "It is $x^2 - 1$ here.", ["$x^2 + 1$"]),
+        (r"So \[ x = 1 \] holds.", r"So \[ x = 2 \] holds.", [r"\[ x = 1 \]"]),
         ("The same.", "The same.", []),
         ("One two three", "", ["One two three"]),
     ],

@@ -18,6 +18,11 @@ let katex = null;
 
 /** Return the text as parts in order: `{text}`, or `{text, tex, isDisplay}`, whose `text` is the source with fences. */
 export function parse(text) {
+  return trimAroundDisplays(split(text));
+}
+
+/** Return the same parts, which joined are the text. */
+function split(text) {
   const parts = [];
   let plainFrom = 0;
   for (let at = 0; at < text.length; at += 1) {
@@ -32,16 +37,16 @@ export function parse(text) {
     at = plainFrom - 1;
   }
   if (plainFrom < text.length) parts.push({ text: text.slice(plainFrom) });
-  return trimAroundDisplays(parts);
+  return parts;
 }
 
-/** A formula on a line of its own needs no space beside it. The parts joined are then no longer the whole text. */
+/** A formula on a line of its own needs no space beside it. */
 function trimAroundDisplays(parts) {
   return parts.map((part, i) => {
     if (part.tex !== undefined) return part;
     let { text } = part;
-    if (parts[i - 1]?.isDisplay) text = text.replace(/^[ \t]*\n?[ \t]*/, "");
-    if (parts[i + 1]?.isDisplay) text = text.replace(/[ \t]*\n?[ \t]*$/, "");
+    if (parts[i - 1]?.isDisplay) text = text.trimStart();
+    if (parts[i + 1]?.isDisplay) text = text.trimEnd();
     return { text };
   });
 }
@@ -87,10 +92,10 @@ export function set(element, part, output) {
   setFormula(katex, element, part.tex, { isDisplayed: part.isDisplay, source: part.text, output });
 }
 
-/** Return a text as words, each with the space before it; a formula is one word. */
+/** Return a text as words, each with the space before it; a formula is one word. Joined they are the text. */
 export function words(text) {
-  const split = (part) => (part.tex === undefined ? (part.text.match(/\s*\S+\s*?(?=\s|$)|\s+/g) ?? []) : [part.text]);
-  return parse(text).flatMap(split);
+  const wordsOf = (part) => (part.tex === undefined ? (part.text.match(/\s*\S+\s*?(?=\s|$)|\s+/g) ?? []) : [part.text]);
+  return split(text).flatMap(wordsOf);
 }
 
 /** Append a text to `element`, its mathematics set; for documents without the page's components. */

@@ -16,8 +16,8 @@ const STYLES = `
 body { font: 1rem/1.6 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; } .quiet, .why { color: var(--quiet); font-size: .875rem; }
 .text { white-space: pre-wrap; } .step { border-inline-start: 4px solid var(--draft); padding-inline-start: 1rem; margin: 1.25rem 0; } .step.target { border-color: var(--target); }
-.writer { font-weight: 600; color: var(--draft); } .target > .writer { color: var(--target); } del { color: var(--quiet); } .why { margin: 0; }
-details { margin: .5rem 0; } .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; } th, td { text-align: start; vertical-align: top; padding: .3rem .6rem; border-bottom: 1px solid var(--line); }
+.writer { font-weight: 600; color: var(--draft); } .target > .writer { color: var(--target); } del { display: block; color: var(--quiet); margin-bottom: .6rem; } math[display="block"] { margin: .4rem 0; } .why { margin: 0; }
+details { margin: .5rem 0; } .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; } th { white-space: nowrap; } th, td { text-align: start; vertical-align: top; padding: .3rem .6rem; border-bottom: 1px solid var(--line); }
 menclose { border: 1px solid; padding: .1em .3em; } td.n { white-space: nowrap; text-align: end; } tr.drawn td { font-weight: 600; } mark { background: light-dark(#ffe9a8, #5c4a00); color: inherit; }
 `;
 
@@ -94,7 +94,7 @@ function writeCandidates(put, section, { source, rule, candidates }) {
     put(row, "td", { class: "n" }, `${each.index + 1}${each.isDrawn ? " (drawn)" : ""}`);
     const cell = put(row, "td", { class: "text" });
     const parts = reference ? differences(each.text.trimEnd(), reference.text.trimEnd()) : [{ text: each.text.trimEnd(), isSame: true }];
-    for (const part of parts) part.isSame ? cell.append(part.text) : put(cell, "mark", {}, part.text);
+    for (const part of parts) mathematics.appendText(part.isSame ? cell : put(cell, "mark"), part.text, "mathml");
     const numbers = [show(each.reward), show(each.logRatio), show(each.tiltedReward), showProbability(each.probability)];
     for (const number of numbers) put(row, "td", { class: "n" }, number);
   }
