@@ -16,7 +16,7 @@ import pytest
 from gsi.jobs.payload import PAYLOAD_FORMAT, JobPayload
 from gsi.jobs.result_document import ResultDocument
 from gsi.jobs.step_record import StepRecord
-from tests.skew.last_release_code import COMMIT, LAST_RELEASE, ROOT, read_contracts, require_history
+from tests.skew.last_release_code import LAST_RELEASE, ROOT, read_contracts, unpack_last_release
 from tests.skew.schemas import find_changed_defaults, find_gaps
 
 BUF = Path(sys.executable).parent / "buf"
@@ -46,9 +46,9 @@ def check_protos(folder: Path, work: Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_contracts_are_those_of_the_last_release(tmp_path: Path) -> None:
     """They are replaced by ``python -m tests.skew.last_release_code``, and never by hand."""
-    require_history()
-    read_contracts(COMMIT, tmp_path)
-    kept = {path.relative_to(tmp_path): path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.*")}
+    contracts = tmp_path / "contracts"
+    read_contracts(unpack_last_release(tmp_path / "release"), contracts)
+    kept = {path.relative_to(contracts): path.read_text(encoding="utf-8") for path in contracts.rglob("*.*")}
     assert len(kept) >= 5
     assert kept == {name: (LAST_RELEASE / name).read_text(encoding="utf-8") for name in kept}
 

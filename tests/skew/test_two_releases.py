@@ -21,7 +21,8 @@ from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from gsi.local.child_process import ChildProcess
 from gsi.local.demo import held_out_problems
-from gsi.local.stack import ROLES, SHIPPED_MODELS, coordinator_environments, service_environments
+from gsi.local.stack import ROLES, coordinator_environments, service_environments
+from gsi.runtime.installation import SHIPPED_MODELS
 from tests.conftest import wait_until
 from tests.jobs.sample import step
 from tests.skew.last_release_code import ROOT, unpack_last_release

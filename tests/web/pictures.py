@@ -18,7 +18,8 @@ from playwright.async_api import Browser, FloatRect, Page, expect
 
 from gsi.client.sdk import AsyncClient
 from gsi.jobs.reader import JobRecord
-from gsi.local.stack import SHIPPED_MODELS, local_stack
+from gsi.local.stack import local_stack
+from gsi.runtime.installation import SHIPPED_MODELS
 from tests.web.browser import chromium, quiet_page
 
 MAX_BYTES = 200_000
