@@ -144,7 +144,7 @@ def _make_alert(name: str, expression: str, alert: Alert, description: str) -> d
             "summary": f"The error budget burns {alert.burn_rate:g} times as fast as it may"
             "{{ with $labels.release }} in release {{ . }}{{ end }}",
             "description": f'{description} (namespace "{{{{ $labels.namespace }}}}", queue "{{{{ $labels.queue }}}}").',
-            "runbook_url": "docs/slo.md#when-a-budget-burns",
+            "runbook_url": f"docs/runbook.md#{name.lower()}",
         },
     }
 

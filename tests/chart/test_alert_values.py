@@ -10,7 +10,8 @@ import yaml
 from tests.chart.rendering import CHART, NAMESPACE, RELEASE, ROOT, Object, objects, objects_with, of_kind
 
 ON = {"monitoring": {"prometheusRule": {"enabled": True}}}
-FILE: dict[str, Any] = yaml.safe_load((CHART / "alerts" / "rules.yaml").read_text())
+FILES = [yaml.safe_load((CHART / "alerts" / name).read_text()) for name in ("rules.yaml", "slo.yaml")]
+GROUPS: list[dict[str, Any]] = [group for each in FILES for group in each["groups"]]
 
 
 def alerts(found: list[Object]) -> dict[str, Any]:
@@ -18,16 +19,16 @@ def alerts(found: list[Object]) -> dict[str, Any]:
     return {one["alert"]: one for group in rule["spec"]["groups"] for one in group["rules"] if "alert" in one}
 
 
-def test_without_changes_they_are_those_of_the_file() -> None:
+def test_without_changes_they_are_those_of_the_files() -> None:
     """Recording rules, too, in their order."""
     (rule,) = of_kind(objects_with("cpu", ON), "PrometheusRule")
-    assert rule["spec"]["groups"] == FILE["groups"]
+    assert rule["spec"]["groups"] == GROUPS
 
 
 def test_an_alert_can_be_changed_left_out_and_labelled() -> None:
     """By its name; a label of one alert has precedence over that of all."""
     found = alerts(objects("everything"))
-    written = {one["alert"]: one for group in FILE["groups"] for one in group["rules"] if "alert" in one}
+    written = {one["alert"]: one for group in GROUPS for one in group["rules"] if "alert" in one}
     assert set(written) - set(found) == {"GsiGpuIdle"}
     changed = found["GsiReplicaNotReady"]
     assert (changed["for"], changed["labels"]) == ("120m", {"severity": "critical", "team": "models"})
