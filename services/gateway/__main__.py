@@ -27,9 +27,8 @@ with imports_of("gateway", "gateway"):
     from gsi.runtime.signals import stop_on_signals
     from gsi.runtime.tracing import tracing
     from services.gateway.app import Parts, make_app
-    from services.gateway.batches import Batches, working
+    from services.gateway.batches.batches import Batches, working
     from services.gateway.certificate import follow_certificate
-    from services.gateway.conversations import Conversations
     from services.gateway.files import Files
     from services.gateway.gateway import Gateway
     from services.gateway.gsi_api.evaluations import Evaluations
@@ -37,7 +36,8 @@ with imports_of("gateway", "gateway"):
     from services.gateway.ledger import Ledger, settling
     from services.gateway.presets import load_presets
     from services.gateway.queues import open_queues
-    from services.gateway.responses import Responses
+    from services.gateway.responses.conversations import Conversations
+    from services.gateway.responses.responses import Responses
     from services.gateway.settings import GatewaySettings
 
 log = structlog.get_logger()

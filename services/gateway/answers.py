@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any
 
 import structlog
 
@@ -20,6 +20,7 @@ from services.gateway import metrics
 from services.gateway.errors import ApiError, refuse_job
 from services.gateway.queues import Queue
 from services.gateway.texts import Delta, ReasoningSplitter, StopCutter
+from services.gateway.tokens import Tokens
 from services.gateway.translation import Order
 
 log = structlog.get_logger()
@@ -27,41 +28,6 @@ log = structlog.get_logger()
 CLIENT_IS_GONE = "the client of the gateway went away"
 ENDED_AT_A_LIMIT = frozenset({StopReason.MAX_STEPS, StopReason.MAX_TOKENS})
 NO_RETRY = {"x-should-retry": "false"}  # OpenAI's clients would ask again, though the job was tried often enough
-
-
-@dataclass(slots=True)
-class Tokens:
-    """Tokens by role. ``prm``: those of the candidates that the PRM rated, in the language models' vocabulary."""
-
-    prompt: int = 0
-    answer: int = 0
-    draft: int = 0
-    target: int = 0
-    prm: int = 0
-
-    @property
-    def total(self) -> int:
-        """What counts against a key's rate and budget: the prompt once, and what each model wrote or rated."""
-        return self.prompt + self.draft + self.target + self.prm
-
-    @classmethod
-    def of(cls, record: JobRecord) -> Self:
-        """Return the tokens of a job as its record has them."""
-        tokens = cls(prompt=int(record.fields.get("prompt_tokens") or 0))
-        for step in record.steps:
-            tokens.add_step(step)
-        return tokens
-
-    def add(self, other: "Tokens") -> None:
-        for name in self.__dataclass_fields__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-    def add_step(self, step: StepRecord) -> None:
-        written = step.draft_tokens + step.target_tokens
-        self.answer += len(step.token_ids)
-        self.draft += step.draft_tokens
-        self.target += step.target_tokens
-        self.prm += 0 if step.reward is None else written
 
 
 @dataclass(slots=True)
@@ -257,73 +223,6 @@ def _explain_end(record: JobRecord) -> ApiError:
             )
 
 
-class Settling(Protocol):
-    """Counts the tokens of a request."""
-
-    @property
-    def can_be_settled_later(self) -> bool: ...
-    async def settle(self, answers: Answers) -> None: ...
-    def leave(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Leaving:
-    """What is done at the end of each request.
-
-    ``may_cancel``: whether a request that breaks off was left by its client, and not by a gateway that stops.
-    ``go_on`` runs work that no request waits for.
-    """
-
-    entry: Settling
-    may_cancel: Callable[[], bool]
-    go_on: Callable[[Coroutine[Any, Any, None]], None]
-
-    async def leave(self, answers: Answers) -> None:
-        """Cancel the jobs that nobody waits for, and count the tokens, those of kept jobs when they have finished."""
-        if answers.unfinished and answers.order.is_kept:
-            self.go_on(self._settle_later(answers))
-            return
-        try:
-            if answers.unfinished and self.may_cancel():
-                await answers.cancel_unfinished()
-            if not (answers.unfinished and self.entry.can_be_settled_later):
-                await self.entry.settle(answers)
-        except RedisError as error:
-            log.warning("the end of a request is not noted", reason=str(error))
-        finally:
-            self.entry.leave()
-
-    async def _settle_later(self, answers: Answers) -> None:
-        try:
-            await answers.wait_without_client()
-            await self.entry.settle(answers)
-        except RedisError as error:
-            log.warning("the tokens of kept jobs are not counted yet", reason=str(error))
-        finally:
-            self.entry.leave()
-
-
-@asynccontextmanager
-async def answering(order: Order, queue: Queue, leaving: Leaving) -> AsyncIterator[Answers]:
-    """Submit the jobs of a request, and follow them while the block runs. Raises ApiError if they are not taken."""
-    with ExitStack() as stack:
-        choices = [
-            Choice(index, job.job_id, stack.enter_context(queue.feed.watch(job.job_id)))
-            for index, job in enumerate(order.jobs)
-        ]
-        answers = Answers(order, queue, choices)
-        answers.note_submission()
-        try:
-            await _submit(answers, queue, stack)
-        except BaseException:
-            leaving.entry.leave()  # some of the jobs may have been pushed
-            raise
-        try:
-            yield answers
-        finally:
-            await asyncio.shield(leaving.leave(answers))
-
-
 @asynccontextmanager
 async def following(order: Order, queue: Queue, job_id: str) -> AsyncIterator[Answers]:
     """Follow a job that was submitted before while the block runs. It goes on whatever happens to its follower."""
@@ -333,7 +232,8 @@ async def following(order: Order, queue: Queue, job_id: str) -> AsyncIterator[An
         yield Answers(order, queue, [Choice(0, job_id, watch)])
 
 
-async def _submit(answers: Answers, queue: Queue, stack: ExitStack) -> None:
+async def submit(answers: Answers, queue: Queue, stack: ExitStack) -> None:
+    """Push the jobs of a request, whose feed is watched while ``stack`` is open. Raises ApiError if the queue is full."""
     try:
         _, job_ids = await asyncio.gather(queue.feed.refresh(), _collect(queue.client.submit_many(answers.order.jobs)))
     except RedisError:  # which may be a RetryableError, too

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from gsi.jobs.api_keys import Right
 from gsi.jobs.connection import RedisError
 from services.gateway.api_page import add_api_page
-from services.gateway.batches import Batches
+from services.gateway.batches.batches import Batches
 from services.gateway.callers import caller_type
 from services.gateway.documents import ChatDocument, TextDocument, describe_model, list_models
 from services.gateway.errors import ApiError
@@ -31,7 +31,7 @@ from services.gateway.requests import (
     first_error,
     read_messages,
 )
-from services.gateway.responses import Responses
+from services.gateway.responses.responses import Responses
 from services.gateway.settings import GatewaySettings
 from services.gateway.translation import questions_of
 from services.gateway.web.routes import add_page_routes

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.gateway.answers import Answers, Choice, Piece, Tokens
+from services.gateway.answers import Answers, Choice, Piece
 from services.gateway.presets import Preset
 from services.gateway.texts import Delta
+from services.gateway.tokens import Tokens
 
 OWNER = "gsi"
 

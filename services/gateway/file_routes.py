@@ -7,8 +7,8 @@ from fastapi import FastAPI, Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from services.gateway.batch_documents import Batch
-from services.gateway.batches import Batches
+from services.gateway.batches.batches import Batches
+from services.gateway.batches.documents import Batch
 from services.gateway.errors import ApiError, refuse
 from services.gateway.files import File, Files
 

@@ -12,7 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from gsi.jobs.connection import RedisError
 from services.gateway import metrics
-from services.gateway.answers import Answers, Leaving, answering
+from services.gateway.answering import Leaving, answering
+from services.gateway.answers import Answers
 from services.gateway.documents import ChatDocument, TextDocument, to_json
 from services.gateway.errors import ApiError
 from services.gateway.guard import Caller, Guard

@@ -6,9 +6,9 @@ from gsi.client.rates import Rates, Window
 from gsi.jobs.api_keys import ApiKey, ApiKeys, Right, digest_of
 from gsi.jobs.keys import DEFAULT_TENANT
 from services.gateway import metrics
-from services.gateway.answers import Tokens
 from services.gateway.errors import ApiError
 from services.gateway.presets import Preset
+from services.gateway.tokens import Tokens
 
 MAX_SECRET_CHARACTERS = 200
 

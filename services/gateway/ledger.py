@@ -16,9 +16,10 @@ from gsi.errors import InvalidRequestError
 from gsi.jobs.accounts import OpenAccounts
 from gsi.jobs.api_keys import ApiKey
 from gsi.jobs.connection import RedisError
-from services.gateway.answers import Answers, Tokens
+from services.gateway.answers import Answers
 from services.gateway.guard import Caller, Guard
 from services.gateway.queues import Queue
+from services.gateway.tokens import Tokens
 from services.gateway.translation import Order
 
 log = structlog.get_logger()

@@ -16,7 +16,7 @@ from gsi.jobs.accounts import OpenAccounts
 from gsi.jobs.api_keys import TAG, ApiKeys, digest_of
 from gsi.jobs.connection import Redis, connect
 from gsi.jobs.reader import JobRecord
-from services.gateway.answers import Tokens
+from services.gateway.tokens import Tokens
 from tests.conftest import wait_until
 from tests.gateway.system import Gateway, Models
 

@@ -9,8 +9,8 @@ from gsi.jobs.listing import JobSummary, read_payload
 from gsi.jobs.overview import Coordinator, Letter, Overview
 from gsi.jobs.progress import Progress
 from gsi.jobs.reader import JobRecord
-from services.gateway.answers import Tokens
 from services.gateway.guard import Caller
+from services.gateway.tokens import Tokens
 
 SHOWN_QUESTION = 200  # characters, in a list
 SHOWN_ANSWER = 200

@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict
 from gsi.algorithm.stopping import StopReason
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
-from services.gateway.answers import Answers, Tokens, message_of
+from services.gateway.answers import Answers, message_of
 from services.gateway.errors import ApiError
 from services.gateway.requests import ResponseRequest
 from services.gateway.texts import ReasoningSplitter
+from services.gateway.tokens import Tokens
 from services.gateway.translation import Order
 
 STATUS: Mapping[JobState, str] = {

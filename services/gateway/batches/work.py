@@ -17,8 +17,8 @@ from gsi.errors import InvalidRequestError, RetryableError
 from gsi.jobs.connection import RedisError
 from gsi.jobs.documents import Unfinished
 from gsi.jobs.state import JobState
-from services.gateway.answers import Answers, Choice, Tokens
-from services.gateway.batch_documents import (
+from services.gateway.answers import Answers, Choice
+from services.gateway.batches.documents import (
     CANCELLED,
     EXPIRED,
     Batch,
@@ -27,11 +27,12 @@ from services.gateway.batch_documents import (
     missing_line,
     refusal_line,
 )
-from services.gateway.batch_lines import Line, read_line, split
+from services.gateway.batches.lines import Line, read_line, split
 from services.gateway.errors import ApiError
 from services.gateway.files import Files
 from services.gateway.gateway import Gateway
-from services.gateway.response_documents import describe_usage
+from services.gateway.responses.documents import describe_usage
+from services.gateway.tokens import Tokens
 from services.gateway.translation import Order
 
 MAX_LINES = 50_000

@@ -11,9 +11,9 @@ import structlog
 from gsi.client.gateway import Store
 from gsi.jobs.connection import RedisError
 from services.gateway import metrics
-from services.gateway.batch_documents import Batch
-from services.gateway.batch_lines import ENDPOINTS
-from services.gateway.batch_work import BatchWork
+from services.gateway.batches.documents import Batch
+from services.gateway.batches.lines import ENDPOINTS
+from services.gateway.batches.work import BatchWork
 from services.gateway.errors import ApiError, refuse
 from services.gateway.files import MAX_LISTED, Files, FilesAwayError, not_listed
 from services.gateway.gateway import Gateway

@@ -8,7 +8,7 @@ from typing import IO, Any
 from pydantic import ValidationError
 
 from services.gateway.answers import Answers
-from services.gateway.batch_documents import Batch
+from services.gateway.batches.documents import Batch
 from services.gateway.documents import ChatDocument, TextDocument
 from services.gateway.errors import ApiError, refuse
 from services.gateway.guard import Caller, Guard
@@ -22,7 +22,7 @@ from services.gateway.requests import (
     read_instructions,
     read_messages,
 )
-from services.gateway.response_documents import describe, keep
+from services.gateway.responses.documents import describe, keep
 from services.gateway.translation import Order, Sender, make_order, questions_of
 
 MAX_LINE_BYTES = 5 * 2**20

@@ -14,13 +14,13 @@ from gsi.jobs.documents import Documents
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from services.gateway.answers import Answers, following
-from services.gateway.conversations import Conversations, Messages, check_size, not_found
 from services.gateway.errors import ApiError, refuse
 from services.gateway.gateway import AWAY, Gateway, until_client_leaves
 from services.gateway.guard import Caller
 from services.gateway.presets import Preset
 from services.gateway.requests import ResponseRequest, read_input, read_instructions
-from services.gateway.response_documents import Kept, describe, events_of, failure_event, keep, to_event
+from services.gateway.responses.conversations import Conversations, Messages, check_size, not_found
+from services.gateway.responses.documents import Kept, describe, events_of, failure_event, keep, to_event
 from services.gateway.translation import Order
 
 UNFINISHED_SECONDS = 30 * 86_400.0  # for which a response without an answer is remembered

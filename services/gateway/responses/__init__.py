@@ -1,0 +1,1 @@
+"""``/v1/responses``: answers that can be asked for again, and conversations that go on."""
