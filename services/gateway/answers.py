@@ -233,7 +233,7 @@ async def following(order: Order, queue: Queue, job_id: str) -> AsyncIterator[An
 
 
 async def submit(answers: Answers, queue: Queue, stack: ExitStack) -> None:
-    """Push the jobs of a request, whose feed is watched while ``stack`` is open. Raises ApiError if the queue is full."""
+    """Push the jobs of a request, which are watched while ``stack`` is open. Raises ApiError if the queue is full."""
     try:
         _, job_ids = await asyncio.gather(queue.feed.refresh(), _collect(queue.client.submit_many(answers.order.jobs)))
     except RedisError:  # which may be a RetryableError, too
