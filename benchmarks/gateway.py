@@ -98,9 +98,9 @@ async def start_system(folder: Path, redis_url: str) -> AsyncIterator[System]:
         yield System(f"http://{url}", client, redis, Keys(QUEUE), pids)
 
 
-def make_request(url: str, *, n: int = N, num_steps: int = 1, is_stream: bool = False) -> bytes:
+def make_request(url: str, *, model: str = "gsi", n: int = N, num_steps: int = 1, is_stream: bool = False) -> bytes:
     """Return a chat completion of so many steps."""
-    body: dict[str, Any] = {"model": "gsi", "messages": [{"role": "user", "content": PROMPT}]}
+    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": PROMPT}]}
     return write_request(url, PATH, {**body, "stream": is_stream, "gsi": {"n": n, "max_steps": num_steps, "seed": 1}})
 
 
@@ -128,10 +128,10 @@ async def measure_added(system: System) -> dict[str, float]:
     }
 
 
-async def measure_rate(system: System, n: int, num_completions: int) -> dict[str, float]:
+async def measure_rate(system: System, n: int, num_completions: int, model: str = "gsi") -> dict[str, float]:
     """Measure completions a second with many clients, and what each process does for one."""
-    progress.print(f"together: {IN_FLIGHT} clients, n = {n}")
-    request, waits, numbers = make_request(system.url, n=n), [], iter(range(num_completions))
+    progress.print(f"together: {IN_FLIGHT} clients, {model}, n = {n}")
+    request, waits, numbers = make_request(system.url, model=model, n=n), [], iter(range(num_completions))
 
     async def ask_again() -> None:
         async with Connection.to(system.url) as connection:
@@ -229,6 +229,8 @@ async def measure() -> dict[str, Any]:
             figures |= await measure_rate(system, N, NUM_TOGETHER)
             small = await measure_rate(system, 4, NUM_TOGETHER)
             figures |= {f"{name}_n_4": small[name] for name in ("completions_per_second", "cpu_ms_all")}
+            alone = await measure_rate(system, 1, NUM_TOGETHER, model="gsi:target")  # one call of a service a step
+            figures |= {f"{name}_target_alone": alone[name] for name in ("completions_per_second", "cpu_ms_all")}
             figures |= await measure_streams(system)
     loop = "uvloop" if find_spec("uvloop") else "asyncio"
     return {**describe_conditions(), "event_loop": loop, **figures}
