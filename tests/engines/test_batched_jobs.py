@@ -135,7 +135,8 @@ async def test_proposals_of_different_laws_and_lengths_share_passes(
 
 async def test_a_request_that_is_refused_or_cancelled_leaves_the_others_alone(together: Any, alone: Any) -> None:
     """The wrong candidate's call fails, the closed proposal's rows are removed, the others are answered as alone."""
-    engine, sampling = together.target, SamplingParams(temperature=1.0)
+    # Short, because passes of other shapes round differently, and one token in some 100,000 is another one for it.
+    engine, sampling = together.target, SamplingParams(temperature=1.0, max_step_tokens=40)
     expected = [await propose(alone.target, "7 + 8", 3, sampling, seed) for seed in range(4)]
 
     async def close_early() -> None:
