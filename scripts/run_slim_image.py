@@ -144,7 +144,7 @@ async def check_gateway(image: Image, outside: Stack) -> None:
         GSI_GATEWAY_LOG_LEVEL="warning",
     )
     try:
-        ask = ("python", "-m", "services.gateway.first_request", f"http://{address}", PROMPT)
+        ask = ("gsi", "check-gateway", f"http://{address}", PROMPT)
         print(await image.run(*ask, GSI_REDIS_URL=outside.redis_url), end="")
     finally:
         await end("the gateway", gateway)

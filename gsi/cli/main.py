@@ -37,6 +37,10 @@ COMMANDS: Final = {
         "Run one process of the system: draft, target, prm, coordinator, exporter or gateway.",
     ),
     "check": ("gsi.cli.check:check", "Check whether three model services work together. Exit 1 if jobs would fail."),
+    "check-gateway": (
+        "gsi.cli.check_gateway:check_gateway",
+        "Ask a gateway a first question with a key of its own; exit 1 if it does not answer as it should.",
+    ),
     "demo": (
         "gsi.cli.system:demo",
         "Run held-out problems through the whole system on this machine, and compare GSI with its target.",

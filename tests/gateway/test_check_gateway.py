@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 async def ask(redis_url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "services.gateway.first_request", *arguments]
+    command = [sys.executable, "-c", "from gsi.cli.start import main; main()", "check-gateway", *arguments]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "GSI_REDIS_URL": redis_url}
     return await asyncio.to_thread(
         subprocess.run, command, env=environment, capture_output=True, text=True, check=False, timeout=60
@@ -35,7 +35,7 @@ async def test_it_asks_with_a_key_and_revokes_it(models: Models) -> None:
     assert answer.startswith("gsi  ")
     assert json.loads(usage.removeprefix("usage  "))["completion_tokens"] > 0
     async with open_api_keys(models.redis_url) as keys:
-        assert not [key for key, _ in await keys.list() if key.name == "first request"]
+        assert not [key for key, _ in await keys.list() if key.name == "check-gateway"]
 
 
 async def test_a_gateway_that_asks_for_no_key_fails_it(gateway: Gateway, models: Models) -> None:

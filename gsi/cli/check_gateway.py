@@ -1,26 +1,23 @@
-"""Ask a running gateway a first question, as a client would: ``python -m services.gateway.first_request URL PROMPT``.
+"""``gsi check-gateway``: asks a gateway a first question, as a client would."""
 
-The chart's test runs it. It makes a key in Redis (``GSI_REDIS_URL``, as for the command ``gsi``), and revokes it at the
-end.
-"""
-
-import argparse
 import asyncio
 import json
-import os
 import ssl
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
+import typer
+
+from gsi.cli.terminal import RedisUrl, explain_errors
 from gsi.client.gateway import open_api_keys
 from gsi.client.sdk import DEFAULT_REDIS_URL
-from gsi.errors import MisconfiguredError
-from gsi.jobs.connection import RedisAccess, RedisError
+from gsi.jobs.connection import RedisAccess
 
 RETRY_SECONDS = 1.0
 Answer = tuple[int, Mapping[str, Any]]
@@ -81,12 +78,11 @@ def ask_first(door: Door, key: str, prompt: str) -> None:
     print(f"usage  {json.dumps(answer['usage'])}")
 
 
-async def first_request(door: Door, prompt: str) -> None:
+async def ask_with_key(door: Door, prompt: str, redis_url: str) -> None:
     """Ask with a key that lives as long as the question. Raises RedisError or MisconfiguredError without Redis."""
-    url = os.environ.get("GSI_REDIS_URL", DEFAULT_REDIS_URL)
-    async with open_api_keys(url, RedisAccess.from_environment()) as keys:
+    async with open_api_keys(redis_url, RedisAccess.from_environment()) as keys:
         expires_at = int(time.time() + 2 * door.seconds) + 1
-        secret, key = await keys.create("first request", expires_at=expires_at)
+        secret, key = await keys.create("check-gateway", expires_at=expires_at)
         try:
             await asyncio.to_thread(door.wait)
             await asyncio.to_thread(ask_first, door, secret, prompt)
@@ -94,19 +90,18 @@ async def first_request(door: Door, prompt: str) -> None:
             await keys.revoke(key.id)
 
 
-def main() -> None:
-    """Ask; exit 1 with what went wrong."""
-    parser = argparse.ArgumentParser(prog="python -m services.gateway.first_request", description=main.__doc__)
-    parser.add_argument("url", help="such as http://127.0.0.1:8000")
-    parser.add_argument("prompt")
-    parser.add_argument("--wait", type=float, default=60, metavar="SECONDS", help="for the gateway, and for its answer")
-    parser.add_argument("--authority", metavar="FILE", help="authority of the gateway's certificate, as PEM")
-    given = parser.parse_args()
-    try:
-        asyncio.run(first_request(Door(given.url, given.authority, given.wait), given.prompt))
-    except (MisconfiguredError, RedisError, OSError) as error:
-        sys.exit(str(error))
+def check_gateway(
+    url: Annotated[str, typer.Argument(help="Address, such as https://gateway:8000.", show_default=False)],
+    prompt: Annotated[str, typer.Argument(help="The question.", show_default=False)],
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the gateway, and for its answer.", min=1)] = 60,
+    authority: Annotated[
+        Path | None, typer.Option(help="Authority of the gateway's certificate, as PEM.", exists=True, dir_okay=False)
+    ] = None,
+    redis_url: RedisUrl = DEFAULT_REDIS_URL,
+) -> None:
+    """Ask a gateway a first question with a key of its own; exit 1 if it does not answer as it should.
 
-
-if __name__ == "__main__":
-    main()
+    The key is revoked afterwards. A gateway that answers without a key fails the check. `helm test` runs it.
+    """
+    with explain_errors():
+        asyncio.run(ask_with_key(Door(url, str(authority) if authority else None, wait), prompt, redis_url))
