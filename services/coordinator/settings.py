@@ -1,32 +1,18 @@
 """The coordinator's settings, ``GSI_COORDINATOR_…``. A job's parameters are not settings: they are in the job."""
 
-from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from gsi.jobs.connection import RedisAccess
 from gsi.jobs.keys import QUEUE_PATTERN
-from gsi.runtime.settings import Addresses, ProcessSettings
+from gsi.jobs.redis_settings import RedisSettings
+from gsi.runtime.settings import Addresses
 
 
-class CoordinatorSettings(ProcessSettings):
+class CoordinatorSettings(RedisSettings):
     model_config = SettingsConfigDict(env_prefix="GSI_COORDINATOR_", frozen=True, extra="ignore")
 
-    redis_url: str = Field(
-        "redis://127.0.0.1:6379/0",
-        repr=False,
-        description="`redis://`, `rediss://` (TLS) or `unix://`, or the address of Sentinels or of a Cluster",
-    )
-    redis_password_file: Path | None = Field(None, description="file with the password, instead of one in the URL")
-    redis_tls_ca: Path | None = Field(
-        None, description="PEM file of the authority that signed Redis's certificate; unset: those of the system"
-    )
-    redis_tls_cert: Path | None = Field(
-        None, description="PEM file of the certificate that the coordinator shows Redis"
-    )
-    redis_tls_key: Path | None = Field(None, description="PEM file of that certificate's private key")
     queue: str = Field("default", pattern=QUEUE_PATTERN, description="queue whose jobs the coordinator takes")
     draft: Addresses = Field(
         description="host:port of the draft service; each address of the name is a replica. Or a list with commas"
@@ -97,11 +83,6 @@ class CoordinatorSettings(ProcessSettings):
         description="whether the draft writes the next step behind the leading candidate while the last scores come "
         "in, as long as it serves less than half of its `GSI_DRAFT_MAX_CONCURRENT_RPCS`",
     )
-
-    @property
-    def redis_access(self) -> RedisAccess:
-        """The files that the connection to Redis needs."""
-        return RedisAccess(self.redis_password_file, self.redis_tls_ca, self.redis_tls_cert, self.redis_tls_key)
 
     @model_validator(mode="after")
     def _calls_safely(self) -> Self:

@@ -6,27 +6,16 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from gsi.jobs.connection import RedisAccess
 from gsi.jobs.keys import QUEUE_PATTERN
-from gsi.runtime.settings import Address, ProcessSettings
+from gsi.jobs.redis_settings import RedisSettings
+from gsi.runtime.settings import Address
 from gsi.runtime.tls import is_loopback
 
 
-class GatewaySettings(ProcessSettings):
+class GatewaySettings(RedisSettings):
     model_config = SettingsConfigDict(env_prefix="GSI_GATEWAY_", frozen=True, extra="ignore")
 
     listen: Address = Field("127.0.0.1:8000", description="host:port of HTTP; port 0 takes a free one")
-    redis_url: str = Field(
-        "redis://127.0.0.1:6379/0",
-        repr=False,
-        description="`redis://`, `rediss://` (TLS) or `unix://`, or the address of Sentinels or of a Cluster",
-    )
-    redis_password_file: Path | None = Field(None, description="file with the password, instead of one in the URL")
-    redis_tls_ca: Path | None = Field(
-        None, description="PEM file of the authority that signed Redis's certificate; unset: those of the system"
-    )
-    redis_tls_cert: Path | None = Field(None, description="PEM file of the certificate that the gateway shows Redis")
-    redis_tls_key: Path | None = Field(None, description="PEM file of that certificate's private key")
     queue: str = Field(
         "default", pattern=QUEUE_PATTERN, description="queue of the presets that name none, and of the built-in ones"
     )
@@ -61,11 +50,6 @@ class GatewaySettings(ProcessSettings):
     result_ttl_seconds: float = Field(
         86_400, ge=1, le=31_536_000, description="lifetime of a finished job in Redis, unless a request chooses another"
     )
-
-    @property
-    def redis_access(self) -> RedisAccess:
-        """The files that the connection to Redis needs."""
-        return RedisAccess(self.redis_password_file, self.redis_tls_ca, self.redis_tls_cert, self.redis_tls_key)
 
     @property
     def allowed_origins(self) -> list[str]:
