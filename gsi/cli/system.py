@@ -168,6 +168,7 @@ def _print_directions(redis_url: str, metrics: Mapping[str, str], gateway_url: s
     err.print("    gsi follow ID", highlight=False)
     if gateway_url:
         body = f'{{"model": "gsi", "stream": true, "messages": [{{"role": "user", "content": "{EXAMPLE_PROBLEM}"}}]}}'
+        err.print(f"\nIn a browser, a playground and every answer's trace:  {gateway_url}/", highlight=False)
         err.print(f"\nOpenAI's API (any key):  {gateway_url}/v1\n", highlight=False)
         err.print(Text(f"    curl -N {gateway_url}/v1/chat/completions --json '{body}'"), soft_wrap=True)
     err.print("\nCtrl-C stops everything.", highlight=False)
