@@ -101,6 +101,30 @@ def make_number(title: str, description: str, queries: Sequence[Query], **fields
     return Panel(title, description, Kind.NUMBER, queries, height=NUMBER_HEIGHT, is_main=True, **fields)
 
 
+def make_redis_number(description: str, expression: str) -> Panel:
+    """Return the number that says whether Redis is reachable: 1, or 0."""
+    return make_number(
+        "Redis",
+        description,
+        [Query(expression)],
+        width=3,
+        steps=((0, RED), (1, GREEN)),
+        words={0: "away", 1: "reachable"},
+    )
+
+
+def make_reached_number(title: str, expression: str) -> Panel:
+    """Return how many processes Prometheus reaches now; ``title`` names them."""
+    return make_number(
+        title,
+        f"{title} that Prometheus reaches now.",
+        [Query(expression)],
+        width=3,
+        decimals=0,
+        steps=((0, RED), (1, GREEN)),
+    )
+
+
 def make_documents_row(sections: str) -> Row:
     """Return a board's last row, which names the documents to read and the sections of the runbook."""
     text = (

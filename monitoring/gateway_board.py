@@ -14,6 +14,8 @@ from monitoring.board import (
     Row,
     make_documents_row,
     make_number,
+    make_reached_number,
+    make_redis_number,
 )
 from monitoring.promql import RANGE, RATE, gateways, quantile, ratio
 
@@ -80,22 +82,11 @@ NUMBERS = Row(
             width=3,
             decimals=0,
         ),
-        make_number(
-            "Redis",
+        make_redis_number(
             "Shows away while a gateway cannot read a queue.",
-            [Query(f"min ({gateways('gsi_redis_reachable')} and on (instance) gsi_gateway_open_requests)")],
-            width=3,
-            steps=((0, RED), (1, GREEN)),
-            words={0: "away", 1: "reachable"},
+            f"min ({gateways('gsi_redis_reachable')} and on (instance) gsi_gateway_open_requests)",
         ),
-        make_number(
-            "Gateways",
-            "Gateways that Prometheus reaches now.",
-            [Query(f"count ({gateways('gsi_gateway_open_requests')})")],
-            width=3,
-            decimals=0,
-            steps=((0, RED), (1, GREEN)),
-        ),
+        make_reached_number("Gateways", f"count ({gateways('gsi_gateway_open_requests')})"),
     ],
 )
 

@@ -17,6 +17,8 @@ from monitoring.board import (
     Row,
     make_documents_row,
     make_number,
+    make_reached_number,
+    make_redis_number,
 )
 from monitoring.promql import RANGE, RATE, coordinators, quantile
 
@@ -106,23 +108,12 @@ QUEUE_NUMBERS = Row(
             steps=((0, GREEN), (1, ORANGE)),
             words={0: "running", 1: "paused"},
         ),
-        make_number(
-            "Redis",
+        make_redis_number(
             "Shows away while a coordinator cannot reach Redis, or while Redis refuses to work, for example because "
             "its disk or memory is full.",
-            [Query(f"min ({coordinators('gsi_redis_reachable')})")],
-            width=3,
-            steps=((0, RED), (1, GREEN)),
-            words={0: "away", 1: "reachable"},
+            f"min ({coordinators('gsi_redis_reachable')})",
         ),
-        make_number(
-            "Coordinators",
-            "Coordinators that Prometheus reaches now.",
-            [Query(f"count ({coordinators('gsi_jobs_in_flight')})")],
-            width=3,
-            decimals=0,
-            steps=((0, RED), (1, GREEN)),
-        ),
+        make_reached_number("Coordinators", f"count ({coordinators('gsi_jobs_in_flight')})"),
     ],
 )
 
