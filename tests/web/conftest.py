@@ -9,6 +9,7 @@ from playwright.async_api import Browser, Page
 from tests.gateway.system import Gateway, Models, scripted_models
 from tests.web.browser import chromium, quiet_page
 from tests.web.engines import ENGINES
+from tests.web.idle_queue import IdleQueue, idle_queue
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -34,3 +35,23 @@ async def page(browser: Browser, gateway: Gateway) -> AsyncIterator[Page]:
     """A page in a fresh profile: ``await page.goto("/#/")`` opens a view."""
     async with quiet_page(browser, gateway.url) as opened:
         yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def waiting(models: Models, request: pytest.FixtureRequest) -> AsyncIterator[IdleQueue]:
+    """A queue of the module's own, whose jobs wait for the test."""
+    async with idle_queue(models.redis_url, f"waiting-{_name_of(request)}") as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def idle(models: Models, waiting: IdleQueue, request: pytest.FixtureRequest) -> AsyncIterator[Gateway]:
+    """A gateway on the queue that the test works on."""
+    async with models.gateway(f"idle-{_name_of(request)}", {"GSI_GATEWAY_QUEUE": waiting.name}) as running:
+        yield running
+
+
+def _name_of(request: pytest.FixtureRequest) -> str:
+    """Return the name of a module without its packages and ``test_``: these names stand in a queue's name."""
+    name: str = request.module.__name__
+    return name.rpartition("test_")[2]

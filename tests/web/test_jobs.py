@@ -11,24 +11,11 @@ from gsi.client.gateway import open_api_keys
 from gsi.jobs.api_keys import Right
 from tests.gateway.system import Gateway, Models
 from tests.web.browser import NARROW, faults, is_wider_than_its_window, quiet_page
-from tests.web.idle_queue import IdleQueue, idle_queue
+from tests.web.idle_queue import IdleQueue
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SOON = 20_000  # milliseconds: a look at the queue comes every two seconds, on a machine that may be busy
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def waiting(models: Models) -> AsyncIterator[IdleQueue]:
-    async with idle_queue(models.redis_url, "web-waiting-jobs") as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def idle(models: Models, waiting: IdleQueue) -> AsyncIterator[Gateway]:
-    """A gateway on a queue that the test works on."""
-    async with models.gateway("idle-jobs", {"GSI_GATEWAY_QUEUE": waiting.name}) as running:
-        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="session")
