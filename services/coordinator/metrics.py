@@ -195,8 +195,8 @@ LOG_RATIO = series.histogram(
 TOKENS = series.counter(
     "gsi_tokens_total",
     "Tokens of kept steps, by model. proposed: the model wrote them, also in discarded candidates. scored: the model "
-    "read them in candidates, counted in the language models' tokens. kept: the model wrote them and they are part of"
-    " a step.",
+    "read them in candidates, counted in the language models' tokens, or in a question about one. kept: the model "
+    "wrote them and they are part of a step.",
     "tokens",
     {"role": ROLES, "kind": ("proposed", "scored", "kept")},
     is_sparse=True,
@@ -209,6 +209,8 @@ def observe_step(made: Round, params: Params, phases: Mapping[str, float]) -> No
         STEPS.labels(step.outcome).inc()
         STEPS_BY_INDEX.labels(INDICES[min(step.index, MAX_INDEX)], step.outcome).inc()
         TOKENS.labels(step.source, "kept").inc(len(step.token_ids))
+        for judgement in step.judgements:
+            TOKENS.labels(judgement.source, "scored").inc(judgement.num_tokens)
     STEP_SECONDS.observe(made.seconds)
     for phase, seconds in phases.items():
         PHASE_SECONDS.labels(phase).observe(seconds)

@@ -141,6 +141,17 @@ class Tokenizer:
         between, _, closing = text.partition(second)
         return self._encode_markup(between), self._encode_markup(closing)
 
+    def render_question(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the token ids between an answer of the assistant and a turn of the user, and those behind that turn.
+
+        Behind the turn the next answer would start.
+        """
+        first, answer, second = (secrets.token_hex(16) for _ in range(3))
+        turns = (Message("user", first), Message("assistant", answer), Message("user", second))
+        text = self._apply_template(turns, add_generation_prompt=True).partition(answer)[2]
+        between, _, closing = text.partition(second)
+        return self._encode_markup(between), self._encode_markup(closing)
+
     def _render(self, messages: Sequence[Message], *, is_open: bool) -> tuple[int, ...]:
         hidden = _HiddenNames(self._control_name)
         kept = [Message(message.role, hidden.hide(message.content)) for message in messages]
