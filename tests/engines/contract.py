@@ -271,7 +271,7 @@ class LanguageEngineContract:
     async def test_a_judges_probabilities_are_those_of_a_plain_forward_pass(
         self, engine: LanguageEngine, prompt: JudgePrompt, ending: str
     ) -> None:
-        """Softmax over the labels' logits at temperature 1, whatever the engine's, behind a further turn of the user."""
+        """Softmax over the labels' logits at temperature 1, whatever the engine's, behind a turn of the user."""
         question = prompt.question
         answer = f"On Monday Tom gives her 11 shells, so Mia now has 27 + 11 = 38 shells.{ending}"
         prefix, (_, tokenizer) = engine.render(MESSAGES), reference("target")
@@ -281,7 +281,7 @@ class LanguageEngineContract:
         expected = reference_judgement([*prefix, *tokenizer.encode(turn)], question)
         for _ in range(2):  # the second time all is in the cache
             found = await engine.judge(prefix, question)
-            assert found.values == pytest.approx(expected, abs=1e-5)
+            assert found.values == pytest.approx(expected, abs=self.tolerance)
             assert sum(found.values) == pytest.approx(1)
             assert found.num_tokens == len(tokenizer.encode(turn))
 
@@ -298,7 +298,7 @@ class LanguageEngineContract:
         _, tokenizer = reference("target")
         expected = reference_judgement([*prefix, *tokenizer.encode(opening)], question)
         found = await engine.judge(prefix, question)
-        assert found.values == pytest.approx(expected, abs=1e-5)
+        assert found.values == pytest.approx(expected, abs=self.tolerance)
         assert found.num_tokens == len(tokenizer.encode(opening))
 
     async def test_a_judgement_leaves_proposals_and_scores_as_they_are(self, engine: LanguageEngine) -> None:
@@ -329,11 +329,10 @@ class LanguageEngineContract:
             ContextExceededError, match=r"prefix has 500 tokens and the judge's question \d+; "
         ) as error:
             await engine.judge([1] * 500, question)
-        assert (
-            await engine.judge([1] * error.value.room, question)
-        ).num_tokens == engine.info.max_length - error.value.room
+        room = error.value.room
+        assert (await engine.judge([1] * room, question)).num_tokens == engine.info.max_length - room
         with pytest.raises(ContextExceededError):
-            await engine.judge([1] * (error.value.room + 1), question)
+            await engine.judge([1] * (room + 1), question)
 
     async def test_a_judge_refuses_a_prefix_that_no_model_reads(self, engine: LanguageEngine) -> None:
         """As for a proposal: none, or a token outside the vocabulary."""
