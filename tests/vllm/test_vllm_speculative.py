@@ -71,10 +71,9 @@ async def test_a_judgement_is_that_of_a_plain_forward_pass(engine: VllmEngine, p
     question, prefix, (_, tokenizer) = prompt.question, engine.render(MESSAGES), reference("target")
     turn = f"<|im_end|>\n<|im_start|>user\n{question.text}<|im_end|>\n<|im_start|>assistant\n{question.opening}"
     expected = reference_judgement([*prefix, *tokenizer.encode(turn)], question)
-    written, *found = await asyncio.gather(
-        propose_all(engine, 8, law(engine)), *(engine.judge(prefix, question) for _ in range(4))
-    )
-    assert len(written) == 8
+    writing = asyncio.create_task(propose_all(engine, 8, law(engine)))
+    found = await asyncio.gather(*(engine.judge(prefix, question) for _ in range(4)))
+    assert len(await writing) == 8
     for one in found:
         assert one.values == pytest.approx(expected, abs=TOLERANCE)
 
