@@ -74,7 +74,7 @@ class Gateway:
         if order.is_stream:
             stack = AsyncExitStack()
             answers = await stack.enter_async_context(context)
-            return self.stream(stack, _events(answers, written), headers)
+            return self.stream(stack, _events(answers, written, stack), headers)
         async with context as answers:
             await until_client_leaves(request, answers.wait())
         return Response(to_json(written.whole(answers)), 200, headers, "application/json")
@@ -132,7 +132,9 @@ class _Stream(EventSourceResponse):
                 await super().__call__(scope, receive, send)
 
 
-async def _events(answers: Answers, document: ChatDocument | TextDocument) -> AsyncIterator[bytes]:
+async def _events(
+    answers: Answers, document: ChatDocument | TextDocument, stack: AsyncExitStack
+) -> AsyncIterator[bytes]:
     try:
         for chunk in document.begin(answers):
             yield _event(chunk)
@@ -146,6 +148,7 @@ async def _events(answers: Answers, document: ChatDocument | TextDocument) -> As
         yield _event(error.body)
     except RedisError:
         yield _event(AWAY.body)
+    await stack.aclose()  # the next request of a client that reads the end finds the tokens of this one counted
     yield b"data: [DONE]\n\n"
 
 

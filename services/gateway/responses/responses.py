@@ -54,7 +54,7 @@ class Responses:
             stack = AsyncExitStack()
             answers = await stack.enter_async_context(context)
             kept = await self._note_job(caller, kept, answers.choices[0].job_id)
-            return self._gateway.stream(stack, _written(kept, answers, 0), headers)
+            return self._gateway.stream(stack, _written(kept, answers, 0, stack), headers)
         async with context as answers:
             kept = await self._note_job(caller, kept, answers.choices[0].job_id)
             if body.background:
@@ -72,7 +72,7 @@ class Responses:
         stack = AsyncExitStack()
         queue = self._gateway.queues[kept.queue]
         answers = await stack.enter_async_context(following(_order_of(kept), queue, kept.job_id))
-        return self._gateway.stream(stack, _written(kept, answers, starting_after + 1), {})
+        return self._gateway.stream(stack, _written(kept, answers, starting_after + 1, stack), {})
 
     async def cancel(self, caller: Caller, response_id: str) -> Response:
         """Cancel a response's job, and return the response as it is then. Raises ApiError 404."""
@@ -139,12 +139,14 @@ class Responses:
             raise _not_found(kept.id) from None
 
 
-async def _written(kept: Kept, answers: Answers, first: int) -> AsyncIterator[bytes]:
-    """Yield the events of a response from number ``first`` on."""
+async def _written(kept: Kept, answers: Answers, first: int, stack: AsyncExitStack) -> AsyncIterator[bytes]:
+    """Yield the events of a response from number ``first`` on. Tokens are counted before the text is called done."""
     number = -1
     try:
         async for event in events_of(kept, answers):
             number = event["sequence_number"]
+            if event["type"] == "response.output_text.done":
+                await stack.aclose()
             if number >= first:
                 yield to_event(event)
     except ApiError as error:
