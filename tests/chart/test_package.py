@@ -69,7 +69,7 @@ def test_the_notes_say_what_to_do_next(profile: str) -> None:
 
 
 def test_the_notes_warn_of_a_queue_that_others_may_share() -> None:
-    """On a Redis of somebody else another release may have a queue of the same name."""
-    warning = "The queue is called default"
+    """On a Redis of somebody else a release of another namespace may have the same name."""
+    warning = f"A release with a queue of the same name, such as one called {RELEASE} in another namespace"
     assert warning in notes("everything-else")
     assert warning not in notes("cpu")

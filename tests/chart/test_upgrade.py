@@ -1,22 +1,16 @@
 """What an upgrade finds running stays: the number of pods, the volumes, the one Redis."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.chart.api_server import cluster, write_kubeconfig
+from tests.chart.api_server import upgraded
 from tests.chart.immutable import immutable_fields
 from tests.chart.pods import pod_of, pods
 from tests.chart.rendering import (
-    CHART,
-    NAMESPACE,
-    PROFILES,
-    RELEASE,
     Object,
-    helm,
     objects,
     objects_with,
     of_kind,
@@ -27,17 +21,6 @@ from tests.chart.rendering import (
 RELEASED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "released.json").read_text())
 SCALED = {"autoscaling": {"enabled": True, "minReplicas": 1, "maxReplicas": 8}}
 TWO = {"draft": {"replicas": 2}}
-
-
-def upgraded(running: list[Object], profile: str, values: Mapping[str, Any], folder: Path) -> str:
-    """Return what Helm would send to a cluster in which these objects run; a refusal's words if it refuses."""
-    with cluster(running) as url:
-        write_kubeconfig(folder / "config", url)
-        arguments = ("template", RELEASE, CHART, "--namespace", NAMESPACE, "--is-upgrade")
-        asking = ("--dry-run=server", "--disable-openapi-validation", "--kubeconfig", folder / "config")
-        more = (*asking, "--values", PROFILES[profile], "--values", "-")
-        done = helm("4.3", *arguments, *more, stdin=json.dumps(values))
-    return done.stderr if done.returncode else done.stdout
 
 
 def deployment(found: list[Object], component: str) -> Object:
