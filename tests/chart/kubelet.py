@@ -1,10 +1,10 @@
 """What a node does with a pod, as far as it takes to run its process here: a kubelet in small.
 
 Every component has a loopback address of its own, on which its ports are those of the chart; names of Services and
-"every address" become it. Mounts become temporary folders, of which pods with one claim share one, and paths below them are
-rewritten wherever the chart names them. References to fields and Secrets are resolved. The rest is taken from the rendered object as it stands, above all
-the environment: a process has that of its container and nothing else. A port of the chart that something else holds on
-every address of this machine is not free here either.
+"every address" become it. Mounts become temporary folders, of which pods with one claim share one, and paths below
+them are rewritten wherever the chart names them. References to fields and Secrets are resolved. The rest is taken from
+the rendered object as it stands, above all the environment: a process has that of its container and nothing else. A
+port of the chart that something else holds on every address of this machine is not free here either.
 """
 
 import asyncio
