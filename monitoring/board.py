@@ -34,6 +34,7 @@ class Needs(StrEnum):
 
     GPU = "needs an NVIDIA GPU: gsi_gpu_* come from NVML"
     KEDA = "needs Kubernetes with KEDA: keda_* are its operator's series"
+    CLUSTER = "needs Kubernetes with kube-state-metrics: kube_* are its series"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 A real Prometheus scrapes the running system once a second (``demo_run.py``); a second Prometheus does so without the
 labels that scraping adds. The check asks every query of the boards and of the alerts in ``helm/alerts/rules.yaml``.
-Only queries that need a GPU or KEDA are exempt, and their panels say so. Then the acceptance rate on the board must
-equal that of the jobs' records.
+Only queries that need a GPU, KEDA or kube-state-metrics are exempt, and their panels say so. Then the acceptance rate
+on the board must equal that of the jobs' records.
 
 The run takes minutes and has no day before it, so the loaded copy of the rules has ``SHORT_WINDOW`` in place of windows
 and offsets of an hour or longer. The check drops an alert's comparison but needs an answer for both of its sides
@@ -48,7 +48,7 @@ LATE_SECONDS = 6.0
 SHORT_WINDOW = "45s"
 DURATION = re.compile(r"\b\d+[smhdwy](?:\d+[smhdwy])*\b")
 HOUR = 3600.0
-NEEDS_BY_PREFIX = {"gsi_gpu_": Needs.GPU, "keda_": Needs.KEDA}
+NEEDS_BY_PREFIX = {"gsi_gpu_": Needs.GPU, "keda_": Needs.KEDA, "kube_": Needs.CLUSTER}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,16 @@ import yaml
 
 from tests.chart.rendering import CHART, HELMS, NAMESPACE, PROFILES, RELEASE, ROOT, helm, template
 
-PARTS = {"Chart.yaml", "values.yaml", "values.schema.json", "README.md", ".helmignore", "templates", "alerts"}
+PARTS = {
+    "scripts",
+    "Chart.yaml",
+    "values.yaml",
+    "values.schema.json",
+    "README.md",
+    ".helmignore",
+    "templates",
+    "alerts",
+}
 PARTS |= {"dashboards", *(path.name for path in CHART.glob("values-*.yaml"))}
 
 
@@ -22,7 +31,7 @@ def test_the_package_holds_what_helm_needs_and_nothing_else(version: str, tmp_pa
     with tarfile.open(package) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {name.split("/")[0] for name in names} == PARTS
-    assert {Path(name).suffix for name in names} <= {".yaml", ".json", ".tpl", ".txt", ".md", ""}
+    assert {Path(name).suffix for name in names} <= {".yaml", ".json", ".tpl", ".txt", ".md", ".sh", ""}
     rendered = helm(version, "template", RELEASE, package, "--namespace", NAMESPACE)
     assert rendered.returncode == 0, rendered.stderr
 
