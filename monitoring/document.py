@@ -7,7 +7,7 @@ from monitoring.board import Board, Panel
 INTRODUCTION = """\
 # Dashboards
 
-Four boards for Grafana, written as code in `monitoring/` and committed as JSON in `helm/dashboards/`. The chart ships
+Six boards for Grafana, written as code in `monitoring/` and committed as JSON in `helm/dashboards/`. The chart ships
 them as ConfigMaps that Grafana's sidecar finds; you can also import them by hand. `make dashboards ARGS=--write` writes
 the JSON and this page from the code. `make dashboards` runs the system under a real Prometheus and checks that every
 query has an answer ([why without Grafana](decisions/0021-dashboards-are-code-and-checked-without-grafana.md)).
@@ -16,6 +16,9 @@ At the top of each board, choose the data source, then namespace, release, queue
 also shows series without the label, so a Prometheus with other labels shows everything together. Choosing a model hides
 the coordinators and services that are known to run other models. Panels add up the coordinators' values. Where each
 coordinator reports the whole queue, they show the largest value, so that one coordinator and fifty look the same.
+Where the chart knows the address of the gateway's web page (`monitoring.dashboards.gatewayUrl`) and of the runbook
+(`monitoring.prometheusRule.runbookUrl`), boards and panels link to them: a value leads to the jobs it is about, and a
+job to its [trace](trace.md). A board that you import by hand has no such links.
 What each series means: [metrics.md](metrics.md). What to do: [runbook.md](runbook.md).
 
 The pictures are our drawings of the same queries, from a run of `make dashboards ARGS=--draw` on a machine with two

@@ -15,11 +15,10 @@ from services.gateway import metrics
 from services.gateway.answering import Leaving, answering
 from services.gateway.answers import Answers
 from services.gateway.documents import ChatDocument, TextDocument, to_json
-from services.gateway.errors import ApiError
+from services.gateway.errors import LEFT_STATUS, ApiError
 from services.gateway.guard import Caller, Guard
 from services.gateway.headers import read_idempotency_key, read_traceparent
 from services.gateway.ledger import Ledger
-from services.gateway.middleware import LEFT_STATUS
 from services.gateway.queues import Queue
 from services.gateway.requests import GenerationRequest
 from services.gateway.settings import GatewaySettings
