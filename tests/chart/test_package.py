@@ -9,8 +9,8 @@ import yaml
 
 from tests.chart.rendering import CHART, HELMS, NAMESPACE, PROFILES, RELEASE, ROOT, helm, template
 
-PARTS = {"Chart.yaml", "examples", "values.yaml", "values.schema.json", "README.md", ".helmignore", "templates", "alerts"}
-PARTS |= {"dashboards", *(path.name for path in CHART.glob("values-*.yaml"))}
+PARTS = {"Chart.yaml", "values.yaml", "values.schema.json", "README.md", ".helmignore", "templates", "alerts"}
+PARTS |= {"dashboards", "examples", *(path.name for path in CHART.glob("values-*.yaml"))}
 
 
 @pytest.mark.parametrize("version", HELMS)
