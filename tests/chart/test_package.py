@@ -10,7 +10,6 @@ import yaml
 from tests.chart.rendering import CHART, HELMS, NAMESPACE, PROFILES, RELEASE, ROOT, helm, template
 
 PARTS = {
-    "scripts",
     "Chart.yaml",
     "values.yaml",
     "values.schema.json",
@@ -18,8 +17,11 @@ PARTS = {
     ".helmignore",
     "templates",
     "alerts",
+    "dashboards",
+    "examples",
+    "scripts",
+    *(path.name for path in CHART.glob("values-*.yaml")),
 }
-PARTS |= {"dashboards", *(path.name for path in CHART.glob("values-*.yaml"))}
 
 
 @pytest.mark.parametrize("version", HELMS)

@@ -31,6 +31,7 @@ GIVEN_SECRETS = {
     "registry",
 }
 GIVEN_CLAIMS = {"checkpoints", "snapshots"}
+GIVEN_MAPS = {"authority"}
 
 
 def labels_in(found: Any) -> Iterator[str]:
@@ -87,7 +88,9 @@ def test_what_a_pod_names_is_there(profile: str) -> None:
         volumes = pod.spec.get("volumes", [])
         own = {volume["name"] for volume in [*volumes, *_claims(pod)]}
         assert {mount["name"] for one in pod.containers for mount in one.get("volumeMounts", [])} <= own
-        assert {volume["configMap"]["name"] for volume in volumes if "configMap" in volume} <= of("ConfigMap")
+        assert {volume["configMap"]["name"] for volume in volumes if "configMap" in volume} <= of(
+            "ConfigMap"
+        ) | GIVEN_MAPS
         claims = {one["persistentVolumeClaim"]["claimName"] for one in volumes if "persistentVolumeClaim" in one}
         assert claims <= of("PersistentVolumeClaim") | GIVEN_CLAIMS | _claims_of_replicas(found)
         assert pod.spec["serviceAccountName"] in of("ServiceAccount")
