@@ -58,8 +58,8 @@ FAULTS = {
 }  # fmt: skip
 
 
-# The seeds that found them soonest come first. Other seeds find each of them too.
-FOUND_BY = (1, 4, 8, 15)
+# The seeds that find a fault soonest come first. Other seeds find it too, in up to ten times as long.
+FOUND_BY = (12, 8, 1, 4, 0)
 
 
 @pytest.mark.timeout(300)
