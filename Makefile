@@ -15,6 +15,7 @@
 # make image         as root: build the slim image without a registry, measure and run it   (some minutes; not in CI)
 # make locks         lock the packages of the images and of the clients anew (ARGS=--upgrade: the newest)
 # make chaos         break things while jobs run, and count what was lost: nothing  (up to forty minutes; ARGS="--json")
+# make some-schedules  search 2,000 interleavings: those of CI   (a minute)
 # make schedules     search 20,000 interleavings for one that breaks the queue   (a quarter of an hour; ARGS="--seed 7")
 # make fuzz          send the model services 200,000 requests of strangers: nobody else is harmed  (a quarter of an hour)
 # make bench         measure methods against each other and write benchmarks/RESULTS.md  (about an hour and a half)
@@ -50,7 +51,10 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm test-clients test-web lint style hooks chart wheel docs changelog list-checks sbom sign chart-package chart-push release-check release-image release-manifest dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean
+.PHONY: help demo test test-vllm test-clients test-web lint style hooks chart wheel docs changelog list-checks sbom sign chart-package chart-push release-check release-image release-manifest dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean some-schedules
+
+# The first line of a check's output, which .ci/run prints in one piece.
+TITLE = @echo "== make $@" >&2
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -65,29 +69,36 @@ endif
 
 # Types are checked beside the tests, at a low priority: some tests measure time. Either failure is the target's.
 test: $(INSTALLED) style
+	$(TITLE)
 	@nice $(BIN)/mypy >$(TYPES_LOG) 2>&1 & types=$$!; \
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS); tests=$$?; \
 	wait $$types; types=$$?; cat $(TYPES_LOG); [ $$tests = 0 ] && [ $$types = 0 ]
 
 test-vllm: $(VLLM_INSTALLED)
+	$(TITLE)
 	@$(VLLM_BIN)/python -m pytest tests/vllm $(ARGS)
 
 test-web: $(INSTALLED) $(TOOLS_INSTALLED)
+	$(TITLE)
 	@$(BIN)/python -m pytest tests/web $(ARGS)
 
 test-clients: $(INSTALLED) $(CLIENTS_INSTALLED)
+	$(TITLE)
 	@$(BIN)/python -m pytest tests/clients --timeout 400 $(PARALLEL) $(ARGS)
 
 chart: $(INSTALLED) $(TOOLS_INSTALLED)
+	$(TITLE)
 	@$(BIN)/python -m pytest tests/chart tests/monitoring $(ARGS)
 
 wheel: $(INSTALLED)
+	$(TITLE)
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation --outdir dist . >.venv/build.log 2>&1 || { cat .venv/build.log >&2; exit 1; }
 	@$(BIN)/python -m pytest tests/wheel $(ARGS)
 
 # The variable silences a notice of the theme about its successor.
 docs: $(INSTALLED) $(DOCS_INSTALLED) $(TOOLS_INSTALLED)
+	$(TITLE)
 	@$(DOCS_BIN)/python scripts/docs_site.py
 	@NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build --strict --quiet --config-file .site/mkdocs.yml
 	@$(BIN)/python -m pytest tests/site $(ARGS)
@@ -105,7 +116,7 @@ sbom: $(RELEASE_INSTALLED)
 
 # For the workflow, which runs each check of .ci/run in a job of its own.
 list-checks:
-	@sed -n 's/^make //p' .ci/run | $(PYTHON) -c 'import json, sys; print("checks=" + json.dumps(sys.stdin.read().splitlines()))'
+	@sed -n 's/^checks="\(.*\)"$$/\1/p' .ci/run | $(PYTHON) -c 'import json, sys; print("checks=" + json.dumps(sys.stdin.read().split()))'
 
 # Keyless: cosign takes the identity of the workflow that calls it.
 sign:
@@ -127,6 +138,7 @@ release-manifest: $(INSTALLED)
 	@$(BIN)/python scripts/release.py manifest $(IMAGE) $(REPOSITORY) $(PLATFORMS)
 
 dashboards: $(INSTALLED) $(VLLM_INSTALLED) $(TOOLS_INSTALLED)
+	$(TITLE)
 	@$(BIN)/python -m monitoring.check $(ARGS)
 
 image: $(INSTALLED)
@@ -141,6 +153,10 @@ chaos: $(INSTALLED)
 
 schedules: $(INSTALLED)
 	@$(BIN)/python -m tests.jobs.queue_machine $(ARGS)
+
+some-schedules: $(INSTALLED)
+	$(TITLE)
+	@$(BIN)/python -m tests.jobs.queue_machine --schedules 2000 --seed 20261129
 
 fuzz: $(INSTALLED)
 	@$(BIN)/python -m tests.fuzz $(ARGS)

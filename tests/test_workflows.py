@@ -1,7 +1,9 @@
 """The workflows of .github: actionlint accepts them, they have few rights, and their steps are make targets of ours."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -85,12 +87,43 @@ def test_a_step_is_a_make_target(workflow: Path) -> None:
     assert [command for command in commands if not command.startswith(allowed)] == []
 
 
-def test_the_checks_are_those_of_ci() -> None:
-    """The workflow reads .ci/run: a job for each target, and each is one of the Makefile."""
+def run_make(command: list[str | Path]) -> tuple[list[str], int]:
+    """Run a command that calls make, as if no other make had called these tests; return its lines and exit status."""
+    own = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}}
+    ran = subprocess.run(
+        command, cwd=ROOT, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    return ran.stdout.splitlines(), ran.returncode
+
+
+def list_checks() -> list[str]:
     listed = subprocess.run(["make", "--silent", "list-checks"], cwd=ROOT, capture_output=True, text=True, check=True)
     name, _, value = listed.stdout.strip().partition("=")
-    checks = json.loads(value)
     assert name == "checks"
-    assert checks == re.findall(r"^make (.+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
-    assert {check.split()[0] for check in checks} <= TARGETS
+    checks: list[str] = json.loads(value)
+    return checks
+
+
+def test_the_checks_are_those_of_ci() -> None:
+    """The workflow reads .ci/run: a job for each target, each is one of the Makefile and says its name first."""
+    checks = list_checks()
     assert "test" in checks
+    lines, _ = run_make(["make", "--dry-run", *checks])
+    assert [line for line in lines if "== make" in line] == [f'echo "== make {check}" >&2' for check in checks]
+
+
+def test_ci_runs_every_check_and_names_those_that_fail(tmp_path: Path) -> None:
+    """Two at a time, and yet the lines of one check follow each other; the exit status tells of a failure."""
+    checks = list_checks()
+    recipes = [
+        f"{name}:\n\t@echo {name} begins; sleep 0.1; echo {name} ends >&2; exit $(CODE_{name})" for name in checks
+    ]
+    (tmp_path / "Makefile").write_text("\n".join([*recipes, f"CODE_{checks[1]} = 3", ""]))
+    (tmp_path / ".ci").mkdir()
+    script = shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    lines, code = run_make(["bash", script])
+    for name in checks:
+        at = lines.index(f"{name} begins")
+        assert lines[at + 1] == f"{name} ends"
+    assert [line.split("]")[0] for line in lines if "***" in line] == [f"make: *** [Makefile:4: {checks[1]}"]
+    assert code == 2
