@@ -100,8 +100,10 @@ changelog: $(INSTALLED)
 sbom: $(RELEASE_INSTALLED)
 	@mkdir -p dist/sbom
 	@for lock in docker/locks/*.txt; do \
-	  .venv-release/bin/cyclonedx-py requirements --output-reproducible --output-file dist/sbom/$$(basename $$lock .txt).cdx.json $$lock; \
+	  .venv-release/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
+	    --output-file dist/sbom/$$(basename $$lock .txt).cdx.json $$lock || exit 1; \
 	done
+	@$(PYTHON) scripts/check_sbom.py docker/locks dist/sbom
 
 # For the workflow, which runs each check of .ci/run in a job of its own.
 list-checks:
