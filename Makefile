@@ -164,8 +164,8 @@ bench-pays: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.pays $(ARGS)
 
 pictures: $(INSTALLED) $(TOOLS_INSTALLED)
-	@$(BIN)/gsi demo --json | $(BIN)/python scripts/draw_gain.py docs/pictures
 	@$(BIN)/python scripts/record_terminal.py docs/pictures/demo.svg $(BIN)/gsi demo
+	@$(BIN)/python scripts/draw_gain.py docs/pictures
 	@$(BIN)/python -m tests.web.pictures docs/pictures
 
 bench-scoring: $(VLLM_INSTALLED)
