@@ -111,8 +111,10 @@ changelog: $(INSTALLED)
 sbom: $(RELEASE_INSTALLED)
 	@mkdir -p dist/sbom
 	@for lock in docker/locks/*.txt; do \
-	  .venv-release/bin/cyclonedx-py requirements --output-reproducible --output-file dist/sbom/$$(basename $$lock .txt).cdx.json $$lock; \
+	  .venv-release/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
+	    --output-file dist/sbom/$$(basename $$lock .txt).cdx.json $$lock || exit 1; \
 	done
+	@$(PYTHON) scripts/check_sbom.py docker/locks dist/sbom
 
 # For the workflow, which runs each check of .ci/run in a job of its own.
 list-checks:
@@ -178,8 +180,8 @@ bench-pays: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.pays $(ARGS)
 
 pictures: $(INSTALLED) $(TOOLS_INSTALLED)
-	@$(BIN)/gsi demo --json | $(BIN)/python scripts/draw_gain.py docs/pictures
 	@$(BIN)/python scripts/record_terminal.py docs/pictures/demo.svg $(BIN)/gsi demo
+	@$(BIN)/python scripts/draw_gain.py docs/pictures
 	@$(BIN)/python -m tests.web.pictures docs/pictures
 
 bench-scoring: $(VLLM_INSTALLED)

@@ -15,6 +15,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+RELEASE = ROOT / ".github" / "workflows" / "release.yml"
 ACTIONLINT = Path(sys.executable).parent / "actionlint"
 PINNED = re.compile(
     r"^\s*- uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$|^\s+uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$"
@@ -85,6 +86,29 @@ def test_a_step_is_a_make_target(workflow: Path) -> None:
     assert named <= TARGETS
     allowed = ("make ", "apt-get update", "cosign ", "mkdir dist")
     assert [command for command in commands if not command.startswith(allowed)] == []
+
+
+def test_an_image_is_scanned_before_it_has_its_name() -> None:
+    """Each platform of each image, by the name that the build printed; the job that joins the platforms comes after."""
+    jobs = load(RELEASE)["jobs"]
+    build, scan = jobs["image"]["steps"][-2:]
+    assert build["run"].endswith('>>"$GITHUB_OUTPUT"')
+    assert scan["uses"].startswith("aquasecurity/trivy-action@")
+    assert scan["with"]["image-ref"] == f"${{{{ steps.{build['id']}.outputs.image }}}}"
+    assert scan["with"]["exit-code"] == "1"
+    assert jobs["images"]["needs"] == "image"
+    built = {(each["image"], each["platform"]) for each in jobs["image"]["strategy"]["matrix"]["include"]}
+    joined = jobs["images"]["strategy"]["matrix"]["include"]
+    assert built == {(each["image"], platform) for each in joined for platform in each["platforms"].split()}
+    assert ("slim", "arm64") in built
+
+
+def test_a_container_has_what_its_actions_call(workflow: Path) -> None:
+    """Runners have curl, Debian's image has not: cosign's action downloads with it."""
+    for name, job in load(workflow)["jobs"].items():
+        installs_cosign = any("cosign-installer@" in step.get("uses", "") for step in job.get("steps", []))
+        if "container" in job and installs_cosign:
+            assert any(" curl " in step.get("run", "") for step in job["steps"]), name
 
 
 def run_make(command: list[str | Path]) -> tuple[list[str], int]:

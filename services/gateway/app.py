@@ -11,7 +11,6 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from gsi.jobs.connection import RedisError
 from services.gateway.api_page import add_api_page
 from services.gateway.batches.batches import Batches
 from services.gateway.callers import Reader, Submitter, let_in
@@ -19,7 +18,7 @@ from services.gateway.documents import ChatDocument, TextDocument, describe_mode
 from services.gateway.errors import ApiError
 from services.gateway.file_routes import add_batch_routes, add_file_routes
 from services.gateway.files import Files
-from services.gateway.gateway import Gateway, answer_redis_error
+from services.gateway.gateway import NO_ANSWER, Gateway, answer_error
 from services.gateway.gsi_api.evaluations import Evaluations
 from services.gateway.gsi_api.routes import add_gsi_routes
 from services.gateway.middleware import RequestScope
@@ -70,7 +69,8 @@ def make_app(parts: Parts, settings: GatewaySettings) -> FastAPI:
     app.add_exception_handler(ApiError, _answer_refusal)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http_error)
-    app.add_exception_handler(RedisError, answer_redis_error)
+    for kind in NO_ANSWER:
+        app.add_exception_handler(kind, answer_error)
     app.add_exception_handler(Exception, _answer_unexpected)
     app.add_middleware(
         RequestScope,

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from gsi.jobs.connection import RedisError
+from gsi.jobs.errors import NewerReleaseError
 from services.gateway import metrics
 from services.gateway.answering import Leaving, answering
 from services.gateway.answers import Answers
@@ -28,6 +29,8 @@ LINE_END = "\n"
 AWAY = ApiError(
     503, "Redis is unavailable", kind="server_error", code="redis_unavailable", headers={"Retry-After": "1"}
 )
+NEWER = "newer_release"
+NO_ANSWER = (RedisError, NewerReleaseError)  # not the client's fault
 
 
 class Gateway:
@@ -145,8 +148,8 @@ async def _events(
             yield _event(document.usage(answers))
     except ApiError as error:
         yield _event(error.body)
-    except RedisError:
-        yield _event(AWAY.body)
+    except NO_ANSWER as error:
+        yield _event(explain(error).body)
     await stack.aclose()  # the next request of a client that reads the end finds the tokens of this one counted
     yield b"data: [DONE]\n\n"
 
@@ -178,5 +181,12 @@ async def _wait_for_end_of(request: Request) -> None:
         pass
 
 
-def answer_redis_error(_request: Request, _error: Exception) -> JSONResponse:
-    return AWAY.to_response()
+def explain(error: Exception) -> ApiError:
+    """Return what a client is told of one of NO_ANSWER."""
+    if isinstance(error, NewerReleaseError):
+        return ApiError(501, f"this gateway is older than the coordinators: {error}", kind="server_error", code=NEWER)
+    return AWAY
+
+
+def answer_error(_request: Request, error: Exception) -> JSONResponse:
+    return explain(error).to_response()

@@ -7,7 +7,7 @@ from tests.site.conftest import ROOT, SITE, read_page
 
 def test_every_document_is_in_the_navigation() -> None:
     """Also a document that nobody has placed, and every decision."""
-    start = set(read_page(SITE / "index.html").links)
+    start = set(read_page(SITE / "start.html").links)
     decisions = set(read_page(SITE / "docs" / "decisions" / "index.html").links)
     guides = [path.with_suffix(".html").name for path in (ROOT / "docs" / "deploy").glob("[a-z]*.md")]
     documents = sorted([*guides, *(path.with_suffix(".html").name for path in (ROOT / "docs").glob("*.md"))])

@@ -9,13 +9,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gsi.errors import InvalidRequestError
-from gsi.jobs.connection import RedisError
 from gsi.jobs.documents import Documents
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from services.gateway.answers import Answers, following
 from services.gateway.errors import ApiError, refuse
-from services.gateway.gateway import AWAY, Gateway, until_client_leaves
+from services.gateway.gateway import NO_ANSWER, Gateway, explain, until_client_leaves
 from services.gateway.guard import Caller
 from services.gateway.presets import Preset
 from services.gateway.requests import ResponseRequest, read_input, read_instructions
@@ -154,8 +153,8 @@ async def _written(kept: Kept, answers: Answers, first: int, stack: AsyncExitSta
         is_cancelled = record is not None and record.state is JobState.CANCELLED
         failed = failure_event(kept, record, error, number + 1)
         yield to_event({**failed, "response": describe(kept, record)} if is_cancelled else failed)
-    except RedisError:
-        yield to_event({"type": "error", "sequence_number": number + 1, **AWAY.body["error"]})
+    except NO_ANSWER as error:
+        yield to_event({"type": "error", "sequence_number": number + 1, **explain(error).body["error"]})
 
 
 def _order_of(kept: Kept) -> Order:
