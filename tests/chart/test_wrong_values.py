@@ -41,7 +41,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "temperature 0": ({"sampling": {"temperature": 0}}, ["temperature"]),
     "no such likelihood": ({"sampling": {"likelihood": "both"}}, ["likelihood", "sampling"]),
     "a queue with a brace": ({"coordinator": {"queue": "a{b"}}, ["coordinator.queue", "a{b", "up to 63 letters"]),
-    "patience for ever": ({"coordinator": {"newerJobSeconds": 90_000}}, ["newerJobSeconds", "86400"]),
+    "patience for ever": ({"coordinator": {"newerJobSeconds": 90_000}}, ["newerJobSeconds", "86400|86,400"]),
     "adopting in words": ({"coordinator": {"adoptQueue": "yes"}}, ["adoptQueue", "boolean"]),
     "a share above 1": ({"tracing": {"endpoint": "http://a:4317", "sampleRatio": 2}}, ["sampleRatio", "maximum|less"]),
     # Images
