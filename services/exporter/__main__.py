@@ -40,7 +40,7 @@ async def export(settings: ExporterSettings) -> None:
         log.warning("redis is plain text: others on the network can read jobs", url=mask_url(settings.redis_url))
     async with aclosing(connect(settings.redis_url, settings.redis_access, settings.queue)) as redis:
         observer = QueueObserver(redis, Keys(settings.queue))
-        await _look(observer, was_reachable=True)
+        await _look(observer, was_reachable=True, is_first=True)
         serve_metrics(settings.metrics_listen)
         await health.start(settings.health_listen)
         await health.set_ready(is_ready=True)
@@ -59,13 +59,13 @@ async def _look_until(stop: asyncio.Event, observer: QueueObserver, pause_second
             await asyncio.wait_for(stop.wait(), pause_seconds)
 
 
-async def _look(observer: QueueObserver, *, was_reachable: bool) -> bool:
-    """Show the queue as it is now; return whether Redis answered. Raises RedisError if it refuses this user."""
+async def _look(observer: QueueObserver, *, was_reachable: bool, is_first: bool = False) -> bool:
+    """Show the queue as it is now; return whether Redis answered. Raises RedisError if it refuses us at first."""
     try:
         seen = await observer.look()
-    except REFUSED:
-        raise  # a wrong password or a missing right: time does not correct it
     except RedisError as error:
+        if is_first and isinstance(error, REFUSED):
+            raise  # a wrong password or a missing right; a later refusal is a password that changes, and is waited out
         if was_reachable:
             log.warning("redis is away; the last numbers stay", reason=str(error))
         REDIS_REACHABLE.set(0)
