@@ -40,7 +40,7 @@ class RedisPod:
 
     def __init__(self, folder: Path, values: Mapping[str, Any]) -> None:
         built_in = {"passwordSecret": {"name": SECRET}, "oldPasswordSeconds": 3}
-        found = objects_with("cpu", {"redis": {"builtIn": built_in, "backup": {"enabled": True} | values}})
+        found = objects_with("cpu", {"redis": {"builtIn": built_in, "backup": {"enabled": True, **values}}})
         self.secrets = {SECRET: {"password": FIRST}}
         self.node = Node(folder, found, self.secrets)
         self.url = f"redis://{self.node.addresses['redis']}:6379/0"
