@@ -149,9 +149,9 @@ async def check_gateway(image: Image, outside: Stack) -> None:
     """Check that the image's gateway answers a request with a key, as the chart's test asks it."""
     address = f"127.0.0.1:{free_port()}"
     gateway = await image.start(
-        "python",
-        "-m",
-        "services.gateway",
+        "gsi",
+        "serve",
+        "gateway",
         GSI_GATEWAY_LISTEN=address,
         GSI_GATEWAY_KEYS="true",
         GSI_GATEWAY_REDIS_URL=outside.redis_url,

@@ -42,7 +42,7 @@ async def export(settings: ExporterSettings) -> None:
         log.warning("redis is plain text: others on the network can read jobs", url=mask_url(settings.redis_url))
     async with aclosing(connect(settings.redis_url, settings.redis_access, settings.queue)) as redis:
         exporter = Exporter(redis, Keys(settings.queue), settings.tenant_seconds)
-        await exporter.look()
+        await exporter.look(is_first=True)
         serve_metrics(settings.metrics_listen)
         await health.start(settings.health_listen)
         await health.set_ready(is_ready=True)
@@ -66,13 +66,13 @@ class Exporter:
         self._is_reachable = True
         self._lacking: set[str] = set()  # rights that the log has named
 
-    async def look(self) -> None:
-        """Show the queue as it is now. Raises RedisError if Redis refuses this user."""
+    async def look(self, *, is_first: bool = False) -> None:
+        """Show the queue as it is now. Raises RedisError if Redis refuses this user at first."""
         try:
             await self._look()
-        except REFUSED:
-            raise  # a wrong password or a missing right: time does not correct it
         except RedisError as error:
+            if is_first and isinstance(error, REFUSED):
+                raise  # a wrong password or a missing right; a later refusal is a password that changes, and is waited out
             if self._is_reachable:
                 log.warning("redis is away; the last numbers stay", reason=str(error))
             self._is_reachable = False

@@ -172,9 +172,12 @@ def _any_of(words: Mapping[str, Any]) -> str:
 
 
 def watched(notes: Path) -> dict[str, str]:
-    """Return what has a Python process note its writes; it writes no bytecode, as on a read-only file system."""
+    """Return what has a Python process note its writes; it writes no bytecode, as on a read-only file system.
+
+    It runs the code of this checkout, wherever the command ``gsi`` was installed from.
+    """
     watching = Path(__file__).parent / "watching_writes"
-    return {"PYTHONPATH": str(watching), "WRITES_NOTED_IN": str(notes), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {"PYTHONPATH": f"{watching}:{ROOT}", "WRITES_NOTED_IN": str(notes), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def may_be_written(path: str, is_writable: Mapping[str, bool]) -> bool:

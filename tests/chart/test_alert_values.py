@@ -22,7 +22,8 @@ def alerts(found: list[Object]) -> dict[str, Any]:
 
 def written(name: str) -> dict[str, Any]:
     """Return an alert of the files."""
-    (found,) = (rule for group in GROUPS for rule in group["rules"] if rule.get("alert") == name)
+    rules: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
+    (found,) = (rule for rule in rules if rule.get("alert") == name)
     return found
 
 

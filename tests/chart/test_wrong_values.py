@@ -92,6 +92,26 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"redis": NO_REDIS | {"external": {"url": "redis://a:6379/0", "urlSecret": {"name": "b"}}}},
         ["redis.external", "url", "urlSecret"],
     ),
+    "a backup of several servers": (
+        {
+            "redis": NO_REDIS | {"external": {"url": "redis+sentinel://a:26379/name"}, "backup": {"enabled": True}},
+            "networkPolicy": {"enabled": False},
+        },
+        ["redis.backup.redis.url", "one server", "replica"],
+    ),
+    "a backup over TLS without an authority": (
+        {"redis": NO_REDIS | {"external": {"url": "rediss://a:6379"}, "backup": {"enabled": True}}},
+        ["redis.backup", "redis.external.tls.existingSecret"],
+    ),
+    "a backup by a user that the built-in redis lacks": (
+        {"redis": {"backup": {"enabled": True, "redis": {"url": "redis://backup@a:6379"}}}},
+        ["redis.backup.redis", "no users"],
+    ),
+    "a backup into no gigabytes": (
+        {"redis": {"backup": {"enabled": True, "claim": {"size": "8GB"}}}},
+        ["redis.backup.claim.size", "such as 200Gi"],
+    ),
+    "no snapshot to keep": ({"redis": {"backup": {"keep": 0}}}, ["keep", "minimum|greater"]),
     "an address of something else": ({"redis": NO_REDIS | {"external": {"url": "http://a:6379"}}}, ["url", "rediss"]),
     # Secrets
     "a password in the address": (

@@ -29,11 +29,13 @@ RIGHTS = re.search(r"^user gsi-exporter (.+)$", (ROOT / "docs" / "redis.md").rea
 class Exporter:
     """A running exporter, and where its metrics are."""
 
-    def __init__(self, folder: Path, redis_url: str, queue: str) -> None:
+    def __init__(self, folder: Path, redis_url: str, queue: str, password_file: Path | None = None) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         settings = {"REDIS_URL": redis_url, "QUEUE": queue, "METRICS_LISTEN": self.address, "LOG_FORMAT": "json"}
         environment = {f"GSI_EXPORTER_{name}": value for name, value in settings.items()}
         environment["GSI_EXPORTER_LOOK_SECONDS"] = environment["GSI_EXPORTER_TENANT_SECONDS"] = "0.05"
+        if password_file:
+            environment["GSI_EXPORTER_REDIS_PASSWORD_FILE"] = str(password_file)
         command = [sys.executable, "-m", "services.exporter"]
         self.process = ChildProcess("exporter", command, environment, folder / "exporter.log", lambda *_: None)
 
@@ -179,6 +181,27 @@ async def test_it_says_when_redis_is_away_and_comes_back(tmp_path: Path, queue: 
             await own.shutdown(nosave=True)
             await own.aclose()
             await exporter.wait_for(redis_reachable=0, stream_lag=1)
+
+
+async def test_a_password_that_changes_is_waited_out(tmp_path: Path, queue: str) -> None:
+    """The server may have the new one before the exporter's file has it, or after."""
+    password = tmp_path / "password"
+    password.write_text("first")
+    with embedded_redis() as url:
+        root: Any = connect(url)
+        await root.execute_command("ACL", "SETUSER", "changing", "on", "+@all", "~*", ">first")
+        exporter = Exporter(tmp_path, url.replace("redis://", "redis://changing@"), queue, password)
+        await exporter.process.start()
+        try:
+            await exporter.wait_for(redis_reachable=1)
+            await root.execute_command("ACL", "SETUSER", "changing", "resetpass", ">second")
+            await root.execute_command("CLIENT", "KILL", "USER", "changing")
+            await exporter.wait_for(redis_reachable=0)
+            password.write_text("second")
+            await exporter.wait_for(redis_reachable=1)
+        finally:
+            await exporter.process.stop()
+            await root.aclose()
 
 
 async def test_a_wrong_password_ends_it_with_a_sentence(tmp_path: Path) -> None:
