@@ -10,7 +10,7 @@ import yaml
 from tests.chart.rendering import CHART, HELMS, NAMESPACE, PROFILES, RELEASE, ROOT, helm, template
 
 PARTS = {"Chart.yaml", "values.yaml", "values.schema.json", "README.md", ".helmignore", "templates", "alerts"}
-PARTS |= {"dashboards", *(path.name for path in CHART.glob("values-*.yaml"))}
+PARTS |= {"dashboards", "board-links.json", *(path.name for path in CHART.glob("values-*.yaml"))}
 
 
 @pytest.mark.parametrize("version", HELMS)
