@@ -34,6 +34,11 @@ def _kept(what: str) -> str:
     return f"1 - {recorded(f'release:gsi_slo_{what}:ratio{BUDGET_DAYS}d')}"
 
 
+def _left(what: str) -> str:
+    """Return the share of the budget that is left, down to -1: below that a line tells nothing more."""
+    return f"clamp_min({recorded(f'release:gsi_slo_{what}:budget_left')}, -1)"
+
+
 def _make_burn_panel(title: str, what: str, by: str, alert: Alert, alert_name: str) -> Panel:
     """Return both windows of an alert, with the rate above which it fires."""
     burn = f"release:gsi_slo_{what}:burn_rate"
@@ -49,7 +54,7 @@ def _make_burn_panel(title: str, what: str, by: str, alert: Alert, alert_name: s
         [*windows, Query(f"0 * max ({recorded(burn + alert.long)}) + {alert.burn_rate:g}", "alert")],
         unit="suffix: x",
         minimum=0,
-        colours={"alert": ORANGE},
+        colours={"alert": GREY},
         is_main=True,
         alert=alert_name,
     )
@@ -62,7 +67,7 @@ NUMBERS = Row(
             "Success: budget left",
             f"Share of {DAYS}' error budget that is left, in the queue with the least: 100 % if every job got an "
             "answer, 0 % where the objective is just met, below 0 where it is missed.",
-            [Query(f"min ({recorded('release:gsi_slo_missed:budget_left')})")],
+            [Query(f"min ({_left('missed')})")],
             unit="percentunit",
             width=6,
             decimals=1,
@@ -81,7 +86,7 @@ NUMBERS = Row(
         make_number(
             "Time to answer: budget left",
             "The same budget for answers that came in the time of their lane, in the lane with the least.",
-            [Query(f"min ({recorded('release:gsi_slo_late:budget_left')})")],
+            [Query(f"min ({_left('late')})")],
             unit="percentunit",
             width=6,
             decimals=1,
@@ -106,8 +111,9 @@ BUDGETS = Row(
             "Success: budget left by queue",
             f"Falls with each job that ends DEAD or EXPIRED, and rises again {DAYS} later, or as other jobs succeed.",
             Kind.LINES,
-            [Query(f"min by (queue) ({recorded('release:gsi_slo_missed:budget_left')})", "left {{queue}}")],
+            [Query(f"min by (queue) ({_left('missed')})", "left {{queue}}")],
             unit="percentunit",
+            minimum=-1,
             maximum=1,
             is_main=True,
             alert="GsiSuccessBudgetBurnsFast",
@@ -116,8 +122,9 @@ BUDGETS = Row(
             "Time to answer: budget left by lane",
             "Falls with each answer that comes later than its lane's time. A lane without answers has no line.",
             Kind.LINES,
-            [Query(f"min by (lane) ({recorded('release:gsi_slo_late:budget_left')})", "{{lane}}")],
+            [Query(f"min by (lane) ({_left('late')})", "{{lane}}")],
             unit="percentunit",
+            minimum=-1,
             maximum=1,
             colours=LANE_COLOURS,
             is_main=True,

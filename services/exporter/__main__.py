@@ -72,7 +72,7 @@ class Exporter:
             await self._look()
         except RedisError as error:
             if is_first and isinstance(error, REFUSED):
-                raise  # a wrong password or a missing right; a later refusal is a password that changes, and is waited out
+                raise  # a wrong password or a missing right; later, a password that changes, which is waited out
             if self._is_reachable:
                 log.warning("redis is away; the last numbers stay", reason=str(error))
             self._is_reachable = False

@@ -17,6 +17,7 @@ PARTS = {
     ".helmignore",
     "templates",
     "alerts",
+    "board-links.json",
     "dashboards",
     "examples",
     "scripts",
