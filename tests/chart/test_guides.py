@@ -169,8 +169,7 @@ def _may_run_on(pod: Pod, labels: dict[str, str]) -> bool:
     terms = pod.spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
 
     def holds(one: dict[str, Any]) -> bool:
-        is_in: bool = labels.get(one["key"]) in one["values"]
-        return is_in == (one["operator"] == "In")
+        return bool(labels.get(one["key"]) in one["values"]) is (one["operator"] == "In")
 
     return any(all(map(holds, term["matchExpressions"])) for term in terms)
 
