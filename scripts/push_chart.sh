@@ -5,4 +5,8 @@ set -eu
 export HELM_REGISTRY_CONFIG="${DOCKER_CONFIG:-$HOME/.docker}/config.json"
 helm=$1 registry=$2 namespace=$3
 printf %s "$REGISTRY_PASSWORD" | "$helm" registry login --username "$REGISTRY_USER" --password-stdin "$registry" >&2
-"$helm" push dist/gsi-*.tgz "oci://$registry/$namespace/charts" 2>&1 | sed -n 's/^Digest: /digest=/p'
+said=$("$helm" push dist/gsi-*.tgz "oci://$registry/$namespace/charts" 2>&1) || {
+  echo "$said" >&2
+  exit 1
+}
+echo "$said" | sed -n 's/^Digest: /digest=/p'
