@@ -20,7 +20,12 @@ READERS = {
         ("GPUs", "docs/gpus.md"),
         ("Servers that run already", "docs/remote.md"),
     ],
-    "Operate it": [("The chart", "helm/README.md"), ("Sizing", "docs/sizing.md"), ("Runbook", "docs/runbook.md")],
+    "Operate it": [
+        ("The chart", "helm/README.md"),
+        ("Guides", "docs/deploy/README.md"),
+        ("Sizing", "docs/sizing.md"),
+        ("Runbook", "docs/runbook.md"),
+    ],
     "Study the method": [
         ("Methods", "docs/methods.md"),
         ("The algorithm", "docs/algorithm.md"),
