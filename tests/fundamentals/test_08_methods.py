@@ -4,6 +4,7 @@ A method writes an answer in rounds. Most methods keep one trajectory, which gro
 several and choose one at the end. A job names its method (``METHODS``), and may give it options in the same word.
 """
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -119,6 +120,19 @@ async def test_beam_search_keeps_the_best_few_at_every_step() -> None:
     assert BAD not in answer.text
     assert all(len(made.branches) <= 2 for made in rounds)
     assert len(rounds[0].proposals[0].candidates) == 8
+
+
+async def test_a_language_model_may_judge_a_step_in_place_of_a_reward_model() -> None:
+    """SpecReason asks the target about every step of the draft; ConfSpec only where the draft itself is unsure."""
+    for seed in SEEDS:
+        asked = (await make_first_round(Params(method="spec-reason"), TINY, seed, START)).step
+        spared = (await make_first_round(Params(method="conf-spec"), TINY, seed, START)).step
+        assert asked.text == spared.text
+        drafted = asked.text if asked.rejected is None else asked.rejected.text
+        assert (asked.rejected is None) == (drafted != BAD)
+        assert [judgement.source for judgement in asked.judgements] == [Source.TARGET]
+        assert (Source.TARGET in {judgement.source for judgement in spared.judgements}) == (drafted == BAD)
+        assert math.isnan(asked.reward)
 
 
 async def test_a_reward_map_makes_any_number_a_reward() -> None:

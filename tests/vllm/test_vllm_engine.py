@@ -114,6 +114,7 @@ async def test_judging_costs_no_context_that_was_read_before(engine: VllmEngine)
     context = (engine.render(MESSAGES) * 20)[:320]
     await score_all(engine, [ReceivedTokens(0, (1,))], law(engine), context)
     step = (*context, *range(5, 25))
+    await asyncio.sleep(0.2)  # the statistics of earlier requests have come
     for least in (320 - 32, 340 - 32):
         before = count_cached()
         await engine.judge(step, JudgePrompt.VERDICT.question)
