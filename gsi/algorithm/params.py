@@ -101,6 +101,7 @@ class Params:
     judge_score: JudgeScore = JudgeScore.LIKELIEST
     judge_threshold: float | None = None  # the least score of a step that is kept; None: that of the prompt
     confidence_threshold: float = 0.9  # from which on the draft's judgement stands, in (0.5, 1]
+    first_target_steps: int = 0  # at the beginning of an answer, which the target writes alone
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.num_target_candidates < 1:

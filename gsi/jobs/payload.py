@@ -223,6 +223,10 @@ class JobParams(BaseModel):
         description="conf-spec: the probability from which on the draft's judgement of its step stands.",
     )
 
+    first_target_steps: int = Field(
+        0, ge=0, le=1000, description="spec-reason: the number of first steps, which the target writes alone."
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _expand_method(cls, given: Any) -> Any:
@@ -298,6 +302,7 @@ class JobParams(BaseModel):
             judge_score=self.judge_score,
             judge_threshold=self.judge_threshold,
             confidence_threshold=self.confidence_threshold,
+            first_target_steps=self.first_target_steps,
         )
 
 

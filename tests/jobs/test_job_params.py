@@ -120,6 +120,7 @@ def test_every_parameter_reaches_the_algorithm() -> None:
             "judge_score": "mean",
             "judge_threshold": 0.75,
             "confidence_threshold": 0.8,
+            "first_target_steps": 2,
         }
     ).to_params()
     expected = Params(
@@ -143,6 +144,7 @@ def test_every_parameter_reaches_the_algorithm() -> None:
         judge_score=JudgeScore.MEAN,
         judge_threshold=0.75,
         confidence_threshold=0.8,
+        first_target_steps=2,
     )
     assert params == expected
     assert (params.sampling.temperature, params.stop.max_steps) == (0.5, 6)

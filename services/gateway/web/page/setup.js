@@ -23,6 +23,7 @@ const NAMES = {
   judge_score: "Score of a step",
   judge_threshold: "Least score",
   confidence_threshold: "Least confidence of the draft",
+  first_target_steps: "First steps by the target",
 };
 
 /** Returns the method of a setup: the chosen one, or that of the model. */
