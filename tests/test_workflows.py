@@ -151,5 +151,5 @@ def test_ci_runs_every_check_and_names_those_that_fail(tmp_path: Path) -> None:
     for name in checks:
         at = lines.index(f"{name} begins")
         assert lines[at + 1] == f"{name} ends"
-    assert [line.split("]")[0] for line in lines if "***" in line] == [f"make: *** [Makefile:4: {checks[1]}"]
+    assert [line.split("]")[0] for line in lines if "***" in line] == [f"make: *** [Makefile:6: {checks[1]}"]
     assert code == 2
