@@ -28,7 +28,8 @@ from gsi.v1 import candidates_pb2, draft_pb2, draft_pb2_grpc, prm_pb2, prm_pb2_g
 
 log = structlog.get_logger()
 
-REFUSALS = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
+# A replica of an older release answers UNIMPLEMENTED to a call that it lacks.
+REFUSALS = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED)
 REFUSAL_SECONDS = 0.05  # from a call's initial metadata, which a refusal lacks, to its status: they come together
 
 PHASES = {  # the names of the calls of a job in its trace; other calls belong to no job
