@@ -212,7 +212,7 @@ class ProposalRecord(Record):
     )
     seconds: Mapping[str, float] = Field(
         description='From the start of the proposal to the end of drafting ("propose") and of each scorer '
-        '("target", "prm").'
+        '("target", "prm") and judge ("judge by draft", "judge by target").'
     )
     candidates: tuple[CandidateRecord, ...]
 
