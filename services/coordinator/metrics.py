@@ -56,7 +56,8 @@ PHASE_SECONDS = series.histogram(
     "Time of a kept step by phase. The phases add up to the time from the previous step's end (or the answer's start) "
     "to the end of this step's checkpoint. draft: until the draft's last candidate. score: what scoring or "
     "judging took beyond drafting. resample: the target's proposal and its rewards, after a draft's proposal was "
-    "rejected. target: the target's proposal and its rewards in a method where the target writes alone, such as `soft-best-of-n:target`. "
+    "rejected. target: the target's proposal and its rewards in a method where the target writes alone, such as "
+    "`soft-best-of-n:target`. "
     "checkpoint: writing the step to Redis. wait: until the step got a slot, and until an unavailable or full service "
     "answered, failed calls included. overhead: the coordinator's own work. A method that keeps several trajectories "
     "observes each round once, with its slowest trajectory.",
