@@ -30,9 +30,9 @@ class Preset(StrEnum):
 
 
 class Scope(StrEnum):
-    """What best-of-n chooses from."""
+    """What a method chooses from."""
 
-    STEPS = "steps"  # n candidates of every step: "process best-of-n"
+    STEPS = "steps"  # n candidates of every step
     RESPONSES = "responses"  # n whole answers
 
 

@@ -134,7 +134,7 @@ class JobParams(BaseModel):
     scope: Scope = Field(
         Scope.STEPS,
         strict=False,
-        description="best-of-n: whether to choose among the candidates of every step, or among whole responses.",
+        description="Whether to choose among the candidates of every step, or among whole responses.",
     )
     aggregate: Aggregate = Field(
         Aggregate.LAST, strict=False, description="How the rewards of its steps make the score of a response or a beam."

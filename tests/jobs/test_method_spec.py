@@ -11,6 +11,7 @@ from gsi.jobs.method_spec import ALIASES, parse_choice, parse_method
 from gsi.jobs.payload import JobParams
 
 PARAMETERS = list(JobParams.model_fields)
+OF_RESPONSES = ("steps", "responses", "last", "minimum", "product")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -76,19 +77,19 @@ def test_an_unknown_option_is_answered_with_those_there_are(option: str) -> None
     said, allowed = str(error.value).partition("; did you mean ")[0].split("; allowed: ")
     assert said == f'params.method: option "{option}" is not allowed with gsi'
     words, names = allowed.split(", NAME=VALUE with a parameter (")
-    assert words == "speculative, authors"
-    others = {"role", "scope", "aggregate", "weighting", "beam_width", "beam_expansion"}
+    assert words == "steps, responses, last, minimum, product, speculative, authors"
+    others = {"role", "weighting", "beam_width", "beam_expansion"}
     assert names.rstrip(")").split(", ") == [name for name in PARAMETERS if name not in {"method", *others}]
 
 
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("gsi", ["speculative", "authors"]),
-        ("gsi-no-rejection", ["authors"]),
+        ("gsi", [*OF_RESPONSES, "speculative", "authors"]),
+        ("gsi-no-rejection", [*OF_RESPONSES, "authors"]),
         ("rsd", ["speculative", "authors", *WEIGHTINGS]),
-        ("soft-best-of-n", ["draft", "target"]),
-        ("best-of-n", ["draft", "target", "steps", "responses", "last", "minimum", "product"]),
+        ("soft-best-of-n", ["draft", "target", *OF_RESPONSES]),
+        ("best-of-n", ["draft", "target", *OF_RESPONSES]),
         ("majority-vote", ["draft", "target"]),
         ("beam-search", ["draft", "target", "last", "minimum", "product"]),
         ("target", []),

@@ -42,6 +42,9 @@ STEPWISE = [
 SEARCHING = [
     "best-of-n:responses",
     "best-of-n:minimum:target",
+    "soft-best-of-n:responses",
+    "gsi:responses",
+    "gsi-no-rejection:minimum",
     "majority-vote",
     "beam-search",
     "beam-search:width=2:expansion=3:product",
