@@ -14,7 +14,7 @@ from gsi.algorithm.candidates import Message, Trajectory
 from gsi.algorithm.generate import generate
 from gsi.algorithm.method import Unfinished
 from gsi.algorithm.methods import METHODS
-from gsi.algorithm.params import Params, SamplingParams, Scope, StopRules
+from gsi.algorithm.params import Params, ParticleChoice, ParticleWeights, SamplingParams, Scope, StopRules
 from gsi.algorithm.parts import run_all
 from gsi.algorithm.ports import ScoreBatches, TextBatches
 from gsi.algorithm.round import Round
@@ -36,10 +36,22 @@ from tests.algorithm.worlds import START, EnumerableModel, World
 
 pytestmark = pytest.mark.timeout(60)  # a search that waits for itself hangs
 
-SEARCHES = ("best-of-n", "soft-best-of-n", "gsi-no-rejection", "majority-vote", "beam-search")
+SEARCHES = ("best-of-n", "soft-best-of-n", "gsi-no-rejection", "majority-vote", "beam-search", "dvts")
 SEARCHING = [Params(method=method, scope=Scope.RESPONSES, n=6, beta=2.0) for method in SEARCHES]
 GSI_OVER_RESPONSES = Params(scope=Scope.RESPONSES, n=3, beta=2.0)  # some of its places may stay empty
-EVERY_METHOD = [*(Params(method=method, n=3, beta=2.0) for method in METHODS), *SEARCHING, GSI_OVER_RESPONSES]
+PARTICLES = [
+    Params(
+        method="particle-filter", n=6, beta=2.0, particle_weights=weights, resample_below=share, particle_choice=choice
+    )
+    for weights in ParticleWeights
+    for share, choice in ((1.0, ParticleChoice.SAMPLE), (0.5, ParticleChoice.HIGHEST))
+]
+EVERY_METHOD = [
+    *(Params(method=method, n=3, beta=2.0) for method in METHODS),
+    *SEARCHING,
+    GSI_OVER_RESPONSES,
+    *PARTICLES,
+]
 
 
 def written_down(written: Written, *, keep_candidates: bool = False) -> list[str]:
@@ -251,7 +263,7 @@ def test_a_population_starts_with_one_trajectory_or_with_n() -> None:
     for name in set(METHODS) - with_scope:
         population = METHODS[name].start(START, Params(n=6, scope=Scope.RESPONSES))
         assert population == METHODS[name].start(START, Params(n=6))
-        assert len(population) == (6 if name == "majority-vote" else 1)
+        assert len(population) == {"majority-vote": 6, "particle-filter": 6, "dvts": 2}.get(name, 1)
 
 
 @pytest.mark.parametrize("method", SEARCHES)
