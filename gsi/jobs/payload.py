@@ -24,6 +24,8 @@ from gsi.algorithm.params import (
     Aggregate,
     Likelihood,
     Params,
+    ParticleChoice,
+    ParticleWeights,
     Preset,
     Resample,
     SamplingParams,
@@ -135,7 +137,7 @@ class JobParams(BaseModel):
     scope: Scope = Field(
         Scope.STEPS,
         strict=False,
-        description="best-of-n: whether to choose among the candidates of every step, or among whole responses.",
+        description="Whether to choose among the candidates of every step, or among whole responses.",
     )
     aggregate: Aggregate = Field(
         Aggregate.LAST, strict=False, description="How the rewards of its steps make the score of a response or a beam."
@@ -144,13 +146,13 @@ class JobParams(BaseModel):
         None,
         ge=1,
         le=MAX_CANDIDATES,
-        description="beam-search: number of kept trajectories; null: the square root of n.",
+        description="beam-search: number of kept trajectories; dvts: of subtrees; null: the square root of n.",
     )
     beam_expansion: int | None = Field(
         None,
         ge=1,
         le=MAX_CANDIDATES,
-        description="beam-search: candidates of each trajectory; null: n divided by beam_width.",
+        description="beam-search, dvts: candidates of each trajectory; null: n divided by beam_width.",
     )
     resample: Resample = Field(
         Resample.TARGET,
@@ -226,6 +228,27 @@ class JobParams(BaseModel):
     first_target_steps: int = Field(
         0, ge=0, le=1000, description="spec-reason: the number of first steps, which the target writes alone."
     )
+    particle_weights: ParticleWeights = Field(
+        ParticleWeights.REWARD,
+        strict=False,
+        description="particle-filter: a step weighs exp(beta * reward), or exp(beta * tilted reward), where the draft "
+        "writes.",
+    )
+    resample_below: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="particle-filter: resample where the effective sample size is below this share of n; 1: in every "
+        "round, 0: never.",
+    )
+    particle_choice: ParticleChoice = Field(
+        ParticleChoice.HIGHEST,
+        strict=False,
+        description="particle-filter: the answer has the highest weight, or is drawn by the weights.",
+    )
+    switch_threshold: float = Field(
+        0.7, ge=-1e6, le=1e6, description="specs: the draft writes the step after a step of at least this reward."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -265,6 +288,9 @@ class JobParams(BaseModel):
                 f"params.judge_threshold: {params.least_judge_score:g} is not allowed; allowed: null, or a number from "
                 f"0 to {highest:g}, the highest answer of judge_prompt {self.judge_prompt}"
             )
+        is_tilted = "particle_weights" in method.parameters and self.particle_weights is ParticleWeights.TILTED
+        if is_tilted and self.role is not Source.DRAFT:
+            raise InvalidRequestError("params.role: tilted particles are the draft's; allowed: draft")
         num_candidates = params.num_beams * params.num_expansions
         if "beam_width" in method.parameters and num_candidates > MAX_CANDIDATES:
             raise InvalidRequestError(
@@ -303,6 +329,10 @@ class JobParams(BaseModel):
             judge_threshold=self.judge_threshold,
             confidence_threshold=self.confidence_threshold,
             first_target_steps=self.first_target_steps,
+            particle_weights=self.particle_weights,
+            resample_below=self.resample_below,
+            particle_choice=self.particle_choice,
+            switch_threshold=self.switch_threshold,
         )
 
 

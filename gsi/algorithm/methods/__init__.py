@@ -12,11 +12,14 @@ from gsi.algorithm.method import Method
 MODULES = (
     "gsi",
     "rsd",
+    "specs",
     "best_of_n",
     "responses",
     "beam_search",
     "spec_reason",
     "conf_spec",
+    "particle_filter",
+    "dvts",
     "single_model",
 )
 

@@ -24,6 +24,10 @@ const NAMES = {
   judge_threshold: "Least score",
   confidence_threshold: "Least confidence of the draft",
   first_target_steps: "First steps by the target",
+  particle_weights: "Weights of particles",
+  resample_below: "Resample below",
+  particle_choice: "Choice of particle",
+  switch_threshold: "Switch to the draft at",
 };
 
 /** Returns the method of a setup: the chosen one, or that of the model. */

@@ -62,7 +62,7 @@ function Facts({ job, steps, params }) {
 /** Return the numbers by which the method chooses, each with its symbol. */
 function parametersOf(params) {
   const isAlone = ALONE.has(params.method);
-  const draws = !isAlone && !["beam-search", "best-of-n", "majority-vote"].includes(params.method);
+  const draws = !isAlone && !["beam-search", "dvts", "best-of-n", "majority-vote"].includes(params.method);
   const test = acceptanceTest(params);
   return [!isAlone && ["n", params.n], draws && ["β", params.beta], test && [test.name, test.least]].filter(Boolean);
 }
