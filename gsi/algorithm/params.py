@@ -96,6 +96,7 @@ class Params:
     sampling: SamplingParams = SamplingParams()
     stop: StopRules = StopRules()
     preset: Preset = Preset.PAPER
+    rejected_share: float = 0.5  # alpha: the share of responses that a point of speculative rejection ends
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.num_target_candidates < 1:
@@ -104,6 +105,8 @@ class Params:
             raise ValueError(f"beta must be finite and above 0; got {self.beta}")
         if not math.isfinite(self.acceptance_threshold):
             raise ValueError(f"acceptance_threshold must be finite; got {self.acceptance_threshold}")
+        if not 0 < self.rejected_share < 1:
+            raise ValueError(f"rejected_share must be between 0 and 1; got {self.rejected_share}")
 
     @property
     def least_tilted_reward(self) -> float:

@@ -199,6 +199,12 @@ class JobParams(BaseModel):
         None, ge=0, le=2**63 - 1, description="Makes a run repeatable; null: derived from the job's id."
     )
     keep_candidates: bool = Field(False, description="Keep every candidate with its numbers in the job's steps.")
+    rejected_share: float = Field(
+        0.5,
+        ge=0.01,
+        le=0.99,
+        description="alpha: the share of the unfinished responses that a point of speculative-rejection ends.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -265,6 +271,7 @@ class JobParams(BaseModel):
             sampling=SamplingParams(self.temperature, self.top_p, self.max_step_tokens, self.likelihood),
             stop=StopRules(self.max_steps, self.max_tokens, self.reward_floor, drops_low_step=drops_low_step),
             preset=self.preset,
+            rejected_share=self.rejected_share,
         )
 
 

@@ -1,6 +1,7 @@
 """The papers' laws computed without sampling, and without ``gsi``: what its code is held against."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
@@ -64,6 +65,31 @@ def best_of_n(law: Law, scores: Sequence[float], n: int) -> list[float]:
     for draws in product(range(len(law)), repeat=n):
         kept[max(draws, key=lambda y: scores[y])] += math.prod(law[y] for y in draws)
     return kept
+
+
+def speculative_rejection(world: World, n: int, alpha: float, num_steps: int) -> Mapping[tuple[int, ...], float]:
+    """Return the law of the answer that the draft writes in ``num_steps`` rounds (arXiv 2410.20290, Algorithm 1).
+
+    It enumerates what every response writes in a round. The cutoff is the alpha quantile of the last rewards, and the
+    memory holds n steps.
+    """
+    batches: dict[tuple[tuple[int, ...], ...], float] = {((),) * n: 1.0}
+    for index in range(num_steps):
+        draft, reward = (world.after(table, index) for table in (world.draft, world.reward))
+        after: defaultdict[tuple[tuple[int, ...], ...], float] = defaultdict(float)
+        for batch, probability in batches.items():
+            num_rejected = int(alpha * len(batch)) if len(batch) * (index + 2) > n else 0
+            for drawn in product(world.steps, repeat=len(batch)):
+                written = [(*one, y) for one, y in zip(batch, drawn, strict=True)]
+                best = sorted(range(len(batch)), key=lambda i: -reward[drawn[i]])[: len(batch) - num_rejected]
+                kept = tuple(written[i] for i in sorted(best))
+                after[kept] += probability * math.prod(draft[y] for y in drawn)
+        batches = after
+    last = world.after(world.reward, num_steps - 1)
+    answers: defaultdict[tuple[int, ...], float] = defaultdict(float)
+    for batch, probability in batches.items():
+        answers[max(batch, key=lambda one: last[one[-1]])] += probability
+    return answers
 
 
 def rsd(

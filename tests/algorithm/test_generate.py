@@ -29,7 +29,7 @@ WORLD = World(
     ends=frozenset({3}),
 )
 ENDLESS = replace(WORLD, ends=frozenset())
-STEPWISE = sorted(set(METHODS) - {"majority-vote", "beam-search"})  # keep one trajectory
+STEPWISE = sorted(set(METHODS) - {"majority-vote", "beam-search", "speculative-rejection"})  # keep one trajectory
 
 
 @dataclass

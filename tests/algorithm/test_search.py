@@ -36,7 +36,8 @@ from tests.algorithm.worlds import START, EnumerableModel, World
 
 pytestmark = pytest.mark.timeout(60)  # a search that waits for itself hangs
 
-SEARCHES = ("best-of-n", "majority-vote", "beam-search")
+SEARCHES = ("best-of-n", "majority-vote", "beam-search", "speculative-rejection")
+OF_RESPONSES = ("majority-vote", "speculative-rejection")  # besides best-of-n, which may be
 SEARCHING = [Params(method=method, scope=Scope.RESPONSES, n=6, beta=2.0) for method in SEARCHES]
 EVERY_METHOD = [*(Params(method=method, n=3, beta=2.0) for method in METHODS), *SEARCHING]
 
@@ -247,7 +248,7 @@ def test_a_population_starts_with_one_trajectory_or_with_n() -> None:
     for name in set(METHODS) - {"best-of-n"}:
         population = METHODS[name].start(START, Params(n=6, scope=Scope.RESPONSES))
         assert population == METHODS[name].start(START, Params(n=6))
-        assert len(population) == (6 if name == "majority-vote" else 1)
+        assert len(population) == (6 if name in OF_RESPONSES else 1)
 
 
 @pytest.mark.parametrize("method", SEARCHES)

@@ -16,6 +16,7 @@ MODULES = (
     "responses",
     "beam_search",
     "single_model",
+    "speculative_rejection",
 )
 
 

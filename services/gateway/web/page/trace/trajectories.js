@@ -5,7 +5,7 @@
 
 import { read } from "./numbers.js";
 
-const SEARCHES = new Set(["beam-search", "majority-vote"]);
+const SEARCHES = new Set(["beam-search", "majority-vote", "speculative-rejection", "confidence-vote"]);
 
 /** Return whether a job of these parameters keeps several trajectories. */
 export function isSearch(params) {
