@@ -12,11 +12,14 @@ from gsi.algorithm.method import Method
 MODULES = (
     "gsi",
     "rsd",
+    "specs",
     "best_of_n",
     "responses",
     "beam_search",
-    "single_model",
+    "particle_filter",
+    "dvts",
     "speculative_rejection",
+    "single_model",
 )
 
 
