@@ -222,6 +222,26 @@ class JobParams(BaseModel):
     switch_threshold: float = Field(
         0.7, ge=-1e6, le=1e6, description="specs: the draft writes the step after a step of at least this reward."
     )
+    vote_warmup: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_CANDIDATES,
+        description="confidence-vote: number of first responses, whose confidences set the threshold; null: half of n, "
+        "at most 16.",
+    )
+    vote_percentile: float = Field(
+        10.0,
+        ge=0,
+        le=100,
+        description="confidence-vote: the percentile of their lowest confidences below which a response ends.",
+    )
+    vote_consensus: float | None = Field(
+        0.95,
+        gt=0.5,
+        le=1,
+        description="confidence-vote: the winner's share of all weights that ends the vote; null: it ends only when no "
+        "vote can change the winner.",
+    )
     rejected_share: float = Field(
         0.5,
         ge=0.01,
@@ -301,6 +321,9 @@ class JobParams(BaseModel):
             resample_below=self.resample_below,
             particle_choice=self.particle_choice,
             switch_threshold=self.switch_threshold,
+            vote_warmup=self.vote_warmup,
+            vote_percentile=self.vote_percentile,
+            vote_consensus=self.vote_consensus,
             rejected_share=self.rejected_share,
         )
 

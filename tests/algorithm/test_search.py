@@ -45,7 +45,13 @@ SEARCHES = (
     "dvts",
     "speculative-rejection",
 )
-NUM_TRAJECTORIES = {"majority-vote": 6, "particle-filter": 6, "dvts": 2, "speculative-rejection": 6}  # of n = 6
+NUM_TRAJECTORIES = {
+    "majority-vote": 6,
+    "particle-filter": 6,
+    "dvts": 2,
+    "confidence-vote": 6,
+    "speculative-rejection": 6,
+}  # of n = 6
 SEARCHING = [Params(method=method, scope=Scope.RESPONSES, n=6, beta=2.0) for method in SEARCHES]
 GSI_OVER_RESPONSES = Params(scope=Scope.RESPONSES, n=3, beta=2.0)  # some of its places may stay empty
 PARTICLES = [

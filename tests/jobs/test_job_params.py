@@ -119,6 +119,9 @@ def test_every_parameter_reaches_the_algorithm() -> None:
             "resample_below": 0.25,
             "particle_choice": "sample",
             "switch_threshold": 0.5,
+            "vote_warmup": 3,
+            "vote_percentile": 90,
+            "vote_consensus": 0.75,
             "rejected_share": 0.25,
         }
     ).to_params()
@@ -143,6 +146,9 @@ def test_every_parameter_reaches_the_algorithm() -> None:
         resample_below=0.25,
         particle_choice=ParticleChoice.SAMPLE,
         switch_threshold=0.5,
+        vote_warmup=3,
+        vote_percentile=90.0,
+        vote_consensus=0.75,
         rejected_share=0.25,
     )
     assert params == expected

@@ -100,6 +100,7 @@ def test_an_unknown_option_is_answered_with_those_there_are(option: str) -> None
         ("particle-filter", ["draft", "target", "reward", "tilted", "highest", "sample"]),
         ("specs", []),
         ("target", []),
+        ("confidence-vote", ["draft", "target"]),
         ("speculative-rejection", ["draft", "target", "last", "minimum", "product"]),
     ],
 )

@@ -18,6 +18,7 @@ MODULES = (
     "beam_search",
     "particle_filter",
     "dvts",
+    "confidence_vote",
     "speculative_rejection",
     "single_model",
 )

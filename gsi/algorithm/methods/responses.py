@@ -4,7 +4,7 @@ The responses are written step by step at the same time, so that each stops, res
 """
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -88,15 +88,26 @@ async def write_unrated(population: Population, growing: Sequence[Unfinished], p
 
 async def choose_most_votes(population: Population, params: Params, answers: Answers, _seed: int) -> int:
     """Return the place of the first response whose answer most responses share. No answer, no vote."""
+    votes = await count_votes(population, answers, [1.0] * len(population))
+    return find_winner(votes) if votes else 0
+
+
+async def count_votes(population: Population, answers: Answers, weights: Sequence[float]) -> dict[int, float]:
+    """Return the weight of each answer, by the place of the first response that gives it. A weight of 0 is no vote."""
     first_of: dict[str, int] = {}  # an answer as written -> the place of the first response with an equal answer
-    votes: Counter[int] = Counter()
-    for place, trajectory in enumerate(population):
-        answer = await asyncio.to_thread(answers.find, trajectory.text)
+    votes: defaultdict[int, float] = defaultdict(float)
+    for place, (trajectory, weight) in enumerate(zip(population, weights, strict=True)):
+        answer = await asyncio.to_thread(answers.find, trajectory.text) if weight else None
         if answer is not None:
             if answer not in first_of:
                 first_of[answer] = await _first_equal(answer, place, first_of, answers)
-            votes[first_of[answer]] += 1
-    return max(votes, key=lambda first: (votes[first], -first)) if votes else 0
+            votes[first_of[answer]] += weight
+    return votes
+
+
+def find_winner(votes: Mapping[int, float]) -> int:
+    """Return the place of the answer with the most weight, the first of them."""
+    return max(votes, key=lambda first: (votes[first], -first))
 
 
 async def _first_equal(answer: str, place: int, first_of: Mapping[str, int], answers: Answers) -> int:
