@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gsi.algorithm.candidates import Source
+from gsi.algorithm.n_rule import NRule
 from gsi.algorithm.reward_map import Raw, RewardMap
 from gsi.algorithm.weighting import Binary, Weighting
 
@@ -114,6 +115,7 @@ class Params:
     resample_below: float = 1.0  # share of n that the effective sample size must reach, or the particles are resampled
     particle_choice: ParticleChoice = ParticleChoice.HIGHEST
     switch_threshold: float = 0.7  # the reward of a step after which SPECS lets the draft write
+    n_rule: NRule | None = None  # when no more candidates of a step are asked for; None: after n of them
     vote_warmup: int | None = None  # responses that set the threshold of confidence-vote; None: half of n, at most 16
     vote_percentile: float = 10.0  # of their lowest confidences, which is the threshold
     vote_consensus: float | None = 0.95  # tau: the winner's share of all weights that ends the vote; None: none does

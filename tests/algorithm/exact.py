@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 
 from gsi.algorithm.candidates import Source
@@ -65,6 +65,41 @@ def best_of_n(law: Law, scores: Sequence[float], n: int) -> list[float]:
     for draws in product(range(len(law)), repeat=n):
         kept[max(draws, key=lambda y: scores[y])] += math.prod(law[y] for y in draws)
     return kept
+
+
+def adaptive_best_of_n(
+    law: Law, scores: Sequence[float], part_ends: Sequence[int], is_enough: Callable[[Sequence[float]], bool]
+) -> list[float]:
+    """Return the law of the first step with the highest score, from all draws, stopped at the end of a part."""
+    kept = [0.0] * len(law)
+    for draws, probability in _stopped(law, scores, part_ends, is_enough):
+        kept[max(draws, key=lambda y: scores[y])] += probability
+    return kept
+
+
+def adaptive_soft_best_of_n(
+    law: Law,
+    scores: Sequence[float],
+    beta: float,
+    part_ends: Sequence[int],
+    is_enough: Callable[[Sequence[float]], bool],
+) -> list[float]:
+    """Return the law of the step that soft best-of-n keeps, from all draws, stopped at the end of a part."""
+    kept = [0.0] * len(law)
+    for draws, probability in _stopped(law, scores, part_ends, is_enough):
+        for y, share in zip(draws, normalised([math.exp(beta * scores[y]) for y in draws]), strict=True):
+            kept[y] += probability * share
+    return kept
+
+
+def _stopped(
+    law: Law, scores: Sequence[float], part_ends: Sequence[int], is_enough: Callable[[Sequence[float]], bool]
+) -> Iterator[tuple[tuple[int, ...], float]]:
+    """Yield the draws that there may be when the rule has enough of them, each with its probability."""
+    for draws in product(range(len(law)), repeat=part_ends[-1]):
+        stops = [end for end in part_ends if is_enough([scores[y] for y in draws[:end]])]
+        made = draws[: min([*stops, part_ends[-1]])]
+        yield made, math.prod(law[y] for y in draws)
 
 
 def speculative_rejection(world: World, n: int, alpha: float, num_steps: int) -> Mapping[tuple[int, ...], float]:

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from gsi.algorithm.candidates import Branch, Outcome, Population, Source, Trajectory
 from gsi.algorithm.method import Answers, MakeRound, MakeStep, Method, Unfinished, in_no_job, lift
+from gsi.algorithm.n_rule import part_ends
 from gsi.algorithm.params import Params, Scope
-from gsi.algorithm.parts import build_step, propose, run_all
+from gsi.algorithm.parts import build_step, propose, run_all, score
 from gsi.algorithm.ports import Ports
 from gsi.algorithm.proposal import Proposal
 from gsi.algorithm.round import Round
@@ -84,6 +85,24 @@ async def write_rated(population: Population, growing: Sequence[Unfinished], por
 async def write_unrated(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
     """Let every unfinished response grow by one step. The PRM is not asked."""
     return await write_each(population, growing, ports, seed, rewards=False)
+
+
+def pick_in_parts(population: Population, unfinished: Sequence[Unfinished], _seed: int) -> Sequence[Unfinished]:
+    """Return all unfinished responses; with a rule for n those of a part, and none once it has enough scores."""
+    params = unfinished[0].params if unfinished else None
+    if params is None or params.n_rule is None or params.scope is not Scope.RESPONSES:
+        return unfinished
+    for end in part_ends(params.n):
+        if waiting := [one for one in unfinished if one.place < end]:
+            return waiting
+        if params.n_rule.is_enough([score(trajectory, params.aggregate) for trajectory in population[:end]]):
+            break
+    return ()
+
+
+def find_begun(population: Population) -> Population:
+    """Return the responses that were begun: all, or the first parts of them."""
+    return tuple(trajectory for trajectory in population if trajectory.steps)
 
 
 async def choose_most_votes(population: Population, params: Params, answers: Answers, _seed: int) -> int:
