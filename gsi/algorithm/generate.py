@@ -7,7 +7,7 @@ from functools import partial
 
 from gsi.algorithm.candidates import Branch, Population, Trajectory, grow
 from gsi.algorithm.lookahead import Lookahead, look_ahead
-from gsi.algorithm.method import Answers, Unfinished
+from gsi.algorithm.method import Answers, Method, Unfinished
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import DEFAULT_ANSWER_PATTERN, Params
 from gsi.algorithm.ports import NoRoomError, Ports
@@ -68,7 +68,7 @@ async def generate(
     rules = JobRules(params, answers.has_answer, max_length)
     reason_left = StopReason.MAX_STEPS  # of an answer that has no reason of its own to end
     async with look_ahead(lookahead, method, ports, seed, rules) as watch:
-        while growing := method.pick(population, await _find_unfinished(population, rules), seed):
+        while growing := await _find_growing(method, population, rules, answers, seed):
             try:
                 made = await attempt(partial(make_in_room, method, population, growing, watch(growing), seed))
             except NoRoomError:
@@ -83,9 +83,14 @@ async def generate(
     return cut_answer(answer, reason, params.stop), reason
 
 
-async def _find_unfinished(population: Population, rules: JobRules) -> list[Unfinished]:
-    return [
+async def _find_growing(
+    method: Method, population: Population, rules: JobRules, answers: Answers, seed: int
+) -> Sequence[Unfinished]:
+    """Return the trajectories that grow in the next round; none if the answer is complete."""
+    unfinished = [
         Unfinished(place, trajectory, rules.limit_step(trajectory))
         for place, trajectory in enumerate(population)
         if await asyncio.to_thread(rules.find_reason, trajectory) is None  # which must not delay other jobs
     ]
+    growing = method.pick(population, unfinished, seed)
+    return () if growing and await method.is_decided(population, growing, answers) else growing

@@ -59,10 +59,12 @@ async def look_ahead(
 ) -> AsyncIterator[Watch]:
     """Yield a function that returns the ports for a round; what is still written ahead at the end is thrown away.
 
-    Without ``lookahead``, for a method that has no leader, and among whole responses, these are the caller's own ports.
+    Without ``lookahead``, for a method that has no leader, among whole responses, and where a rule may ask for fewer
+    than n candidates, these are the caller's own ports.
     """
     is_of_responses = "scope" in method.parameters and rules.params.scope is Scope.RESPONSES
-    if lookahead is None or method.find_leader is None or is_of_responses:
+    is_fixed = rules.params.n_rule is None
+    if lookahead is None or method.find_leader is None or is_of_responses or not is_fixed:
         yield lambda _: ports
         return
     job = _Job(lookahead, method, ports, seed, rules)

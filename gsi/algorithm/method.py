@@ -48,6 +48,7 @@ MakeRound = Callable[[Population, Sequence[Unfinished], Ports, int], Awaitable[R
 Start = Callable[[Trajectory, Params], Population]
 Choose = Callable[[Population, Params, Answers, int], Awaitable[int]]
 Pick = Callable[[Population, Sequence[Unfinished], int], Sequence[Unfinished]]
+IsDecided = Callable[[Population, Sequence[Unfinished], Answers], Awaitable[bool]]
 # The place of the candidate that is kept if those that cannot be drawn yet (reward NaN) stay so; None: none of them is.
 FindLeader = Callable[[Proposal, Trajectory, Params, int], int | None]
 Test = Callable[[Params], bool]
@@ -66,6 +67,11 @@ async def choose_first(_population: Population, _params: Params, _answers: Answe
 def pick_all(_population: Population, unfinished: Sequence[Unfinished], _seed: int) -> Sequence[Unfinished]:
     """Return every trajectory that is not finished."""
     return unfinished
+
+
+async def decided_never(_population: Population, _growing: Sequence[Unfinished], _answers: Answers) -> bool:
+    """Return False: every trajectory is written to its end."""
+    return False
 
 
 def in_every_job(_params: Params) -> bool:
@@ -97,7 +103,8 @@ class Method:
     ``make_round`` gets the population, the trajectories that are to grow, the ports and the job's seed. ``start``
     returns the population before the first round. ``pick`` returns those of the unfinished trajectories that grow in
     the next round; the answer is complete when there are none. It gets the population, all that are unfinished, and the
-    seed. ``choose`` returns the answer's place in the last population.
+    seed. ``is_decided`` says before a round whether the answer is known without it. ``choose`` returns the answer's
+    place in the last population.
     ``writers`` are the models that may write a step. ``parameters`` are the job's parameters that the method reads,
     without those that belong to every answer (temperature, limits, …).
     """
@@ -108,6 +115,7 @@ class Method:
     make_round: MakeRound
     start: Start = start_with_prompt
     pick: Pick = pick_all
+    is_decided: IsDecided = decided_never
     choose: Choose = choose_first
     writers: Callable[[Params], frozenset[Source]] = written_by_role
     asks_rewards: Test = in_every_job

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from gsi.algorithm.candidates import Source
 from gsi.algorithm.judging import JudgePrompt, JudgeScore
+from gsi.algorithm.n_rule import NRule
 from gsi.algorithm.reward_map import Raw, RewardMap
 from gsi.algorithm.weighting import Binary, Weighting
 
@@ -120,6 +121,11 @@ class Params:
     resample_below: float = 1.0  # share of n that the effective sample size must reach, or the particles are resampled
     particle_choice: ParticleChoice = ParticleChoice.HIGHEST
     switch_threshold: float = 0.7  # the reward of a step after which SPECS lets the draft write
+    n_rule: NRule | None = None  # when no more candidates of a step are asked for; None: after n of them
+    vote_warmup: int | None = None  # responses that set the threshold of confidence-vote; None: half of n, at most 16
+    vote_percentile: float = 10.0  # of their lowest confidences, which is the threshold
+    vote_consensus: float | None = 0.95  # tau: the winner's share of all weights that ends the vote; None: none does
+    rejected_share: float = 0.5  # alpha: the share of responses that a point of speculative rejection ends
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.num_target_candidates < 1:
@@ -128,6 +134,12 @@ class Params:
             raise ValueError(f"beta must be finite and above 0; got {self.beta}")
         if not math.isfinite(self.acceptance_threshold):
             raise ValueError(f"acceptance_threshold must be finite; got {self.acceptance_threshold}")
+        if self.vote_warmup is not None and self.vote_warmup < 1:
+            raise ValueError(f"vote_warmup must be at least 1; got {self.vote_warmup}")
+        if not 0 <= self.vote_percentile <= 100:
+            raise ValueError(f"vote_percentile must be from 0 to 100; got {self.vote_percentile}")
+        if not 0 < self.rejected_share < 1:
+            raise ValueError(f"rejected_share must be between 0 and 1; got {self.rejected_share}")
 
     @property
     def least_tilted_reward(self) -> float:
@@ -146,6 +158,11 @@ class Params:
     @property
     def num_expansions(self) -> int:
         return max(1, self.n // self.num_beams) if self.beam_expansion is None else self.beam_expansion
+
+    @property
+    def num_warm_up_responses(self) -> int:
+        wanted = min(16, (self.n + 1) // 2) if self.vote_warmup is None else self.vote_warmup
+        return min(self.n, wanted)
 
     @property
     def num_target_candidates(self) -> int:

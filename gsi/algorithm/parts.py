@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 from gsi.algorithm import judging
 from gsi.algorithm.candidates import Judgement, Outcome, Population, Rejected, Source, Step, Trajectory
 from gsi.algorithm.method import Answers
+from gsi.algorithm.n_rule import part_ends
 from gsi.algorithm.params import Aggregate, Params
 from gsi.algorithm.ports import CandidateBatches, NoRoomError, Ports, ScoreBatches
-from gsi.algorithm.proposal import Proposal, Scorer, propose_and_score
+from gsi.algorithm.proposal import Proposal, Scorer, join, propose_and_score
 from gsi.algorithm.round import NewStep
 from gsi.algorithm.seeds import derive_seed, uniform
 from gsi.algorithm.soft_best_of_n import select
@@ -37,8 +38,39 @@ async def propose(
 ) -> Proposal:
     """Let ``source`` write n candidates for the next step, and let the target and the PRM score them meanwhile.
 
-    n is the job's number for this source unless given. ``likelihoods`` asks the target to score, ``rewards`` the PRM.
+    n is the job's number for this source unless given, and then all n are asked for at once. Else the job's rule may
+    have enough of them before. ``likelihoods`` asks the target to score, ``rewards`` the PRM.
     """
+    seed = derive_seed(seed, len(trajectory.steps), source)
+    asked = {"likelihoods": likelihoods, "rewards": rewards}
+    if n is not None:
+        return await _propose_part(source, trajectory, params, ports, seed, n, **asked)
+    n = params.n if source is Source.DRAFT else params.num_target_candidates
+    if params.n_rule is None or not rewards:
+        return await _propose_part(source, trajectory, params, ports, seed, n, **asked)
+    parts: list[Proposal] = []
+    made = 0
+    for end in part_ends(n):
+        own_seed = derive_seed(seed, "part", len(parts)) if parts else seed
+        parts.append(await _propose_part(source, trajectory, params, ports, own_seed, end - made, **asked))
+        made = end
+        if params.n_rule.is_enough([reward for part in parts for reward in part.rewards]):
+            break
+    return join(parts)
+
+
+async def _propose_part(
+    source: Source,
+    trajectory: Trajectory,
+    params: Params,
+    ports: Ports,
+    seed: int,
+    n: int,
+    *,
+    likelihoods: bool,
+    rewards: bool,
+) -> Proposal:
+    """Let ``source`` write n candidates at once. ``seed`` is their own."""
     prefix = trajectory.token_ids
     texts = [step.text for step in trajectory.steps]
 
@@ -51,11 +83,8 @@ async def propose(
     scorers: Mapping[str, Scorer] = ({"prm": reward} if rewards else {}) | (
         {"target": likelihood} if likelihoods else {}
     )
-    if n is None:
-        n = params.n if source is Source.DRAFT else params.num_target_candidates
     proposer = ports.draft if source is Source.DRAFT else ports.target
-    proposals = proposer.propose(prefix, n, params.sampling, derive_seed(seed, len(trajectory.steps), source))
-    proposal = await propose_and_score(source, n, proposals, scorers)
+    proposal = await propose_and_score(source, n, proposer.propose(prefix, n, params.sampling, seed), scorers)
     raw = proposal.scores.get("prm", [])
     mapped = {"prm": [params.reward_map.reward(score) for score in raw]} if rewards else {}
     return replace(proposal, scores={**proposal.scores, **mapped})

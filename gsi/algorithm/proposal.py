@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gsi.algorithm.candidates import Candidate, Score, Source, in_index_order
 from gsi.algorithm.ports import CandidateBatches, ScoreBatches
@@ -97,6 +97,21 @@ async def propose_and_score(
         seconds={"propose": drafted_at - started} | {name: at - started for name, (_, at) in scored.items()},
         first_seconds=first_at - started,
     )
+
+
+def join(parts: Sequence[Proposal]) -> Proposal:
+    """Return proposals for one step that were made one after the other as one. A candidate's index counts all parts."""
+    whole = parts[0]
+    for part in parts[1:]:
+        made, before = len(whole.candidates), whole.total_seconds
+        more = [replace(candidate, index=made + candidate.index) for candidate in part.candidates]
+        whole = replace(
+            whole,
+            candidates=(*whole.candidates, *more),
+            scores={name: [*scores, *part.scores[name]] for name, scores in whole.scores.items()},
+            seconds={name: before + seconds for name, seconds in part.seconds.items()},
+        )
+    return whole
 
 
 async def _forward(proposals: CandidateBatches, channels: Sequence[Channel]) -> tuple[list[Candidate], float, float]:

@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from gsi.algorithm.candidates import Message, Source
 from gsi.algorithm.judging import JudgePrompt, JudgeScore
 from gsi.algorithm.methods import METHODS
+from gsi.algorithm.n_rule import N_RULES
 from gsi.algorithm.params import (
     DEFAULT_ANSWER_PATTERN,
     Aggregate,
@@ -67,13 +68,15 @@ THINKING_VALUES: Mapping[str, Any] = {  # a trace has hundreds of paragraphs, an
     "max_tokens": 32_768,  # the output length that the model cards of Qwen3 recommend
 }
 
-CHOICES: Mapping[str, Mapping[str, Any]] = {"weighting": WEIGHTINGS, "reward_map": REWARD_MAPS}
+CHOICES: Mapping[str, Mapping[str, Any]] = {"weighting": WEIGHTINGS, "reward_map": REWARD_MAPS, "n_rule": N_RULES}
 if TYPE_CHECKING:  # the registries make the types
     Weighting = Choice
     RewardMap = Choice
+    NRule = Choice
 else:
     Weighting = choice_type("weighting", WEIGHTINGS)
     RewardMap = choice_type("reward_map", REWARD_MAPS)
+    NRule = choice_type("n_rule", N_RULES)
 DEFAULT_WEIGHTING: Weighting = TypeAdapter(Weighting).validate_python({"name": "binary", "delta": 0.7})  # both papers'
 # Of a job that names no map: of rewards within [0, 1], and of others.
 BOUNDED_REWARD_MAP, UNBOUNDED_REWARD_MAP = (
@@ -249,6 +252,38 @@ class JobParams(BaseModel):
     switch_threshold: float = Field(
         0.7, ge=-1e6, le=1e6, description="specs: the draft writes the step after a step of at least this reward."
     )
+    n_rule: NRule | None = Field(
+        None,
+        description="When a method that chooses by rewards asks for fewer than n candidates; null: never. "
+        "name=number/number is the shorthand.",
+        json_schema_extra=add_shorthand(N_RULES),
+    )
+    vote_warmup: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_CANDIDATES,
+        description="confidence-vote: number of first responses, whose confidences set the threshold; null: half of n, "
+        "at most 16.",
+    )
+    vote_percentile: float = Field(
+        10.0,
+        ge=0,
+        le=100,
+        description="confidence-vote: the percentile of their lowest confidences below which a response ends.",
+    )
+    vote_consensus: float | None = Field(
+        0.95,
+        gt=0.5,
+        le=1,
+        description="confidence-vote: the winner's share of all weights that ends the vote; null: it ends only when no "
+        "vote can change the winner.",
+    )
+    rejected_share: float = Field(
+        0.5,
+        ge=0.01,
+        le=0.99,
+        description="alpha: the share of the unfinished responses that a point of speculative-rejection ends.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -333,6 +368,11 @@ class JobParams(BaseModel):
             resample_below=self.resample_below,
             particle_choice=self.particle_choice,
             switch_threshold=self.switch_threshold,
+            n_rule=build_choice(N_RULES, self.n_rule) if self.n_rule is not None else None,
+            vote_warmup=self.vote_warmup,
+            vote_percentile=self.vote_percentile,
+            vote_consensus=self.vote_consensus,
+            rejected_share=self.rejected_share,
         )
 
 

@@ -1,7 +1,8 @@
 """The papers' laws computed without sampling, and without ``gsi``: what its code is held against."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 
 from gsi.algorithm.candidates import Source
@@ -64,6 +65,66 @@ def best_of_n(law: Law, scores: Sequence[float], n: int) -> list[float]:
     for draws in product(range(len(law)), repeat=n):
         kept[max(draws, key=lambda y: scores[y])] += math.prod(law[y] for y in draws)
     return kept
+
+
+def adaptive_best_of_n(
+    law: Law, scores: Sequence[float], part_ends: Sequence[int], is_enough: Callable[[Sequence[float]], bool]
+) -> list[float]:
+    """Return the law of the first step with the highest score, from all draws, stopped at the end of a part."""
+    kept = [0.0] * len(law)
+    for draws, probability in _stopped(law, scores, part_ends, is_enough):
+        kept[max(draws, key=lambda y: scores[y])] += probability
+    return kept
+
+
+def adaptive_soft_best_of_n(
+    law: Law,
+    scores: Sequence[float],
+    beta: float,
+    part_ends: Sequence[int],
+    is_enough: Callable[[Sequence[float]], bool],
+) -> list[float]:
+    """Return the law of the step that soft best-of-n keeps, from all draws, stopped at the end of a part."""
+    kept = [0.0] * len(law)
+    for draws, probability in _stopped(law, scores, part_ends, is_enough):
+        for y, share in zip(draws, normalised([math.exp(beta * scores[y]) for y in draws]), strict=True):
+            kept[y] += probability * share
+    return kept
+
+
+def _stopped(
+    law: Law, scores: Sequence[float], part_ends: Sequence[int], is_enough: Callable[[Sequence[float]], bool]
+) -> Iterator[tuple[tuple[int, ...], float]]:
+    """Yield the draws that there may be when the rule has enough of them, each with its probability."""
+    for draws in product(range(len(law)), repeat=part_ends[-1]):
+        stops = [end for end in part_ends if is_enough([scores[y] for y in draws[:end]])]
+        made = draws[: min([*stops, part_ends[-1]])]
+        yield made, math.prod(law[y] for y in draws)
+
+
+def speculative_rejection(world: World, n: int, alpha: float, num_steps: int) -> Mapping[tuple[int, ...], float]:
+    """Return the law of the answer that the draft writes in ``num_steps`` rounds (arXiv 2410.20290, Algorithm 1).
+
+    It enumerates what every response writes in a round. The cutoff is the alpha quantile of the last rewards, and the
+    memory holds n steps.
+    """
+    batches: dict[tuple[tuple[int, ...], ...], float] = {((),) * n: 1.0}
+    for index in range(num_steps):
+        draft, reward = (world.after(table, index) for table in (world.draft, world.reward))
+        after: defaultdict[tuple[tuple[int, ...], ...], float] = defaultdict(float)
+        for batch, probability in batches.items():
+            num_rejected = int(alpha * len(batch)) if len(batch) * (index + 2) > n else 0
+            for drawn in product(world.steps, repeat=len(batch)):
+                written = [(*one, y) for one, y in zip(batch, drawn, strict=True)]
+                best = sorted(range(len(batch)), key=lambda i: -reward[drawn[i]])[: len(batch) - num_rejected]
+                kept = tuple(written[i] for i in sorted(best))
+                after[kept] += probability * math.prod(draft[y] for y in drawn)
+        batches = after
+    last = world.after(world.reward, num_steps - 1)
+    answers: defaultdict[tuple[int, ...], float] = defaultdict(float)
+    for batch, probability in batches.items():
+        answers[max(batch, key=lambda one: last[one[-1]])] += probability
+    return answers
 
 
 def rsd(

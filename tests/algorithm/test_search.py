@@ -36,7 +36,22 @@ from tests.algorithm.worlds import START, EnumerableModel, World
 
 pytestmark = pytest.mark.timeout(60)  # a search that waits for itself hangs
 
-SEARCHES = ("best-of-n", "soft-best-of-n", "gsi-no-rejection", "majority-vote", "beam-search", "dvts")
+SEARCHES = (
+    "best-of-n",
+    "soft-best-of-n",
+    "gsi-no-rejection",
+    "majority-vote",
+    "beam-search",
+    "dvts",
+    "speculative-rejection",
+)
+NUM_TRAJECTORIES = {
+    "majority-vote": 6,
+    "particle-filter": 6,
+    "dvts": 2,
+    "confidence-vote": 6,
+    "speculative-rejection": 6,
+}  # of n = 6
 SEARCHING = [Params(method=method, scope=Scope.RESPONSES, n=6, beta=2.0) for method in SEARCHES]
 GSI_OVER_RESPONSES = Params(scope=Scope.RESPONSES, n=3, beta=2.0)  # some of its places may stay empty
 PARTICLES = [
@@ -263,7 +278,7 @@ def test_a_population_starts_with_one_trajectory_or_with_n() -> None:
     for name in set(METHODS) - with_scope:
         population = METHODS[name].start(START, Params(n=6, scope=Scope.RESPONSES))
         assert population == METHODS[name].start(START, Params(n=6))
-        assert len(population) == {"majority-vote": 6, "particle-filter": 6, "dvts": 2}.get(name, 1)
+        assert len(population) == NUM_TRAJECTORIES.get(name, 1)
 
 
 @pytest.mark.parametrize("method", SEARCHES)

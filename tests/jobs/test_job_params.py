@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gsi.algorithm.candidates import Source
 from gsi.algorithm.judging import JudgePrompt, JudgeScore
 from gsi.algorithm.methods import METHODS
+from gsi.algorithm.n_rule import N_RULES, PandoraRule
 from gsi.algorithm.params import Aggregate, Params, ParticleChoice, ParticleWeights, Preset, Resample, Scope
 from gsi.algorithm.reward_map import REWARD_MAPS, LogisticMap, Raw, Threshold
 from gsi.algorithm.weighting import (
@@ -125,6 +126,11 @@ def test_every_parameter_reaches_the_algorithm() -> None:
             "resample_below": 0.25,
             "particle_choice": "sample",
             "switch_threshold": 0.5,
+            "n_rule": {"name": "pandora", "cost": 0.125},
+            "vote_warmup": 3,
+            "vote_percentile": 90,
+            "vote_consensus": 0.75,
+            "rejected_share": 0.25,
         }
     ).to_params()
     expected = Params(
@@ -153,6 +159,11 @@ def test_every_parameter_reaches_the_algorithm() -> None:
         resample_below=0.25,
         particle_choice=ParticleChoice.SAMPLE,
         switch_threshold=0.5,
+        n_rule=PandoraRule(0.125),
+        vote_warmup=3,
+        vote_percentile=90.0,
+        vote_consensus=0.75,
+        rejected_share=0.25,
     )
     assert params == expected
     assert (params.sampling.temperature, params.stop.max_steps) == (0.5, 6)
@@ -266,6 +277,8 @@ def test_which_jobs_need_an_engine_that_decodes_speculatively(method: str, needs
         ({"scope": "all"}, 'params.scope: "all" is not allowed; allowed: steps, responses'),
         ({"method": "particle-filter:tilted:target"}, "params.role: tilted particles are the draft's; allowed: draft"),
         ({"resample_below": 2}, "params.resample_below: 2 is not allowed; allowed: a number from 0 to 1"),
+        ({"vote_consensus": 0.5}, "params.vote_consensus: 0.5 is not allowed; allowed: a number above 0.5, at most 1"),
+        ({"rejected_share": 1}, "params.rejected_share: 1 is not allowed; allowed: a number from 0.01 to 0.99"),
         ({"aggregate": "mean"}, 'params.aggregate: "mean" is not allowed; allowed: last, minimum, product'),
         ({"resample": "draft"}, 'params.resample: "draft" is not allowed; allowed: target, speculative'),
         ({"u": 0.5}, "params.u: unknown; did you mean acceptance_threshold?"),
@@ -298,6 +311,10 @@ def test_which_jobs_need_an_engine_that_decodes_speculatively(method: str, needs
             "allowed: an object with a name of raw, logistic, linear, threshold",
         ),
         ({"reward_map": {"name": "raw", "scale": 2}}, "params.reward_map.raw.scale: unknown; allowed: name"),
+        (
+            {"n_rule": "pandora=0.01/0.6"},
+            "params.n_rule: delta is 0.6; allowed: a number above 0, and at most 0.5",
+        ),
         (
             {"reward_map": {"name": "linear", "scale": 0}},
             "params.reward_map: scale is 0; allowed: a finite number above 0",
@@ -416,7 +433,9 @@ def fits(schema: Mapping[str, Any], written: Mapping[str, Any]) -> bool:
     )
 
 
-@pytest.mark.parametrize(("field", "registry"), [("weighting", WEIGHTINGS), ("reward_map", REWARD_MAPS)])
+@pytest.mark.parametrize(
+    ("field", "registry"), [("weighting", WEIGHTINGS), ("reward_map", REWARD_MAPS), ("n_rule", N_RULES)]
+)
 def test_the_schema_has_every_choice_with_its_numbers(field: str, registry: Mapping[str, type[Any]]) -> None:
     """As the code has them, defaults included."""
     found = choices(field)
@@ -435,6 +454,8 @@ def test_the_schema_has_every_choice_with_its_numbers(field: str, registry: Mapp
         ("weighting", {"name": "binary", "delta": 0.5}),
         ("weighting", {"name": "logistic", "alpha": 10, "delta": 0.5}),
         ("weighting", {"name": "clip"}),
+        ("n_rule", {"name": "beacon"}),
+        ("n_rule", {"name": "pandora", "cost": 0.02, "delta": 0.1}),
         ("reward_map", {"name": "raw"}),
         ("reward_map", {"name": "linear", "center": -10, "scale": 20}),
         ("weighting", {"name": "binary", "dleta": 0.5}),

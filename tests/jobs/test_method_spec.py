@@ -39,6 +39,9 @@ def test_a_name_alone_is_the_method(method: str) -> None:
         ("particle-filter:tilted:sample", {"particle_weights": "tilted", "particle_choice": "sample"}),
         ("particle-filter:resample_below=0.5", {"resample_below": 0.5}),
         ("specs:switch_threshold=0.6", {"switch_threshold": 0.6}),
+        ("gsi:n_rule=threshold=0.9", {"n_rule": "threshold=0.9"}),
+        ("confidence-vote:vote_percentile=90", {"vote_percentile": 90}),
+        ("speculative-rejection:rejected_share=0.25", {"rejected_share": 0.25}),
         ("rsd:binary=0.7", {"weighting": {"name": "binary", "delta": 0.7}}),
         ("rsd:binary=-1e-3", {"weighting": {"name": "binary", "delta": -0.001}}),
         ("rsd:logistic=10/0.7", {"weighting": {"name": "logistic", "alpha": 10.0, "delta": 0.7}}),
@@ -102,6 +105,8 @@ def test_an_unknown_option_is_answered_with_those_there_are(option: str) -> None
         ("particle-filter", ["draft", "target", "reward", "tilted", "highest", "sample"]),
         ("specs", []),
         ("target", []),
+        ("confidence-vote", ["draft", "target"]),
+        ("speculative-rejection", ["draft", "target", "last", "minimum", "product"]),
     ],
 )
 def test_a_method_takes_the_options_that_it_looks_at(spec: str, words: list[str]) -> None:

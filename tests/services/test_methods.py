@@ -54,6 +54,7 @@ SEARCHING = [
     "particle-filter",
     "particle-filter:tilted:sample:resample_below=0.5",
     "dvts",
+    "speculative-rejection",
 ]
 EVERY_METHOD = STEPWISE + SEARCHING
 
@@ -187,7 +188,18 @@ async def test_a_step_of_a_judged_method_says_what_its_judges_said(
             assert (step.source is Source.DRAFT) == (last.score >= params.least_judge_score)
 
 
-@pytest.mark.parametrize("method", ["majority-vote", "beam-search", "conf-spec", "particle-filter:tilted", "dvts"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "majority-vote",
+        "beam-search",
+        "conf-spec",
+        "particle-filter:tilted",
+        "dvts",
+        "confidence-vote",
+        "speculative-rejection",
+    ],
+)
 async def test_a_search_goes_on_where_a_killed_coordinator_left_it(system: System, method: str) -> None:
     """SIGKILL after the first rounds: another coordinator writes what would have been written."""
     params = {"method": method, "n": 16, "max_step_tokens": 4}  # short steps: many rounds, time enough to kill

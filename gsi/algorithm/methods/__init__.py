@@ -20,6 +20,8 @@ MODULES = (
     "conf_spec",
     "particle_filter",
     "dvts",
+    "confidence_vote",
+    "speculative_rejection",
     "single_model",
 )
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from gsi.algorithm.candidates import Population, Trajectory
 from gsi.algorithm.method import Answers, Method
-from gsi.algorithm.methods.responses import by_scope, start_by_scope, write_rated
+from gsi.algorithm.methods.responses import by_scope, find_begun, pick_in_parts, start_by_scope, write_rated
 from gsi.algorithm.params import Params
 from gsi.algorithm.parts import accept, choose_highest_score, propose, score, soft_best_of_n
 from gsi.algorithm.ports import Ports
@@ -27,8 +27,13 @@ async def run_hard_step(trajectory: Trajectory, params: Params, ports: Ports, se
 
 async def draw_response(population: Population, params: Params, _answers: Answers, seed: int) -> int:
     """Draw a response with probability softmax(beta * score)."""
-    scores = [score(trajectory, params.aggregate) for trajectory in population]
+    scores = [score(trajectory, params.aggregate) for trajectory in find_begun(population)]
     return select(scores, params.beta, uniform(seed, "response", "select"))
+
+
+async def choose_best_response(population: Population, params: Params, answers: Answers, seed: int) -> int:
+    """Return the place of the response with the highest score, the first of them."""
+    return await choose_highest_score(find_begun(population), params, answers, seed)
 
 
 SOFT_BEST_OF_N = Method(
@@ -40,8 +45,9 @@ SOFT_BEST_OF_N = Method(
     source="GSI, section 2",
     make_round=by_scope(run_soft_step, write_rated),
     start=start_by_scope,
+    pick=pick_in_parts,
     choose=draw_response,
-    parameters=("n", "n_target", "beta", "role", "scope", "aggregate"),
+    parameters=("n", "n_target", "beta", "role", "scope", "aggregate", "n_rule"),
 )
 
 BEST_OF_N = Method(
@@ -50,6 +56,7 @@ BEST_OF_N = Method(
     source='RSD, section 3 ("process Best-of-N" and "Best-of-N")',
     make_round=by_scope(run_hard_step, write_rated),
     start=start_by_scope,
-    choose=choose_highest_score,
-    parameters=("n", "role", "scope", "aggregate"),
+    pick=pick_in_parts,
+    choose=choose_best_response,
+    parameters=("n", "role", "scope", "aggregate", "n_rule"),
 )

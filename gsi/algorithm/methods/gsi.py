@@ -124,7 +124,7 @@ GSI = Method(
     writers=written_by(Source.DRAFT, Source.TARGET),
     asks_likelihoods=in_every_job,
     can_reject=True,
-    parameters=("n", "n_target", "beta", "acceptance_threshold", "resample", "preset", "scope", "aggregate"),
+    parameters=("n", "n_target", "beta", "acceptance_threshold", "resample", "preset", "scope", "aggregate", "n_rule"),
     find_leader=find_leader,
 )
 
@@ -137,6 +137,6 @@ GSI_NO_REJECTION = Method(
     choose=choose_without_rejection,
     writers=written_by(Source.DRAFT),
     asks_likelihoods=in_every_job,
-    parameters=("n", "beta", "preset", "scope", "aggregate"),
+    parameters=("n", "beta", "preset", "scope", "aggregate", "n_rule"),
     find_leader=find_leader_without_rejection,
 )

@@ -4,14 +4,15 @@ The responses are written step by step at the same time, so that each stops, res
 """
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from gsi.algorithm.candidates import Branch, Outcome, Population, Source, Trajectory
 from gsi.algorithm.method import Answers, MakeRound, MakeStep, Method, Unfinished, in_no_job, lift
+from gsi.algorithm.n_rule import part_ends
 from gsi.algorithm.params import Params, Scope
-from gsi.algorithm.parts import build_step, propose, run_all
+from gsi.algorithm.parts import build_step, propose, run_all, score
 from gsi.algorithm.ports import Ports
 from gsi.algorithm.proposal import Proposal
 from gsi.algorithm.round import Round
@@ -86,17 +87,46 @@ async def write_unrated(population: Population, growing: Sequence[Unfinished], p
     return await write_each(population, growing, ports, seed, rewards=False)
 
 
+def pick_in_parts(population: Population, unfinished: Sequence[Unfinished], _seed: int) -> Sequence[Unfinished]:
+    """Return all unfinished responses; with a rule for n those of a part, and none once it has enough scores."""
+    params = unfinished[0].params if unfinished else None
+    if params is None or params.n_rule is None or params.scope is not Scope.RESPONSES:
+        return unfinished
+    for end in part_ends(params.n):
+        if waiting := [one for one in unfinished if one.place < end]:
+            return waiting
+        if params.n_rule.is_enough([score(trajectory, params.aggregate) for trajectory in population[:end]]):
+            break
+    return ()
+
+
+def find_begun(population: Population) -> Population:
+    """Return the responses that were begun: all, or the first parts of them."""
+    return tuple(trajectory for trajectory in population if trajectory.steps)
+
+
 async def choose_most_votes(population: Population, params: Params, answers: Answers, _seed: int) -> int:
     """Return the place of the first response whose answer most responses share. No answer, no vote."""
+    votes = await count_votes(population, answers, [1.0] * len(population))
+    return find_winner(votes) if votes else 0
+
+
+async def count_votes(population: Population, answers: Answers, weights: Sequence[float]) -> dict[int, float]:
+    """Return the weight of each answer, by the place of the first response that gives it. A weight of 0 is no vote."""
     first_of: dict[str, int] = {}  # an answer as written -> the place of the first response with an equal answer
-    votes: Counter[int] = Counter()
-    for place, trajectory in enumerate(population):
-        answer = await asyncio.to_thread(answers.find, trajectory.text)
+    votes: defaultdict[int, float] = defaultdict(float)
+    for place, (trajectory, weight) in enumerate(zip(population, weights, strict=True)):
+        answer = await asyncio.to_thread(answers.find, trajectory.text) if weight else None
         if answer is not None:
             if answer not in first_of:
                 first_of[answer] = await _first_equal(answer, place, first_of, answers)
-            votes[first_of[answer]] += 1
-    return max(votes, key=lambda first: (votes[first], -first)) if votes else 0
+            votes[first_of[answer]] += weight
+    return votes
+
+
+def find_winner(votes: Mapping[int, float]) -> int:
+    """Return the place of the answer with the most weight, the first of them."""
+    return max(votes, key=lambda first: (votes[first], -first))
 
 
 async def _first_equal(answer: str, place: int, first_of: Mapping[str, int], answers: Answers) -> int:

@@ -48,5 +48,5 @@ RSD = Method(
     writers=written_by(Source.DRAFT, Source.TARGET),
     asks_likelihoods=needs_log_ratio,
     can_reject=True,
-    parameters=("n", "n_target", "beta", "weighting", "resample", "preset"),
+    parameters=("n", "n_target", "beta", "weighting", "resample", "preset", "n_rule"),
 )

@@ -59,10 +59,15 @@ function Facts({ job, steps, params }) {
   return html`<dl class="facts">${facts.filter(([, value]) => value).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 }
 
+// These methods keep the best by its rank or by votes: beta has no part in it.
+const DRAWS_NOTHING = new Set([
+  "beam-search", "dvts", "best-of-n", "majority-vote", "confidence-vote", "speculative-rejection",
+]);
+
 /** Return the numbers by which the method chooses, each with its symbol. */
 function parametersOf(params) {
   const isAlone = ALONE.has(params.method);
-  const draws = !isAlone && !["beam-search", "dvts", "best-of-n", "majority-vote"].includes(params.method);
+  const draws = !isAlone && !DRAWS_NOTHING.has(params.method);
   const test = acceptanceTest(params);
   return [!isAlone && ["n", params.n], draws && ["β", params.beta], test && [test.name, test.least]].filter(Boolean);
 }

@@ -5,7 +5,7 @@
 
 import { read } from "./numbers.js";
 
-const SEARCHES = new Set(["beam-search", "majority-vote", "particle-filter", "dvts"]);
+const SEARCHES = new Set(["beam-search", "majority-vote", "particle-filter", "dvts", "speculative-rejection", "confidence-vote"]);
 const OF_RESPONSES = new Set(["best-of-n", "soft-best-of-n", "gsi", "gsi-no-rejection"]); // with scope responses
 
 /** Return whether a job of these parameters keeps several trajectories. */

@@ -9,7 +9,7 @@ import { boxedAnswer, grow, score, textOf, votes } from "./trajectories.js";
 const MAX_COLUMNS = 40; // of the picture: more trajectories than that are only a list
 const CELL = 22;
 const NAMES = { "beam-search": "The beams", "particle-filter": "The particles", dvts: "The subtrees" };
-const CUTS = new Set(["beam-search", "particle-filter"]); // methods whose branches may end before the last round
+const CUTS = new Set(["beam-search", "particle-filter", "speculative-rejection"]); // methods whose branches may end before the last round
 
 /** The tree of a search. `chosen`: the leaf that is the answer, null while the job runs. */
 export function Tree({ steps, params, chosen, tree = grow(steps) }) {
