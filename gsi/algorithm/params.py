@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from gsi.algorithm.candidates import Source
 from gsi.algorithm.reward_map import Raw, RewardMap
+from gsi.algorithm.router import RewardRouter, Router
 from gsi.algorithm.weighting import Binary, Weighting
 
 _BRACES = r"(?:[^{}]|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})*"  # three levels deep, as the papers' data sets need
@@ -96,6 +97,8 @@ class Params:
     sampling: SamplingParams = SamplingParams()
     stop: StopRules = StopRules()
     preset: Preset = Preset.PAPER
+    router: Router = RewardRouter()  # of arbitrage; the coordinator's, which no job chooses
+    router_threshold: float = 0.5  # tau: above it the target writes the step
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.num_target_candidates < 1:

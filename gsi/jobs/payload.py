@@ -199,6 +199,12 @@ class JobParams(BaseModel):
         None, ge=0, le=2**63 - 1, description="Makes a run repeatable; null: derived from the job's id."
     )
     keep_candidates: bool = Field(False, description="Keep every candidate with its numbers in the job's steps.")
+    router_threshold: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="arbitrage: tau; the target writes the step if its advantage is likelier than this.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -265,6 +271,7 @@ class JobParams(BaseModel):
             sampling=SamplingParams(self.temperature, self.top_p, self.max_step_tokens, self.likelihood),
             stop=StopRules(self.max_steps, self.max_tokens, self.reward_floor, drops_low_step=drops_low_step),
             preset=self.preset,
+            router_threshold=self.router_threshold,
         )
 
 

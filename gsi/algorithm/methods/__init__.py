@@ -12,6 +12,7 @@ from gsi.algorithm.method import Method
 MODULES = (
     "gsi",
     "rsd",
+    "arbitrage",
     "best_of_n",
     "responses",
     "beam_search",
