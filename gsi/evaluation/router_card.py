@@ -60,7 +60,9 @@ def _list_paragraphs(router: RouterFile, quality: Quality) -> Iterator[str]:
 
 def _describe_data(router: RouterFile, quality: Quality) -> str:
     settings = "; ".join(
-        f"{name} {', '.join(map(str, values))}" for name, values in router.data.items() if isinstance(values, Sequence)
+        f"{name} {', '.join(map(str, values))}"
+        for name, values in router.data.items()
+        if isinstance(values, Sequence) and values
     )
     return (
         f"**Data.** {quality.num_examples:,} steps of {quality.num_problems} problems, of which draft and target each "
@@ -105,4 +107,4 @@ def _list_weights(router: RouterFile) -> list[tuple[str, ...]]:
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     cells = zip(*rows, strict=True)
     columns = zip(titles, cells, strict=True)
-    return write_table([Column(title, own, is_number=own[0][-1:].isdigit()) for title, own in columns])
+    return write_table([Column(title, own, is_number=False) for title, own in columns])

@@ -43,7 +43,7 @@ class Examples:
     examples: tuple[Example, ...]
     models: Mapping[str, RecordedModel]
     methods: tuple[str, ...]
-    settings: Mapping[str, tuple[object, ...]]  # n, temperature, … of the jobs: each value that occurs
+    settings: Mapping[str, tuple[object, ...]]  # n, temperature, … of the jobs: each value that was given
 
 
 def read_examples(paths: Sequence[Path], *, with_rejected: bool = False) -> Examples:
@@ -61,12 +61,14 @@ def read_examples(paths: Sequence[Path], *, with_rejected: bool = False) -> Exam
             "them, or with --with-rejected those of gsi, rsd and arbitrage"
         )
     names = ("n", "n_target", "beta", "temperature", "top_p")
-    values = {name: dict.fromkeys((job.params or {}).get(name) for job in used) for name in names}
+    values = {name: [(job.params or {}).get(name) for job in used] for name in names}
     return Examples(
         examples=tuple(examples),
         models=_find_models(used),
         methods=tuple(dict.fromkeys(map(_method_of, used))),
-        settings={name: tuple(found) for name, found in values.items()},
+        settings={
+            name: tuple(dict.fromkeys(each for each in found if each is not None)) for name, found in values.items()
+        },
     )
 
 

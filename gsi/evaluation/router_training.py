@@ -6,6 +6,7 @@ what the other folds have taught. Intervals are of a bootstrap over problems.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +92,7 @@ def train_router(found: Examples, margin: float) -> tuple[RouterFile, Quality]:
         intercept=_round(regression.intercept_)[0],
         margin=margin,
         models={
-            role: RouterModel(model=model.model, checkpoint_fingerprint=model.checkpoint_fingerprint)
+            role: RouterModel(model=shorten_path(model.model), checkpoint_fingerprint=model.checkpoint_fingerprint)
             for role, model in found.models.items()
         },
         data={
@@ -103,6 +104,11 @@ def train_router(found: Examples, margin: float) -> tuple[RouterFile, Quality]:
         quality=asdict(quality),
     )
     return router, quality
+
+
+def shorten_path(model: str) -> str:
+    """Return the name of a folder without the place where it lies on this machine; other names as they are."""
+    return PurePath(model).name if PurePath(model).is_absolute() else model
 
 
 def make_model() -> Pipeline:

@@ -17,7 +17,7 @@ from gsi.errors import InvalidRequestError
 from gsi.evaluation.records import RecordedJob
 from gsi.evaluation.router_card import write_card
 from gsi.evaluation.router_examples import Example, Examples, read_examples
-from gsi.evaluation.router_training import train_router
+from gsi.evaluation.router_training import shorten_path, train_router
 from gsi.jobs.step_record import StepRecord
 from gsi.router_file import read_router
 from tests.evaluation.made_records import MODELS, accepted_step, candidate, job, proposal, resampled_step, step
@@ -161,6 +161,15 @@ def test_the_auc_is_scikit_learns() -> None:
     labels = [example.advantage > 0 for example in examples]
     rewards = [-example.features["reward"] for example in examples]
     assert quality.auc_of_reward.value == pytest.approx(roc_auc_score(labels, rewards))
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("/home/me/models/draft", "draft"), ("models/draft", "models/draft"), ("Qwen/Qwen3-8B", "Qwen/Qwen3-8B")],
+)
+def test_a_router_does_not_say_where_its_models_lay(model: str, name: str) -> None:
+    """A folder of this machine means nothing on another."""
+    assert shorten_path(model) == name
 
 
 def test_too_few_steps_are_refused() -> None:
