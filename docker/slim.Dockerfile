@@ -54,11 +54,14 @@ RUN packages=$(apt-cache depends --recurse --installed --no-recommends --no-sugg
  && printf '%s\n' 'root:x:0:0:root:/root:/usr/sbin/nologin' 'gsi:x:10001:10001::/tmp:/usr/sbin/nologin' >/image/etc/passwd \
  && printf '%s\n' 'root:x:0:' 'gsi:x:10001:' >/image/etc/group
 COPY --from=build /opt/venv /image/opt/venv
-# Remove sympy's and mpmath's own tests (12 MB), and the bytecode of modules that our processes do not import (40 MB).
+# Remove sympy's and mpmath's own tests (12 MB), the descriptions of services of AWS other than S3 and those that give
+# credentials for it (20 MB), and the bytecode of modules that our processes do not import (40 MB).
 RUN find /image/opt/venv/lib/python3*/site-packages/sympy /image/opt/venv/lib/python3*/site-packages/mpmath \
       -type d -name tests -prune -exec rm -r {} + \
+ && find /image/opt/venv/lib/python3*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d \
+      ! -name s3 ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -r {} + \
  && find /image/usr/lib/python3* -type d -name __pycache__ -prune -exec rm -r {} + \
- && chroot /image /opt/venv/bin/python -c "import gsi.cli.main, gsi.cli.serve, gsi.grading.mathematics, opentelemetry.exporter.otlp.proto.grpc.trace_exporter, opentelemetry.sdk.trace.export, gsi.services.coordinator.worker, gsi.services.exporter.__main__, gsi.services.gateway.__main__"
+ && chroot /image /opt/venv/bin/python -c "import aiobotocore.session, s3fs, gsi.cli.main, gsi.cli.serve, gsi.grading.mathematics, opentelemetry.exporter.otlp.proto.grpc.trace_exporter, opentelemetry.sdk.trace.export, gsi.services.coordinator.worker, gsi.services.exporter.__main__, gsi.services.gateway.__main__"
 
 # A volume that is mounted at /files, of the gateway's batches, gets the owner of this folder.
 RUN mkdir /files

@@ -34,6 +34,7 @@ class Needs(StrEnum):
 
     GPU = "needs an NVIDIA GPU: gsi_gpu_* come from NVML"
     KEDA = "needs Kubernetes with KEDA: keda_* are its operator's series"
+    CLUSTER = "needs Kubernetes with kube-state-metrics: kube_* are its series"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,9 @@ class Panel:
 
     ``unit`` is Grafana's name of the unit. ``steps`` are pairs of threshold and colour; the first colour starts at
     -inf. ``colours`` are by the text in the legend. ``words`` replace these values of a number. A panel with
-    ``is_main`` is in the board's picture.
+    ``is_main`` is in the board's picture. ``page`` is the route of the gateway's web page to which its values lead,
+    with Grafana's variables; ``alert`` the alert whose section of the runbook is about the panel. Both become links
+    where the chart knows the addresses (``links.py``).
     """
 
     title: str
@@ -71,6 +74,8 @@ class Panel:
     words: Mapping[int, str] = field(default_factory=dict)
     needs: Needs | None = None
     is_main: bool = False
+    page: str = ""
+    alert: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +115,12 @@ def make_redis_number(description: str, expression: str) -> Panel:
         width=3,
         steps=((0, RED), (1, GREEN)),
         words={0: "away", 1: "reachable"},
+        alert="GsiRedisAway",
     )
 
 
-def make_reached_number(title: str, expression: str) -> Panel:
-    """Return how many processes Prometheus reaches now; ``title`` names them."""
+def make_reached_number(title: str, expression: str, alert: str) -> Panel:
+    """Return how many processes Prometheus reaches now; ``title`` names them, and ``alert`` fires without any."""
     return make_number(
         title,
         f"{title} that Prometheus reaches now.",
@@ -122,6 +128,7 @@ def make_reached_number(title: str, expression: str) -> Panel:
         width=3,
         decimals=0,
         steps=((0, RED), (1, GREEN)),
+        alert=alert,
     )
 
 

@@ -1,9 +1,9 @@
 """``make dashboards``: does every query of every panel and of every alert have an answer?
 
 A real Prometheus scrapes the running system once a second (``demo_run.py``); a second Prometheus does so without the
-labels that scraping adds. The check asks every query of the boards and of the alerts in ``helm/alerts/rules.yaml``.
-Only queries that need a GPU or KEDA are exempt, and their panels say so. Then the acceptance rate on the board must
-equal that of the jobs' records.
+labels that scraping adds. The check asks every query of the boards and of the alerts in ``helm/alerts``.
+Only queries that need a GPU, KEDA or kube-state-metrics are exempt, and their panels say so. Then the acceptance rate
+on the board must equal that of the jobs' records.
 
 The run takes minutes and has no day before it, so the loaded copy of the rules has ``SHORT_WINDOW`` in place of windows
 and offsets of an hour or longer. The check drops an alert's comparison but needs an answer for both of its sides
@@ -41,14 +41,14 @@ from monitoring.prometheus_server import Answer, Prometheus, run_prometheus
 from monitoring.promql import RANGE, coordinators, fill_in, find_metrics, find_required_parts
 from monitoring.speculation_board import acceptance
 
-RULES = ROOT / "helm" / "alerts" / "rules.yaml"
+RULES = tuple(ROOT / "helm" / "alerts" / name for name in ("rules.yaml", "slo.yaml"))
 RATE_INTERVAL = "15s"
 STEP_SECONDS = 2.0
 LATE_SECONDS = 6.0
 SHORT_WINDOW = "45s"
 DURATION = re.compile(r"\b\d+[smhdwy](?:\d+[smhdwy])*\b")
 HOUR = 3600.0
-NEEDS_BY_PREFIX = {"gsi_gpu_": Needs.GPU, "keda_": Needs.KEDA}
+NEEDS_BY_PREFIX = {"gsi_gpu_": Needs.GPU, "keda_": Needs.KEDA, "kube_": Needs.CLUSTER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,9 @@ def list_questions() -> Iterator[Question]:
             for query in panel.queries:
                 where, label = f"{board.title} / {panel.title}", query.legend if panel.kind is Kind.BARS else ""
                 yield Question(where, query.expr, panel.kind.is_instant, panel.needs, label)
-    for name, expr, needs in read_alerts(RULES.read_text(encoding="utf-8")):
-        yield Question(f"alert {name}", shorten_windows(expr), is_instant=False, needs=needs)
+    for rules in RULES:
+        for name, expr, needs in read_alerts(rules.read_text(encoding="utf-8")):
+            yield Question(f"alert {name}", shorten_windows(expr), is_instant=False, needs=needs)
 
 
 def read_alerts(text: str) -> Iterator[tuple[str, str, Needs | None]]:
@@ -123,11 +124,11 @@ def shorten_windows(text: str) -> str:
 
 def shorten_rules() -> str:
     """Return the committed rules with short windows, as the text of a rule file."""
-    loaded = yaml.safe_load(RULES.read_text(encoding="utf-8"))
-    for group in loaded["groups"]:
+    groups = [group for rules in RULES for group in yaml.safe_load(rules.read_text(encoding="utf-8"))["groups"]]
+    for group in groups:
         for rule in group["rules"]:
             rule["expr"] = shorten_windows(rule["expr"])
-    return yaml.safe_dump(loaded)
+    return yaml.safe_dump({"groups": groups})
 
 
 def ask(question: Question, asked: Pass, run: DemoRun) -> list[list[Answer]]:

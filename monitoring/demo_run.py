@@ -12,14 +12,15 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gsi.client.sdk import AsyncClient
 from gsi.errors import MisconfiguredError, RetryableError
-from gsi.jobs.connection import RedisAccess
+from gsi.jobs.connection import RedisAccess, connect
+from gsi.jobs.keys import Priority
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from gsi.local.child_process import ChildProcess, Report
@@ -46,6 +47,8 @@ MANY_CANDIDATES = {"n": 128}
 MOST_CANDIDATES = {"n": 256}
 MEASURED = {"gsi": 40, "rsd": 8, "soft-best-of-n:target": 12}  # jobs by method
 NUM_DISTURBED = 40
+TENANTS = ("algebra", "geometry", "olympiad")
+MAX_MEMORY = "256mb"  # of Redis
 NUM_UNFINISHED = 40  # jobs in flight during the check: more than finish in that time
 STOPPED_SECONDS = 2 * LEASE_SECONDS
 SETTLE_SECONDS = 5 * SCRAPE_SECONDS  # until a changed counter is certain to be in Prometheus
@@ -108,6 +111,8 @@ async def run_jobs(running: System, progress: Callable[[str], None]) -> DemoRun:
     """Start the processes, run the jobs and cause the faults. Raises MisconfiguredError if a process does not start."""
     progress("starting three vLLM engines, three coordinators, two exporters and a gateway")
     await asyncio.gather(*(process.start() for process in running.processes.values()))
+    async with aclosing(connect(running.redis_url)) as redis:
+        await redis.config_set("maxmemory", MAX_MEMORY)
     started = time.time()
     async with AsyncExitStack() as exits:
         clients = [
@@ -124,7 +129,7 @@ async def run_jobs(running: System, progress: Callable[[str], None]) -> DemoRun:
         await _run_disturbed_jobs(running, *clients)
         problems = held_out_problems(NUM_UNFINISHED, skip=sum(MEASURED.values()) + NUM_DISTURBED)
         for seed, problem in enumerate(problems):
-            await clients[0].submit({"prompt": problem["prompt"], "params": {"n": 4, "seed": seed}})
+            await clients[0].submit({"prompt": problem["prompt"], "params": {"n": 4, "seed": seed}} | _belongs(seed))
         await asyncio.sleep(SETTLE_SECONDS)
     return DemoRun(started, settled, time.time(), measured)
 
@@ -133,10 +138,18 @@ async def _run_measured_jobs(client: AsyncClient) -> list[JobRecord]:
     methods = [method for method, count in MEASURED.items() for _ in range(count)]
     problems = held_out_problems(len(methods))
     ids = [
-        await client.submit({"prompt": problem["prompt"], "params": {"method": method, "n": 4, "seed": seed}})
+        await client.submit(
+            {"prompt": problem["prompt"], "params": {"method": method, "n": 4, "seed": seed}} | _belongs(seed)
+        )
         for seed, (problem, method) in enumerate(zip(problems, methods, strict=True))
     ]
     return list(await asyncio.gather(*(client.wait(job_id) for job_id in ids)))
+
+
+def _belongs(number: int) -> dict[str, str]:
+    """Return tenant and lane of a job, so that each tenant and each lane has some."""
+    lanes = (Priority.NORMAL, Priority.NORMAL, Priority.HIGH, Priority.NORMAL, Priority.LOW)
+    return {"tenant": TENANTS[number % len(TENANTS)], "priority": lanes[number % len(lanes)].value}
 
 
 async def _run_disturbed_jobs(running: System, client: AsyncClient, hurried: AsyncClient) -> None:

@@ -45,6 +45,7 @@ HARDWARE_NUMBERS = Row(
             width=8,
             decimals=0,
             steps=((0, RED), (1, GREEN)),
+            alert="GsiRoleNotReady",
         ),
         make_number(
             "Busiest service",
@@ -92,6 +93,7 @@ HARDWARE_NUMBERS = Row(
             width=4,
             decimals=1,
             steps=((0, GREEN), (0.01, ORANGE), (0.05, RED)),
+            alert="GsiCallsFail",
         ),
     ],
 )
@@ -109,6 +111,7 @@ GPUS = Row(
             maximum=1,
             needs=Needs.GPU,
             is_main=True,
+            alert="GsiGpuIdle",
         ),
         Panel(
             "GPU memory in use",
@@ -217,6 +220,7 @@ ENGINES = Row(
             [Query(f"sum ({services('gsi_scores_recomputed_total', '', RATE)})", "computed again")],
             unit="suffix: /s",
             minimum=0,
+            alert="GsiScoresRecomputed",
         ),
     ],
 )
@@ -267,6 +271,7 @@ CALLS = Row(
             unit="suffix: /s",
             minimum=0,
             is_main=True,
+            alert="GsiCallsFail",
         ),
         Panel(
             "Calls in flight against the limit",

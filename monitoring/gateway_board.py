@@ -50,6 +50,7 @@ NUMBERS = Row(
             width=3,
             decimals=1,
             steps=((0, GREEN), (0.01, ORANGE), (0.05, RED)),
+            alert="GsiGatewayErrors",
         ),
         make_number(
             "First step",
@@ -59,6 +60,7 @@ NUMBERS = Row(
             unit="s",
             width=3,
             decimals=1,
+            alert="GsiGatewaySlow",
         ),
         make_number(
             "Open requests",
@@ -86,7 +88,7 @@ NUMBERS = Row(
             "Shows away while a gateway cannot read a queue.",
             f"min ({gateways('gsi_redis_reachable')} and on (instance) gsi_gateway_open_requests)",
         ),
-        make_reached_number("Gateways", f"count ({gateways('gsi_gateway_open_requests')})"),
+        make_reached_number("Gateways", f"count ({gateways('gsi_gateway_open_requests')})", "GsiGatewayGone"),
     ],
 )
 
@@ -112,6 +114,7 @@ ANSWERS = Row(
             minimum=0,
             colours={"200": GREEN, "429": ORANGE, "499": GREY, "500": RED, "503": RED, "504": PURPLE},
             is_main=True,
+            alert="GsiGatewayErrors",
         ),
         Panel(
             "Open requests and streams",
@@ -150,6 +153,7 @@ TIMES = Row(
             unit="s",
             minimum=0,
             is_main=True,
+            alert="GsiGatewaySlow",
         ),
         Panel(
             "Time of a request, p95 by route",

@@ -68,8 +68,8 @@ def exporter_environment(redis_url: str, queue: str) -> dict[str, str]:
 async def ask_gateway(gateway: GatewayUnderTest) -> None:
     """Ask in every way that a panel or an alert shows. Raises MisconfiguredError for an unexpected status."""
     async with open_api_keys(gateway.redis_url) as keys:
-        secret, _ = await keys.create("dashboards")
-        narrow, _ = await keys.create("a narrow one", requests_per_minute=1)
+        secret, _ = await keys.create("dashboards", tenant="website")
+        narrow, _ = await keys.create("a narrow one", tenant="trial", requests_per_minute=1)
     async with _caller(gateway, secret) as http, _caller(gateway, narrow) as limited:
         _expect(await http.get("/v1/models"), 200)
         await _begin_batch(http)

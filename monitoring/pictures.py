@@ -253,6 +253,8 @@ def _format_value(value: float, panel: Panel, *, is_tick: bool = False) -> str:
         return panel.words[int(value)]
     if panel.unit == "percentunit":
         return f"{100 * value:.{0 if is_tick or panel.decimals is None else panel.decimals}f} %"
+    if panel.unit == "bytes":
+        return f"{value / 2**20:.3g} MiB"
     decimals = panel.decimals
     if is_tick or decimals is None:
         text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -44,6 +44,16 @@ def gateways(name: str, matchers: str = "", window: str = "") -> str:
     return _rate(_selector(name, matchers, _SERVICE), window)
 
 
+def exporters(name: str, matchers: str = "") -> str:
+    """Return a series of the exporters. An exporter reads a queue, and knows no model."""
+    return _selector(name, matchers, _COORDINATOR)
+
+
+def recorded(name: str) -> str:
+    """Return a series that a recording rule of ``helm/alerts`` makes of the coordinators' series."""
+    return _selector(name, "", _COORDINATOR)
+
+
 def gpus(name: str) -> str:
     """Return a GPU series, once per GPU although each process on the machine reports it."""
     return f"max by (uuid) ({_selector(name, '', _SERVICE)})"

@@ -20,7 +20,7 @@ from monitoring.board import (
     make_reached_number,
     make_redis_number,
 )
-from monitoring.promql import RANGE, RATE, coordinators, quantile
+from monitoring.promql import RANGE, RATE, coordinators, exporters, quantile, ratio
 
 QUEUES = "namespace, release, queue"
 STATE_COLOURS = {
@@ -64,6 +64,7 @@ QUEUE_NUMBERS = Row(
             unit="suffix: jobs",
             width=3,
             decimals=0,
+            page="/queue",
         ),
         make_number(
             "Oldest waiting",
@@ -73,6 +74,8 @@ QUEUE_NUMBERS = Row(
             width=3,
             decimals=0,
             steps=((0, GREEN), (300, ORANGE), (3600, RED)),
+            page="/queue",
+            alert="GsiOldestJobTooOld",
         ),
         make_number(
             "In flight",
@@ -81,6 +84,7 @@ QUEUE_NUMBERS = Row(
             unit="suffix: jobs",
             width=3,
             decimals=0,
+            page="/jobs?state=RUNNING",
         ),
         make_number(
             "Dead letters",
@@ -90,6 +94,8 @@ QUEUE_NUMBERS = Row(
             width=3,
             decimals=0,
             steps=((0, GREEN), (1, RED)),
+            page="/jobs?state=DEAD",
+            alert="GsiDeadJobs",
         ),
         make_number(
             "Succeeded",
@@ -107,13 +113,15 @@ QUEUE_NUMBERS = Row(
             width=3,
             steps=((0, GREEN), (1, ORANGE)),
             words={0: "running", 1: "paused"},
+            page="/queue",
+            alert="GsiQueuePaused",
         ),
         make_redis_number(
             "Shows away while a coordinator cannot reach Redis, or while Redis refuses to work, for example because "
             "its disk or memory is full.",
             f"min ({coordinators('gsi_redis_reachable')})",
         ),
-        make_reached_number("Coordinators", f"count ({coordinators('gsi_jobs_in_flight')})"),
+        make_reached_number("Coordinators", f"count ({coordinators('gsi_jobs_in_flight')})", "GsiCoordinatorsGone"),
     ],
 )
 
@@ -142,6 +150,7 @@ BACKLOG = Row(
             unit="s",
             minimum=0,
             is_main=True,
+            alert="GsiOldestJobTooOld",
         ),
         Panel(
             "Age of leases",
@@ -152,6 +161,7 @@ BACKLOG = Row(
             unit="s",
             minimum=0,
             is_main=True,
+            alert="GsiJobAbandoned",
         ),
         Panel(
             "Set aside",
@@ -183,6 +193,7 @@ WORK = Row(
             minimum=0,
             colours=STATE_COLOURS,
             is_main=True,
+            page="/jobs?state=${__field.labels.state}",
         ),
         Panel(
             "Jobs in flight against the step limit",
@@ -207,6 +218,7 @@ WORK = Row(
             ],
             unit="s",
             minimum=0,
+            page="/jobs?state=SUCCEEDED",
         ),
         Panel(
             "Services as the coordinators see them",
@@ -217,6 +229,7 @@ WORK = Row(
             minimum=0,
             maximum=1,
             decimals=0,
+            alert="GsiRoleNotReady",
         ),
     ],
 )
@@ -245,6 +258,7 @@ TROUBLE = Row(
             width=8,
             minimum=0,
             is_main=True,
+            alert="GsiLeasesLost",
         ),
         Panel(
             "Put off and given up",
@@ -259,6 +273,8 @@ TROUBLE = Row(
             width=8,
             minimum=0,
             is_main=True,
+            page="/jobs?state=DEAD",
+            alert="GsiManyJobsDie",
         ),
         Panel(
             "Submissions refused",
@@ -290,9 +306,40 @@ TROUBLE = Row(
     ],
 )
 
+MEMORY_USED = f"max by (namespace, release) ({exporters('gsi_redis_memory_used_bytes')})"
+MEMORY_MAX = f"max by (namespace, release) ({exporters('gsi_redis_memory_max_bytes')})"
+
+REDIS = Row(
+    "Redis",
+    [
+        Panel(
+            "Memory of Redis",
+            "What the server uses, for all queues on it, and its maxmemory. At the limit it refuses submissions and "
+            "steps, and coordinators wait. Nothing is shown as limit while Redis has none of its own.",
+            Kind.LINES,
+            [Query(f"{MEMORY_USED}", "used {{release}}"), Query(f"{MEMORY_MAX} > 0", "limit {{release}}")],
+            unit="bytes",
+            minimum=0,
+            is_main=True,
+            alert="GsiRedisMemoryHigh",
+        ),
+        Panel(
+            "Memory of Redis in use",
+            "Share of maxmemory that is used. It falls as results expire, or when jobs' keys are deleted.",
+            Kind.LINES,
+            [Query(ratio(MEMORY_USED, MEMORY_MAX), "used {{release}}")],
+            unit="percentunit",
+            minimum=0,
+            maximum=1,
+            is_main=True,
+            alert="GsiRedisMemoryHigh",
+        ),
+    ],
+)
+
 QUEUE_BOARD = Board(
     "gsi-queue",
     "GSI / Queue",
     "Which jobs wait, how they run, and what goes wrong.",
-    [QUEUE_NUMBERS, BACKLOG, WORK, TROUBLE, make_documents_row("When an alert fires; Dead jobs; Commands")],
+    [QUEUE_NUMBERS, BACKLOG, WORK, TROUBLE, REDIS, make_documents_row("When an alert fires; Dead jobs; Commands")],
 )

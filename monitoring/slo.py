@@ -50,6 +50,7 @@ ALERTS = (
     Alert("Fast", "critical", 14.4, "1h", "5m"),  # 2 % of the budget in an hour
     Alert("Slow", "warning", 6.0, "6h", "30m"),  # 5 % in six hours
 )
+BURN_WINDOWS = tuple(window for alert in ALERTS for window in (alert.long, alert.short))
 WINDOWS = ("5m", "30m", "1h", "6h", f"{BUDGET_DAYS}d")
 
 
@@ -76,7 +77,7 @@ def _record_success(objectives: Objectives) -> Iterator[dict[str, Any]]:
             "record": f"release:gsi_slo_missed:ratio{window}",
             "expr": f"{_ended(MISSED, window)} / (release:gsi_slo_owed:increase{window} > 0)",
         }
-    yield _record_budget("missed", 1 - objectives.success)
+    yield from _record_budget("missed", 1 - objectives.success)
 
 
 def _record_answers(objectives: Objectives) -> Iterator[dict[str, Any]]:
@@ -96,12 +97,15 @@ def _record_answers(objectives: Objectives) -> Iterator[dict[str, Any]]:
                 "expr": f"1 - {in_time} / ({total} > 0)",
                 "labels": {"lane": lane.value},
             }
-    yield _record_budget("late", 1 - objectives.answered)
+    yield from _record_budget("late", 1 - objectives.answered)
 
 
-def _record_budget(what: str, allowed: float) -> dict[str, Any]:
-    ratio = f"release:gsi_slo_{what}:ratio{BUDGET_DAYS}d"
-    return {"record": f"release:gsi_slo_{what}:budget_left", "expr": f"1 - {ratio} / {allowed:.6g}"}
+def _record_budget(what: str, allowed: float) -> Iterator[dict[str, Any]]:
+    """What is left of the budget, and how fast it burns, for boards. ``allowed``: the share that may go wrong."""
+    ratio = f"release:gsi_slo_{what}:ratio"
+    yield {"record": f"release:gsi_slo_{what}:budget_left", "expr": f"1 - {ratio}{BUDGET_DAYS}d / {allowed:.6g}"}
+    for window in BURN_WINDOWS:
+        yield {"record": f"release:gsi_slo_{what}:burn_rate{window}", "expr": f"{ratio}{window} / {allowed:.6g}"}
 
 
 def _burns(what: str, counted: str, allowed: float, alert: Alert) -> str:

@@ -96,6 +96,7 @@ SPECULATION_NUMBERS = Row(
             width=4,
             decimals=1,
             steps=((0, RED), (0.33, ORANGE), (0.5, GREEN)),
+            alert="GsiAcceptanceFell",
         ),
         make_number(
             "Speed-up",
@@ -115,6 +116,7 @@ SPECULATION_NUMBERS = Row(
             unit="s",
             width=4,
             decimals=2,
+            alert="GsiStepsSlower",
         ),
         make_number(
             "Target alone (estimate)",
@@ -267,6 +269,8 @@ TIME = Row(
             ],
             unit="s",
             minimum=0,
+            page="/jobs?state=SUCCEEDED",
+            alert="GsiStepsSlower",
         ),
     ],
 )

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from posixpath import normpath, relpath
 
+import docs_home
 import docs_reference
 import yaml
 
@@ -18,8 +19,12 @@ ROOT = Path(__file__).parents[1]
 SITE = ROOT / ".site"
 PAGES = SITE / "pages"
 MERMAID = "assets/mermaid.min.js"
+ICON = ROOT / "services" / "gateway" / "web" / "page" / "icon.svg"
 LINK = re.compile(r"(?<=\]\()([^)\s#]*)(#[^)\s]*)?(?=\))")
 IMAGE = re.compile(r'(?:src|srcset)="([^":]+)"')
+PICTURE = re.compile(
+    r'<picture>\s*<source media="[^"]*dark[^"]*" srcset="([^"]+)">\s*(<img src=")([^"]+)("[^>]*>)\s*</picture>'
+)
 FENCE = re.compile(r"^(```|~~~).*?^\1[ ]*$", re.MULTILINE | re.DOTALL)
 STATIC = {".png", ".svg", ".jpg"}
 LANGUAGES = {".py": "python", ".mjs": "javascript", ".yaml": "yaml", ".json": "json", ".toml": "toml", ".sh": "sh"}
@@ -27,7 +32,7 @@ LANGUAGES = {".py": "python", ".mjs": "javascript", ".yaml": "yaml", ".json": "j
 # By reader. A document that is not named here is found under "More".
 NAVIGATION = {
     "Users": {
-        "Start": "README.md",
+        "Start": "start.md",
         "documents": [
             "docs/web.md",
             "docs/trace.md",
@@ -45,6 +50,15 @@ NAVIGATION = {
             "docs/settings.md",
             "docs/images.md",
             "docs/gpus.md",
+            "docs/deploy/README.md",
+            "docs/deploy/gke.md",
+            "docs/deploy/eks.md",
+            "docs/deploy/openshift.md",
+            "docs/deploy/shared-gpus.md",
+            "docs/deploy/air-gapped.md",
+            "docs/deploy/spot.md",
+            "docs/deploy/argo-cd.md",
+            "docs/deploy/several-trios.md",
             "docs/sizing.md",
             "docs/scaling.md",
             "docs/performance.md",
@@ -86,8 +100,10 @@ ALWAYS += ("docs/job.schema.json", "docs/step.schema.json", "docs/result.schema.
 def write_pages() -> None:
     """Write every document, and whatever a document links, into the folder of pages."""
     shutil.rmtree(PAGES, ignore_errors=True)
+    PAGES.mkdir(parents=True)
     waiting = [*ALWAYS, *(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))]
     waiting += [place for _, places in _places() for place in places if (ROOT / place).exists()]
+    (PAGES / "index.md").write_text(docs_home.home_page(), encoding="utf-8")
     written: set[str] = set()
     while waiting:
         name = waiting.pop()
@@ -117,6 +133,8 @@ def _write_page(name: str) -> list[str]:
 def page_of(name: str) -> str:
     """Return where a file or folder of the repository is in the site."""
     path = ROOT / name
+    if name == "README.md":
+        return "start.md"  # the first page is docs_home's
     if path.is_dir():
         readme = f"{name}/README.md"
         return readme if (ROOT / readme).exists() else f"{name}/index.md"
@@ -133,7 +151,10 @@ def links_of(name: str, text: str) -> Iterator[str]:
 
 
 def lead_to_pages(name: str, text: str) -> str:
-    """Return a document whose links lead to pages of the site; what is in code blocks stays."""
+    """Return a document whose links lead to pages of the site; what is in code blocks stays.
+
+    Of a picture with a dark form, the theme shows the form of the scheme that the reader chose.
+    """
 
     def lead(found: re.Match[str]) -> str:
         target, anchor = found[1], found[2] or ""
@@ -143,7 +164,7 @@ def lead_to_pages(name: str, text: str) -> str:
 
     ends = [0, *(end for fence in FENCE.finditer(text) for end in fence.span()), len(text)]
     parts = [text[start:end] for start, end in pairwise(ends)]
-    parts[::2] = [LINK.sub(lead, part) for part in parts[::2]]
+    parts[::2] = [PICTURE.sub(r"\2\3#only-light\4 \2\1#only-dark\4", LINK.sub(lead, part)) for part in parts[::2]]
     if "```mermaid" in text:
         parts.append(f'\n<script src="{_relative(name, MERMAID)}"></script>\n')
     return "".join(parts)
@@ -169,7 +190,8 @@ def _title(text: str) -> str:
 
 def _show_file(name: str, text: str) -> str:
     language = LANGUAGES.get(PurePosixPath(name).suffix, "text")
-    return f"# {name}\n\n~~~~~~ {language}\n{text.rstrip()}\n~~~~~~\n"
+    wide = "---\nhide: [navigation, toc]\n---\n\n"  # room for lines of 120 characters
+    return f"{wide}# {name}\n\n~~~~~~ {language}\n{text.rstrip()}\n~~~~~~\n"
 
 
 def _places() -> Iterator[tuple[str, list[str]]]:
@@ -180,7 +202,7 @@ def _places() -> Iterator[tuple[str, list[str]]]:
 
 def navigation() -> list[dict[str, object]]:
     """Return mkdocs' navigation: by reader, decisions, and documents that nobody has placed."""
-    shown: list[dict[str, object]] = []
+    shown: list[dict[str, object]] = [{"Home": "index.md"}]
     placed = {place for _, places in _places() for place in places}
     for reader, group in NAVIGATION.items():
         entries: list[object] = []
@@ -194,7 +216,11 @@ def navigation() -> list[dict[str, object]]:
     more = [name for name in documents if name not in placed and not name.endswith(".schema.json.md")]
     decisions = [path.relative_to(PAGES).as_posix() for path in sorted((PAGES / "docs/decisions").glob("[0-9]*.md"))]
     shown.append({"Decisions": ["docs/decisions/index.md", *decisions]})
-    others = [name for name in ALWAYS if name.endswith(".md") and name not in placed and (PAGES / name).exists()]
+    others = [
+        name
+        for name in ALWAYS
+        if name.endswith(".md") and name not in {*placed, "README.md"} and (PAGES / name).exists()
+    ]
     return [*shown, {"More": [*more, *others]}]
 
 
@@ -204,6 +230,7 @@ def main() -> None:
     docs_reference.write(PAGES / "reference")
     shutil.copytree(ROOT / ".venv-docs" / "assets", PAGES / "assets", dirs_exist_ok=True)
     shutil.copyfile(ROOT / "docs" / "site.css", PAGES / "assets" / "site.css")
+    shutil.copyfile(ICON, PAGES / "assets" / ICON.name)
     settings = yaml.dump({"INHERIT": "../mkdocs.yml", "docs_dir": "pages", "site_dir": "html", "nav": navigation()})
     (SITE / "mkdocs.yml").write_text(settings, encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Write what is generated: gRPC stubs, JSON Schemas, tables of documents, chart values, the SDK's reference, badges.
+"""Write what is generated: gRPC stubs, JSON Schemas, tables, chart values, the SDK's reference, badges, the version.
 
 Usage: ``python scripts/generate.py [FOLDER]``; the folder is the repository's root unless named.
 """
@@ -13,6 +13,7 @@ import badges
 import helm_values
 import sdk_reference
 import settings_tables
+import versions
 from grpc_tools import protoc
 
 from gsi.algorithm.candidates import Source
@@ -123,6 +124,7 @@ def main() -> None:
     helm_values.write(root)
     sdk_reference.write(root)
     badges.write(root)
+    versions.write(root)
 
 
 if __name__ == "__main__":

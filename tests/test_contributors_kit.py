@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,26 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 FORMS = sorted(path for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml") if path.name != "config.yml")
+SCHEMAS = {
+    "github-issue-forms": tuple(str(path.relative_to(ROOT)) for path in FORMS),
+    "github-issue-config": (".github/ISSUE_TEMPLATE/config.yml",),
+    "github-workflows": (".github/workflows/checks.yml", ".github/workflows/release.yml"),
+    "dependabot": (".github/dependabot.yml",),
+    "citation-file-format": ("CITATION.cff",),
+    "compose-spec": ("compose.yaml", "compose.gpu.yaml"),
+}
 FIELDS = {"input", "textarea", "dropdown", "checkboxes"}
 
 
 def load(name: str) -> Any:
     return yaml.safe_load((ROOT / name).read_text())
+
+
+def check_schema(schema: str, *paths: Path) -> subprocess.CompletedProcess[str]:
+    """Check files against a schema that the package check-jsonschema has; it asks no host for it."""
+    program = Path(sys.executable).parent / "check-jsonschema"
+    command = [str(program), "--builtin-schema", f"vendor.{schema}", *map(str, paths)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda path: path.name)
@@ -30,6 +47,19 @@ def test_a_form_asks_for_something(form: Path) -> None:
     ids = [field["id"] for field in fields]
     assert len(ids) == len(set(ids))
     assert any(field.get("validations", {}).get("required") for field in fields)
+
+
+@pytest.mark.parametrize(("schema", "names"), SCHEMAS.items(), ids=SCHEMAS)
+def test_a_file_for_the_code_host_has_its_schema(schema: str, names: tuple[str, ...]) -> None:
+    """The published schema of each file, from a package that brings them; a misspelt key is refused."""
+    assert check_schema(schema, *(ROOT / name for name in names)).returncode == 0
+
+
+def test_a_misspelt_key_is_found(tmp_path: Path) -> None:
+    """The test above can fail."""
+    wrong = tmp_path / "fault.yml"
+    wrong.write_text(FORMS[0].read_text().replace("validations:", "validation:"))
+    assert "validation" in check_schema("github-issue-forms", wrong).stdout
 
 
 def test_the_citation_has_the_projects_version_and_license() -> None:

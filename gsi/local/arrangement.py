@@ -97,8 +97,10 @@ def _describe_profile(profile: Profile | None, role: str, environment: Mapping[s
     """Return the variables that a profile sets for a role. Only the model takes the place of a variable that is set."""
     if profile is None:
         return {}
-    own = {_variable(role, "MODEL"): profile.models[role].name}
-    own[_variable(role, "ENGINE_ARGS")] = shlex.join(profile.models[role].engine_args)
+    model = profile.models[role]
+    own = {_variable(role, "MODEL"): model.name, _variable(role, "ENGINE_ARGS"): shlex.join(model.engine_args)}
+    if model.revision is not None and _variable(role, "REVISION") not in environment:
+        own[_variable(role, "REVISION")] = model.revision
     if role != "prm":
         sampling = {_variable(role, name.upper()): value for name, value in profile.sampling.items()}
         own |= {name: value for name, value in sampling.items() if name not in environment}

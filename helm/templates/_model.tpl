@@ -151,6 +151,9 @@ spec:
         - {name: VLLM_CACHE_ROOT, value: /scratch/vllm}
         - {name: TRITON_CACHE_DIR, value: /scratch/triton}
         - {name: TORCHINDUCTOR_CACHE_DIR, value: /scratch/inductor}
+        {{- /* vLLM and Hugging Face's libraries report their use by default. */}}
+        - {name: VLLM_NO_USAGE_STATS, value: "1"}
+        - {name: HF_HUB_DISABLE_TELEMETRY, value: "1"}
         {{- if $cache.enabled }}
         - {name: HF_HUB_CACHE, value: /cache/hub}
         {{- end }}
@@ -171,7 +174,9 @@ spec:
       volumeMounts:
         - {name: scratch, mountPath: /scratch}
         - {name: tmp, mountPath: /tmp}
+        {{- if $values.sharedMemory.size }}
         - {name: shared-memory, mountPath: /dev/shm}
+        {{- end }}
         {{- if $cache.enabled }}
         - {name: model-cache, mountPath: /cache, readOnly: true}
         {{- end }}
@@ -186,8 +191,10 @@ spec:
       emptyDir: {{ with $values.scratch.size }}{sizeLimit: {{ . }}}{{ else }}{}{{ end }}
     - name: tmp
       emptyDir: {{ with $values.scratch.size }}{sizeLimit: {{ . }}}{{ else }}{}{{ end }}
+    {{- with $values.sharedMemory.size }}
     - name: shared-memory
-      emptyDir: {medium: Memory, sizeLimit: {{ $values.sharedMemory.size }}}
+      emptyDir: {medium: Memory, sizeLimit: {{ . }}}
+    {{- end }}
     {{- if $cache.enabled }}
     - name: model-cache
       persistentVolumeClaim: {claimName: {{ include "gsi.cacheClaim" $root }}}
@@ -293,6 +300,7 @@ spec:
         - {name: HOME, value: /tmp}
         - {name: HF_HOME, value: /tmp/huggingface}
         - {name: HF_HUB_CACHE, value: /cache/hub}
+        - {name: HF_HUB_DISABLE_TELEMETRY, value: "1"}
         {{- with $download.tokenSecret }}
         {{- if .name }}
         - name: HF_TOKEN
@@ -309,9 +317,15 @@ spec:
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
         - {name: model-cache, mountPath: /cache}
+        {{- with $download.volumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
   volumes:
     - name: tmp
       emptyDir: {}
     - name: model-cache
       persistentVolumeClaim: {claimName: {{ include "gsi.cacheClaim" .root }}}
+    {{- with $download.volumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
 {{- end }}

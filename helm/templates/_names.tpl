@@ -15,6 +15,17 @@
 {{- end }}
 {{- end }}
 
+{{/* The queue: what the value says; else the one that the release's coordinators have, so that an upgrade leaves no job behind;
+else the release's name, so that two releases on one Redis have two queues. */}}
+{{- define "gsi.queue" -}}
+{{- if .Values.coordinator.queue -}}
+{{ .Values.coordinator.queue }}
+{{- else -}}
+{{- $live := lookup "apps/v1" "Deployment" .Release.Namespace (printf "%s-coordinator" (include "gsi.fullname" .)) -}}
+{{ dig "spec" "template" "metadata" "labels" "gsi/queue" .Release.Name $live }}
+{{- end }}
+{{- end }}
+
 {{/* Labels that select the pods of a component: dict root component. They never change, since selectors cannot. */}}
 {{- define "gsi.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "gsi.name" .root }}

@@ -10,6 +10,7 @@ from gsi.algorithm.params import Params
 from gsi.algorithm.round import Round
 from gsi.jobs.keys import Priority
 from gsi.jobs.state import JobState
+from gsi.jobs.tenant_label import TENANT_VALUES, TenantLabel
 from gsi.rpc.rendezvous import Choice
 from gsi.runtime.metrics import ROLES, SECONDS_BUCKETS
 from gsi.runtime.series import Series
@@ -25,6 +26,7 @@ ANSWER_SECONDS_BUCKETS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 
 MAX_INDEX = 16  # steps from this place on share a label value
 INDICES = (*map(str, range(MAX_INDEX)), f"{MAX_INDEX}+")
 END_STATES = [state for state in JobState if state is not JobState.RUNNING]  # in which a run leaves its job
+FINAL_STATES = [state for state in JobState if state.is_finished]
 PHASES = ("draft", "score", "resample", "target", "checkpoint", "wait", "overhead")
 
 series = Series()
@@ -82,7 +84,20 @@ ENDED = series.counter(
     "Jobs that reached a final state by a run of this coordinator. Not among them: jobs that were cancelled while they "
     "waited, and jobs that are DEAD because each of their coordinators was lost.",
     "jobs",
-    {"lane": list(Priority), "state": [state for state in JobState if state.is_finished]},
+    {"lane": list(Priority), "state": FINAL_STATES},
+)
+TENANT_ENDED = series.counter(
+    "gsi_tenant_jobs_ended_total",
+    "The same jobs as in `gsi_jobs_ended_total`, by tenant. The first tenants that a coordinator meets have a value of "
+    "their own.",
+    "jobs",
+    {"tenant": TENANT_VALUES, "state": FINAL_STATES},
+)
+TENANT_SECONDS = series.counter(
+    "gsi_tenant_run_seconds_total",
+    "Time of runs, by the job's tenant: its rate is how many jobs of the tenant run at once.",
+    "seconds",
+    {"tenant": TENANT_VALUES},
 )
 ANSWER_SECONDS = series.histogram(
     "gsi_answer_seconds",
@@ -201,6 +216,7 @@ TOKENS = series.counter(
     {"role": ROLES, "kind": ("proposed", "scored", "kept")},
     is_sparse=True,
 )
+_tenants = TenantLabel()
 
 
 def observe_step(made: Round, params: Params, phases: Mapping[str, float]) -> None:
@@ -249,6 +265,16 @@ def observe_job(state: JobState, seconds: float) -> None:
     """Count a run of this coordinator, by the state in which it left its job."""
     JOBS.labels(state).inc()
     JOB_SECONDS.observe(seconds)
+
+
+def observe_tenant(tenant: str, state: JobState, seconds: float) -> None:
+    """Count a run, which left its job in this state, for the job's tenant."""
+    name = _tenants.name(tenant)
+    for each in FINAL_STATES:  # a state that has not occurred shows 0
+        TENANT_ENDED.labels(name, each)
+    if state.is_finished:
+        TENANT_ENDED.labels(name, state).inc()
+    TENANT_SECONDS.labels(name).inc(seconds)
 
 
 def observe_end(lane: Priority, state: JobState, seconds: float) -> None:

@@ -112,6 +112,7 @@ class JobRunner:
                 await self._writer.unpark(lease.tenant)
         seconds = time.perf_counter() - started
         metrics.observe_job(state, seconds)
+        metrics.observe_tenant(lease.tenant, state, seconds)
         if state.is_finished:
             metrics.observe_end(Keys.priority_of(lease.lane), state, lease.age_seconds + seconds)
         log.info("job ended", state=state, error=end.error)

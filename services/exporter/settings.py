@@ -12,3 +12,6 @@ class ExporterSettings(RedisSettings):
 
     queue: str = Field("default", pattern=QUEUE_PATTERN, description="queue that the exporter reads")
     look_seconds: float = Field(2, gt=0, le=60, description="pause between two looks at the queue")
+    tenant_seconds: float = Field(
+        15, gt=0, le=3600, description="pause between two counts of jobs by tenant, which read waiting payloads"
+    )

@@ -11,16 +11,14 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from gsi.jobs.api_keys import Right
-from gsi.jobs.connection import RedisError
 from services.gateway.api_page import add_api_page
 from services.gateway.batches.batches import Batches
-from services.gateway.callers import caller_type
+from services.gateway.callers import Reader, Submitter, let_in
 from services.gateway.documents import ChatDocument, TextDocument, describe_model, list_models
 from services.gateway.errors import ApiError
 from services.gateway.file_routes import add_batch_routes, add_file_routes
 from services.gateway.files import Files
-from services.gateway.gateway import Gateway, answer_redis_error
+from services.gateway.gateway import NO_ANSWER, Gateway, answer_error
 from services.gateway.gsi_api.evaluations import Evaluations
 from services.gateway.gsi_api.routes import add_gsi_routes
 from services.gateway.middleware import RequestScope
@@ -57,21 +55,22 @@ def make_app(parts: Parts, settings: GatewaySettings) -> FastAPI:
     gateway = parts.gateway
     about = "OpenAI's API over a queue of GSI jobs."
     app = FastAPI(title="GSI gateway", description=about, docs_url=None, redoc_url=None)
+    let_in(app, gateway.guard)
     add_api_page(app)
     _add_probes(app, gateway)
     _add_models(app, gateway)
     _add_completions(app, gateway)
-    _add_responses(app, gateway, parts.responses)
-    reader, submitter = caller_type(gateway.guard), caller_type(gateway.guard, Right.SUBMIT)
-    add_file_routes(app, reader, submitter, parts.files)
-    add_batch_routes(app, reader, submitter, parts.batches)
+    _add_responses(app, parts.responses)
+    add_file_routes(app, parts.files)
+    add_batch_routes(app, parts.batches)
     add_gsi_routes(app, gateway, parts.evaluations)
     if settings.page:
         add_page_routes(app)
     app.add_exception_handler(ApiError, _answer_refusal)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http_error)
-    app.add_exception_handler(RedisError, answer_redis_error)
+    for kind in NO_ANSWER:
+        app.add_exception_handler(kind, answer_error)
     app.add_exception_handler(Exception, _answer_unexpected)
     app.add_middleware(
         RequestScope,
@@ -105,40 +104,34 @@ def _add_probes(app: FastAPI, gateway: Gateway) -> None:
 
 
 def _add_models(app: FastAPI, gateway: Gateway) -> None:
-    caller = caller_type(gateway.guard)
-
     @app.get("/v1/models", summary="The models that the key may ask")
-    async def models(caller: caller) -> dict[str, Any]:  # type: ignore[valid-type]  # made for this gateway
+    async def models(caller: Reader) -> dict[str, Any]:
         return list_models(gateway.guard.list_models(caller))
 
     @app.get("/v1/models/{model:path}", summary="A model")
-    async def model(caller: caller, model: str) -> dict[str, Any]:  # type: ignore[valid-type]  # as above
+    async def model(caller: Reader, model: str) -> dict[str, Any]:
         return describe_model(model, gateway.guard.find_model(caller, model))
 
 
 def _add_completions(app: FastAPI, gateway: Gateway) -> None:
-    caller = caller_type(gateway.guard, Right.SUBMIT)
-
     @app.post("/v1/chat/completions", summary="Answer a conversation")
-    async def chat(request: Request, caller: caller, body: ChatCompletionRequest) -> Response:  # type: ignore[valid-type]  # as above
+    async def chat(request: Request, caller: Submitter, body: ChatCompletionRequest) -> Response:
         question = {"messages": read_messages(body.messages)}
         return await gateway.answer(request, caller, body, [question], ChatDocument)
 
     @app.post("/v1/completions", summary="Answer prompts")
-    async def completions(request: Request, caller: caller, body: CompletionRequest) -> Response:  # type: ignore[valid-type]  # as above
+    async def completions(request: Request, caller: Submitter, body: CompletionRequest) -> Response:
         return await gateway.answer(request, caller, body, questions_of(body), TextDocument)
 
 
-def _add_responses(app: FastAPI, gateway: Gateway, responses: Responses) -> None:
-    caller, reader = caller_type(gateway.guard, Right.SUBMIT), caller_type(gateway.guard)
-
+def _add_responses(app: FastAPI, responses: Responses) -> None:
     @app.post("/v1/responses", summary="Answer, now or in the background")
-    async def create(request: Request, caller: caller, body: ResponseRequest) -> Response:  # type: ignore[valid-type]  # as above
+    async def create(request: Request, caller: Submitter, body: ResponseRequest) -> Response:
         return await responses.create(request, caller, body)
 
     @app.get("/v1/responses/{response_id}", summary="A response as it is now, or its events")
     async def retrieve(
-        caller: reader,  # type: ignore[valid-type]  # as above
+        caller: Reader,
         response_id: str,
         stream: bool = False,
         starting_after: int = -1,
@@ -146,11 +139,11 @@ def _add_responses(app: FastAPI, gateway: Gateway, responses: Responses) -> None
         return await responses.retrieve(caller, response_id, is_stream=stream, starting_after=starting_after)
 
     @app.post("/v1/responses/{response_id}/cancel", summary="Cancel a response")
-    async def cancel(caller: caller, response_id: str) -> Response:  # type: ignore[valid-type]  # as above
+    async def cancel(caller: Submitter, response_id: str) -> Response:
         return await responses.cancel(caller, response_id)
 
     @app.delete("/v1/responses/{response_id}", summary="Delete a response with its job")
-    async def delete(caller: caller, response_id: str) -> Response:  # type: ignore[valid-type]  # as above
+    async def delete(caller: Submitter, response_id: str) -> Response:
         return await responses.delete(caller, response_id)
 
 

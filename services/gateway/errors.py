@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse
 from gsi.errors import InvalidRequestError
 
 INVALID = "invalid_request_error"
+LEFT_STATUS = 499  # nginx's number for a client that went away before it was answered
 SHARED_PARAMS = frozenset({"temperature", "top_p", "max_tokens", "seed", "stop"})  # ours have OpenAI's names
 _FIELD = re.compile(r"^([\w.]+)(?=[,:])")
 

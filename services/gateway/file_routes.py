@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from services.gateway.batches.batches import Batches
 from services.gateway.batches.documents import Batch
+from services.gateway.callers import Reader, Submitter
 from services.gateway.errors import ApiError, refuse
 from services.gateway.files import File, Files
 
@@ -20,15 +21,15 @@ def _off() -> ApiError:
     return ApiError(501, "files and batches are off: the operator sets GSI_GATEWAY_FILES", code="not_configured")
 
 
-def add_file_routes(app: FastAPI, reader: Any, submitter: Any, files: Files) -> None:
-    """Add ``/v1/files``; ``reader`` and ``submitter`` are the types of callers with these rights."""
+def add_file_routes(app: FastAPI, files: Files) -> None:
+    """Add ``/v1/files``."""
 
     def check() -> None:
         if not files.is_on:
             raise _off()
 
     @app.post("/v1/files", summary="Upload a file of requests")
-    async def upload(request: Request, caller: submitter) -> Response:
+    async def upload(request: Request, caller: Submitter) -> Response:
         check()
         async with request.form(max_files=1, max_fields=MAX_FIELDS) as form:
             source = _read_form(form)
@@ -37,7 +38,7 @@ def add_file_routes(app: FastAPI, reader: Any, submitter: Any, files: Files) -> 
 
     @app.get("/v1/files", summary="The files of the key's tenant, the newest first")
     async def list_files(
-        caller: reader,
+        caller: Reader,
         limit: int = 20,
         after: str | None = None,
         purpose: str | None = None,
@@ -48,24 +49,24 @@ def add_file_routes(app: FastAPI, reader: Any, submitter: Any, files: Files) -> 
         return JSONResponse(_page([file.model_dump() for file in found], found, has_more=has_more))
 
     @app.get("/v1/files/{file_id}", summary="A file")
-    async def retrieve(caller: reader, file_id: str) -> Response:
+    async def retrieve(caller: Reader, file_id: str) -> Response:
         check()
         return JSONResponse((await files.find(caller.tenant, file_id)).model_dump())
 
     @app.get("/v1/files/{file_id}/content", summary="What a file holds")
-    async def content(caller: reader, file_id: str) -> Response:
+    async def content(caller: Reader, file_id: str) -> Response:
         check()
         opened = await files.open(caller.tenant, file_id)
         return StreamingResponse(files.pieces(opened), media_type="application/octet-stream")
 
     @app.delete("/v1/files/{file_id}", summary="Delete a file")
-    async def delete(caller: submitter, file_id: str) -> Response:
+    async def delete(caller: Submitter, file_id: str) -> Response:
         check()
         return JSONResponse(await files.delete(caller.tenant, file_id))
 
 
-def add_batch_routes(app: FastAPI, reader: Any, submitter: Any, batches: Batches | None) -> None:
-    """Add ``/v1/batches``, for callers as above."""
+def add_batch_routes(app: FastAPI, batches: Batches | None) -> None:
+    """Add ``/v1/batches``."""
 
     def known() -> Batches:
         if batches is None:
@@ -73,20 +74,20 @@ def add_batch_routes(app: FastAPI, reader: Any, submitter: Any, batches: Batches
         return batches
 
     @app.post("/v1/batches", summary="Answer the requests of a file")
-    async def create(caller: submitter, body: dict[str, Any]) -> Response:
+    async def create(caller: Submitter, body: dict[str, Any]) -> Response:
         return JSONResponse((await known().create(caller, body)).to_dict())
 
     @app.get("/v1/batches", summary="The batches of the key's tenant, the newest first")
-    async def list_batches(caller: reader, limit: int = 20, after: str | None = None) -> Response:
+    async def list_batches(caller: Reader, limit: int = 20, after: str | None = None) -> Response:
         found, has_more = await known().list(caller.tenant, limit, after)
         return JSONResponse(_page([batch.to_dict() for batch in found], found, has_more=has_more))
 
     @app.get("/v1/batches/{batch_id}", summary="A batch")
-    async def retrieve(caller: reader, batch_id: str) -> Response:
+    async def retrieve(caller: Reader, batch_id: str) -> Response:
         return JSONResponse((await known().find(caller.tenant, batch_id)).to_dict())
 
     @app.post("/v1/batches/{batch_id}/cancel", summary="Cancel a batch")
-    async def cancel(caller: submitter, batch_id: str) -> Response:
+    async def cancel(caller: Submitter, batch_id: str) -> Response:
         return JSONResponse((await known().cancel(caller.tenant, batch_id)).to_dict())
 
 

@@ -11,15 +11,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from gsi.jobs.connection import RedisError
+from gsi.jobs.errors import NewerReleaseError
 from services.gateway import metrics
 from services.gateway.answering import Leaving, answering
 from services.gateway.answers import Answers
 from services.gateway.documents import ChatDocument, TextDocument, to_json
-from services.gateway.errors import ApiError
+from services.gateway.errors import LEFT_STATUS, ApiError
 from services.gateway.guard import Caller, Guard
 from services.gateway.headers import read_idempotency_key, read_traceparent
 from services.gateway.ledger import Ledger
-from services.gateway.middleware import LEFT_STATUS
 from services.gateway.queues import Queue
 from services.gateway.requests import GenerationRequest
 from services.gateway.settings import GatewaySettings
@@ -29,6 +29,8 @@ LINE_END = "\n"
 AWAY = ApiError(
     503, "Redis is unavailable", kind="server_error", code="redis_unavailable", headers={"Retry-After": "1"}
 )
+NEWER = "newer_release"
+NO_ANSWER = (RedisError, NewerReleaseError)  # not the client's fault
 
 
 class Gateway:
@@ -74,7 +76,7 @@ class Gateway:
         if order.is_stream:
             stack = AsyncExitStack()
             answers = await stack.enter_async_context(context)
-            return self.stream(stack, _events(answers, written), headers)
+            return self.stream(stack, _events(answers, written, stack), headers)
         async with context as answers:
             await until_client_leaves(request, answers.wait())
         return Response(to_json(written.whole(answers)), 200, headers, "application/json")
@@ -132,7 +134,9 @@ class _Stream(EventSourceResponse):
                 await super().__call__(scope, receive, send)
 
 
-async def _events(answers: Answers, document: ChatDocument | TextDocument) -> AsyncIterator[bytes]:
+async def _events(
+    answers: Answers, document: ChatDocument | TextDocument, stack: AsyncExitStack
+) -> AsyncIterator[bytes]:
     try:
         for chunk in document.begin(answers):
             yield _event(chunk)
@@ -144,8 +148,9 @@ async def _events(answers: Answers, document: ChatDocument | TextDocument) -> As
             yield _event(document.usage(answers))
     except ApiError as error:
         yield _event(error.body)
-    except RedisError:
-        yield _event(AWAY.body)
+    except NO_ANSWER as error:
+        yield _event(explain(error).body)
+    await stack.aclose()  # the next request of a client that reads the end finds the tokens of this one counted
     yield b"data: [DONE]\n\n"
 
 
@@ -176,5 +181,12 @@ async def _wait_for_end_of(request: Request) -> None:
         pass
 
 
-def answer_redis_error(_request: Request, _error: Exception) -> JSONResponse:
-    return AWAY.to_response()
+def explain(error: Exception) -> ApiError:
+    """Return what a client is told of one of NO_ANSWER."""
+    if isinstance(error, NewerReleaseError):
+        return ApiError(501, f"this gateway is older than the coordinators: {error}", kind="server_error", code=NEWER)
+    return AWAY
+
+
+def answer_error(_request: Request, error: Exception) -> JSONResponse:
+    return explain(error).to_response()

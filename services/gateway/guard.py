@@ -113,6 +113,7 @@ class Guard:
         """Count tokens that the key's budget has paid: in the metrics, and against the key's minute."""
         for role in Tokens.__dataclass_fields__:
             metrics.TOKENS.labels(role=role).inc(getattr(tokens, role))
+        metrics.observe_tenant_tokens(DEFAULT_TENANT if key is None else key.tenant, tokens.total)
         if key is not None and self._rates is not None and key.tokens_per_minute is not None and tokens.total:
             await self._rates.use_tokens(key.id, key.tokens_per_minute, tokens.total)
 

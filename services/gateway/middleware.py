@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gsi.runtime.tls import is_loopback
 from services.gateway import metrics
-from services.gateway.errors import ApiError
+from services.gateway.errors import LEFT_STATUS, ApiError
 
 log = structlog.get_logger()
 
@@ -20,7 +20,6 @@ CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")  # a client's own id of a request,
 FILES_ROUTE = "/v1/files"
 FORM_BYTES = 65_536  # of a form around a file
 DISCARDED_BYTES = 32 * 2**20  # of a body that is too long
-LEFT_STATUS = 499  # nginx's number for a client that went away before it was answered
 READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 HEALTH_ROUTE = "/health"
 QUIET_ROUTES = frozenset({HEALTH_ROUTE, "/ready", "/", "/page/{path:path}"})
@@ -179,7 +178,9 @@ def _note(scope: Scope, status: int, seconds: float) -> None:
     route = getattr(scope.get("route"), "path", "other")
     metrics.REQUESTS.labels(route=route, status=str(status)).inc()
     metrics.REQUEST_SECONDS.labels(route=route).observe(seconds)
+    caller = scope["state"].get("caller")
+    if caller and scope["method"] == "POST":
+        metrics.observe_tenant_request(caller.tenant, status)
     if route not in QUIET_ROUTES:
-        caller = scope["state"].get("caller")
         told = {"tenant": caller.tenant, "key": caller.key.id if caller.key else None} if caller else {}
         log.info("request", method=scope["method"], route=route, status=status, seconds=round(seconds, 4), **told)

@@ -1,7 +1,7 @@
 """A cluster that Helm can look into: as much of Kubernetes' API as the template function ``lookup`` asks for."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tests.chart.rendering import Object
+from tests.chart.rendering import CHART, NAMESPACE, PROFILES, RELEASE, Object, helm
 
 LOOKED_UP = ("Deployment", "StatefulSet")
 KINDS = {  # that Helm must know to be of this cluster
@@ -52,6 +52,19 @@ def cluster(found: Sequence[Object]) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def upgraded(
+    running: Sequence[Object], profile: str, values: Mapping[str, Any], folder: Path, version: str = "4.3"
+) -> str:
+    """Return what Helm would send to a cluster in which these objects run; a refusal's words if it refuses."""
+    with cluster(running) as url:
+        write_kubeconfig(folder / "config", url)
+        arguments = ("template", RELEASE, CHART, "--namespace", NAMESPACE, "--is-upgrade")
+        asking = ("--dry-run=server", "--disable-openapi-validation", "--kubeconfig", folder / "config")
+        more = (*asking, "--values", PROFILES[profile], "--values", "-")
+        done = helm(version, *arguments, *more, stdin=json.dumps(values))
+    return done.stderr if done.returncode else done.stdout
 
 
 def write_kubeconfig(path: Path, url: str) -> None:

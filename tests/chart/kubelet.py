@@ -1,10 +1,10 @@
 """What a node does with a pod, as far as it takes to run its process here: a kubelet in small.
 
 Every component has a loopback address of its own, on which its ports are those of the chart; names of Services and
-"every address" become it. Mounts become temporary folders, and paths below them are rewritten wherever the chart names
-them. References to fields and Secrets are resolved. The rest is taken from the rendered object as it stands, above all
-the environment: a process has that of its container and nothing else. A port of the chart that something else holds on
-every address of this machine is not free here either.
+"every address" become it. Mounts become temporary folders, of which pods with one claim share one, and paths below
+them are rewritten wherever the chart names them. References to fields and Secrets are resolved. The rest is taken from
+the rendered object as it stands, above all the environment: a process has that of its container and nothing else. A
+port of the chart that something else holds on every address of this machine is not free here either.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from tests.chart.rendering import ROOT, Object, of_kind
 
 APP = "/app"  # the images' working directory, with the shipped models
 # The images have /opt/venv/bin first in their PATH; Redis's image has its server there.
-PATH = f"{Path(sys.executable).parent}:{Path(get_binary_path()).parent}:/usr/bin:/bin"
+PATH = f"{Path(sys.executable).parent}:{Path(get_binary_path()).parent}:{ROOT / '.tools' / 'bin'}:/usr/bin:/bin"
 
 REFERENCE = re.compile(r"\$\((\w+)\)")  # Kubernetes resolves it in commands, arguments and values
 EVERY_ADDRESS = r"0\.0\.0\.0(?=:\d)|(?<=\bbind )\* -::\*"
@@ -51,6 +51,9 @@ class Node:
         self.pods = {pod.component: pod for pod in pods(objects)}
         self.addresses = {name: f"{network}.{number}" for number, name in enumerate(self.pods, start=1)}
         self._hosts = {host: self.addresses[name] for host, name in self._names_of_services()}
+        self._programs = folder / "programs"
+        self._programs.mkdir()
+        (self._programs / "valkey-check-rdb").symlink_to(get_binary_path())  # the server, by another of its names
 
     async def start(self, component: str) -> "Running":
         """Start the process of a component; it ends with this one at the latest."""
@@ -64,12 +67,28 @@ class Node:
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
                 *child_command(command),
-                env=environment | {"PATH": PATH} | watched(self._writes(component)),
+                env=environment | {"PATH": f"{self._programs}:{PATH}"} | watched(self._writes(component)),
                 cwd=self.here(container.get("workingDir", "/"), component, mounts),
                 stdout=output,
                 stderr=output,
             )
         return Running(pod, process, self.addresses[component], log)
+
+    def claim(self, name: str) -> Path:
+        """Return the folder that stands for the volume of a claim."""
+        return self._folder / "claims" / name
+
+    def change_secret(self, component: str, name: str, contents: Mapping[str, bytes]) -> None:
+        """Put other contents of a Secret into a running pod, which a kubelet does within a minute or two."""
+        pod = self.pods[component]
+        volumes = {volume["name"]: volume for volume in pod.spec["volumes"]}
+        for mount in _mounts_of(pod):
+            secret = volumes.get(mount["name"], {}).get("secret", {})
+            if secret.get("secretName") == name:
+                for item in secret["items"]:
+                    path = self._folders(pod)[mount["mountPath"]] / item["path"]
+                    path.with_suffix(".new").write_bytes(contents[item["key"]])
+                    path.with_suffix(".new").replace(path)
 
     def refused_writes(self, component: str) -> set[str]:
         """Return the paths that the process would have written and that its pod has read-only, or not at all."""
@@ -104,8 +123,12 @@ class Node:
 
     def _folders(self, pod: Pod) -> dict[str, Path]:
         """Return the folder that stands for each mount."""
-        own = self._folder / pod.component
-        return {mount["mountPath"]: own / mount["name"] / mount.get("subPath", "") for mount in _mounts_of(pod)}
+        claims = _claims_of(pod)
+
+        def folder(name: str) -> Path:
+            return self.claim(claims[name]) if name in claims else self._folder / pod.component / name
+
+        return {mount["mountPath"]: folder(mount["name"]) / mount.get("subPath", "") for mount in _mounts_of(pod)}
 
     def _files(self, pod: Pod, volume: Mapping[str, Any]) -> dict[str, bytes]:
         """Return what a volume holds when the pod starts."""
@@ -149,9 +172,12 @@ def _any_of(words: Mapping[str, Any]) -> str:
 
 
 def watched(notes: Path) -> dict[str, str]:
-    """Return what has a Python process note its writes; it writes no bytecode, as on a read-only file system."""
+    """Return what has a Python process note its writes; it writes no bytecode, as on a read-only file system.
+
+    It runs the code of this checkout, wherever the command ``gsi`` was installed from.
+    """
     watching = Path(__file__).parent / "watching_writes"
-    return {"PYTHONPATH": str(watching), "WRITES_NOTED_IN": str(notes), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {"PYTHONPATH": f"{watching}:{ROOT}", "WRITES_NOTED_IN": str(notes), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def may_be_written(path: str, is_writable: Mapping[str, bool]) -> bool:
@@ -167,6 +193,15 @@ def _resolved(text: str, environment: Mapping[str, str]) -> str:
 def _mounts_of(pod: Pod) -> list[Mapping[str, Any]]:
     mounts: list[Mapping[str, Any]] = pod.container().get("volumeMounts", [])
     return mounts
+
+
+def _claims_of(pod: Pod) -> dict[str, str]:
+    """Return the claim behind each volume that has one; a StatefulSet makes them for its first pod."""
+    volumes = [volume for volume in pod.spec.get("volumes", []) if "persistentVolumeClaim" in volume]
+    made = [one["metadata"]["name"] for one in pod.owner["spec"].get("volumeClaimTemplates", [])]
+    return {volume["name"]: volume["persistentVolumeClaim"]["claimName"] for volume in volumes} | {
+        name: f"{name}-{pod.owner['metadata']['name']}-0" for name in made
+    }
 
 
 @dataclass(frozen=True)

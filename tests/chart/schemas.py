@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from tests.chart.rendering import Object, name_of
 
-KUBERNETES = ("1.29", "1.35")  # the oldest that the chart is for, and a recent one
+KUBERNETES = ("1.29", "1.37")  # the oldest that the chart is for, and the newest whose schemas there are
 
 
 class _ParentRef(BaseModel):

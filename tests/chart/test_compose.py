@@ -116,9 +116,10 @@ def test_engines_that_share_a_gpu_may_start_together() -> None:
 
 @pytest.mark.parametrize("role", ["draft", "target", "prm"])
 def test_checkpoints_can_be_pinned_and_gated(role: str) -> None:
-    """By variables of the shell, the token's among them; without, the main branch and no token."""
+    """By variables of the shell, the token's among them; without, the commits of the chart's profile and no token."""
     written = yaml.safe_load((ROOT / "compose.gpu.yaml").read_text())["services"][role]["environment"]
-    assert written[f"GSI_{role.upper()}_REVISION"] == f"${{{role.upper()}_REVISION:-main}}"
+    revision = yaml.safe_load((ROOT / "helm" / "values-single-gpu.yaml").read_text())[role]["model"]["revision"]
+    assert written[f"GSI_{role.upper()}_REVISION"] == f"${{{role.upper()}_REVISION:-{revision}}}"
     assert written["HF_TOKEN"] == "${HF_TOKEN:-}"
 
 

@@ -18,7 +18,7 @@ from tests.chart.rendering import NAMESPACE, RELEASE, ROOT, Object, component, o
 
 VLLM = {"draft": {"engine": "vllm", "gpu": {"count": 1}, "autoscaling": {"enabled": True, "maxReplicas": 8}}}
 OF = f'namespace="{NAMESPACE}",release="{RELEASE}"'
-QUEUE = f'{OF},queue="default"'
+QUEUE = f'{OF},queue="{RELEASE}"'
 BUSY = {  # four coordinators of 16 jobs and a full queue; two engines that are full, and have more to do
     f'gsi_stream_lag{{{QUEUE},role="coordinator",pod="a"}}': 40,
     f'gsi_stream_lag{{{QUEUE},role="exporter",pod="e"}}': 40,

@@ -9,8 +9,20 @@ import yaml
 
 from tests.chart.rendering import CHART, HELMS, NAMESPACE, PROFILES, RELEASE, ROOT, helm, template
 
-PARTS = {"Chart.yaml", "values.yaml", "values.schema.json", "README.md", ".helmignore", "templates", "alerts"}
-PARTS |= {"dashboards", *(path.name for path in CHART.glob("values-*.yaml"))}
+PARTS = {
+    "Chart.yaml",
+    "values.yaml",
+    "values.schema.json",
+    "README.md",
+    ".helmignore",
+    "templates",
+    "alerts",
+    "board-links.json",
+    "dashboards",
+    "examples",
+    "scripts",
+    *(path.name for path in CHART.glob("values-*.yaml")),
+}
 
 
 @pytest.mark.parametrize("version", HELMS)
@@ -22,7 +34,7 @@ def test_the_package_holds_what_helm_needs_and_nothing_else(version: str, tmp_pa
     with tarfile.open(package) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {name.split("/")[0] for name in names} == PARTS
-    assert {Path(name).suffix for name in names} <= {".yaml", ".json", ".tpl", ".txt", ".md", ""}
+    assert {Path(name).suffix for name in names} <= {".yaml", ".json", ".tpl", ".txt", ".md", ".sh", ""}
     rendered = helm(version, "template", RELEASE, package, "--namespace", NAMESPACE)
     assert rendered.returncode == 0, rendered.stderr
 
@@ -69,7 +81,7 @@ def test_the_notes_say_what_to_do_next(profile: str) -> None:
 
 
 def test_the_notes_warn_of_a_queue_that_others_may_share() -> None:
-    """On a Redis of somebody else another release may have a queue of the same name."""
-    warning = "The queue is called default"
+    """On a Redis of somebody else a release of another namespace may have the same name."""
+    warning = f"A release with a queue of the same name, such as one called {RELEASE} in another namespace"
     assert warning in notes("everything-else")
     assert warning not in notes("cpu")

@@ -24,7 +24,7 @@ from gsi.jobs.connection import RedisAccess, connect
 from gsi.jobs.keys import GROUP, Keys
 from tests.certificates import Authority
 from tests.chart.kubelet import Node, Running
-from tests.chart.rendering import Object, objects_with, of_kind
+from tests.chart.rendering import RELEASE, Object, objects_with, of_kind
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]  # three loads of torch
 
@@ -83,7 +83,7 @@ class Release:
         async with redis:
             return {
                 lane: [group["name"].decode() for group in await redis.xinfo_groups(lane)]
-                for lane in Keys("default").lanes
+                for lane in Keys(RELEASE).lanes
             }
 
     async def stop(self) -> None:
@@ -119,7 +119,7 @@ async def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 
 async def test_the_hook_makes_the_queue(release: Release) -> None:
     """Before a coordinator runs: every lane has its stream and group, by the names that coordinators read."""
-    assert release.groups_after_the_hook == {lane: [GROUP] for lane in Keys("default").lanes}
+    assert release.groups_after_the_hook == {lane: [GROUP] for lane in Keys(RELEASE).lanes}
 
 
 @pytest.mark.parametrize("name", PROCESSES)

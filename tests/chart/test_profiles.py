@@ -110,6 +110,8 @@ def test_a_download_can_go_to_a_mirror() -> None:
     assert downloads
     for pod in downloads:
         assert environment(pod.container())["HF_ENDPOINT"] == "https://models.example:8443"
+        assert environment(pod.container())["SSL_CERT_FILE"] == "/ca/ca.crt"
+        assert {"name": "ca", "mountPath": "/ca", "readOnly": True} in pod.container()["volumeMounts"]
 
 
 def test_another_revision_is_another_download() -> None:

@@ -18,6 +18,7 @@ PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?")
 
 # What the values of ``everything`` and ``everything-else`` say that the namespace has.
 GIVEN_SECRETS = {
+    "backup-queue",
     "bucket",
     "coordinator-tls",
     "exporter-queue",
@@ -29,7 +30,8 @@ GIVEN_SECRETS = {
     "queue-tls",
     "registry",
 }
-GIVEN_CLAIMS = {"checkpoints"}
+GIVEN_CLAIMS = {"checkpoints", "snapshots"}
+GIVEN_MAPS = {"authority"}
 
 
 def labels_in(found: Any) -> Iterator[str]:
@@ -86,11 +88,23 @@ def test_what_a_pod_names_is_there(profile: str) -> None:
         volumes = pod.spec.get("volumes", [])
         own = {volume["name"] for volume in [*volumes, *_claims(pod)]}
         assert {mount["name"] for one in pod.containers for mount in one.get("volumeMounts", [])} <= own
-        assert {volume["configMap"]["name"] for volume in volumes if "configMap" in volume} <= of("ConfigMap")
+        assert {volume["configMap"]["name"] for volume in volumes if "configMap" in volume} <= of(
+            "ConfigMap"
+        ) | GIVEN_MAPS
         claims = {one["persistentVolumeClaim"]["claimName"] for one in volumes if "persistentVolumeClaim" in one}
-        assert claims <= of("PersistentVolumeClaim") | GIVEN_CLAIMS
+        assert claims <= of("PersistentVolumeClaim") | GIVEN_CLAIMS | _claims_of_replicas(found)
         assert pod.spec["serviceAccountName"] in of("ServiceAccount")
         assert _secrets(pod) <= secrets
+
+
+def _claims_of_replicas(found: list[Object]) -> set[str]:
+    """Return the claims that StatefulSets make: ``data-gsi-redis-0``."""
+    return {
+        f"{claim['metadata']['name']}-{one['metadata']['name']}-{number}"
+        for one in of_kind(found, "StatefulSet")
+        for claim in one["spec"].get("volumeClaimTemplates", [])
+        for number in range(one["spec"]["replicas"])
+    }
 
 
 def _claims(pod: Pod) -> list[dict[str, str]]:

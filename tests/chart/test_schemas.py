@@ -3,7 +3,9 @@
 import subprocess
 from typing import Any
 
+import kubernetes_validate
 import pytest
+import yaml
 
 from tests.chart.rendering import CHART, HELMS, PROFILES, Object, helm, objects
 from tests.chart.schemas import KUBERNETES, faults
@@ -28,15 +30,22 @@ def test_both_helms_make_the_same_objects(profile: str) -> None:
 
 @pytest.mark.parametrize("helm_version", HELMS)
 def test_it_renders_for_the_clusters_that_it_is_for(helm_version: str) -> None:
-    """The same objects for the oldest and for a recent one; an older one is refused by name."""
+    """The same objects for the oldest and for the newest; an older one is refused by name."""
 
     def rendered(kubernetes: str) -> "subprocess.CompletedProcess[str]":
         return helm(helm_version, "template", "gsi", CHART, "--kube-version", kubernetes)
 
-    oldest, recent = (rendered(f"{version}.0") for version in KUBERNETES)
-    assert oldest.returncode == recent.returncode == 0
-    assert oldest.stdout == recent.stdout
+    oldest, newest = (rendered(f"{version}.0") for version in KUBERNETES)
+    assert oldest.returncode == newest.returncode == 0
+    assert oldest.stdout == newest.stdout
     assert "1.28.0" in rendered("1.28.0").stderr
+
+
+def test_the_versions_are_the_oldest_and_the_newest() -> None:
+    """Of the chart, and of the schemas: newer schemas come with a newer package, and this line with them."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["kubeVersion"] == f">={KUBERNETES[0]}.0-0"
+    assert kubernetes_validate.utils.latest_version().startswith(f"{KUBERNETES[1]}.")
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -30,6 +30,17 @@ def test_no_secret_is_made(profile: str) -> None:
     assert security.IN_URL.search(manifest("4.3", PROFILES[profile])) is None
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_no_pod_reports_its_use(profile: str) -> None:
+    """vLLM and Hugging Face's libraries would, unless told not to."""
+    found = [pod.container() for pod in pods(objects(profile)) if pod.component in {*ROLES, "download"}]
+    assert len(found) >= len(ROLES)
+    for container in found:
+        said = {one["name"]: one.get("value") for one in container["env"]}
+        assert said["HF_HUB_DISABLE_TELEMETRY"] == "1"
+        assert said.get("VLLM_NO_USAGE_STATS") == "1" or container["name"] == "download"
+
+
 def test_models_let_in_the_coordinators_alone() -> None:
     """Their certificate has the one name that may call; no certificate of a model has it."""
     found = objects("everything")

@@ -82,6 +82,22 @@ def test_a_call_that_is_in_flight_may_end_while_its_service_drains() -> None:
         assert float(found[role][f"GSI_{role.upper()}_GRACE_SECONDS"]) >= timeout
 
 
+def test_coordinators_are_told_what_to_do_with_newer_jobs_and_with_a_queue_of_other_models() -> None:
+    """Out of the box they wait for five minutes and adopt nothing; the values change both."""
+    told = {
+        profile: CoordinatorSettings.model_validate(coordinator_settings(profile)) for profile in ("cpu", "everything")
+    }
+    assert [(one.newer_job_seconds, one.adopt_queue) for one in told.values()] == [(300, False), (1800, True)]
+
+
+def coordinator_settings(profile: str) -> dict[str, str]:
+    """Return the coordinators' settings of a profile, by their fields."""
+    (coordinator,) = (pod for pod in processes(profile) if pod.component == "coordinator")
+    prefix = "GSI_COORDINATOR_"
+    variables = environment(coordinator.container())
+    return {name.removeprefix(prefix).lower(): one for name, one in variables.items() if name.startswith(prefix)}
+
+
 def test_large_numbers_are_not_written_as_floats() -> None:
     """Helm reads 2592000 as a float and would write 2.592e+06."""
     (coordinator,) = (pod for pod in processes("cpu") if pod.component == "coordinator")

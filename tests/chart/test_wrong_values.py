@@ -40,7 +40,9 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no such scaler": ({"draft": {"autoscaling": {"kind": "vpa"}}}, ["kind", "keda"]),
     "temperature 0": ({"sampling": {"temperature": 0}}, ["temperature"]),
     "no such likelihood": ({"sampling": {"likelihood": "both"}}, ["likelihood", "sampling"]),
-    "a queue with a brace": ({"coordinator": {"queue": "a{b"}}, ["queue"]),
+    "a queue with a brace": ({"coordinator": {"queue": "a{b"}}, ["coordinator.queue", "a{b", "up to 63 letters"]),
+    "patience for ever": ({"coordinator": {"newerJobSeconds": 90_000}}, ["newerJobSeconds", "86400|86,400"]),
+    "adopting in words": ({"coordinator": {"adoptQueue": "yes"}}, ["adoptQueue", "boolean"]),
     "a share above 1": ({"tracing": {"endpoint": "http://a:4317", "sampleRatio": 2}}, ["sampleRatio", "maximum|less"]),
     # Images
     "latest": ({"draft": {"image": {"tag": "latest"}}}, ["draft", "tag", "latest"]),
@@ -90,6 +92,26 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"redis": NO_REDIS | {"external": {"url": "redis://a:6379/0", "urlSecret": {"name": "b"}}}},
         ["redis.external", "url", "urlSecret"],
     ),
+    "a backup of several servers": (
+        {
+            "redis": NO_REDIS | {"external": {"url": "redis+sentinel://a:26379/name"}, "backup": {"enabled": True}},
+            "networkPolicy": {"enabled": False},
+        },
+        ["redis.backup.redis.url", "one server", "replica"],
+    ),
+    "a backup over TLS without an authority": (
+        {"redis": NO_REDIS | {"external": {"url": "rediss://a:6379"}, "backup": {"enabled": True}}},
+        ["redis.backup", "redis.external.tls.existingSecret"],
+    ),
+    "a backup by a user that the built-in redis lacks": (
+        {"redis": {"backup": {"enabled": True, "redis": {"url": "redis://backup@a:6379"}}}},
+        ["redis.backup.redis", "no users"],
+    ),
+    "a backup into no gigabytes": (
+        {"redis": {"backup": {"enabled": True, "claim": {"size": "8GB"}}}},
+        ["redis.backup.claim.size", "such as 200Gi"],
+    ),
+    "no snapshot to keep": ({"redis": {"backup": {"keep": 0}}}, ["keep", "minimum|greater"]),
     "an address of something else": ({"redis": NO_REDIS | {"external": {"url": "http://a:6379"}}}, ["url", "rediss"]),
     # Secrets
     "a password in the address": (

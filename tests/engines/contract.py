@@ -8,7 +8,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import pytest
@@ -81,11 +81,19 @@ def reference(role: str) -> tuple[Any, Any]:
     return kind.from_pretrained(path, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(path)
 
 
+@lru_cache(maxsize=16)
+@torch.inference_mode()
+def reference_logits(tokens: tuple[int, ...]) -> torch.Tensor:
+    """Return the target's logits ``[tokens, vocabulary]`` of one pass, in double precision and without padding."""
+    model, tokenizer = reference("target")
+    logits: torch.Tensor = model(torch.tensor([tokens])).logits[0, :, : len(tokenizer)].double()
+    return logits
+
+
 @torch.inference_mode()
 def reference_log_likelihood(prefix: Sequence[int], token_ids: Sequence[int], sampling: SamplingParams) -> float:
     """Read the whole sequence at once, and sum the log-probabilities token by token; find the nucleus by sorting."""
-    model, tokenizer = reference("target")
-    logits = model(torch.tensor([[*prefix, *token_ids]])).logits[0, :, : len(tokenizer)].double()  # no padding
+    logits = reference_logits((*prefix, *token_ids[:-1]))  # nothing follows the last token
     temperature = sampling.temperature if sampling.likelihood is Likelihood.SAMPLING else 1.0
     top_p = sampling.top_p if sampling.likelihood is Likelihood.SAMPLING else 1.0
     total = 0.0

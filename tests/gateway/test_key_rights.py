@@ -198,3 +198,26 @@ async def test_the_tokens_of_a_job_count_against_its_key(guarded: Gateway, keys:
         return [tokens for found, tokens in await keys.list() if found.id == key.id] == [spent]
 
     await wait_until(is_counted, "the job's tokens are counted")
+
+
+async def test_metrics_tell_who_asks_and_who_is_refused(guarded: Gateway, keys: ApiKeys) -> None:
+    """By the tenant of the key, and requests that ask for something to be done: a page that looks is not counted."""
+    own, limited = await key_of(keys, "counted"), await key_of(keys, "narrow", requests_per_minute=1)
+    body = {"model": "gsi", "messages": QUESTION}
+    async with guarded.http(own) as http, guarded.http(limited) as narrow, guarded.http("unknown") as stranger:
+        assert (await http.get("/gsi/v1/jobs")).status_code == 200
+        assert (await http.post("/v1/chat/completions", json=body)).status_code == 200
+        assert (await http.post("/v1/chat/completions", json=body | {"model": "none"})).status_code == 404
+        assert [(await narrow.post("/v1/chat/completions", json=body)).status_code for _ in range(2)] == [200, 429]
+        assert (await stranger.post("/v1/chat/completions", json=body)).status_code == 401
+        found = dict(re.findall(r"^gsi_gateway_tenant_(\S+) (\S+)$", (await http.get(guarded.metrics_url)).text, re.M))
+    requests = {name: float(number) for name, number in found.items() if name.startswith("requests_total")}
+    assert {name: number for name, number in requests.items() if number and re.search("counted|narrow", name)} == {
+        'requests_total{outcome="answered",tenant="counted"}': 1,
+        'requests_total{outcome="refused",tenant="counted"}': 1,
+        'requests_total{outcome="answered",tenant="narrow"}': 1,
+        'requests_total{outcome="limited",tenant="narrow"}': 1,
+    }
+    assert requests['requests_total{outcome="failed",tenant="counted"}'] == 0
+    assert float(found['tokens_total{tenant="counted"}']) > 0
+    assert not any("unknown" in name for name in requests)

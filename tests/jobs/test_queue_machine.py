@@ -58,8 +58,8 @@ FAULTS = {
 }  # fmt: skip
 
 
-# The seeds that found them soonest come first. Other seeds find each of them too.
-FOUND_BY = (1, 4, 8, 15)
+# The seed that finds each fault soonest comes first. Other seeds find it too, in up to ten times as long.
+FOUND_BY = dict(zip(FAULTS, (12, 8, 0, 12, 1, 8, 0), strict=True))
 
 
 @pytest.mark.timeout(300)
@@ -73,7 +73,7 @@ def test_every_promise_holds_under_every_interleaving(redis_url: str) -> None:
 def test_a_fault_that_is_put_back_is_found(redis_url: str, fault: str) -> None:
     """The search is worth something: it finds what the older scripts did wrong."""
     with fault_put_back(*FAULTS[fault]):
-        assert any(is_found(redis_url, seed) for seed in (*FOUND_BY, *range(NUM_SEARCHES)))
+        assert any(is_found(redis_url, seed) for seed in (FOUND_BY[fault], *range(NUM_SEARCHES)))
 
 
 def is_found(redis_url: str, seed: int) -> bool:

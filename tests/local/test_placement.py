@@ -117,6 +117,13 @@ def test_what_the_operator_set_comes_last() -> None:
     assert "GSI_DRAFT_DTYPE" not in arranged.environments["draft"]
 
 
+def test_a_profile_asks_for_its_commits_unless_the_operator_names_others() -> None:
+    """The setting that is in force: the profile's, or none of the profile's beside one that is set."""
+    arranged = arrange_services("0,1,2", PAPER, None, NO_MODELS, {"GSI_TARGET_REVISION": "main"})
+    assert arranged.environments["draft"]["GSI_DRAFT_REVISION"] == PAPER.models["draft"].revision
+    assert "GSI_TARGET_REVISION" not in arranged.environments["target"]
+
+
 def test_transformers_takes_one_whole_gpu_a_model() -> None:
     """It sees one GPU, which is its first."""
     arranged = arrange_services("2", None, "transformers", NO_MODELS, {})

@@ -8,9 +8,11 @@ from contextlib import ExitStack, contextmanager
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import promql_parser
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry, Gauge, Info, start_http_server
 
 from gsi.jobs.state import JobState
@@ -47,6 +49,9 @@ QUERIES = [
     for panel in board.panels
     for place, query in enumerate(panel.queries)
 ]
+RECORDED = {
+    rule["record"] for group in yaml.safe_load(shorten_rules())["groups"] for rule in group["rules"] if "record" in rule
+}
 PARTS_OF_A_HISTOGRAM = re.compile(r"_(bucket|count|sum)$")
 SCRAPED = {"namespace", "release", "queue"}
 OF_THE_QUEUE = {
@@ -151,6 +156,30 @@ def test_a_board_leads_to_the_others_with_what_was_chosen(board: Board) -> None:
     assert all(link["includeVars"] and link["keepTime"] for link in links)
 
 
+PANELS = [pytest.param(panel, id=f"{board.uid}/{panel.title}") for board in BOARDS for panel in board.panels]
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_a_panel_leads_to_a_section_and_to_a_view_that_exist(panel: Panel) -> None:
+    """The alert has a rule, whose name is its place in the runbook; the page's router knows the route."""
+    assert panel.alert in {"", *(question.where.removeprefix("alert ") for question in list_questions())}
+    routes = (ROOT / "services/gateway/web/page/routes.js").read_text(encoding="utf-8")
+    known = {found.replace("\\/", "/") for found in re.findall(r"pattern: /\^(\S+?)\$/", routes)}
+    assert panel.page.partition("?")[0] in {"", *known}
+    asked = parse_qs(panel.page.partition("?")[2])
+    filters = re.search(r"const FILTERS = \[(.+)\]", (ROOT / "services/gateway/web/page/jobs.js").read_text("utf-8"))
+    assert filters
+    assert set(asked) <= set(re.findall(r'"(\w+)"', filters[1]))
+    for name in re.findall(r"\$\{__field\.labels\.(\w+)\}", panel.page):
+        assert all(re.search(rf"\b{name}\b", query.legend) for query in panel.queries)
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
+def test_a_board_of_its_own_has_no_link_to_an_address_that_nobody_knows(board: Board) -> None:
+    """A board that is imported by hand shows no dead link."""
+    assert not re.search(r"GATEWAY_URL|RUNBOOK_URL|https?://", FILES[board.uid].read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
 def test_graphs_are_marked_where_alerts_fired_and_processes_started(board: Board) -> None:
     """By queries that a Prometheus reads, of the chosen release and data source."""
@@ -164,10 +193,10 @@ def test_graphs_are_marked_where_alerts_fired_and_processes_started(board: Board
 
 @pytest.mark.parametrize(("panel", "query"), QUERIES)
 def test_a_query_names_series_that_are_documented(panel: Panel, query: Query) -> None:
-    """Each metric is in docs/metrics.md, or is of Kubernetes or KEDA and its panel says so."""
+    """Each metric is in docs/metrics.md, is recorded by our rules, or is of KEDA and its panel says so."""
     documented = set(re.findall(r"`((?:gsi_|vllm:)\w+)`", (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")))
     foreign = tuple(prefix for prefix in NEEDS_BY_PREFIX if not prefix.startswith("gsi_"))
-    named = {name for name in find_metrics(expr_of(query)) if not name.startswith(foreign)}
+    named = {name for name in find_metrics(expr_of(query)) - RECORDED if not name.startswith(foreign)}
     assert {name for name in named if not {name, PARTS_OF_A_HISTOGRAM.sub("", name)} & documented} == set()
 
 

@@ -36,3 +36,10 @@ def test_thousands_are_written_out() -> None:
     (axes,) = draw_board(BOARD, asking("calls"), 0.0).axes
     written = [axes.yaxis.get_major_formatter()(value, None) for value in (1000.0, 25_000.0, 12.5)]
     assert written == ["1,000", "25,000", "12.5"]
+
+
+def test_bytes_are_mebibytes() -> None:
+    """A number of nine digits does not fit beside an axis."""
+    memory = Panel("calls", "-", Kind.LINES, [Query("calls", "all")], unit="bytes", is_main=True)
+    (axes,) = draw_board(Board("-", "-", "-", [Row("-", [memory])]), asking("calls"), 0.0).axes
+    assert axes.yaxis.get_major_formatter()(256.0 * 2**20, None) == "256 MiB"

@@ -1,4 +1,4 @@
-"""The tables of ``docs/sizing.md`` say what ``gsi plan`` and the formulas beside them give."""
+"""The tables of ``docs/sizing.md`` and ``docs/slo.md`` say what ``gsi plan`` and the formulas beside them give."""
 
 import json
 import math
@@ -9,10 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from gsi.cli.main import app
+from services.coordinator.metrics import ANSWER_SECONDS_BUCKETS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "sizing.md").read_text(encoding="utf-8")
 PLANNED = re.findall(r"^\| [^|]+ \| `(--[^`]+)` \| (.+) \|$", TEXT, re.MULTILINE)
+OBJECTIVES = (ROOT / "docs" / "slo.md").read_text(encoding="utf-8")
+PROMISED = re.findall(r"^\| [^|]+ \| `(--[^`]+)` \| ([\d.]+) \| (\d+) \|$", OBJECTIVES, re.MULTILINE)
 COORDINATORS = re.findall(r"^\| ([\d,]+) \| ([\d,]+) \| (\d+) \| (\d+)[^|]* \| ([\d.]+) GB \|$", TEXT, re.MULTILINE)
 MEMORY = re.findall(r"^\| ([\d,]+) \| ([\d.]+) GB \| ([\d.]+) GB \| ([\d.]+) GB \|$", TEXT, re.MULTILINE)
 NUM_STEPS, SECONDS = 13.9, 6.32
@@ -26,7 +29,7 @@ def number(text: str) -> float:
 
 def test_the_tables_are_found() -> None:
     """Otherwise the tests below say nothing."""
-    assert (len(PLANNED), len(COORDINATORS), len(MEMORY)) == (5, 4, 3)
+    assert (len(PLANNED), len(PROMISED), len(COORDINATORS), len(MEMORY)) == (5, 5, 4, 3)
 
 
 @pytest.mark.parametrize(("options", "cells"), PLANNED)
@@ -38,6 +41,15 @@ def test_a_row_of_gpus_is_what_gsi_plan_says(options: str, cells: str) -> None:
     assert seconds == pytest.approx(said["seconds_per_answer"], abs=0.005)
     assert together == pytest.approx(said["jobs_at_once"] * 3600 / said["seconds_per_answer"], abs=0.5)
     assert full == pytest.approx(said["jobs_per_hour_full_batch"], abs=0.5)
+
+
+@pytest.mark.parametrize(("options", "seconds", "promise"), PROMISED)
+def test_a_promise_is_the_bucket_above_twice_what_gsi_plan_says(options: str, seconds: str, promise: str) -> None:
+    """For answers of 30 steps; a time between two buckets could not be measured."""
+    command = ["plan", *options.split(), "--steps", "30", "--json"]
+    planned = json.loads(CliRunner().invoke(app, command).stdout)["methods"]["gsi"]["seconds_per_answer"]
+    assert number(seconds) == pytest.approx(planned, abs=0.005)
+    assert number(promise) == min(bucket for bucket in ANSWER_SECONDS_BUCKETS if bucket >= 2 * planned)
 
 
 @pytest.mark.parametrize(("load", "in_flight", "coordinators", "max_jobs", "gigabytes"), COORDINATORS)

@@ -12,6 +12,8 @@ from gsi.algorithm.candidates import Branch, Candidate, FinishReason, Outcome, R
 from gsi.algorithm.params import Params
 from gsi.algorithm.proposal import Proposal
 from gsi.algorithm.round import Round
+from gsi.jobs.state import JobState
+from gsi.jobs.tenant_label import MAX_TENANTS
 from gsi.runtime.series import Declaration, Series
 from services.coordinator import metrics
 from tests.test_docs import DOCS, text_of
@@ -31,6 +33,7 @@ BOUNDED_BY = {
     "engine": "one per process",
     "engine_version": "one per process",
     "route": "the gateway has some ten",
+    "tenant": "MAX_TENANTS and one for all others (gsi/jobs/tenant_label.py)",
     "status": "HTTP has some sixty, of which the gateway gives fifteen",
 }
 
@@ -43,7 +46,7 @@ def declarations() -> Iterator[Declaration]:
 
 
 def test_every_label_has_values_that_are_listed_or_bounded() -> None:
-    """No label holds a job, a tenant, a queue or a text: each label value is a series that stays."""
+    """No label holds a job, every tenant, a queue or a text: each label value is a series that stays."""
     told = {(name, isinstance(values, str)) for declared in declarations() for name, values in declared.labels.items()}
     assert {name for name, is_in_words in told if is_in_words} == set(BOUNDED_BY)
     assert len(told) > len(BOUNDED_BY)
@@ -68,6 +71,22 @@ def test_what_may_happen_is_served_as_0_before_it_does() -> None:
         suffix = "_count" if declared.kind == "histogram" else ""
         for labels in declared.combinations:
             assert REGISTRY.get_sample_value(f"{declared.name}{suffix}", labels) is not None
+
+
+def test_a_run_is_counted_for_its_tenant() -> None:
+    """Its time always, its job's end if that is final. Beyond so many tenants, one value stands for all others."""
+
+    def count(state: JobState) -> float:
+        return REGISTRY.get_sample_value("gsi_tenant_jobs_ended_total", {"tenant": "counted", "state": state}) or 0.0
+
+    metrics.observe_tenant("counted", JobState.QUEUED, 2.0)
+    metrics.observe_tenant("counted", JobState.DEAD, 3.0)
+    assert {state: count(state) for state in metrics.FINAL_STATES if count(state)} == {JobState.DEAD: 1}
+    assert REGISTRY.get_sample_value("gsi_tenant_run_seconds_total", {"tenant": "counted"}) == 5.0
+    for number in range(2 * MAX_TENANTS):
+        metrics.observe_tenant(f"tenant-{number}", JobState.SUCCEEDED, 1.0)
+    samples = [sample for family in metrics.TENANT_SECONDS.collect() for sample in family.samples]
+    assert len({sample.labels["tenant"] for sample in samples}) <= MAX_TENANTS + 1
 
 
 # --- What a step adds ------------------------------------------------------------------------------------------------

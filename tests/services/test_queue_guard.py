@@ -37,6 +37,12 @@ class GuardedQueue:
         """Return whether the coordinator has said that it takes no job."""
         return bool(self.system.logged(NAME, "no job is taken: the queue has other models"))
 
+    async def fires_the_alert(self) -> bool:
+        """Return whether the series say that the models serve, and are not the queue's, and that Redis answers."""
+        found = self.system.metrics(NAME)
+        serving = [found[f"gsi_service_serving role={role}"] for role in ROLES]
+        return (found["gsi_queue_models_match"], found["gsi_redis_reachable"], serving) == (0, 1, [1, 1, 1])
+
 
 @asynccontextmanager
 async def guarded_queue(
@@ -72,7 +78,7 @@ async def test_a_queue_of_other_models_is_left_alone_until_an_operator_gives_it_
         (event,) = queue.system.logged(NAME, "no job is taken: the queue has other models")
         assert event["reason"].startswith("queue guarded has other models: draft: another draft (f0), not ")
         assert event["reason"].endswith("gsi queue models --forget, or GSI_COORDINATOR_ADOPT_QUEUE=true")
-        assert queue.system.metrics(NAME)["gsi_queue_models_match"] == 0
+        await wait_until(queue.fires_the_alert, "the series are those of GsiQueueOfOtherModels")
         assert not start.done(), "it is not ready"
         assert await queue.system.redis.hget(queue.system.keys.record("mine"), "state") == b"QUEUED"
 

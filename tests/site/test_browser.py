@@ -13,6 +13,7 @@ from tests.site.conftest import ROOT, SITE
 CHROMIUM = ROOT / ".tools" / "bin" / "chromium"
 VISITED = (
     "index.html",
+    "start.html",
     "docs/settings.html",
     "docs/lifecycle.html",
     "helm/index.html",
@@ -75,6 +76,28 @@ def test_a_page_loads_from_the_site_alone(page: Page, requests: list[str], name:
     page.goto(f"/{name}", wait_until="networkidle")
     expect(page.locator("article h1").first).to_be_visible()
     assert len(requests) > 3
+
+
+def test_the_first_page_says_what_gsi_is(page: Page) -> None:
+    """At the width of a phone, too: the sentence, what was measured and the ways in, and nothing beyond the edge."""
+    page.set_viewport_size({"width": 380, "height": 800})
+    page.goto("/index.html")
+    expect(page.locator("h1")).to_contain_text("A large model checks every step.")
+    expect(page.locator(".home-measured strong")).to_contain_text("times as fast as the target alone")
+    assert page.locator(".home-reader a").count() >= 15
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_a_picture_follows_the_scheme_that_the_reader_chose(browser: Browser, address: str) -> None:
+    """Whatever the system prefers: the button of the theme decides."""
+    page = browser.new_page(base_url=address, color_scheme="light")
+    for name in ("index.html", "start.html"):
+        page.goto(f"/{name}")
+        for is_dark in (False, True):
+            expect(page.locator("img[src*='gain-dark']")).to_be_visible(visible=is_dark)
+            expect(page.locator("img[src*='gain-light']")).to_be_visible(visible=not is_dark)
+            page.locator("label.md-header__button[for^='__palette']:visible").click()
+    page.close()
 
 
 def test_the_search_finds(page: Page) -> None:

@@ -22,6 +22,7 @@ if importlib.util.find_spec("vllm"):
     with warnings.catch_warnings():  # vLLM's and torch's own deprecations are not ours to raise
         warnings.simplefilter("ignore")
         importlib.import_module("gsi.engines.on_vllm.reward")
+        importlib.import_module("tests.vllm.engine_forks").fork_engines(importlib.import_module("vllm.v1.engine.utils"))
 
 
 def pytest_configure() -> None:

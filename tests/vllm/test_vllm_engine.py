@@ -113,25 +113,36 @@ async def test_scoring_costs_no_context_that_was_read_before(engine: VllmEngine)
     prefix = (engine.render(MESSAGES) * 20)[:400]
     candidate = ReceivedTokens(0, tuple(range(5, 25)))
     await score_all(engine, [candidate], law(engine), prefix)
-    before = await read_counter("vllm:prompt_tokens_cached_total")
+    await asyncio.sleep(0.2)  # the statistics of earlier requests have come
+    before = count_cached()
     again = ReceivedTokens(0, tuple(range(25, 45)))
     await score_all(engine, [again], law(engine), prefix)
-    assert await read_counter("vllm:prompt_tokens_cached_total") - before >= 400 - 32
+    await wait_until_cached(before + 400 - 32)
 
 
-async def read_counter(name: str) -> float:
-    await asyncio.sleep(0.2)  # statistics come after the answer
+def count_cached() -> float:
+    name = "vllm:prompt_tokens_cached_total"
     return sum(s.value for family in REGISTRY.collect() for s in family.samples if s.name == name)
+
+
+async def wait_until_cached(num_tokens: float) -> None:
+    """Statistics come after the answer."""
+
+    async def is_counted() -> bool:
+        return count_cached() >= num_tokens
+
+    await wait_until(is_counted, f"{num_tokens:.0f} tokens came from the cache")
 
 
 async def test_a_step_is_warm_from_the_step_before(engine: VllmEngine) -> None:
     """The engine has written or scored the chosen candidate, so the next context is cached but for its end."""
     (first,) = await propose_all(engine, 1, law(engine), seed=1)
     prefix = (*engine.render(MESSAGES), *first.token_ids)
-    before = await read_counter("vllm:prompt_tokens_cached_total")
+    await asyncio.sleep(0.2)  # the statistics of earlier requests have come
+    before = count_cached()
     async for _ in engine.propose(prefix, 1, law(engine), 2):
         pass
-    assert await read_counter("vllm:prompt_tokens_cached_total") - before >= len(prefix) - 32
+    await wait_until_cached(before + len(prefix) - 32)
 
 
 async def test_a_closed_proposal_is_aborted(engine: VllmEngine) -> None:

@@ -20,7 +20,8 @@ class Installation:
         self.folder = folder / "empty"
         self.folder.mkdir()
         subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-        self.run(str(self.python), "-m", "pip", "install", "--quiet", f"{wheel}[{extra}]" if extra else str(wheel))
+        wanted = f"{wheel}[{extra}]" if extra else str(wheel)
+        self.run(str(self.python), "-m", "pip", "install", "--quiet", "--no-compile", wanted)
 
     @property
     def packages(self) -> Path:

@@ -26,6 +26,7 @@ EXTRAS = [
     ("gateway", {}, "gateway"),
     ("exporter", {}, "service"),
 ]
+COMMANDS = [("demo", "demo"), ("eval --limit 1", "eval"), ("check", "service")]
 
 
 def test_a_type_checker_reads_the_installed_types(client: Installation) -> None:
@@ -47,6 +48,15 @@ def test_a_process_that_is_not_installed_names_its_extra(
     (line,) = refused.stderr.splitlines()
     assert line.startswith(f"the {process} cannot start: ")
     assert line.endswith(f"pip install 'gsi-serve[{extra}]'")
+
+
+@pytest.mark.parametrize(("command", "extra"), COMMANDS)
+def test_a_command_that_is_not_installed_names_its_extra(client: Installation, command: str, extra: str) -> None:
+    """The extra has all that the command needs."""
+    refused = client.try_to_run("gsi", *command.split())
+    assert refused.returncode != 0
+    assert f"pip install 'gsi-serve[{extra}]'" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_help_is_quick(client: Installation) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tarfile
 import tomllib
+from email.parser import Parser
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -64,6 +65,16 @@ def test_a_wheel_from_the_sdist_is_the_same(wheel: Path, sdist: Path, tmp_path: 
     command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", f"--outdir={tmp_path}", str(source)]
     subprocess.run(command, check=True, capture_output=True)
     assert (tmp_path / wheel.name).read_bytes() == wheel.read_bytes()
+
+
+def test_the_extras_are_those_that_documents_name(wheel: Path) -> None:
+    """An extra that is renamed would be ignored by pip with a warning; the base has none of the large packages."""
+    with ZipFile(wheel) as files:
+        (name,) = (each for each in files.namelist() if each.endswith(".dist-info/METADATA"))
+        metadata = Parser().parsestr(files.read(name).decode())
+    assert set(metadata.get_all("Provides-Extra", [])) >= {"demo", "vllm", "eval", "gateway", "service", "coordinator"}
+    base = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+    assert [line for line in base if line.startswith(("torch", "transformers", "vllm", "grpcio", "numpy"))] == []
 
 
 def test_the_name_and_the_version_are_written_once(client: Installation) -> None:

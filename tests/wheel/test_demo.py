@@ -17,7 +17,7 @@ def test_the_demo_runs(demo: Installation) -> None:
     assert all(job["answer"] and job["expected"] for job in ran["jobs"]), ran["jobs"]
 
 
-@pytest.mark.parametrize("process", ["draft", "target", "prm", "coordinator", "gateway"])
+@pytest.mark.parametrize("process", ["draft", "target", "prm", "coordinator", "gateway", "exporter"])
 def test_a_process_starts(demo: Installation, process: str) -> None:
     """``gsi serve`` reaches the settings of the process: one that is wrong is named, with its variable."""
     refused = demo.try_to_run("gsi", "serve", process, **{f"GSI_{process.upper()}_LOG_LEVEL": "loud"})

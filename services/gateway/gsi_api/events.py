@@ -5,13 +5,12 @@ from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 from gsi.errors import InvalidRequestError
-from gsi.jobs.connection import RedisError
 from gsi.jobs.feed import Watch
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from services.gateway.documents import to_json
 from services.gateway.errors import ApiError
-from services.gateway.gateway import AWAY
+from services.gateway.gateway import NO_ANSWER, explain
 from services.gateway.gsi_api.jobs import FoundJob, Jobs
 
 
@@ -46,8 +45,8 @@ async def _events(jobs: Jobs, found: FoundJob, watch: Watch, after: int) -> Asyn
         yield _event("error", ApiError(404, str(error), param="id", code="job_not_found").body)
     except ApiError as error:
         yield _event("error", error.body)
-    except RedisError:
-        yield _event("error", AWAY.body)
+    except NO_ANSWER as error:
+        yield _event("error", explain(error).body)
 
 
 def _state_at_step(state: JobState) -> JobState:

@@ -8,8 +8,7 @@ from fastapi import FastAPI, Query, Request
 from starlette.responses import JSONResponse, Response
 
 import gsi
-from gsi.jobs.api_keys import Right
-from services.gateway.callers import caller_type
+from services.gateway.callers import Operator, Reader, Submitter
 from services.gateway.gateway import Gateway
 from services.gateway.gsi_api.evaluations import Evaluations
 from services.gateway.gsi_api.events import open_events
@@ -26,16 +25,14 @@ def add_gsi_routes(app: FastAPI, gateway: Gateway, evaluations: Evaluations) -> 
     jobs = Jobs(gateway)
     _add_session(app, gateway, jobs, evaluations)
     _add_reading(app, gateway, jobs)
-    _add_acting(app, gateway, jobs)
-    _add_queue(app, gateway, jobs)
-    _add_evaluations(app, gateway, evaluations)
+    _add_acting(app, jobs)
+    _add_queue(app, jobs)
+    _add_evaluations(app, evaluations)
 
 
 def _add_session(app: FastAPI, gateway: Gateway, jobs: Jobs, evaluations: Evaluations) -> None:
-    reader = caller_type(gateway.guard)
-
     @app.get("/gsi/v1/session", summary="What the caller may see and do")
-    async def session(caller: reader) -> dict[str, Any]:  # type: ignore[valid-type]  # made for this gateway
+    async def session(caller: Reader) -> dict[str, Any]:
         return _describe_session(gateway, jobs, evaluations, caller)
 
 
@@ -54,19 +51,17 @@ def _describe_session(gateway: Gateway, jobs: Jobs, evaluations: Evaluations, ca
 
 
 def _add_reading(app: FastAPI, gateway: Gateway, jobs: Jobs) -> None:
-    reader = caller_type(gateway.guard)
-
     @app.get("/gsi/v1/jobs", summary="The newest jobs that the caller may look at")
-    async def list_jobs(caller: reader, query: Annotated[ListRequest, Query()]) -> dict[str, Any]:  # type: ignore[valid-type]  # as above
+    async def list_jobs(caller: Reader, query: Annotated[ListRequest, Query()]) -> dict[str, Any]:
         return await jobs.list(caller, query)
 
     @app.get("/gsi/v1/jobs/{job_id}", summary="A job with its steps")
-    async def show(caller: reader, job_id: str) -> Response:  # type: ignore[valid-type]  # as above
+    async def show(caller: Reader, job_id: str) -> Response:
         return JSONResponse(await jobs.show(await jobs.find(caller, job_id)))
 
     @app.get("/gsi/v1/jobs/{job_id}/events", summary="A job's steps as they are kept, and its end")
     async def follow(
-        caller: reader,  # type: ignore[valid-type]  # as above
+        caller: Reader,
         job_id: str,
         after: Annotated[int, Query(ge=-1, le=MAX_AFTER, description="Number of the last step that is known.")] = -1,
     ) -> Response:
@@ -77,51 +72,45 @@ def _add_reading(app: FastAPI, gateway: Gateway, jobs: Jobs) -> None:
             return gateway.stream(stack.pop_all(), events, {})
 
 
-def _add_acting(app: FastAPI, gateway: Gateway, jobs: Jobs) -> None:
-    submitter = caller_type(gateway.guard, Right.SUBMIT)
-
+def _add_acting(app: FastAPI, jobs: Jobs) -> None:
     @app.post("/gsi/v1/jobs", summary="Submit a job", status_code=202)
-    async def submit(request: Request, caller: submitter, body: JobRequest) -> Response:  # type: ignore[valid-type]  # as above
+    async def submit(request: Request, caller: Submitter, body: JobRequest) -> Response:
         made, headers = await jobs.submit(request, caller, body)
         return JSONResponse(made, 202, headers)
 
     @app.post("/gsi/v1/jobs/{job_id}/cancel", summary="Cancel a job")
-    async def cancel(caller: submitter, job_id: str, body: Reason | None = None) -> dict[str, Any]:  # type: ignore[valid-type]  # as above
+    async def cancel(caller: Submitter, job_id: str, body: Reason | None = None) -> dict[str, Any]:
         return await jobs.cancel(await jobs.find(caller, job_id), (body or Reason()).reason)
 
     @app.post("/gsi/v1/jobs/{job_id}/retry", summary="Push a dead job again")
-    async def retry(caller: submitter, job_id: str) -> dict[str, Any]:  # type: ignore[valid-type]  # as above
+    async def retry(caller: Submitter, job_id: str) -> dict[str, Any]:
         return await jobs.retry(await jobs.find(caller, job_id))
 
 
-def _add_queue(app: FastAPI, gateway: Gateway, jobs: Jobs) -> None:
-    reader, operator = caller_type(gateway.guard), caller_type(gateway.guard, Right.OPERATE)
-
+def _add_queue(app: FastAPI, jobs: Jobs) -> None:
     @app.get("/gsi/v1/queue", summary="A queue as it is now")
-    async def look(caller: reader, queue: QueueName = None) -> dict[str, Any]:  # type: ignore[valid-type]  # as above
+    async def look(caller: Reader, queue: QueueName = None) -> dict[str, Any]:
         return await jobs.look(caller, queue)
 
     @app.post("/gsi/v1/queue/pause", summary="Let coordinators take no more jobs of a queue")
-    async def pause(caller: operator, queue: QueueName = None) -> dict[str, Any]:  # type: ignore[valid-type]  # as above
+    async def pause(caller: Operator, queue: QueueName = None) -> dict[str, Any]:
         return await jobs.pause(caller, queue, is_paused=True)
 
     @app.post("/gsi/v1/queue/resume", summary="Let coordinators take jobs of a queue again")
-    async def resume(caller: operator, queue: QueueName = None) -> dict[str, Any]:  # type: ignore[valid-type]  # as above
+    async def resume(caller: Operator, queue: QueueName = None) -> dict[str, Any]:
         return await jobs.pause(caller, queue, is_paused=False)
 
 
-def _add_evaluations(app: FastAPI, gateway: Gateway, evaluations: Evaluations) -> None:
-    reader = caller_type(gateway.guard)
-
+def _add_evaluations(app: FastAPI, evaluations: Evaluations) -> None:
     @app.get("/gsi/v1/evaluations", summary="The evaluations, the newest first")
-    async def list_evaluations(_caller: reader) -> dict[str, Any]:  # type: ignore[valid-type]  # as above
+    async def list_evaluations(_caller: Reader) -> dict[str, Any]:
         return await asyncio.to_thread(evaluations.list)
 
     @app.get("/gsi/v1/evaluations/{name}", summary="An evaluation")
-    async def read(_caller: reader, name: str) -> Response:  # type: ignore[valid-type]  # as above
+    async def read(_caller: Reader, name: str) -> Response:
         return JSONResponse(await asyncio.to_thread(evaluations.read, name))
 
     @app.get("/gsi/v1/evaluations/{name}/images/{image}", summary="A plot of an evaluation")
-    async def read_image(_caller: reader, name: str, image: str) -> Response:  # type: ignore[valid-type]  # as above
+    async def read_image(_caller: Reader, name: str, image: str) -> Response:
         content = await asyncio.to_thread(evaluations.read_image, name, image)
         return Response(content, media_type="image/png", headers=IMAGE_HEADERS)

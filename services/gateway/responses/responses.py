@@ -9,13 +9,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gsi.errors import InvalidRequestError
-from gsi.jobs.connection import RedisError
 from gsi.jobs.documents import Documents
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from services.gateway.answers import Answers, following
 from services.gateway.errors import ApiError, refuse
-from services.gateway.gateway import AWAY, Gateway, until_client_leaves
+from services.gateway.gateway import NO_ANSWER, Gateway, explain, until_client_leaves
 from services.gateway.guard import Caller
 from services.gateway.presets import Preset
 from services.gateway.requests import ResponseRequest, read_input, read_instructions
@@ -54,7 +53,7 @@ class Responses:
             stack = AsyncExitStack()
             answers = await stack.enter_async_context(context)
             kept = await self._note_job(caller, kept, answers.choices[0].job_id)
-            return self._gateway.stream(stack, _written(kept, answers, 0), headers)
+            return self._gateway.stream(stack, _written(kept, answers, 0, stack), headers)
         async with context as answers:
             kept = await self._note_job(caller, kept, answers.choices[0].job_id)
             if body.background:
@@ -72,7 +71,7 @@ class Responses:
         stack = AsyncExitStack()
         queue = self._gateway.queues[kept.queue]
         answers = await stack.enter_async_context(following(_order_of(kept), queue, kept.job_id))
-        return self._gateway.stream(stack, _written(kept, answers, starting_after + 1), {})
+        return self._gateway.stream(stack, _written(kept, answers, starting_after + 1, stack), {})
 
     async def cancel(self, caller: Caller, response_id: str) -> Response:
         """Cancel a response's job, and return the response as it is then. Raises ApiError 404."""
@@ -139,12 +138,14 @@ class Responses:
             raise _not_found(kept.id) from None
 
 
-async def _written(kept: Kept, answers: Answers, first: int) -> AsyncIterator[bytes]:
-    """Yield the events of a response from number ``first`` on."""
+async def _written(kept: Kept, answers: Answers, first: int, stack: AsyncExitStack) -> AsyncIterator[bytes]:
+    """Yield the events of a response from number ``first`` on. Tokens are counted before the text is called done."""
     number = -1
     try:
         async for event in events_of(kept, answers):
             number = event["sequence_number"]
+            if event["type"] == "response.output_text.done":
+                await stack.aclose()
             if number >= first:
                 yield to_event(event)
     except ApiError as error:
@@ -152,8 +153,8 @@ async def _written(kept: Kept, answers: Answers, first: int) -> AsyncIterator[by
         is_cancelled = record is not None and record.state is JobState.CANCELLED
         failed = failure_event(kept, record, error, number + 1)
         yield to_event({**failed, "response": describe(kept, record)} if is_cancelled else failed)
-    except RedisError:
-        yield to_event({"type": "error", "sequence_number": number + 1, **AWAY.body["error"]})
+    except NO_ANSWER as error:
+        yield to_event({"type": "error", "sequence_number": number + 1, **explain(error).body["error"]})
 
 
 def _order_of(kept: Kept) -> Order:
