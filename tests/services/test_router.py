@@ -9,9 +9,12 @@ import pytest
 
 from gsi.algorithm.params import Params
 from gsi.algorithm.router import LogisticRouter
+from gsi.engines.hugging_face.fingerprint import fingerprint_checkpoint
 from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.jobs.payload import JobParams
-from gsi.router_file import RouterFile, find_misfit, read_router
+from gsi.local.stack import find_router
+from gsi.router_file import ROUTER_FILE, RouterFile, find_misfit, read_router
+from gsi.runtime.installation import SHIPPED_MODELS
 from services.coordinator.compatibility import Limits, common_limits
 from services.coordinator.models import open_router
 from tests.services.test_compatibility import DRAFT, PRM, TARGET
@@ -112,3 +115,21 @@ def test_a_job_gets_the_coordinators_router() -> None:
     limits: Limits = common_limits(DRAFT, TARGET, PRM).with_router(made(), INFOS)
     limits.check(JobParams(method="arbitrage"))
     assert limits.fit(Params(method="arbitrage")).router == made().to_router()
+
+
+def test_the_shipped_router_is_of_the_shipped_models() -> None:
+    """Models that are trained again need another: training/router_problems.py says how it was made."""
+    shipped = open_router(None)
+    assert shipped is not None
+    for role, model in shipped.models.items():
+        assert model.checkpoint_fingerprint == fingerprint_checkpoint(str(SHIPPED_MODELS / role), None)
+    assert set(shipped.models) == set(INFOS)
+
+
+def test_a_router_beside_the_models_is_the_local_stacks(tmp_path: Path) -> None:
+    """``gsi up --models FOLDER`` takes it from there; without one the coordinator's own setting stands."""
+    assert find_router(None) == find_router(tmp_path) == {}
+    (tmp_path / "router").mkdir()
+    path = tmp_path / "router" / ROUTER_FILE
+    path.write_text(made().model_dump_json())
+    assert find_router(tmp_path) == {"GSI_COORDINATOR_ROUTER": str(path)}
