@@ -12,7 +12,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FAMILY = ("draft", "target", "prm", "heldout.jsonl")  # what `gsi up` and `gsi demo` read
+FAMILY = ("draft", "target", "prm", "router", "heldout.jsonl")  # what `gsi up` and `gsi demo` read
 OWN_IMPORT = re.compile(r"^([ ]*(?:from|import) )services(?=[. ])", re.MULTILINE)
 
 

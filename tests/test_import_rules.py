@@ -21,6 +21,7 @@ FLOORS = (
     "gsi.planning",
     "gsi.algorithm",
     "gsi.model_info",
+    "gsi.router_file",
     "gsi.runtime",
     "gsi.grading",
     "gsi.jobs",

@@ -125,6 +125,7 @@ class Method:
     is_speculative: bool = False  # whether the target's engine must decode speculatively
     parameters: tuple[str, ...] = ()
     find_leader: FindLeader | None = None  # of the draft's candidates; None: the draft writes nothing ahead
+    asks_router: bool = False  # whether the coordinator must have a router of these models
 
     def models(self, params: Params) -> frozenset[str]:
         """Return the models that a job with these parameters asks: "draft", "target", "prm"."""

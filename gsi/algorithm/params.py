@@ -11,6 +11,7 @@ from gsi.algorithm.candidates import Source
 from gsi.algorithm.judging import JudgePrompt, JudgeScore
 from gsi.algorithm.n_rule import NRule
 from gsi.algorithm.reward_map import Raw, RewardMap
+from gsi.algorithm.router import RewardRouter, Router
 from gsi.algorithm.weighting import Binary, Weighting
 
 _BRACES = r"(?:[^{}]|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})*"  # three levels deep, as the papers' data sets need
@@ -126,6 +127,8 @@ class Params:
     vote_percentile: float = 10.0  # of their lowest confidences, which is the threshold
     vote_consensus: float | None = 0.95  # tau: the winner's share of all weights that ends the vote; None: none does
     rejected_share: float = 0.5  # alpha: the share of responses that a point of speculative rejection ends
+    router: Router = RewardRouter()  # of arbitrage; the coordinator's, which no job chooses
+    router_threshold: float = 0.5  # tau: above it the target writes the step
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.num_target_candidates < 1:

@@ -102,9 +102,15 @@ async def soft_best_of_n(source: Source, trajectory: Trajectory, params: Params,
     return draw(proposal, proposal.rewards, params, trajectory, seed)
 
 
-def accept(trajectory: Trajectory, proposal: Proposal, tilted_rewards: Sequence[float] = ()) -> NewStep:
-    """Keep the drawn candidate."""
-    return NewStep(build_step(trajectory, proposal, tilted_rewards), (proposal,), tilted_rewards)
+def accept(
+    trajectory: Trajectory,
+    proposal: Proposal,
+    tilted_rewards: Sequence[float] = (),
+    *,
+    others: tuple[Proposal, ...] = (),
+) -> NewStep:
+    """Keep the drawn candidate. ``others`` were written for the same step, and are dropped."""
+    return NewStep(build_step(trajectory, proposal, tilted_rewards), (proposal, *others), tilted_rewards)
 
 
 async def resample(
@@ -117,6 +123,13 @@ async def resample(
 ) -> NewStep:
     """Reject the drawn candidate of the draft: the target writes the step, by soft best-of-n on the rewards."""
     written = await soft_best_of_n(Source.TARGET, trajectory, params, ports, seed)
+    return replace_draft(trajectory, drafted, written, tilted_rewards)
+
+
+def replace_draft(
+    trajectory: Trajectory, drafted: Proposal, written: Proposal, tilted_rewards: Sequence[float] = ()
+) -> NewStep:
+    """Reject the drawn candidate of the draft, and keep what the target has ``written``."""
     rejected = _reject(drafted, tilted_rewards)
     step = replace(build_step(trajectory, written), outcome=Outcome.RESAMPLED, rejected=rejected)
     return NewStep(step, (drafted, written), tilted_rewards)

@@ -21,7 +21,7 @@ from gsi.errors import InvalidRequestError
 from gsi.limits import MAX_SHORTHAND_CHARACTERS
 from gsi.suggestions import list_names, suggest
 
-ALIASES = {"u": "acceptance_threshold", "width": "beam_width", "expansion": "beam_expansion"}
+ALIASES = {"u": "acceptance_threshold", "width": "beam_width", "expansion": "beam_expansion", "tau": "router_threshold"}
 
 
 def parse_method(spec: str, parameters: Collection[str]) -> dict[str, Any]:

@@ -284,6 +284,12 @@ class JobParams(BaseModel):
         le=0.99,
         description="alpha: the share of the unfinished responses that a point of speculative-rejection ends.",
     )
+    router_threshold: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="arbitrage: tau; the target writes the step if its advantage is likelier than this.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -373,6 +379,7 @@ class JobParams(BaseModel):
             vote_percentile=self.vote_percentile,
             vote_consensus=self.vote_consensus,
             rejected_share=self.rejected_share,
+            router_threshold=self.router_threshold,
         )
 
 

@@ -13,6 +13,7 @@ from gsi.local.arrangement import Arrangement
 from gsi.local.child_process import ChildProcess, Event, Report
 from gsi.local.embedded_redis import free_port, is_free, read_server_line, server_command, url_of
 from gsi.local.forks import ForkedChild, ForkServer
+from gsi.router_file import ROUTER_FILE
 from gsi.runtime.installation import SERVICES, SHIPPED_MODELS
 
 ROLES = ("draft", "target", "prm")
@@ -85,7 +86,7 @@ async def local_stack(
     environments = services | {name: {**own, **arranged.coordinator} for name, own in coordinators.items()}
     environments |= gateway_environments(redis_url, queue, folder) if has_gateway else {}
     shared = {f"GSI_COORDINATOR_{role}": environments[role.lower()][f"GSI_{role}_LISTEN"] for role in ROLE_NAMES}
-    shared |= settings or {}
+    shared |= find_router(models) | dict(settings or {})
     environments = {name: own | shared for name, own in environments.items()}
     redis = _make_redis(folder, port, report)
     modules = (*SERVICE_MODULES, *COORDINATOR_MODULES)
@@ -183,6 +184,12 @@ def coordinator_environments(redis_url: str, queue: str, num_coordinators: int) 
         }
         for number in range(1, num_coordinators + 1)
     }
+
+
+def find_router(models: Path | None) -> Environment:
+    """Return the coordinators' setting of the router that lies beside the models; nothing if none does."""
+    router = models / "router" / ROUTER_FILE if models else None
+    return {"GSI_COORDINATOR_ROUTER": str(router)} if router and router.exists() else {}
 
 
 def gateway_environments(redis_url: str, queue: str, folder: Path) -> dict[str, Environment]:

@@ -1,14 +1,17 @@
 """What the three models allow a job, and whether a job fits the models."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from gsi.algorithm.candidates import Source
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Likelihood, Params
+from gsi.algorithm.router import Router
 from gsi.check.compatibility import check_likelihoods, check_tokenizers
 from gsi.errors import InvalidRequestError
 from gsi.jobs.payload import JobParams
 from gsi.model_info import ModelInfo
+from gsi.router_file import RouterFile, find_misfit
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +28,22 @@ class Limits:
     prm_max_length: int | None = None  # the PRM's context in its own tokens; None: not known yet
     num_speculative_tokens: int = 0  # that the target's engine drafts itself; 0: it does not decode speculatively
     judges: frozenset[Source] = frozenset()  # the language models whose services answer Judge
+    router: Router | None = None  # of these models
+    why_no_router: str = "GSI_COORDINATOR_ROUTER names none"
 
     def fit(self, params: Params) -> Params:
-        """Return a job's parameters with the PRM's context, which ends its answer too."""
-        return replace(params, stop=replace(params.stop, prm_max_length=self.prm_max_length))
+        """Return a job's parameters with the PRM's context, which ends its answer too, and the models' router."""
+        stop = replace(params.stop, prm_max_length=self.prm_max_length)
+        return replace(params, stop=stop, router=self.router or params.router)
+
+    def with_router(self, file: RouterFile | None, models: Mapping[str, ModelInfo]) -> "Limits":
+        """Return these limits with a router, if it is one of these models."""
+        if file is None:
+            return self
+        misfit = find_misfit(file, models)
+        if misfit is None:
+            return replace(self, router=file.to_router())
+        return replace(self, why_no_router=f"the coordinator's is for other models ({misfit})")
 
     def check(self, params: JobParams) -> None:
         """Raise InvalidRequestError that names a parameter which these engines cannot serve."""
@@ -43,6 +58,11 @@ class Limits:
             raise InvalidRequestError(
                 f"params.method: {params.method} asks the {role} to judge steps, which its service cannot; allowed: "
                 "other methods, or a service of this release whose engine or server scores given tokens"
+            )
+        if method.asks_router and self.router is None:
+            raise InvalidRequestError(
+                f"params.method: {params.method} needs a router of these models, and there is none: "
+                f"{self.why_no_router}; gsi router train makes one"
             )
         if params.likelihood not in self.likelihoods:
             allowed = ", ".join(sorted(self.likelihoods))

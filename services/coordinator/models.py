@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import structlog
@@ -16,7 +17,9 @@ from gsi.algorithm.ports import Ports
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
 from gsi.jobs.errors import OtherModelsError
 from gsi.model_info import ModelInfo
+from gsi.router_file import ROUTER_FILE, RouterFile, read_router
 from gsi.rpc.clients import DraftClient, PrmClient, ServiceClient, TargetClient
+from gsi.runtime.installation import SHIPPED_MODELS
 from gsi.runtime.metrics import ROLES
 from services.coordinator import metrics
 from services.coordinator.background import BackgroundTasks, background_tasks
@@ -49,7 +52,7 @@ async def open_models(settings: CoordinatorSettings, guard: Guard = accept_all) 
 
     ``guard`` is asked before models are used, at the start and when a service comes back with another one.
 
-    Raises MisconfiguredError if the certificates cannot be used, and BackgroundTaskError.
+    Raises MisconfiguredError if certificates or router cannot be used, and BackgroundTaskError.
     """
     files = settings.certificate_files()
     note = {role: partial(metrics.observe_choice, role) if settings.affinity else None for role in ROLES}
@@ -59,9 +62,21 @@ async def open_models(settings: CoordinatorSettings, guard: Guard = accept_all) 
     try:
         async with background_tasks() as background:
             limit = StepLimit(settings.max_jobs)
-            yield Models(draft, target, prm, limit, background, guard, looks_ahead=settings.lookahead)
+            router = open_router(settings.router)
+            yield Models(draft, target, prm, limit, background, guard, looks_ahead=settings.lookahead, router=router)
     finally:
         await asyncio.gather(*(client.close() for client in (draft, target, prm)))
+
+
+def open_router(path: Path | None) -> RouterFile | None:
+    """Read the router at ``path``, or that of the shipped models; None if this installation does not have it.
+
+    Raises MisconfiguredError if the file cannot be read.
+    """
+    shipped = SHIPPED_MODELS / "router" / ROUTER_FILE
+    if path is None and not shipped.exists():
+        return None
+    return read_router(path or shipped)
 
 
 class Models:
@@ -77,6 +92,7 @@ class Models:
         guard: Guard = accept_all,
         *,
         looks_ahead: bool = False,
+        router: RouterFile | None = None,
     ) -> None:
         self.draft, self.target, self.prm = draft, target, prm
         self.ports = Ports(draft, target, prm, {Source.DRAFT: draft, Source.TARGET: target})
@@ -87,6 +103,7 @@ class Models:
         self._clients: tuple[ServiceClient, ...] = (draft, target, prm)
         self._background = background
         self._guard = guard
+        self._router = router
         self._is_connected = False
         self._is_serving: dict[str, asyncio.Event] = {}  # by role, while that service is polled
 
@@ -189,8 +206,8 @@ class Models:
         draft, target, prm = await asyncio.gather(
             self.draft.model_info(), self.target.model_info(), self.prm.model_info()
         )
-        limits = common_limits(draft, target, prm)
         infos = {"draft": draft, "target": target, "prm": prm}
+        limits = common_limits(draft, target, prm).with_router(self._router, infos)
         await self._guard(infos)
         self.limits = limits
         for client in self._clients:

@@ -1,5 +1,6 @@
 """The coordinator's settings, ``GSI_COORDINATOR_…``. A job's parameters are not settings: they are in the job."""
 
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -82,6 +83,12 @@ class CoordinatorSettings(RedisSettings):
         False,
         description="whether the draft writes the next step behind the leading candidate while the last scores come "
         "in, as long as it serves less than half of its `GSI_DRAFT_MAX_CONCURRENT_RPCS`",
+    )
+
+    router: Path | None = Field(
+        None,
+        description="file of the router of method `arbitrage`, as `gsi router train` wrote it; without it: that of the "
+        "shipped models",
     )
 
     @model_validator(mode="after")

@@ -135,6 +135,17 @@ async def test_a_language_model_may_judge_a_step_in_place_of_a_reward_model() ->
         assert math.isnan(asked.reward)
 
 
+async def test_a_router_asks_the_target_only_where_its_step_is_likely_to_be_better() -> None:
+    """The oracle of Arbitrage lets both write every step; its router spends the target's tokens on bad steps alone."""
+    oracle = await steps_of(Params(method="arbitrage-oracle", n=1))
+    routed = await steps_of(Params(method="arbitrage", n=1))  # by what a router says that has learned nothing: 1 - r
+    assert all(made.num_tokens(Source.TARGET) > 0 for made in oracle)
+    for made in routed:
+        drafted = made.step.rejected.text if made.step.rejected else made.step.text
+        assert (made.num_tokens(Source.TARGET) > 0) == (drafted == BAD)
+    assert all(better.step.reward >= made.step.reward for better, made in zip(oracle, routed, strict=True))
+
+
 async def test_a_reward_map_makes_any_number_a_reward() -> None:
     """A reward model that gives -3 and 2 instead of probabilities serves as well."""
     ports = replace(TINY, prm=TinyPrm({GOOD: 2.0, BAD: -3.0, ANSWER: 4.0}))

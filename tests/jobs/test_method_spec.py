@@ -95,6 +95,7 @@ def test_an_unknown_option_is_answered_with_those_there_are(option: str) -> None
         ("gsi", [*OF_RESPONSES, "speculative", "authors"]),
         ("gsi-no-rejection", [*OF_RESPONSES, "authors"]),
         ("rsd", ["speculative", "authors", *WEIGHTINGS]),
+        ("arbitrage", ["speculative"]),
         ("soft-best-of-n", ["draft", "target", *OF_RESPONSES]),
         ("best-of-n", ["draft", "target", *OF_RESPONSES]),
         ("majority-vote", ["draft", "target"]),

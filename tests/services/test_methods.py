@@ -17,6 +17,7 @@ from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from gsi.local.demo import held_out_problems
+from gsi.router_file import ROUTER_FILE, RouterFile
 from tests.conftest import wait_until
 from tests.services.test_system import LEASE_SECONDS
 from tests.system import ModelServices, System
@@ -35,6 +36,7 @@ STEPWISE = [
     "rsd:budget=0.3",
     "soft-best-of-n",
     "soft-best-of-n:target",
+    "arbitrage",
     "best-of-n",
     "spec-reason",
     "conf-spec:verdict:mean:judge_threshold=0.4",
@@ -56,12 +58,17 @@ SEARCHING = [
     "dvts",
     "speculative-rejection",
 ]
-EVERY_METHOD = STEPWISE + SEARCHING
+BOTH_BRANCHES = ["arbitrage-oracle"]  # a step that the target wrote may be the one that is dropped
+EVERY_METHOD = STEPWISE + SEARCHING + BOTH_BRANCHES
+# A router of any models: the shipped one belongs to another target than these services have.
+ROUTER = RouterFile(features=("reward",), means=(0.5,), scales=(0.1,), weights=(-1.0,), intercept=0.0)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def system(model_services: ModelServices) -> AsyncIterator[System]:
-    settings = {"GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS)}
+async def system(model_services: ModelServices, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    router = tmp_path_factory.mktemp("router") / ROUTER_FILE
+    router.write_text(ROUTER.model_dump_json())
+    settings = {"GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS), "GSI_COORDINATOR_ROUTER": str(router)}
     async with model_services.coordinators(KEYS.queue, num_coordinators=2, settings=settings) as running:
         yield running
 
@@ -163,6 +170,20 @@ async def test_kept_candidates_have_the_numbers_that_the_method_asked_for(
         last = [step["proposals"][-1] for step in steps]
         kept = [proposal["candidates"][proposal["selected"]]["text"] for proposal in last]
         assert "".join(kept) == record.fields["text"]
+
+
+@pytest.mark.parametrize("method", BOTH_BRANCHES)
+async def test_both_branches_are_on_record(
+    system: System, recorded: Mapping[str, tuple[JobRecord, JobRecord]], method: str
+) -> None:
+    """Of every step, whichever is kept: it is the one with the higher reward."""
+    record, _ = recorded[method]
+    for step in record.steps:
+        drafted, written = step.proposals
+        assert (drafted.source, written.source) == (Source.DRAFT, Source.TARGET)
+        rewards = [each.candidates[each.selected or 0].reward or 0.0 for each in step.proposals]
+        assert step.source is (Source.TARGET if rewards[1] > rewards[0] else Source.DRAFT)
+        assert step.reward == max(rewards)
 
 
 async def test_without_keep_candidates_none_are_kept(system: System) -> None:

@@ -13,6 +13,7 @@ MODULES = (
     "gsi",
     "rsd",
     "specs",
+    "arbitrage",
     "best_of_n",
     "responses",
     "beam_search",
