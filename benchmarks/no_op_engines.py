@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Self
 
 from gsi.algorithm.candidates import Candidate, FinishReason, Message, Score
+from gsi.algorithm.judging import Question
 from gsi.algorithm.params import Likelihood, SamplingParams
-from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TextBatches, TokenBatches
+from gsi.algorithm.ports import CandidateBatches, LabelProbabilities, ScoreBatches, TextBatches, TokenBatches
 from gsi.engines.base import EngineSettings, wait_forever
 from gsi.model_info import ModelInfo
 
@@ -32,6 +33,7 @@ INFO = ModelInfo(
     likelihoods=tuple(Likelihood),
     engine="no-op",
     engine_version="",
+    can_judge=True,
 )
 
 
@@ -66,6 +68,9 @@ class Together(NoOpEngine):
     async def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
         async for batch in candidates:
             yield [Score(candidate.index, LOG_LIKELIHOOD) for candidate in batch]
+
+    async def judge(self, prefix: Sequence[int], question: Question) -> LabelProbabilities:
+        return LabelProbabilities((*(0.0 for _ in question.labels[1:]), 1.0), STEP_TOKENS)
 
 
 class OneByOne(Together):

@@ -28,6 +28,7 @@ class ModelInfo:
     checkpoint_fingerprint: str = ""  # see ``gsi/engines/hugging_face/fingerprint.py``; "": unknown
     reading: str = ""  # of a PRM: "authors", or the profile that was named; "": the profile of its architecture
     profile: str = ""  # of a PRM: the name of the profile that it is read by; "": unknown
+    can_judge: bool = False  # of a language model: whether its service answers Judge
 
     def is_same_model(self, other: "ModelInfo") -> bool:
         """Return whether two replicas may answer the same calls. Engines may differ, as during a rolling update.
@@ -36,6 +37,7 @@ class ModelInfo:
         """
         told: dict[str, Any] = {"engine": self.engine, "engine_version": self.engine_version, "dtype": self.dtype}
         told["profile"] = self.profile  # ``reading`` tells readings apart; an older release does not know its profile
+        told["can_judge"] = self.can_judge  # an older release cannot, with the same model
         if not (self.checkpoint_fingerprint and other.checkpoint_fingerprint):
             told["checkpoint_fingerprint"] = self.checkpoint_fingerprint
         return replace(other, **told) == self

@@ -76,10 +76,25 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a language model says of a candidate of the draft: the probability of each label, and the score they make.
+
+    ``probabilities`` are in the order of the labels of the job's judging prompt, and add up to 1. ``num_tokens``: what
+    the model read for it behind the kept steps, the candidate and the question.
+    """
+
+    source: Source
+    probabilities: tuple[float, ...]
+    score: float
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """The draft candidate that was selected and failed the test.
 
-    A value is None where the method does not ask for it: RSD with a weighting of rewards needs no likelihoods.
+    A value is None where the method does not ask for it: RSD with a weighting of rewards needs no likelihoods. The
+    reward is NaN where the PRM gave no number, or was not asked.
     """
 
     text: str
@@ -96,7 +111,7 @@ class Step:
     A likelihood is None where the method does not ask for it: the draft never scores a step of the target, and soft
     best-of-n needs no likelihood of the other model. ``tilted_reward`` needs both. ``best_reward`` is the highest
     reward among the candidates that this step was selected from. Rewards are NaN where the PRM gave no number, or was
-    not asked.
+    not asked. ``judgements`` are those of the draft's candidate, which is this step or the one that it replaces.
     """
 
     index: int
@@ -111,6 +126,7 @@ class Step:
     log_likelihood_draft: float | None = None
     log_likelihood_target: float | None = None
     rejected: Rejected | None = None
+    judgements: tuple[Judgement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

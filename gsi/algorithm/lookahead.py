@@ -146,7 +146,7 @@ class _Job:
         self._method = method
         self._seed = seed
         self._rules = rules
-        self._ports = Ports(_Draft(self), _Target(self), _Prm(self))
+        self._ports = Ports(_Draft(self), _Target(self), _Prm(self), ports.judges)
         self._one: Unfinished | None = None
         self._ahead: _Ahead | None = None
         self._dropped: set[asyncio.Task[None]] = set()

@@ -70,6 +70,10 @@ def in_no_job(_params: Params) -> bool:
     return False
 
 
+def by_nobody(_params: Params) -> frozenset[Source]:
+    return frozenset()
+
+
 def written_by_role(params: Params) -> frozenset[Source]:
     """Return the one model that the job's ``role`` names."""
     return frozenset({params.role})
@@ -99,6 +103,7 @@ class Method:
     writers: Callable[[Params], frozenset[Source]] = written_by_role
     asks_rewards: Test = in_every_job
     asks_likelihoods: Test = in_no_job  # of the target, for the draft's candidates
+    judges: Callable[[Params], frozenset[Source]] = by_nobody  # the models that judge candidates of the draft
     can_reject: bool = False  # whether the target may replace a step of the draft
     is_speculative: bool = False  # whether the target's engine must decode speculatively
     parameters: tuple[str, ...] = ()
@@ -109,7 +114,7 @@ class Method:
         scorers = {"prm"} if self.asks_rewards(params) else set()
         if self.asks_likelihoods(params):
             scorers.add(Source.TARGET)
-        return self.writers(params) | scorers
+        return self.writers(params) | self.judges(params) | scorers
 
     def needs_speculation(self, params: Params) -> bool:
         """Return whether the target's engine must decode speculatively for these parameters."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gsi.algorithm.candidates import Source
+from gsi.algorithm.judging import JudgePrompt, JudgeScore
 from gsi.algorithm.reward_map import Raw, RewardMap
 from gsi.algorithm.weighting import Binary, Weighting
 
@@ -96,6 +97,11 @@ class Params:
     sampling: SamplingParams = SamplingParams()
     stop: StopRules = StopRules()
     preset: Preset = Preset.PAPER
+    judge_prompt: JudgePrompt = JudgePrompt.SCORE
+    judge_score: JudgeScore = JudgeScore.LIKELIEST
+    judge_threshold: float | None = None  # the least score of a step that is kept; None: that of the prompt
+    confidence_threshold: float = 0.9  # from which on the draft's judgement stands, in (0.5, 1]
+    first_target_steps: int = 0  # at the beginning of an answer, which the target writes alone
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.num_target_candidates < 1:
@@ -109,6 +115,11 @@ class Params:
     def least_tilted_reward(self) -> float:
         """u on the scale of the reward, where tilted rewards are."""
         return self.acceptance_threshold / (self.beta if self.preset is Preset.AUTHORS else 1)
+
+    @property
+    def least_judge_score(self) -> float:
+        """The least score of a step that is kept, on the scale of the judging prompt's labels."""
+        return self.judge_prompt.threshold if self.judge_threshold is None else self.judge_threshold
 
     @property
     def num_beams(self) -> int:

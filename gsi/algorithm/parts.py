@@ -7,12 +7,14 @@ import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from math import inf, nan, prod
+from time import perf_counter
 from typing import Any, TypeVar
 
-from gsi.algorithm.candidates import Outcome, Population, Rejected, Source, Step, Trajectory
+from gsi.algorithm import judging
+from gsi.algorithm.candidates import Judgement, Outcome, Population, Rejected, Source, Step, Trajectory
 from gsi.algorithm.method import Answers
 from gsi.algorithm.params import Aggregate, Params
-from gsi.algorithm.ports import CandidateBatches, Ports, ScoreBatches
+from gsi.algorithm.ports import CandidateBatches, NoRoomError, Ports, ScoreBatches
 from gsi.algorithm.proposal import Proposal, Scorer, propose_and_score
 from gsi.algorithm.round import NewStep
 from gsi.algorithm.seeds import derive_seed, uniform
@@ -91,6 +93,59 @@ async def resample(
     return NewStep(step, (drafted, written), tilted_rewards)
 
 
+async def propose_one(source: Source, trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> Proposal:
+    """Let ``source`` write the one candidate for the next step that there is to be. The PRM is not asked."""
+    proposal = await propose(source, trajectory, params, ports, seed, 1, rewards=False)
+    return replace(proposal, selected=0)
+
+
+async def judge(
+    source: Source, trajectory: Trajectory, drafted: Proposal, params: Params, ports: Ports
+) -> tuple[Judgement, Proposal]:
+    """Let ``source`` judge the drawn candidate by the job's prompt; return the proposal with the time that this took.
+
+    Raises NoRoomError, whose room is that of a candidate, if the judge cannot read candidate and question.
+    """
+    started, prefix = perf_counter(), trajectory.token_ids
+    candidate, prompt = drafted.candidates[drafted.drawn], params.judge_prompt
+    try:
+        found = await ports.judges[source].judge((*prefix, *candidate.token_ids), prompt.question)
+    except NoRoomError as error:
+        raise NoRoomError(str(error), error.room - len(prefix)) from error
+    judgement = Judgement(
+        source=source,
+        probabilities=found.values,
+        score=judging.score(found.values, prompt.values, params.judge_score),
+        num_tokens=len(candidate.token_ids) + found.num_tokens,
+    )
+    seconds = drafted.total_seconds + perf_counter() - started
+    return judgement, replace(drafted, seconds={**drafted.seconds, f"judge by {source}": seconds})
+
+
+async def write_instead(
+    trajectory: Trajectory,
+    drafted: Proposal,
+    judgements: Sequence[Judgement],
+    params: Params,
+    ports: Ports,
+    seed: int,
+) -> NewStep:
+    """Reject the drawn candidate of the draft by judgements: the target writes one candidate, which is kept."""
+    written = await propose_one(Source.TARGET, trajectory, params, ports, seed)
+    step = replace(
+        build_step(trajectory, written),
+        outcome=Outcome.RESAMPLED,
+        rejected=_reject(drafted, ()),
+        judgements=tuple(judgements),
+    )
+    return NewStep(step, (drafted, written))
+
+
+def accept_judged(trajectory: Trajectory, drafted: Proposal, judgements: Sequence[Judgement]) -> NewStep:
+    """Keep the drawn candidate of the draft, with what was said of it."""
+    return NewStep(replace(build_step(trajectory, drafted), judgements=tuple(judgements)), (drafted,))
+
+
 def is_hopeless(drafted: Proposal, params: Params) -> bool:
     """Return whether the answer ends without this step, whatever the target would write (the authors' code)."""
     return params.stop.drops_low_step and params.stop.is_low(max(drafted.rewards))
@@ -123,7 +178,7 @@ def _reject(drafted: Proposal, tilted_rewards: Sequence[float]) -> Rejected:
     candidate = drafted.candidates[drawn]
     return Rejected(
         text=candidate.text,
-        reward=drafted.scores["prm"][drawn],
+        reward=drafted.scores["prm"][drawn] if drafted.is_rated else nan,
         tilted_reward=tilted_rewards[drawn] if tilted_rewards else None,
         log_likelihood_draft=candidate.log_likelihood,
         log_likelihood_target=drafted.scores["target"][drawn] if "target" in drafted.scores else None,

@@ -3,11 +3,12 @@
 A call returns an iterator at once. Iterating it does the work, and closing it stops the work.
 """
 
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from gsi.algorithm.candidates import Candidate, Message, Score
+from gsi.algorithm.candidates import Candidate, Message, Score, Source
+from gsi.algorithm.judging import Question
 from gsi.algorithm.params import SamplingParams
 
 # Generators, not iterators: closing a generator stops the engine's work.
@@ -16,9 +17,10 @@ ScoreBatches = AsyncGenerator[Sequence[Score], None]
 
 
 class NoRoomError(Exception):
-    """The PRM's answer to more than its context holds: prompt, kept steps and a candidate.
+    """The answer of a PRM or a judge to more than its context holds: prompt, kept steps and a candidate.
 
-    ``room``: how many of the PRM's tokens are left for a candidate and what is written behind it.
+    ``room``: how many of the model's tokens are left for a candidate and what is written behind it. A judge does not
+    know where the candidate begins, and says how many are left for the whole prefix.
     """
 
     def __init__(self, message: str, room: int = 0) -> None:
@@ -75,6 +77,27 @@ class Target(Proposer, LikelihoodScorer, Protocol):
     """The large model: it scores the draft's candidates, and writes the step if they fail."""
 
 
+@dataclass(frozen=True, slots=True)
+class LabelProbabilities:
+    """A judge's answer: the probability of each label, adding up to 1; how many tokens it put behind the prefix."""
+
+    values: tuple[float, ...]
+    num_tokens: int
+
+
+class Judge(Protocol):
+    """A language model that answers a question about a step with one token."""
+
+    async def judge(self, prefix: Sequence[int], question: Question) -> LabelProbabilities:
+        """Return how likely each label of the question is as the next token behind ``prefix`` and question.
+
+        ``prefix`` ends with the step in question. The probabilities are the softmax over the logits of the labels
+        alone, at temperature 1, in the order of the labels. Raises NoRoomError if the question has no room behind the
+        prefix.
+        """
+        ...
+
+
 class Prm(Protocol):
     """A reward model, of steps (PRM) or of finished answers (outcome model)."""
 
@@ -90,8 +113,9 @@ class Prm(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The three models of a step."""
+    """The three models of a step. ``judges`` are the language models once more, as far as they can judge."""
 
     draft: Proposer
     target: Target
     prm: Prm
+    judges: Mapping[Source, Judge] = field(default_factory=dict)

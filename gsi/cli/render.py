@@ -24,12 +24,14 @@ def render_step(step: StepRecord) -> Text:
     lines = Text()
     if step.rejected is not None:
         lines.append(f"{step.index + 1:>3}  draft   rejected   ", style="dim")
-        lines.append(_format_scores(step.rejected.reward, step.rejected.tilted_reward), style="dim")
+        said = _format_judgement(step) or _format_scores(step.rejected.reward, step.rejected.tilted_reward)
+        lines.append(said, style="dim")
         lines.append(f"{join_lines(step.rejected.text)}\n", style="dim strike")
     style = "yellow" if step.outcome is Outcome.RESAMPLED else "green"
     lines.append(f"{step.index + 1:>3}  {step.source:<6}  ")
     lines.append(f"{step.outcome:<9}  ", style=style)
-    lines.append(_format_scores(step.reward, step.tilted_reward), style="cyan")
+    said = "" if step.rejected else _format_judgement(step)
+    lines.append(said or _format_scores(step.reward, step.tilted_reward), style="cyan")
     lines.append(join_lines(step.text))
     if len(step.branches) > 1:
         lines.append(f"  + {len(step.branches) - 1} other trajectories", style="dim")
@@ -123,6 +125,14 @@ def render_comparison(comparison: Sequence[Mapping[str, Any]]) -> Table:
             style="bold green" if index == 0 else None,
         )
     return table
+
+
+def _format_judgement(step: StepRecord) -> str:
+    """Return what the last judge said of the draft's candidate, as wide as a reward; "" if nobody judged it."""
+    if not step.judgements:
+        return ""
+    last = step.judgements[-1]
+    return f"score {last.score:5.2f}  by {last.source:<11}"
 
 
 def _format_scores(reward: float | None, tilted_reward: float | None) -> str:

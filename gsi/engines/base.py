@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from gsi.algorithm.candidates import Message
 from gsi.algorithm.params import Likelihood, SamplingParams
-from gsi.algorithm.ports import NoRoomError, Prm, Target, TokenBatches, TokenSequence
+from gsi.algorithm.ports import Judge, NoRoomError, Prm, Target, TokenBatches, TokenSequence
 from gsi.errors import InvalidRequestError
 from gsi.model_info import ModelInfo
 
@@ -20,7 +20,7 @@ SAME_AS_MODEL = "model"  # a last layer in the number format of the other weight
 
 
 class ContextExceededError(InvalidRequestError, NoRoomError):
-    """The caller is at fault: prompt, steps and candidate are longer than the PRM's context. It ends the answer."""
+    """The caller is at fault: what a PRM or a judge is to read is longer than its context. It ends the answer."""
 
     def __init__(self, message: str, room: int = 0) -> None:
         InvalidRequestError.__init__(self, message)
@@ -110,7 +110,7 @@ class Follower(Protocol):
 E = TypeVar("E", bound=Engine)
 
 
-class LanguageEngine(Engine, Target, Protocol):
+class LanguageEngine(Engine, Target, Judge, Protocol):
     """A draft or target model. Raises InvalidRequestError for a prefix that leaves no room in the context.
 
     ``render`` may take seconds, and is called on any thread.

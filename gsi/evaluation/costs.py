@@ -17,12 +17,13 @@ class Tokens:
 
     draft_written: float
     target_written: float
-    target_scored: float  # of draft candidates that have the target's likelihood
+    target_scored: float  # of draft candidates that have the target's likelihood, or its judgement, with the question
     prm_rated: float  # of candidates that have a reward
+    draft_judged: float = 0.0  # of draft candidates that the draft judged itself, with the question
 
     @property
     def total(self) -> float:
-        return self.draft_written + self.target_written + self.target_scored + self.prm_rated
+        return self.draft_written + self.target_written + self.target_scored + self.prm_rated + self.draft_judged
 
 
 def count_tokens(job: RecordedJob) -> Tokens:
@@ -37,8 +38,10 @@ def count_tokens(job: RecordedJob) -> Tokens:
     return Tokens(
         draft_written=sum(step.draft_tokens for step in job.steps),
         target_written=sum(step.target_tokens for step in job.steps),
-        target_scored=_sum_tokens(c for c in drafted if c.log_likelihood_target is not None),
+        target_scored=_sum_tokens(c for c in drafted if c.log_likelihood_target is not None)
+        + _count_judged(job, Source.TARGET),
         prm_rated=_sum_tokens(c for c in candidates if c.reward is not None),
+        draft_judged=_count_judged(job, Source.DRAFT),
     )
 
 
@@ -50,6 +53,7 @@ def average_tokens(jobs: Sequence[RecordedJob]) -> Tokens:
         target_written=statistics.fmean(tokens.target_written for tokens in counted),
         target_scored=statistics.fmean(tokens.target_scored for tokens in counted),
         prm_rated=statistics.fmean(tokens.prm_rated for tokens in counted),
+        draft_judged=statistics.fmean(tokens.draft_judged for tokens in counted),
     )
 
 
@@ -82,7 +86,7 @@ def estimate_job_flops(job: RecordedJob) -> float | None:
     if counted.target_written and any(model.num_speculative_tokens for model in job.models.values()):
         return None
     tokens = {
-        "draft": counted.draft_written,
+        "draft": counted.draft_written + counted.draft_judged,
         "target": counted.target_written + counted.target_scored,
         "prm": counted.prm_rated,
     }
@@ -123,6 +127,10 @@ def average_flops(
     of_jobs = [estimate(job) for job in jobs]
     known = [flops for flops in of_jobs if flops is not None]
     return statistics.fmean(known) if len(known) == len(of_jobs) else None
+
+
+def _count_judged(job: RecordedJob, source: Source) -> int:
+    return sum(each.num_tokens for step in job.steps for each in step.judgements if each.source is source)
 
 
 def _sum_tokens(candidates: Iterable[CandidateRecord]) -> int:

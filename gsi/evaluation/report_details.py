@@ -44,8 +44,8 @@ def write_cost(rows: Sequence[Row]) -> list[str]:
     ]
     note = (
         "Tokens and FLOPs per problem, discarded candidates included. FLOPs are 2 N for each token that a model of N "
-        "parameters writes, scores or rates (RSD paper, section 3.3); they leave out reading, of which *prompt* gives "
-        "the least: each prompt once by each model that worked, as with a prefix cache."
+        "parameters writes, scores, judges or rates (RSD paper, section 3.3); they leave out reading, of which "
+        "*prompt* gives the least: each prompt once by each model that worked, as with a prefix cache."
     )
     if baseline:
         note += f" The plain target is one answer of the target, without a PRM: the target's tokens of {source}."

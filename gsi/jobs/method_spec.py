@@ -3,7 +3,7 @@
     gsi   gsi:beta=8   soft-best-of-n:target   rsd:binary=0.7   rsd:logistic=10/0.7   best-of-n:minimum
 
 An option is a role, a scope, an aggregate, a weighting with its numbers (``/`` between them), ``speculative``,
-``authors``, or any parameter of a job as NAME=VALUE.
+``authors``, a judging prompt or score, or any parameter of a job as NAME=VALUE.
 """
 
 import json
@@ -12,6 +12,7 @@ from dataclasses import fields
 from typing import Any
 
 from gsi.algorithm.candidates import Source
+from gsi.algorithm.judging import JudgePrompt, JudgeScore
 from gsi.algorithm.method import COMMON_PARAMETERS, Method
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Aggregate, Preset, Resample, Scope
@@ -77,6 +78,8 @@ def _find_words(method: Method) -> dict[str, dict[str, str]]:
         **{aggregate.value: {"aggregate": aggregate.value} for aggregate in Aggregate},
         Resample.SPECULATIVE.value: {"resample": Resample.SPECULATIVE.value},
         Preset.AUTHORS.value: {"preset": Preset.AUTHORS.value},
+        **{prompt.value: {"judge_prompt": prompt.value} for prompt in JudgePrompt},
+        **{how.value: {"judge_score": how.value} for how in JudgeScore},
     }
     if "scope" in method.parameters:  # an aggregate makes the score of a response, not of a step
         words |= {word: {"scope": Scope.RESPONSES.value, **words[word]} for word in Aggregate}

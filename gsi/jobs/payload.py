@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from gsi.algorithm.candidates import Message, Source
+from gsi.algorithm.judging import JudgePrompt, JudgeScore
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import (
     DEFAULT_ANSWER_PATTERN,
@@ -199,6 +200,32 @@ class JobParams(BaseModel):
         None, ge=0, le=2**63 - 1, description="Makes a run repeatable; null: derived from the job's id."
     )
     keep_candidates: bool = Field(False, description="Keep every candidate with its numbers in the job's steps.")
+    judge_prompt: JudgePrompt = Field(
+        JudgePrompt.SCORE,
+        strict=False,
+        description="spec-reason, conf-spec: what a judge answers about a step; score: 0 to 9, verdict: 0 or 1.",
+    )
+    judge_score: JudgeScore = Field(
+        JudgeScore.LIKELIEST,
+        strict=False,
+        description="spec-reason, conf-spec: the score of a step is the likeliest answer, or the mean of the answers.",
+    )
+    judge_threshold: float | None = Field(
+        None,
+        ge=0,
+        le=9,
+        description="spec-reason, conf-spec: the least score of a kept step; null: 7 of 9, or 0.5 with verdict.",
+    )
+    confidence_threshold: float = Field(
+        0.9,
+        gt=0.5,
+        le=1,
+        description="conf-spec: the probability from which on the draft's judgement of its step stands.",
+    )
+
+    first_target_steps: int = Field(
+        0, ge=0, le=1000, description="spec-reason: the number of first steps, which the target writes alone."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -232,6 +259,12 @@ class JobParams(BaseModel):
             )
         if self.reward_floor is not None and not method.asks_rewards(params):
             raise InvalidRequestError(f"params.reward_floor: method {self.method} asks for no reward; allowed: null")
+        highest = max(params.judge_prompt.values)
+        if "judge_threshold" in method.parameters and params.least_judge_score > highest:
+            raise InvalidRequestError(
+                f"params.judge_threshold: {params.least_judge_score:g} is not allowed; allowed: null, or a number from "
+                f"0 to {highest:g}, the highest answer of judge_prompt {self.judge_prompt}"
+            )
         num_candidates = params.num_beams * params.num_expansions
         if "beam_width" in method.parameters and num_candidates > MAX_CANDIDATES:
             raise InvalidRequestError(
@@ -265,6 +298,11 @@ class JobParams(BaseModel):
             sampling=SamplingParams(self.temperature, self.top_p, self.max_step_tokens, self.likelihood),
             stop=StopRules(self.max_steps, self.max_tokens, self.reward_floor, drops_low_step=drops_low_step),
             preset=self.preset,
+            judge_prompt=self.judge_prompt,
+            judge_score=self.judge_score,
+            judge_threshold=self.judge_threshold,
+            confidence_threshold=self.confidence_threshold,
+            first_target_steps=self.first_target_steps,
         )
 
 

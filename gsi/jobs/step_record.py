@@ -25,7 +25,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from typing_extensions import TypeAliasType
 
-from gsi.algorithm.candidates import Branch, FinishReason, Outcome, Rejected, Source, Step
+from gsi.algorithm.candidates import Branch, FinishReason, Judgement, Outcome, Rejected, Source, Step
 from gsi.algorithm.proposal import Proposal
 from gsi.algorithm.round import Round
 
@@ -81,7 +81,9 @@ class RejectionRecord(Record):
     """The draft candidate that was selected and failed the method's test."""
 
     text: str = Field(description="What the draft wrote.")
-    reward: NumberOrNull = Field(description="The PRM's number after the reward map. NaN: the PRM gave no number.")
+    reward: NumberOrNull = Field(
+        description="The PRM's number after the reward map. NaN: the PRM gave no number, or was not asked."
+    )
     tilted_reward: Number | None = Field(
         None, description="reward + (log_likelihood_target - log_likelihood_draft) / beta. null: not computed."
     )
@@ -89,6 +91,20 @@ class RejectionRecord(Record):
     log_likelihood_target: Number | None = Field(
         None, description="Nats, summed over the candidate's tokens, under the target. null: the target was not asked."
     )
+
+
+class JudgementRecord(Record):
+    """What a language model said of a candidate of the draft, instead of a reward model."""
+
+    source: Source = Field(description="The model that judged.")
+    probabilities: tuple[float, ...] = Field(
+        description="Of each answer of the job's judge_prompt, in order: 0 to 9, or 0 and 1. They add up to 1."
+    )
+    score: float = Field(description="The likeliest answer, or the mean of the answers, as the job's judge_score says.")
+    num_tokens: int = Field(description="Tokens that the model read for it: the candidate's and the question's.")
+
+    def to_judgement(self) -> Judgement:
+        return Judgement(**self.model_dump())
 
 
 class KeptStep(Record):
@@ -124,6 +140,12 @@ class KeptStep(Record):
     rejected: RejectionRecord | None = Field(
         None, description="The draft candidate that the step replaces. null: none was rejected."
     )
+    judgements: tuple[JudgementRecord, ...] = Field(
+        (),
+        exclude_if=_is_empty,
+        description="What models said of the draft's candidate, which is the step or `rejected`, in the order of "
+        "asking. Absent: no model was asked to judge.",
+    )
 
     @classmethod
     def from_step(cls, step: Step, **others: Any) -> Self:
@@ -140,6 +162,7 @@ class KeptStep(Record):
         values["reward"] = math.nan if self.reward is None else self.reward
         values["best_reward"] = math.nan if self.best_reward is None else self.best_reward
         values["rejected"] = None if self.rejected is None else Rejected(**self.rejected.model_dump())
+        values["judgements"] = tuple(each.to_judgement() for each in self.judgements)
         return Step(**values)
 
 
@@ -189,7 +212,7 @@ class ProposalRecord(Record):
     )
     seconds: Mapping[str, float] = Field(
         description='From the start of the proposal to the end of drafting ("propose") and of each scorer '
-        '("target", "prm").'
+        '("target", "prm") and judge ("judge by draft", "judge by target").'
     )
     candidates: tuple[CandidateRecord, ...]
 

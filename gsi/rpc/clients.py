@@ -12,8 +12,9 @@ import structlog
 from grpc_health.v1 import health_pb2
 
 from gsi.algorithm.candidates import Message
+from gsi.algorithm.judging import Question
 from gsi.algorithm.params import SamplingParams
-from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TextBatches, TokenBatches
+from gsi.algorithm.ports import CandidateBatches, LabelProbabilities, ScoreBatches, TextBatches, TokenBatches
 from gsi.errors import MisconfiguredError, RetryableError
 from gsi.model_info import ModelInfo
 from gsi.rpc import call_context, convert
@@ -27,12 +28,15 @@ from gsi.v1 import candidates_pb2, draft_pb2, draft_pb2_grpc, prm_pb2, prm_pb2_g
 
 log = structlog.get_logger()
 
-REFUSALS = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
+# A replica of an older release answers UNIMPLEMENTED to a call that it lacks.
+REFUSALS = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED)
 REFUSAL_SECONDS = 0.05  # from a call's initial metadata, which a refusal lacks, to its status: they come together
 
 PHASES = {  # the names of the calls of a job in its trace; other calls belong to no job
     ("draft", "RenderPrompt"): "render",
     ("draft", "Propose"): "draft",
+    ("draft", "Judge"): "judge by draft",
+    ("target", "Judge"): "judge by target",
     ("target", "Score"): "score by target",
     ("prm", "Score"): "score by prm",
     ("target", "Propose"): "target",
@@ -204,6 +208,17 @@ class ServiceClient:
             await self._refuse_stranger(call)
             async for response in call:
                 yield [convert.candidate_from_proto(candidate) for candidate in response.candidates]
+
+    async def judge(self, prefix: Sequence[int], question: Question) -> LabelProbabilities:
+        """Ask a language model for the probabilities of a question's labels (``gsi.algorithm.ports.Judge``)."""
+        request = convert.question_to_proto(prefix, question)
+        async with (
+            self._observe_call("Judge") as metadata,
+            self._open(lambda stub: stub.Judge(request, timeout=self._timeout, metadata=metadata)) as call,
+        ):
+            await self._refuse_stranger(call)
+            answer = await call
+        return convert.probabilities_from_proto(answer, len(question.labels))
 
     async def _score(self, requests: AsyncGenerator[Any, None]) -> ScoreBatches:
         async with (

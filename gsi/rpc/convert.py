@@ -5,10 +5,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from gsi.algorithm.candidates import Candidate, FinishReason, Message, Score
+from gsi.algorithm.judging import Question
 from gsi.algorithm.params import Likelihood, SamplingParams
-from gsi.algorithm.ports import StepText, TokenSequence
+from gsi.algorithm.ports import LabelProbabilities, StepText, TokenSequence
 from gsi.errors import InvalidRequestError
-from gsi.limits import MAX_MESSAGES, MAX_REQUEST_CANDIDATES, MAX_TEMPERATURE, MAX_TEXT_CHARACTERS, MIN_TEMPERATURE
+from gsi.limits import (
+    MAX_LABELS,
+    MAX_MESSAGES,
+    MAX_QUESTION_CHARACTERS,
+    MAX_REQUEST_CANDIDATES,
+    MAX_TEMPERATURE,
+    MAX_TEXT_CHARACTERS,
+    MIN_TEMPERATURE,
+)
 from gsi.model_info import ModelInfo
 from gsi.v1 import candidates_pb2, prm_pb2, target_pb2
 
@@ -172,6 +181,36 @@ def conversation_from_proto(
     return messages_from_proto(header.messages), tuple(header.steps)
 
 
+def question_to_proto(prefix: Sequence[int], question: Question) -> candidates_pb2.JudgeRequest:
+    return candidates_pb2.JudgeRequest(
+        prefix_token_ids=prefix, question=question.text, opening=question.opening, labels=question.labels
+    )
+
+
+def question_from_proto(message: candidates_pb2.JudgeRequest) -> Question:
+    """Read a question. Raises InvalidRequestError if it has no label, too many, two equal ones, or too much text."""
+    labels = tuple(message.labels)
+    if not 1 <= len(labels) <= MAX_LABELS:
+        raise InvalidRequestError(f"labels has {len(labels)} labels; allowed: 1 to {MAX_LABELS}")
+    if len(set(labels)) < len(labels):
+        raise InvalidRequestError(f"labels has {len(labels)} labels, of which two are equal; allowed: different ones")
+    for field, text in (("question", message.question), ("opening", message.opening), ("labels", "".join(labels))):
+        if len(text) > MAX_QUESTION_CHARACTERS:
+            raise InvalidRequestError(f"{field} has {len(text)} characters; allowed: at most {MAX_QUESTION_CHARACTERS}")
+    return Question(message.question, message.opening, labels)
+
+
+def probabilities_to_proto(found: LabelProbabilities) -> candidates_pb2.JudgeResponse:
+    return candidates_pb2.JudgeResponse(probabilities=found.values, num_tokens=found.num_tokens)
+
+
+def probabilities_from_proto(message: candidates_pb2.JudgeResponse, num_labels: int) -> LabelProbabilities:
+    """Read a judge's answer. Raises RuntimeError unless it has a probability for each label."""
+    if len(message.probabilities) != num_labels:
+        raise RuntimeError(f"{num_labels} labels must have a probability each; got {len(message.probabilities)}")
+    return LabelProbabilities(tuple(message.probabilities), message.num_tokens)
+
+
 def info_to_proto(info: ModelInfo) -> candidates_pb2.ModelInfo:
     return candidates_pb2.ModelInfo(
         model=info.model,
@@ -192,6 +231,7 @@ def info_to_proto(info: ModelInfo) -> candidates_pb2.ModelInfo:
         checkpoint_fingerprint=info.checkpoint_fingerprint,
         reading=info.reading,
         profile=info.profile,
+        can_judge=info.can_judge,
     )
 
 
@@ -215,6 +255,7 @@ def info_from_proto(message: candidates_pb2.ModelInfo) -> ModelInfo:
         checkpoint_fingerprint=message.checkpoint_fingerprint,
         reading=message.reading,
         profile=message.profile,
+        can_judge=message.can_judge,
     )
 
 

@@ -30,6 +30,7 @@ RETRYABLE_CODES = (
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.CANCELLED,  # by a server that stops; a client that cancels gets CancelledError instead
+    grpc.StatusCode.UNIMPLEMENTED,  # by a replica of an older release, which lacks the call; another may have it
 )
 
 STATUS_OF: Mapping[type[Exception], grpc.StatusCode] = {  # of an error without metadata

@@ -28,6 +28,13 @@ async def propose(
             yield candidates_pb2.ProposeResponse(candidates=map(convert.candidate_to_proto, candidates))
 
 
+async def judge(engine: LanguageEngine, request: candidates_pb2.JudgeRequest) -> candidates_pb2.JudgeResponse:
+    """Answer ``Judge``."""
+    question = convert.question_from_proto(request)
+    prefix = read_prefix(request.prefix_token_ids, engine.info.max_length)
+    return convert.probabilities_to_proto(await engine.judge(prefix, question))
+
+
 def read_prefix(token_ids: Sequence[int], max_length: int) -> tuple[int, ...]:
     """Return a prefix. Raises InvalidRequestError before millions of numbers become objects of Python."""
     check_prefix_length(len(token_ids), max_length)

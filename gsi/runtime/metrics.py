@@ -18,7 +18,7 @@ log = structlog.get_logger()
 SECONDS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
 ROLES = ("draft", "target", "prm")
 SERVICES = ("DraftService", "TargetService", "PrmService")
-METHODS = ("GetModelInfo", "RenderPrompt", "Propose", "Score")
+METHODS = ("GetModelInfo", "RenderPrompt", "Propose", "Score", "Judge")
 
 rpc_series = Series()
 RPC_SECONDS = rpc_series.histogram(

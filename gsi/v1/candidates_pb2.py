@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gsi/v1/candidates.proto\x12\x06gsi.v1\"u\n\x0eSamplingParams\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_p\x18\x02 \x01(\x01\x12\x17\n\x0fmax_step_tokens\x18\x03 \x01(\r\x12&\n\nlikelihood\x18\x04 \x01(\x0e\x32\x12.gsi.v1.Likelihood\"\x80\x01\n\tCandidate\x12\r\n\x05index\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x16\n\x0elog_likelihood\x18\x04 \x01(\x01\x12+\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x14.gsi.v1.FinishReason\"m\n\x0eProposeRequest\x12\x18\n\x10prefix_token_ids\x18\x01 \x03(\r\x12\t\n\x01n\x18\x02 \x01(\r\x12(\n\x08sampling\x18\x03 \x01(\x0b\x32\x16.gsi.v1.SamplingParams\x12\x0c\n\x04seed\x18\x04 \x01(\x04\"8\n\x0fProposeResponse\x12%\n\ncandidates\x18\x01 \x03(\x0b\x32\x11.gsi.v1.Candidate\"0\n\rScoreResponse\x12\x0f\n\x07indices\x18\x01 \x03(\r\x12\x0e\n\x06values\x18\x02 \x03(\x01\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\x15\n\x13GetModelInfoRequest\"\xbd\x03\n\tModelInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x03 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x04 \x01(\r\x12\x12\n\nmax_length\x18\x05 \x01(\r\x12\x15\n\reos_token_ids\x18\x06 \x03(\r\x12 \n\x18step_delimiter_token_ids\x18\x07 \x03(\r\x12\'\n\x0blikelihoods\x18\x08 \x03(\x0e\x32\x12.gsi.v1.Likelihood\x12\x0e\n\x06\x65ngine\x18\t \x01(\t\x12\x16\n\x0e\x65ngine_version\x18\n \x01(\t\x12\x13\n\x0btemperature\x18\x0b \x01(\x01\x12\x16\n\x0enum_parameters\x18\x0c \x01(\x04\x12\x1b\n\x13has_bounded_rewards\x18\r \x01(\x08\x12\x1e\n\x16num_speculative_tokens\x18\x0e \x01(\r\x12\r\n\x05\x64type\x18\x0f \x01(\t\x12\x1e\n\x16\x63heckpoint_fingerprint\x18\x10 \x01(\t\x12\x0f\n\x07reading\x18\x11 \x01(\t\x12\x0f\n\x07profile\x18\x12 \x01(\t*W\n\nLikelihood\x12\x1a\n\x16LIKELIHOOD_UNSPECIFIED\x10\x00\x12\x17\n\x13LIKELIHOOD_SAMPLING\x10\x01\x12\x14\n\x10LIKELIHOOD_MODEL\x10\x02*{\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46INISH_REASON_DELIMITER\x10\x01\x12\x15\n\x11\x46INISH_REASON_EOS\x10\x02\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gsi/v1/candidates.proto\x12\x06gsi.v1\"u\n\x0eSamplingParams\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_p\x18\x02 \x01(\x01\x12\x17\n\x0fmax_step_tokens\x18\x03 \x01(\r\x12&\n\nlikelihood\x18\x04 \x01(\x0e\x32\x12.gsi.v1.Likelihood\"\x80\x01\n\tCandidate\x12\r\n\x05index\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x16\n\x0elog_likelihood\x18\x04 \x01(\x01\x12+\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x14.gsi.v1.FinishReason\"m\n\x0eProposeRequest\x12\x18\n\x10prefix_token_ids\x18\x01 \x03(\r\x12\t\n\x01n\x18\x02 \x01(\r\x12(\n\x08sampling\x18\x03 \x01(\x0b\x32\x16.gsi.v1.SamplingParams\x12\x0c\n\x04seed\x18\x04 \x01(\x04\"8\n\x0fProposeResponse\x12%\n\ncandidates\x18\x01 \x03(\x0b\x32\x11.gsi.v1.Candidate\"[\n\x0cJudgeRequest\x12\x18\n\x10prefix_token_ids\x18\x01 \x03(\r\x12\x10\n\x08question\x18\x02 \x01(\t\x12\x0f\n\x07opening\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\t\":\n\rJudgeResponse\x12\x15\n\rprobabilities\x18\x01 \x03(\x01\x12\x12\n\nnum_tokens\x18\x02 \x01(\r\"0\n\rScoreResponse\x12\x0f\n\x07indices\x18\x01 \x03(\r\x12\x0e\n\x06values\x18\x02 \x03(\x01\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\x15\n\x13GetModelInfoRequest\"\xd0\x03\n\tModelInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x03 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x04 \x01(\r\x12\x12\n\nmax_length\x18\x05 \x01(\r\x12\x15\n\reos_token_ids\x18\x06 \x03(\r\x12 \n\x18step_delimiter_token_ids\x18\x07 \x03(\r\x12\'\n\x0blikelihoods\x18\x08 \x03(\x0e\x32\x12.gsi.v1.Likelihood\x12\x0e\n\x06\x65ngine\x18\t \x01(\t\x12\x16\n\x0e\x65ngine_version\x18\n \x01(\t\x12\x13\n\x0btemperature\x18\x0b \x01(\x01\x12\x16\n\x0enum_parameters\x18\x0c \x01(\x04\x12\x1b\n\x13has_bounded_rewards\x18\r \x01(\x08\x12\x1e\n\x16num_speculative_tokens\x18\x0e \x01(\r\x12\r\n\x05\x64type\x18\x0f \x01(\t\x12\x1e\n\x16\x63heckpoint_fingerprint\x18\x10 \x01(\t\x12\x0f\n\x07reading\x18\x11 \x01(\t\x12\x0f\n\x07profile\x18\x12 \x01(\t\x12\x11\n\tcan_judge\x18\x13 \x01(\x08*W\n\nLikelihood\x12\x1a\n\x16LIKELIHOOD_UNSPECIFIED\x10\x00\x12\x17\n\x13LIKELIHOOD_SAMPLING\x10\x01\x12\x14\n\x10LIKELIHOOD_MODEL\x10\x02*{\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46INISH_REASON_DELIMITER\x10\x01\x12\x15\n\x11\x46INISH_REASON_EOS\x10\x02\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gsi.v1.candidates_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LIKELIHOOD']._serialized_start=1021
-  _globals['_LIKELIHOOD']._serialized_end=1108
-  _globals['_FINISHREASON']._serialized_start=1110
-  _globals['_FINISHREASON']._serialized_end=1233
+  _globals['_LIKELIHOOD']._serialized_start=1193
+  _globals['_LIKELIHOOD']._serialized_end=1280
+  _globals['_FINISHREASON']._serialized_start=1282
+  _globals['_FINISHREASON']._serialized_end=1405
   _globals['_SAMPLINGPARAMS']._serialized_start=35
   _globals['_SAMPLINGPARAMS']._serialized_end=152
   _globals['_CANDIDATE']._serialized_start=155
@@ -43,12 +43,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROPOSEREQUEST']._serialized_end=394
   _globals['_PROPOSERESPONSE']._serialized_start=396
   _globals['_PROPOSERESPONSE']._serialized_end=452
-  _globals['_SCORERESPONSE']._serialized_start=454
-  _globals['_SCORERESPONSE']._serialized_end=502
-  _globals['_CHATMESSAGE']._serialized_start=504
-  _globals['_CHATMESSAGE']._serialized_end=548
-  _globals['_GETMODELINFOREQUEST']._serialized_start=550
-  _globals['_GETMODELINFOREQUEST']._serialized_end=571
-  _globals['_MODELINFO']._serialized_start=574
-  _globals['_MODELINFO']._serialized_end=1019
+  _globals['_JUDGEREQUEST']._serialized_start=454
+  _globals['_JUDGEREQUEST']._serialized_end=545
+  _globals['_JUDGERESPONSE']._serialized_start=547
+  _globals['_JUDGERESPONSE']._serialized_end=605
+  _globals['_SCORERESPONSE']._serialized_start=607
+  _globals['_SCORERESPONSE']._serialized_end=655
+  _globals['_CHATMESSAGE']._serialized_start=657
+  _globals['_CHATMESSAGE']._serialized_end=701
+  _globals['_GETMODELINFOREQUEST']._serialized_start=703
+  _globals['_GETMODELINFOREQUEST']._serialized_end=724
+  _globals['_MODELINFO']._serialized_start=727
+  _globals['_MODELINFO']._serialized_end=1191
 # @@protoc_insertion_point(module_scope)

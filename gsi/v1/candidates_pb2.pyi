@@ -193,6 +193,70 @@ class ProposeResponse(_message.Message):
 Global___ProposeResponse: _TypeAlias = ProposeResponse  # noqa: Y015
 
 @_typing.final
+class JudgeRequest(_message.Message):
+    """A question about a text, behind that text, which the model answers with one token: a label."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREFIX_TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    OPENING_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    question: _builtins.str
+    """A turn of the user behind the prefix, which the service writes by its chat template. "": no turn."""
+    opening: _builtins.str
+    """How the answer to the question begins; the label comes next. Without a question it follows the prefix directly."""
+    @_builtins.property
+    def prefix_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The prompt, the kept steps and the step that is judged."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Different texts, each of which is one token behind the opening."""
+
+    def __init__(
+        self,
+        *,
+        prefix_token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        question: _builtins.str = ...,
+        opening: _builtins.str = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "opening", b"opening", "prefix_token_ids", b"prefix_token_ids", "question", b"question"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JudgeRequest: _TypeAlias = JudgeRequest  # noqa: Y015
+
+@_typing.final
+class JudgeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROBABILITIES_FIELD_NUMBER: _builtins.int
+    NUM_TOKENS_FIELD_NUMBER: _builtins.int
+    num_tokens: _builtins.int
+    """The tokens that the service put behind the prefix."""
+    @_builtins.property
+    def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """In the order of the labels: softmax over the logits of the labels alone, at temperature 1, whatever the engine's."""
+
+    def __init__(
+        self,
+        *,
+        probabilities: _abc.Iterable[_builtins.float] | None = ...,
+        num_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["num_tokens", b"num_tokens", "probabilities", b"probabilities"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JudgeResponse: _TypeAlias = JudgeResponse  # noqa: Y015
+
+@_typing.final
 class ScoreResponse(_message.Message):
     """Log-likelihoods (nats) or rewards, by candidate index: values[k] belongs to indices[k]."""
 
@@ -280,6 +344,7 @@ class ModelInfo(_message.Message):
     CHECKPOINT_FINGERPRINT_FIELD_NUMBER: _builtins.int
     READING_FIELD_NUMBER: _builtins.int
     PROFILE_FIELD_NUMBER: _builtins.int
+    CAN_JUDGE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name or path of the checkpoint."""
     revision: _builtins.str
@@ -311,6 +376,8 @@ class ModelInfo(_message.Message):
     """
     profile: _builtins.str
     """Of a PRM: the name of the profile that it is read by, which stands for a family of models; "": unknown."""
+    can_judge: _builtins.bool
+    """Of a language model: whether the service answers Judge; false from a service of an older release."""
     @_builtins.property
     def eos_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -342,10 +409,11 @@ class ModelInfo(_message.Message):
         checkpoint_fingerprint: _builtins.str = ...,
         reading: _builtins.str = ...,
         profile: _builtins.str = ...,
+        can_judge: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_fingerprint", b"checkpoint_fingerprint", "dtype", b"dtype", "engine", b"engine", "engine_version", b"engine_version", "eos_token_ids", b"eos_token_ids", "has_bounded_rewards", b"has_bounded_rewards", "likelihoods", b"likelihoods", "max_length", b"max_length", "model", b"model", "num_parameters", b"num_parameters", "num_speculative_tokens", b"num_speculative_tokens", "profile", b"profile", "reading", b"reading", "revision", b"revision", "step_delimiter_token_ids", b"step_delimiter_token_ids", "temperature", b"temperature", "tokenizer_fingerprint", b"tokenizer_fingerprint", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_judge", b"can_judge", "checkpoint_fingerprint", b"checkpoint_fingerprint", "dtype", b"dtype", "engine", b"engine", "engine_version", b"engine_version", "eos_token_ids", b"eos_token_ids", "has_bounded_rewards", b"has_bounded_rewards", "likelihoods", b"likelihoods", "max_length", b"max_length", "model", b"model", "num_parameters", b"num_parameters", "num_speculative_tokens", b"num_speculative_tokens", "profile", b"profile", "reading", b"reading", "revision", b"revision", "step_delimiter_token_ids", b"step_delimiter_token_ids", "temperature", b"temperature", "tokenizer_fingerprint", b"tokenizer_fingerprint", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

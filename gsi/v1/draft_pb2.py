@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from gsi.v1 import candidates_pb2 as gsi_dot_v1_dot_candidates__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12gsi/v1/draft.proto\x12\x06gsi.v1\x1a\x17gsi/v1/candidates.proto\"O\n\x13RenderPromptRequest\x12%\n\x08messages\x18\x01 \x03(\x0b\x32\x13.gsi.v1.ChatMessage\x12\x11\n\twith_text\x18\x02 \x01(\x08\"7\n\x14RenderPromptResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0c\n\x04text\x18\x02 \x01(\t2\xd7\x01\n\x0c\x44raftService\x12>\n\x0cGetModelInfo\x12\x1b.gsi.v1.GetModelInfoRequest\x1a\x11.gsi.v1.ModelInfo\x12I\n\x0cRenderPrompt\x12\x1b.gsi.v1.RenderPromptRequest\x1a\x1c.gsi.v1.RenderPromptResponse\x12<\n\x07Propose\x12\x16.gsi.v1.ProposeRequest\x1a\x17.gsi.v1.ProposeResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12gsi/v1/draft.proto\x12\x06gsi.v1\x1a\x17gsi/v1/candidates.proto\"O\n\x13RenderPromptRequest\x12%\n\x08messages\x18\x01 \x03(\x0b\x32\x13.gsi.v1.ChatMessage\x12\x11\n\twith_text\x18\x02 \x01(\x08\"7\n\x14RenderPromptResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0c\n\x04text\x18\x02 \x01(\t2\x8d\x02\n\x0c\x44raftService\x12>\n\x0cGetModelInfo\x12\x1b.gsi.v1.GetModelInfoRequest\x1a\x11.gsi.v1.ModelInfo\x12I\n\x0cRenderPrompt\x12\x1b.gsi.v1.RenderPromptRequest\x1a\x1c.gsi.v1.RenderPromptResponse\x12<\n\x07Propose\x12\x16.gsi.v1.ProposeRequest\x1a\x17.gsi.v1.ProposeResponse0\x01\x12\x34\n\x05Judge\x12\x14.gsi.v1.JudgeRequest\x1a\x15.gsi.v1.JudgeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,5 +37,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RENDERPROMPTRESPONSE']._serialized_start=136
   _globals['_RENDERPROMPTRESPONSE']._serialized_end=191
   _globals['_DRAFTSERVICE']._serialized_start=194
-  _globals['_DRAFTSERVICE']._serialized_end=409
+  _globals['_DRAFTSERVICE']._serialized_end=463
 # @@protoc_insertion_point(module_scope)

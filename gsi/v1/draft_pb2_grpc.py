@@ -50,6 +50,11 @@ class DraftServiceStub:
                 request_serializer=gsi_dot_v1_dot_candidates__pb2.ProposeRequest.SerializeToString,
                 response_deserializer=gsi_dot_v1_dot_candidates__pb2.ProposeResponse.FromString,
                 _registered_method=True)
+        self.Judge = channel.unary_unary(
+                '/gsi.v1.DraftService/Judge',
+                request_serializer=gsi_dot_v1_dot_candidates__pb2.JudgeRequest.SerializeToString,
+                response_deserializer=gsi_dot_v1_dot_candidates__pb2.JudgeResponse.FromString,
+                _registered_method=True)
 
 
 class DraftServiceServicer:
@@ -75,6 +80,13 @@ class DraftServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Judge(self, request, context):
+        """Says how likely each label is as the model's answer to a question about a step.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DraftServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +104,11 @@ def add_DraftServiceServicer_to_server(servicer, server):
                     servicer.Propose,
                     request_deserializer=gsi_dot_v1_dot_candidates__pb2.ProposeRequest.FromString,
                     response_serializer=gsi_dot_v1_dot_candidates__pb2.ProposeResponse.SerializeToString,
+            ),
+            'Judge': grpc.unary_unary_rpc_method_handler(
+                    servicer.Judge,
+                    request_deserializer=gsi_dot_v1_dot_candidates__pb2.JudgeRequest.FromString,
+                    response_serializer=gsi_dot_v1_dot_candidates__pb2.JudgeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -175,6 +192,33 @@ class DraftService:
             '/gsi.v1.DraftService/Propose',
             gsi_dot_v1_dot_candidates__pb2.ProposeRequest.SerializeToString,
             gsi_dot_v1_dot_candidates__pb2.ProposeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Judge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gsi.v1.DraftService/Judge',
+            gsi_dot_v1_dot_candidates__pb2.JudgeRequest.SerializeToString,
+            gsi_dot_v1_dot_candidates__pb2.JudgeResponse.FromString,
             options,
             channel_credentials,
             insecure,

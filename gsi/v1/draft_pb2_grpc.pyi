@@ -37,6 +37,8 @@ class DraftServiceStub:
     """Applies the chat template, because the coordinator has no tokenizer."""
     Propose: _grpc.UnaryStreamMultiCallable[_candidates_pb2.ProposeRequest, _candidates_pb2.ProposeResponse]
     """Samples n candidates and sends each when it has finished. Cancelling the call stops the engine's work on it."""
+    Judge: _grpc.UnaryUnaryMultiCallable[_candidates_pb2.JudgeRequest, _candidates_pb2.JudgeResponse]
+    """Says how likely each label is as the model's answer to a question about a step."""
 
 @_typing.type_check_only
 class DraftServiceAsyncStub(DraftServiceStub):
@@ -46,6 +48,8 @@ class DraftServiceAsyncStub(DraftServiceStub):
     """Applies the chat template, because the coordinator has no tokenizer."""
     Propose: _aio.UnaryStreamMultiCallable[_candidates_pb2.ProposeRequest, _candidates_pb2.ProposeResponse]  # type: ignore[assignment]
     """Samples n candidates and sends each when it has finished. Cancelling the call stops the engine's work on it."""
+    Judge: _aio.UnaryUnaryMultiCallable[_candidates_pb2.JudgeRequest, _candidates_pb2.JudgeResponse]  # type: ignore[assignment]
+    """Says how likely each label is as the model's answer to a question about a step."""
 
 class DraftServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -70,5 +74,13 @@ class DraftServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_candidates_pb2.ProposeResponse], _abc.AsyncIterator[_candidates_pb2.ProposeResponse]]:
         """Samples n candidates and sends each when it has finished. Cancelling the call stops the engine's work on it."""
+
+    @_abc_1.abstractmethod
+    def Judge(
+        self,
+        request: _candidates_pb2.JudgeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_candidates_pb2.JudgeResponse, _abc.Awaitable[_candidates_pb2.JudgeResponse]]:
+        """Says how likely each label is as the model's answer to a question about a step."""
 
 def add_DraftServiceServicer_to_server(servicer: DraftServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from gsi.v1 import candidates_pb2 as gsi_dot_v1_dot_candidates__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13gsi/v1/target.proto\x12\x06gsi.v1\x1a\x17gsi/v1/candidates.proto\"\x81\x01\n\x12TargetScoreRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.gsi.v1.TargetScoreHeaderH\x00\x12\x33\n\ncandidates\x18\x02 \x01(\x0b\x32\x1d.gsi.v1.TargetScoreCandidatesH\x00\x42\t\n\x07message\"W\n\x11TargetScoreHeader\x12\x18\n\x10prefix_token_ids\x18\x01 \x03(\r\x12(\n\x08sampling\x18\x02 \x01(\x0b\x32\x16.gsi.v1.SamplingParams\"A\n\x15TargetScoreCandidates\x12(\n\tsequences\x18\x01 \x03(\x0b\x32\x15.gsi.v1.TokenSequence\"1\n\rTokenSequence\x12\r\n\x05index\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\r2\xcd\x01\n\rTargetService\x12>\n\x0cGetModelInfo\x12\x1b.gsi.v1.GetModelInfoRequest\x1a\x11.gsi.v1.ModelInfo\x12<\n\x07Propose\x12\x16.gsi.v1.ProposeRequest\x1a\x17.gsi.v1.ProposeResponse0\x01\x12>\n\x05Score\x12\x1a.gsi.v1.TargetScoreRequest\x1a\x15.gsi.v1.ScoreResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13gsi/v1/target.proto\x12\x06gsi.v1\x1a\x17gsi/v1/candidates.proto\"\x81\x01\n\x12TargetScoreRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.gsi.v1.TargetScoreHeaderH\x00\x12\x33\n\ncandidates\x18\x02 \x01(\x0b\x32\x1d.gsi.v1.TargetScoreCandidatesH\x00\x42\t\n\x07message\"W\n\x11TargetScoreHeader\x12\x18\n\x10prefix_token_ids\x18\x01 \x03(\r\x12(\n\x08sampling\x18\x02 \x01(\x0b\x32\x16.gsi.v1.SamplingParams\"A\n\x15TargetScoreCandidates\x12(\n\tsequences\x18\x01 \x03(\x0b\x32\x15.gsi.v1.TokenSequence\"1\n\rTokenSequence\x12\r\n\x05index\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\r2\x83\x02\n\rTargetService\x12>\n\x0cGetModelInfo\x12\x1b.gsi.v1.GetModelInfoRequest\x1a\x11.gsi.v1.ModelInfo\x12<\n\x07Propose\x12\x16.gsi.v1.ProposeRequest\x1a\x17.gsi.v1.ProposeResponse0\x01\x12\x34\n\x05Judge\x12\x14.gsi.v1.JudgeRequest\x1a\x15.gsi.v1.JudgeResponse\x12>\n\x05Score\x12\x1a.gsi.v1.TargetScoreRequest\x1a\x15.gsi.v1.ScoreResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,5 +41,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENSEQUENCE']._serialized_start=344
   _globals['_TOKENSEQUENCE']._serialized_end=393
   _globals['_TARGETSERVICE']._serialized_start=396
-  _globals['_TARGETSERVICE']._serialized_end=601
+  _globals['_TARGETSERVICE']._serialized_end=655
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,11 @@ class TargetServiceStub:
                 request_serializer=gsi_dot_v1_dot_candidates__pb2.ProposeRequest.SerializeToString,
                 response_deserializer=gsi_dot_v1_dot_candidates__pb2.ProposeResponse.FromString,
                 _registered_method=True)
+        self.Judge = channel.unary_unary(
+                '/gsi.v1.TargetService/Judge',
+                request_serializer=gsi_dot_v1_dot_candidates__pb2.JudgeRequest.SerializeToString,
+                response_deserializer=gsi_dot_v1_dot_candidates__pb2.JudgeResponse.FromString,
+                _registered_method=True)
         self.Score = channel.stream_stream(
                 '/gsi.v1.TargetService/Score',
                 request_serializer=gsi_dot_v1_dot_target__pb2.TargetScoreRequest.SerializeToString,
@@ -63,6 +68,13 @@ class TargetServiceServicer:
 
     def Propose(self, request, context):
         """Samples n candidates and sends each when it has finished. Cancelling the call stops the engine's work on it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Judge(self, request, context):
+        """Says how likely each label is as the model's answer to a question about a step.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,6 +99,11 @@ def add_TargetServiceServicer_to_server(servicer, server):
                     servicer.Propose,
                     request_deserializer=gsi_dot_v1_dot_candidates__pb2.ProposeRequest.FromString,
                     response_serializer=gsi_dot_v1_dot_candidates__pb2.ProposeResponse.SerializeToString,
+            ),
+            'Judge': grpc.unary_unary_rpc_method_handler(
+                    servicer.Judge,
+                    request_deserializer=gsi_dot_v1_dot_candidates__pb2.JudgeRequest.FromString,
+                    response_serializer=gsi_dot_v1_dot_candidates__pb2.JudgeResponse.SerializeToString,
             ),
             'Score': grpc.stream_stream_rpc_method_handler(
                     servicer.Score,
@@ -148,6 +165,33 @@ class TargetService:
             '/gsi.v1.TargetService/Propose',
             gsi_dot_v1_dot_candidates__pb2.ProposeRequest.SerializeToString,
             gsi_dot_v1_dot_candidates__pb2.ProposeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Judge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gsi.v1.TargetService/Judge',
+            gsi_dot_v1_dot_candidates__pb2.JudgeRequest.SerializeToString,
+            gsi_dot_v1_dot_candidates__pb2.JudgeResponse.FromString,
             options,
             channel_credentials,
             insecure,

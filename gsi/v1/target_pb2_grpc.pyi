@@ -35,6 +35,8 @@ class TargetServiceStub:
     GetModelInfo: _grpc.UnaryUnaryMultiCallable[_candidates_pb2.GetModelInfoRequest, _candidates_pb2.ModelInfo]
     Propose: _grpc.UnaryStreamMultiCallable[_candidates_pb2.ProposeRequest, _candidates_pb2.ProposeResponse]
     """Samples n candidates and sends each when it has finished. Cancelling the call stops the engine's work on it."""
+    Judge: _grpc.UnaryUnaryMultiCallable[_candidates_pb2.JudgeRequest, _candidates_pb2.JudgeResponse]
+    """Says how likely each label is as the model's answer to a question about a step."""
     Score: _grpc.StreamStreamMultiCallable[_target_pb2.TargetScoreRequest, _candidates_pb2.ScoreResponse]
     """Takes a header, then candidates as they arrive; returns log pi_B(candidate | prefix) of each, in completion order."""
 
@@ -44,6 +46,8 @@ class TargetServiceAsyncStub(TargetServiceStub):
     GetModelInfo: _aio.UnaryUnaryMultiCallable[_candidates_pb2.GetModelInfoRequest, _candidates_pb2.ModelInfo]  # type: ignore[assignment]
     Propose: _aio.UnaryStreamMultiCallable[_candidates_pb2.ProposeRequest, _candidates_pb2.ProposeResponse]  # type: ignore[assignment]
     """Samples n candidates and sends each when it has finished. Cancelling the call stops the engine's work on it."""
+    Judge: _aio.UnaryUnaryMultiCallable[_candidates_pb2.JudgeRequest, _candidates_pb2.JudgeResponse]  # type: ignore[assignment]
+    """Says how likely each label is as the model's answer to a question about a step."""
     Score: _aio.StreamStreamMultiCallable[_target_pb2.TargetScoreRequest, _candidates_pb2.ScoreResponse]  # type: ignore[assignment]
     """Takes a header, then candidates as they arrive; returns log pi_B(candidate | prefix) of each, in completion order."""
 
@@ -62,6 +66,14 @@ class TargetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_candidates_pb2.ProposeResponse], _abc.AsyncIterator[_candidates_pb2.ProposeResponse]]:
         """Samples n candidates and sends each when it has finished. Cancelling the call stops the engine's work on it."""
+
+    @_abc_1.abstractmethod
+    def Judge(
+        self,
+        request: _candidates_pb2.JudgeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_candidates_pb2.JudgeResponse, _abc.Awaitable[_candidates_pb2.JudgeResponse]]:
+        """Says how likely each label is as the model's answer to a question about a step."""
 
     @_abc_1.abstractmethod
     def Score(

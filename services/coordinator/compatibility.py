@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from gsi.algorithm.candidates import Source
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Likelihood, Params
 from gsi.check.compatibility import check_likelihoods, check_tokenizers
@@ -23,6 +24,7 @@ class Limits:
     has_bounded_rewards: bool = True  # a PRM's rewards are probabilities, an outcome model's are any numbers
     prm_max_length: int | None = None  # the PRM's context in its own tokens; None: not known yet
     num_speculative_tokens: int = 0  # that the target's engine drafts itself; 0: it does not decode speculatively
+    judges: frozenset[Source] = frozenset()  # the language models whose services answer Judge
 
     def fit(self, params: Params) -> Params:
         """Return a job's parameters with the PRM's context, which ends its answer too."""
@@ -36,6 +38,11 @@ class Limits:
             raise InvalidRequestError(
                 f"params.{name}: {getattr(params, name)} needs a target whose engine decodes speculatively, "
                 "and this one does not: GSI_TARGET_ENGINE_ARGS=\"--speculative-config '…'\" makes a vLLM engine do so"
+            )
+        for role in sorted(method.judges(params.to_params()) - self.judges):
+            raise InvalidRequestError(
+                f"params.method: {params.method} asks the {role} to judge steps, which its service cannot; allowed: "
+                "other methods, or a service of this release whose engine or server scores given tokens"
             )
         if params.likelihood not in self.likelihoods:
             allowed = ", ".join(sorted(self.likelihoods))
@@ -70,4 +77,5 @@ def common_limits(draft: ModelInfo, target: ModelInfo, prm: ModelInfo) -> Limits
         has_bounded_rewards=prm.has_bounded_rewards,
         prm_max_length=prm.max_length,
         num_speculative_tokens=target.num_speculative_tokens,
+        judges=frozenset(role for role, info in zip(Source, (draft, target), strict=True) if info.can_judge),
     )

@@ -54,9 +54,10 @@ STEP_SECONDS = series.histogram(
 PHASE_SECONDS = series.histogram(
     "gsi_phase_seconds",
     "Time of a kept step by phase. The phases add up to the time from the previous step's end (or the answer's start) "
-    "to the end of this step's checkpoint. draft: until the draft's last candidate. score: what scoring took beyond "
-    "drafting. resample: the target's proposal and its rewards, after a draft's proposal was rejected. target: the "
-    "target's proposal and its rewards in a method where the target writes alone, such as `soft-best-of-n:target`. "
+    "to the end of this step's checkpoint. draft: until the draft's last candidate. score: what scoring or "
+    "judging took beyond drafting. resample: the target's proposal and its rewards, after a draft's proposal was "
+    "rejected. target: the target's proposal and its rewards in a method where the target writes alone, such as "
+    "`soft-best-of-n:target`. "
     "checkpoint: writing the step to Redis. wait: until the step got a slot, and until an unavailable or full service "
     "answered, failed calls included. overhead: the coordinator's own work. A method that keeps several trajectories "
     "observes each round once, with its slowest trajectory.",
@@ -210,8 +211,8 @@ LOG_RATIO = series.histogram(
 TOKENS = series.counter(
     "gsi_tokens_total",
     "Tokens of kept steps, by model. proposed: the model wrote them, also in discarded candidates. scored: the model "
-    "read them in candidates, counted in the language models' tokens. kept: the model wrote them and they are part of"
-    " a step.",
+    "read them in candidates, counted in the language models' tokens, or in a question about one. kept: the model "
+    "wrote them and they are part of a step.",
     "tokens",
     {"role": ROLES, "kind": ("proposed", "scored", "kept")},
     is_sparse=True,
@@ -225,6 +226,8 @@ def observe_step(made: Round, params: Params, phases: Mapping[str, float]) -> No
         STEPS.labels(step.outcome).inc()
         STEPS_BY_INDEX.labels(INDICES[min(step.index, MAX_INDEX)], step.outcome).inc()
         TOKENS.labels(step.source, "kept").inc(len(step.token_ids))
+        for judgement in step.judgements:
+            TOKENS.labels(judgement.source, "scored").inc(judgement.num_tokens)
     STEP_SECONDS.observe(made.seconds)
     for phase, seconds in phases.items():
         PHASE_SECONDS.labels(phase).observe(seconds)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import structlog
 
+from gsi.algorithm.candidates import Source
 from gsi.algorithm.lookahead import Lookahead
 from gsi.algorithm.ports import Ports
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
@@ -78,7 +79,7 @@ class Models:
         looks_ahead: bool = False,
     ) -> None:
         self.draft, self.target, self.prm = draft, target, prm
-        self.ports = Ports(draft, target, prm)
+        self.ports = Ports(draft, target, prm, {Source.DRAFT: draft, Source.TARGET: target})
         self.step_limit = step_limit
         self.lookahead = Lookahead(self.has_room_ahead, metrics.observe_ahead) if looks_ahead else None
         self.limits = Limits(0, frozenset(), None)

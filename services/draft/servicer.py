@@ -40,6 +40,9 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
         async for response in servicing.propose(self._engine.get(), request):
             yield response
 
+    async def Judge(self, request: candidates_pb2.JudgeRequest, context: Any) -> candidates_pb2.JudgeResponse:
+        return await servicing.judge(self._engine.get(), request)
+
 
 async def try_out(engine: LanguageEngine) -> None:
     """Render a prompt, as for each job. Raises InvalidRequestError if the model has no chat template that works."""

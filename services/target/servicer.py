@@ -31,6 +31,9 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         async for response in servicing.propose(self._engine.get(), request):
             yield response
 
+    async def Judge(self, request: candidates_pb2.JudgeRequest, context: Any) -> candidates_pb2.JudgeResponse:
+        return await servicing.judge(self._engine.get(), request)
+
     async def Score(self, request_iterator: Requests, context: Any) -> AsyncIterator[candidates_pb2.ScoreResponse]:
         engine = self._engine.get()
         header: target_pb2.TargetScoreHeader = await servicing.read_header(request_iterator)

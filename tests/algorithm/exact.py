@@ -81,6 +81,13 @@ def rsd(
     return accepted | {(Source.TARGET, y): nu * anew[y] for y in world.steps}
 
 
+def judged(world: World, kept: Sequence[bool]) -> Mapping[tuple[Source, int], float]:
+    """Return the law of (who wrote the step, which step) if the draft's step y is kept where ``kept[y]``."""
+    accepted = {(Source.DRAFT, y): world.draft[y] * kept[y] for y in world.steps}
+    rejected = 1 - sum(accepted.values())
+    return accepted | {(Source.TARGET, y): rejected * world.target[y] for y in world.steps}
+
+
 def rsd_within_budget(
     world: World, gamma: float, *, beta: float, n: int, n_target: int | None = None
 ) -> Mapping[tuple[Source, int], float]:

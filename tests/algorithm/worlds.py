@@ -5,21 +5,26 @@ Step y is one token, id y, and its text is a letter. Candidate i is drawn by ``s
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import TypeVar
 
-from gsi.algorithm.candidates import Candidate, FinishReason, Message, Prompt, Score, Trajectory
+from gsi.algorithm.candidates import Candidate, FinishReason, Message, Prompt, Score, Source, Trajectory
+from gsi.algorithm.judging import Question
 from gsi.algorithm.method import Unfinished
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Params, SamplingParams
-from gsi.algorithm.ports import CandidateBatches, Ports, ScoreBatches, TextBatches, TokenBatches
+from gsi.algorithm.ports import CandidateBatches, LabelProbabilities, Ports, ScoreBatches, TextBatches, TokenBatches
 from gsi.algorithm.round import Round
 from gsi.algorithm.seeds import uniform
+
+T = TypeVar("T")
 
 LETTERS = "abcdefgh"
 PROMPT = Prompt(messages=(Message("user", "Which letter comes next?"),), token_ids=(100,))
 START = Trajectory(PROMPT)
+NUM_QUESTION_TOKENS = 5
 
 
 def log(probability: float) -> float:
@@ -30,7 +35,9 @@ def log(probability: float) -> float:
 class World:
     """``draft[y]`` is pi_S(y | x), ``target[y]`` is pi_B(y | x), ``reward[y]`` is r(x, y).
 
-    In a world that ``turns`` the three tables move on by one place with every step, so that the prefix matters.
+    ``says`` has, by model, the probabilities of a question's labels about each step y; without them a model says the
+    highest label with probability r(x, y), and else the lowest. In a world that ``turns`` the tables move on by one
+    place with every step, so that the prefix matters.
     """
 
     draft: Sequence[float]
@@ -38,6 +45,7 @@ class World:
     reward: Sequence[float]
     turns: bool = False
     ends: frozenset[int] = frozenset()  # steps that are the end of the sequence
+    says: Mapping[Source, Sequence[Sequence[float]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         assert math.isclose(sum(self.draft), 1)
@@ -50,9 +58,11 @@ class World:
 
     def ports(self) -> Ports:
         """Return the world's three models."""
-        return Ports(EnumerableModel(self, self.draft), EnumerableModel(self, self.target), EnumerablePrm(self))
+        draft = EnumerableModel(self, self.draft, self.says.get(Source.DRAFT))
+        target = EnumerableModel(self, self.target, self.says.get(Source.TARGET))
+        return Ports(draft, target, EnumerablePrm(self), {Source.DRAFT: draft, Source.TARGET: target})
 
-    def after(self, table: Sequence[float], num_steps: int) -> Sequence[float]:
+    def after(self, table: Sequence[T], num_steps: int) -> Sequence[T]:
         """Return a table as it stands after ``num_steps`` steps."""
         turn = num_steps % len(table) if self.turns else 0
         return [*table[turn:], *table[:turn]]
@@ -72,6 +82,7 @@ class EnumerableModel:
 
     world: World
     law: Sequence[float]
+    says: Sequence[Sequence[float]] | None = None
     step_token_limits: list[int] = field(default_factory=list)
 
     async def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
@@ -85,6 +96,14 @@ class EnumerableModel:
         law = self._after(prefix)
         async for batch in candidates:
             yield [Score(candidate.index, log(law[candidate.token_ids[0]])) for candidate in batch]
+
+    async def judge(self, prefix: Sequence[int], question: Question) -> LabelProbabilities:
+        num_steps = len(prefix) - len(PROMPT.token_ids) - 1
+        if self.says is not None:
+            return LabelProbabilities(tuple(self.world.after(self.says, num_steps)[prefix[-1]]), NUM_QUESTION_TOKENS)
+        r = self.world.after(self.world.reward, num_steps)[prefix[-1]]
+        nothing = (0.0,) * (len(question.labels) - 2)
+        return LabelProbabilities((1 - r, *nothing, r), NUM_QUESTION_TOKENS)
 
     def _after(self, prefix: Sequence[int]) -> Sequence[float]:
         return self.world.after(self.law, len(prefix) - len(PROMPT.token_ids))

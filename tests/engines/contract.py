@@ -3,6 +3,7 @@
 The reference is a plain Hugging Face forward pass over the whole sequence, without caches or batches.
 """
 
+import asyncio
 import dataclasses
 import random
 from collections import Counter
@@ -18,9 +19,10 @@ from scipy import stats
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gsi.algorithm.candidates import Candidate, FinishReason, Message
+from gsi.algorithm.judging import JudgePrompt, Question
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.algorithm.ports import StepText, TokenSequence
-from gsi.engines.base import LanguageEngine, RewardEngine
+from gsi.engines.base import ContextExceededError, LanguageEngine, RewardEngine
 from gsi.engines.on_transformers.qwen2_prm import Qwen2ForProcessRewardModel
 from gsi.errors import InvalidRequestError
 from gsi.rpc.convert import ReceivedText, ReceivedTokens
@@ -111,6 +113,16 @@ def reference_log_likelihood(prefix: Sequence[int], token_ids: Sequence[int], sa
             mass += float(law[candidate])
         total += float(torch.log(law[token] / law[list(nucleus)].sum())) if token in nucleus else -torch.inf
     return total
+
+
+@torch.inference_mode()
+def reference_judgement(token_ids: Sequence[int], question: Question) -> list[float]:
+    """Read the whole sequence at once; return the softmax over the labels of the token that comes next."""
+    model, tokenizer = reference("target")
+    logits = model(torch.tensor([list(token_ids)])).logits[0, -1].double()
+    labels = [tokenizer.encode(label)[0] for label in question.labels]
+    probabilities: list[float] = torch.softmax(logits[labels], dim=-1).tolist()
+    return probabilities
 
 
 def check_scores(
@@ -262,6 +274,80 @@ class LanguageEngineContract:
         for _ in range(data.draw(strategies.integers(1, 2))):
             check_scores(await score_all(engine, candidates, sampling, prefix), expected, candidates, self.tolerance)
 
+    @pytest.mark.parametrize("prompt", JudgePrompt)
+    @pytest.mark.parametrize("ending", ["", "\n\n", "<|im_end|>"], ids=["text", "delimiter", "end"])
+    async def test_a_judges_probabilities_are_those_of_a_plain_forward_pass(
+        self, engine: LanguageEngine, prompt: JudgePrompt, ending: str
+    ) -> None:
+        """Softmax over the labels' logits at temperature 1, whatever the engine's, behind a turn of the user."""
+        question = prompt.question
+        answer = f"On Monday Tom gives her 11 shells, so Mia now has 27 + 11 = 38 shells.{ending}"
+        prefix, (_, tokenizer) = engine.render(MESSAGES), reference("target")
+        prefix += tuple(tokenizer.encode(answer))
+        turn = f"<|im_end|>\n<|im_start|>user\n{question.text}<|im_end|>\n<|im_start|>assistant\n{question.opening}"
+        turn = turn.removeprefix(ending) if ending.startswith("<") else turn  # the end of an answer is written once
+        expected = reference_judgement([*prefix, *tokenizer.encode(turn)], question)
+        for _ in range(2):  # the second time all is in the cache
+            found = await engine.judge(prefix, question)
+            assert found.values == pytest.approx(expected, abs=self.tolerance)
+            assert sum(found.values) == pytest.approx(1)
+            assert found.num_tokens == len(tokenizer.encode(turn))
+
+    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=strategies.data())
+    async def test_a_judge_may_be_asked_anything_behind_any_prefix(
+        self, engine: LanguageEngine, data: strategies.DataObject
+    ) -> None:
+        """Without a question the labels follow the opening, and without an opening the prefix."""
+        prefix, _ = data.draw(scoring_requests(engine.info.vocabulary_size))
+        opening = data.draw(strategies.sampled_from(["", "Score: ", "x"]))
+        labels = data.draw(strategies.sets(strategies.sampled_from("0123456789"), min_size=1))
+        question = Question("", opening, tuple(labels))
+        _, tokenizer = reference("target")
+        expected = reference_judgement([*prefix, *tokenizer.encode(opening)], question)
+        found = await engine.judge(prefix, question)
+        assert found.values == pytest.approx(expected, abs=self.tolerance)
+        assert found.num_tokens == len(tokenizer.encode(opening))
+
+    async def test_a_judgement_leaves_proposals_and_scores_as_they_are(self, engine: LanguageEngine) -> None:
+        """The prefix is read once for all of them; what was asked about it is no part of it."""
+        candidates = await propose_all(engine, 4, law(engine))
+        scores = await score_all(engine, candidates, law(engine))
+        await asyncio.gather(*(engine.judge(engine.render(MESSAGES), prompt.question) for prompt in JudgePrompt))
+        again = await propose_all(engine, 4, law(engine))
+        assert [candidate.token_ids for candidate in again] == [candidate.token_ids for candidate in candidates]
+        assert await score_all(engine, candidates, law(engine)) == pytest.approx(scores, abs=self.tolerance)
+
+    @pytest.mark.parametrize(
+        ("question", "message"),
+        [
+            (Question("Good?", "", ("Yes",)), r"labels: 'Yes' is 3 tokens of this model; allowed: one token"),
+            (Question("Good?", "", ("",)), r"labels: '' is 0 tokens of this model; allowed: one token"),
+        ],
+    )
+    async def test_a_label_is_one_token(self, engine: LanguageEngine, question: Question, message: str) -> None:
+        """A first token alone would say something about every text that begins so."""
+        with pytest.raises(InvalidRequestError, match=message):
+            await engine.judge(engine.render(MESSAGES), question)
+
+    async def test_a_question_without_room_is_refused_with_the_room_of_a_prefix(self, engine: LanguageEngine) -> None:
+        """The longest prefix that it names is answered; a token more is not."""
+        question = JudgePrompt.VERDICT.question
+        with pytest.raises(
+            ContextExceededError, match=r"prefix has 500 tokens and the judge's question \d+; "
+        ) as error:
+            await engine.judge([1] * 500, question)
+        room = error.value.room
+        assert (await engine.judge([1] * room, question)).num_tokens == engine.info.max_length - room
+        with pytest.raises(ContextExceededError):
+            await engine.judge([1] * (room + 1), question)
+
+    async def test_a_judge_refuses_a_prefix_that_no_model_reads(self, engine: LanguageEngine) -> None:
+        """As for a proposal: none, or a token outside the vocabulary."""
+        for prefix, message in (((), "prefix has 0 tokens"), ((1, 99_999), "token id 99999")):
+            with pytest.raises(InvalidRequestError, match=message):
+                await engine.judge(prefix, JudgePrompt.SCORE.question)
+
     async def test_scores_do_not_depend_on_their_batch(self, engine: LanguageEngine) -> None:
         """A candidate has the same score alone, with longer candidates, and with its duplicate."""
         sampling = law(engine, temperature=1.5)
@@ -334,6 +420,7 @@ class LanguageEngineContract:
         assert info.max_length in {511, 512}  # vLLM keeps room for a token
         assert info.step_delimiter_token_ids == tuple(tokenizer("\n\n")["input_ids"])
         assert info.likelihoods
+        assert info.can_judge
         assert info.num_parameters == sum(parameter.numel() for parameter in reference("target")[0].parameters())
 
 

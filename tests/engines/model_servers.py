@@ -101,6 +101,10 @@ def vllm_server(model: TableModel, *, has_rows: bool = False, rows_cached: bool 
             ]
             choice = {"prompt_logprobs": rows, "prompt_token_ids": body["prompt"]}
             return 200, {"choices": [choice]}
+        if "logprob_token_ids" in body:
+            said = log_law(body["prompt"][-1])
+            row = {f"token_id:{token}": float(said[token]) for token in body["logprob_token_ids"]}
+            return 200, {"choices": [{"logprobs": {"top_logprobs": [row]}}]}
         drawn = model.draw(
             body["prompt"], body["temperature"], body["seed"], body["max_tokens"], body["stop_token_ids"]
         )

@@ -52,6 +52,43 @@ def test_a_template_with_a_system_role_keeps_it() -> None:
     assert render(ROLES_ONLY, SYSTEM, USER) == "[system] Be brief.\n[user] How many?\n"
 
 
+LLAMA = (  # trims what people write, and opens each turn with its role
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n\n{{ m.content | trim }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n\n{% endif %}"
+)
+MISTRAL = (  # marks the turns of the user alone
+    "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %}{{ m.content }}<|im_end|>"
+    "{% endif %}{% endfor %}"
+)
+QWEN3 = (  # drops the thoughts of earlier answers, and begins the last with none
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n\n</think>\n\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "before", "behind"),
+    [
+        (LLAMA, "<|im_end|><|im_start|>user\n\n", "<|im_end|><|im_start|>assistant\n\n"),
+        (MISTRAL, "<|im_end|>[INST] ", " [/INST]"),
+        (QWEN3, "<|im_end|>\n<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"),
+    ],
+    ids=["llama", "mistral", "qwen3"],
+)
+def test_a_question_is_a_turn_of_the_user_behind_an_answer(template: str, before: str, behind: str) -> None:
+    """What the template writes between the two, and behind the question, where the next answer starts."""
+    tokenizer = Tokenizer(str(MODELS / "draft"), None, template)
+    assert tuple(map(tokenizer.show, tokenizer.render_question())) == (before, behind)
+
+
+@pytest.mark.parametrize("template", ["{{ messages[-1].content }}", "{{ messages[0].content }}"])
+def test_a_template_of_one_turn_asks_no_question(template: str) -> None:
+    """The question would stand where the model has never seen one."""
+    tokenizer = Tokenizer(str(MODELS / "draft"), None, template)
+    with pytest.raises(InvalidRequestError, match="writes no turn of the user behind an answer; allowed: a template"):
+        tokenizer.render_question()
+
+
 def test_only_system_messages_are_moved() -> None:
     answer = Message("assistant", "Two.")
     assert merge_system((SYSTEM, USER, answer)) == (Message("user", "Be brief.\n\nHow many?"), answer)

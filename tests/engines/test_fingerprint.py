@@ -91,5 +91,6 @@ def test_replicas_with_other_files_are_strangers() -> None:
     assert not replace(ours, checkpoint_fingerprint="b").is_same_model(ours)
     assert not replace(ours, reading="authors").is_same_model(ours)
     assert replace(ours, engine_version="6", dtype="bfloat16", profile="a").is_same_model(ours)
+    assert replace(ours, can_judge=True).is_same_model(ours)
     assert INFO.is_same_model(ours)
     assert ours.is_same_model(INFO)

@@ -1,5 +1,6 @@
 """A language engine over HTTP: the numbers of three kinds of servers, and what none of them can report."""
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from gsi.algorithm.candidates import FinishReason
+from gsi.algorithm.judging import JudgePrompt
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.engines.base import EngineSettings
 from gsi.engines.on_remote.language import RemoteEngine
@@ -95,6 +97,45 @@ async def test_numbers_of_two_laws_are_refused(name: str) -> None:
     with pytest.raises(MisconfiguredError, match=r"of one law; allowed: start it with .*or likelihood sampling with"):
         async with engine_on(SERVERS[name](TableModel(is_raw=False))):
             pass
+
+
+@pytest.mark.parametrize("name", SERVERS)
+async def test_a_judgement_is_the_softmax_over_the_labels(name: str) -> None:
+    """Behind the question that the engine writes; vLLM is asked once, SGLang once for each label."""
+    question = JudgePrompt.VERDICT.question
+    server = SERVERS[name](TableModel())
+    async with engine_on(server) as engine:
+        assert engine.info.can_judge
+        before = len(server.asked)
+        found = await engine.judge(PREFIX, question)
+        assert len(server.asked) - before == (2 if name == "sglang" else 1)
+    (_, body), labels = server.asked[-1], [tokenizer().encode(label)[0] for label in question.labels]
+    asked = body["prompt"] if "prompt" in body else body["input_ids"][:-1]
+    assert tokenizer().decode(asked[len(PREFIX) :]).endswith(f"assistant\n{question.opening}")
+    weights = [math.exp(log_likelihood(asked, (label,))) for label in labels]
+    assert found.values == pytest.approx([weight / sum(weights) for weight in weights], abs=1e-6)
+    assert found.num_tokens == len(asked) - len(PREFIX)
+
+
+async def test_a_server_that_scores_nothing_judges_nothing() -> None:
+    """llama.cpp's; its description says so, and a coordinator asks it for nothing."""
+    async with engine_on(llamacpp_server(TableModel())) as engine:
+        assert not engine.info.can_judge
+        with pytest.raises(InvalidRequestError, match="scores no given tokens, and so judges nothing"):
+            await engine.judge(PREFIX, JudgePrompt.VERDICT.question)
+
+
+async def test_a_server_that_leaves_out_a_label_is_at_fault() -> None:
+    """A vLLM that does not know the parameter reports the likeliest tokens instead."""
+    server = vllm_server(TableModel())
+    async with engine_on(server) as engine:
+
+        async def forgetful(_: Any) -> Any:
+            return 200, {"choices": [{"logprobs": {"top_logprobs": [{"token_id:5": -0.1}]}}]}
+
+        server.routes["/v1/completions"] = forgetful
+        with pytest.raises(InternalError, match="of other tokens"):
+            await engine.judge(PREFIX, JudgePrompt.VERDICT.question)
 
 
 async def test_a_temperature_that_no_server_scores_at_is_refused() -> None:

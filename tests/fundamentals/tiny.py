@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from gsi.algorithm.candidates import Candidate, FinishReason, Message, Prompt, Score, Trajectory
+from gsi.algorithm.candidates import Candidate, FinishReason, Message, Prompt, Score, Source, Trajectory
+from gsi.algorithm.judging import Question
 from gsi.algorithm.params import SamplingParams
-from gsi.algorithm.ports import CandidateBatches, Ports, ScoreBatches, TextBatches, TokenBatches
+from gsi.algorithm.ports import CandidateBatches, LabelProbabilities, Ports, ScoreBatches, TextBatches, TokenBatches
 from gsi.algorithm.seeds import uniform
 
 QUESTION = "What is 2 + 3?"
@@ -40,6 +41,18 @@ class TinyModel:
 
 
 @dataclass
+class TinyJudge:
+    """A language model that says the highest label of a step with the probability given here, and else the lowest."""
+
+    beliefs: Mapping[str, float]
+
+    async def judge(self, prefix: Sequence[int], question: Question) -> LabelProbabilities:
+        written = "".join(map(chr, prefix))
+        p = next(belief for step, belief in self.beliefs.items() if written.endswith(step))
+        return LabelProbabilities((1 - p, *(0.0 for _ in question.labels[2:]), p), num_tokens=len(question.text))
+
+
+@dataclass
 class TinyPrm:
     """A process reward model that knows how good each step is."""
 
@@ -61,4 +74,9 @@ GOOD, BAD, ANSWER = "2 + 3 = 5\n\n", "2 + 3 = 6\n\n", "It is \\boxed{5}."
 DRAFT = TinyModel({GOOD: 0.4, BAD: 0.4, ANSWER: 0.2})
 TARGET = TinyModel({GOOD: 0.7, BAD: 0.1, ANSWER: 0.2})
 PRM = TinyPrm({GOOD: 0.8, BAD: 0.1, ANSWER: 0.9})
-TINY = Ports(DRAFT, TARGET, PRM)
+# The draft is sure of what is right, and unsure of what is wrong; the target sees the mistake.
+JUDGES = {
+    Source.DRAFT: TinyJudge({GOOD: 0.95, BAD: 0.6, ANSWER: 0.99}),
+    Source.TARGET: TinyJudge({GOOD: 0.9, BAD: 0.2, ANSWER: 0.9}),
+}
+TINY = Ports(DRAFT, TARGET, PRM, JUDGES)

@@ -80,6 +80,15 @@ PROPOSE = st.builds(
     sampling=LAW,
     seed=st.integers(0, 2**64 - 1),
 )
+JUDGE = st.builds(
+    candidates_pb2.JudgeRequest,
+    prefix_token_ids=TOKENS,
+    question=TEXT,
+    opening=TEXT,
+    labels=rarely(
+        st.lists(st.sampled_from("0123456789"), max_size=4) | st.lists(TEXT, max_size=3), st.just(["1"] * 1000), 20
+    ),
+)
 RENDER = st.builds(draft_pb2.RenderPromptRequest, messages=CHAT)
 SEQUENCE = st.builds(target_pb2.TokenSequence, index=U32, token_ids=TOKENS)
 STEP = st.builds(prm_pb2.StepText, index=U32, text=TEXT)
@@ -99,9 +108,11 @@ METHODS: dict[tuple[str, str], st.SearchStrategy[Any]] = {
     ("draft", "DraftService/GetModelInfo"): INFO,
     ("draft", "DraftService/RenderPrompt"): RENDER,
     ("draft", "DraftService/Propose"): PROPOSE,
+    ("draft", "DraftService/Judge"): JUDGE,
     ("target", "TargetService/GetModelInfo"): INFO,
     ("target", "TargetService/Propose"): PROPOSE,
     ("target", "TargetService/Score"): TARGET_SCORE,
+    ("target", "TargetService/Judge"): JUDGE,
     ("prm", "PrmService/GetModelInfo"): INFO,
     ("prm", "PrmService/Score"): PRM_SCORE,
 }

@@ -123,6 +123,19 @@ async def test_steps_come_with_their_rewards_on_request(gateway: Gateway) -> Non
     assert [step["reward"] for step in steps] == [0.9, 0.9]
 
 
+@pytest.mark.parametrize("method", ["spec-reason", "conf-spec:verdict"])
+async def test_a_request_may_be_judged_by_the_language_models(gateway: Gateway, method: str) -> None:
+    """Its steps come with what was said of them, and without rewards."""
+    answer: Any = await gateway.openai().chat.completions.create(
+        model="gsi", messages=QUESTION, extra_body={"gsi": {"method": method, "steps": True}}
+    )
+    steps = answer.gsi["jobs"][0]["steps"]
+    assert [step["text"] for step in steps] == STEPS
+    assert [step["reward"] for step in steps] == [None, None]
+    (judgement,) = steps[0]["judgements"]
+    assert (judgement["source"], judgement["score"]) == (("target", 9) if method == "spec-reason" else ("draft", 1))
+
+
 async def test_temperature_0_is_a_repeatable_answer(gateway: Gateway) -> None:
     """A method that compares likelihoods keeps its temperature and gets a seed; the target alone is greedy."""
     client = gateway.openai()

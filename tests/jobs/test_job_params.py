@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gsi.algorithm.candidates import Source
+from gsi.algorithm.judging import JudgePrompt, JudgeScore
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Aggregate, Params, Preset, Resample, Scope
 from gsi.algorithm.reward_map import REWARD_MAPS, LogisticMap, Raw, Threshold
@@ -115,6 +116,11 @@ def test_every_parameter_reaches_the_algorithm() -> None:
             "preset": "authors",
             "temperature": 0.5,
             "max_steps": 6,
+            "judge_prompt": "verdict",
+            "judge_score": "mean",
+            "judge_threshold": 0.75,
+            "confidence_threshold": 0.8,
+            "first_target_steps": 2,
         }
     ).to_params()
     expected = Params(
@@ -134,6 +140,11 @@ def test_every_parameter_reaches_the_algorithm() -> None:
         sampling=params.sampling,
         stop=params.stop,
         preset=Preset.AUTHORS,
+        judge_prompt=JudgePrompt.VERDICT,
+        judge_score=JudgeScore.MEAN,
+        judge_threshold=0.75,
+        confidence_threshold=0.8,
+        first_target_steps=2,
     )
     assert params == expected
     assert (params.sampling.temperature, params.stop.max_steps) == (0.5, 6)

@@ -63,8 +63,7 @@ def test_an_unknown_method_is_answered_with_those_there_are(spec: str) -> None:
     with pytest.raises(InvalidRequestError) as error:
         parse_method(spec, PARAMETERS)
     assert str(error.value).partition("; did you mean ")[0] == (
-        f'params.method: "{spec.partition(":")[0]}" is not allowed; allowed: gsi, gsi-no-rejection, rsd, '
-        "soft-best-of-n, best-of-n, majority-vote, beam-search, draft, target, speculative-decoding"
+        f'params.method: "{spec.partition(":")[0]}" is not allowed; allowed: {", ".join(METHODS)}'
     )
 
 
@@ -77,7 +76,8 @@ def test_an_unknown_option_is_answered_with_those_there_are(option: str) -> None
     assert said == f'params.method: option "{option}" is not allowed with gsi'
     words, names = allowed.split(", NAME=VALUE with a parameter (")
     assert words == "speculative, authors"
-    others = {"role", "scope", "aggregate", "weighting", "beam_width", "beam_expansion"}
+    others = {name for method in METHODS.values() for name in method.parameters} - set(METHODS["gsi"].parameters)
+    assert {"role", "weighting", "beam_width", "judge_prompt"} <= others
     assert names.rstrip(")").split(", ") == [name for name in PARAMETERS if name not in {"method", *others}]
 
 
@@ -91,6 +91,8 @@ def test_an_unknown_option_is_answered_with_those_there_are(option: str) -> None
         ("best-of-n", ["draft", "target", "steps", "responses", "last", "minimum", "product"]),
         ("majority-vote", ["draft", "target"]),
         ("beam-search", ["draft", "target", "last", "minimum", "product"]),
+        ("spec-reason", ["speculative", "score", "verdict", "likeliest", "mean"]),
+        ("conf-spec", ["speculative", "score", "verdict", "likeliest", "mean"]),
         ("target", []),
     ],
 )
@@ -106,6 +108,10 @@ def test_a_method_takes_the_options_that_it_looks_at(spec: str, words: list[str]
         "product",
         "speculative",
         "authors",
+        "score",
+        "verdict",
+        "likeliest",
+        "mean",
         *WEIGHTINGS,
     }
     for word in words:

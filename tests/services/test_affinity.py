@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from cryptography import x509
 from prometheus_client import REGISTRY
 from structlog.contextvars import bound_contextvars
 
 from gsi.algorithm.candidates import Candidate, FinishReason, Score
+from gsi.algorithm.judging import Question
 from gsi.algorithm.params import SamplingParams
 from gsi.algorithm.ports import ScoreBatches, TokenBatches
 from gsi.client.sdk import AsyncClient
@@ -28,9 +30,10 @@ from gsi.rpc.clients import DraftClient, TargetClient
 from gsi.rpc.rendezvous import Choice, order_replicas
 from services.coordinator.__main__ import coordinate
 from services.coordinator.settings import CoordinatorSettings
+from services.draft import servicer as draft_servicer
 from tests.certificates import Authority
 from tests.conftest import wait_until
-from tests.services.conftest import Serving, client_of, load_shipped
+from tests.services.conftest import Serving, client_of, load_shipped, serving
 from tests.services.test_compatibility import DRAFT, TARGET
 from tests.services.test_replicas import HOSTS, Replica, SharedEngine, answer, serving_replica
 
@@ -239,6 +242,41 @@ async def test_a_replica_with_another_model_is_passed_over() -> None:
         client = await stack.enter_async_context(calling(three, three.addresses(*HOSTS)))
         client.model = DRAFT
         assert await ask(client, "job") == three.home_of("job", [host for host in HOSTS if host != home])
+        assert three.choices == [Choice.LOST]
+
+
+async def judged_by(client: DraftClient, job: str) -> str:
+    """Return which replica judges a step of a job."""
+    with bound_contextvars(job=job):
+        return HOSTS[(await client.judge((1,), Question("", "", ("1",)))).num_tokens]
+
+
+async def test_a_step_is_judged_where_its_job_is_at_home() -> None:
+    """That replica has the prefix."""
+    async with fleet() as three, calling(three, three.addresses(*HOSTS)) as client:
+        for job in JOBS:
+            assert [await ask(client, job), await judged_by(client, job)] == [three.home_of(job)] * 2
+            client.replicas.end(job)
+
+
+async def test_a_replica_that_lacks_the_call_is_passed_over_at_once() -> None:
+    """While replicas of two releases serve, a step is judged by one of the newer."""
+    three = Fleet(free_port(HOSTS[0]))
+    order = [address.partition(":")[0] for address in order_replicas("job", tuple(three.addresses(*HOSTS).split(",")))]
+
+    def serve_no_call(_engine: Any, server: grpc.aio.Server) -> None:
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(draft_servicer.SERVICE, {})])
+
+    async def load() -> Any:
+        return three.replicas[order[0]]
+
+    async with AsyncExitStack() as stack:
+        older = serving(draft_servicer.SERVICE, serve_no_call, load, three.addresses(order[0]))
+        await stack.enter_async_context(older)
+        for host in order[1:]:
+            await stack.enter_async_context(serving_replica(three.replicas[host], three.port))
+        client = await stack.enter_async_context(calling(three, three.addresses(*HOSTS)))
+        assert await judged_by(client, "job") == order[1]
         assert three.choices == [Choice.LOST]
 
 

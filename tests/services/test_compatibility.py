@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gsi.algorithm.candidates import Source
 from gsi.algorithm.params import Likelihood
 from gsi.engines.base import EngineSettings
 from gsi.engines.registry import LANGUAGE_ENGINES
@@ -150,6 +151,18 @@ def test_models_that_are_set_to_two_temperatures_are_refused_with_both() -> None
             "params.top_p: these engines report no likelihood of a nucleus; allowed: 1, or likelihood model "
             "with engines set to it; got 0.8",
         ),
+        (
+            Limits(511, frozenset({SAMPLING}), None, judges=frozenset({Source.DRAFT})),
+            JobParams(method="spec-reason"),
+            "params.method: spec-reason asks the target to judge steps, which its service cannot; allowed: "
+            "other methods, or a service of this release whose engine or server scores given tokens",
+        ),
+        (
+            Limits(511, frozenset({SAMPLING}), None, judges=frozenset({Source.TARGET})),
+            JobParams(method="conf-spec"),
+            "params.method: conf-spec asks the draft to judge steps, which its service cannot; allowed: "
+            "other methods, or a service of this release whose engine or server scores given tokens",
+        ),
     ],
 )
 def test_a_job_that_does_not_fit_is_refused_with_the_field_and_what_is_allowed(
@@ -159,6 +172,14 @@ def test_a_job_that_does_not_fit_is_refused_with_the_field_and_what_is_allowed(
     with pytest.raises(InvalidRequestError) as refused:
         limits.check(params)
     assert str(refused.value) == sentence
+
+
+def test_a_job_is_judged_by_the_models_that_can() -> None:
+    """A model's description says so; that of an older release does not."""
+    limits = common_limits(DRAFT, replace(TARGET, can_judge=True), PRM)
+    assert limits.judges == {Source.TARGET}
+    limits.check(JobParams(method="spec-reason"))
+    assert common_limits(DRAFT, TARGET, PRM).judges == frozenset()
 
 
 @pytest.mark.parametrize("top_p", [1.0, 0.8])

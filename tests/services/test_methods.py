@@ -36,6 +36,8 @@ STEPWISE = [
     "soft-best-of-n",
     "soft-best-of-n:target",
     "best-of-n",
+    "spec-reason",
+    "conf-spec:verdict:mean:judge_threshold=0.4",
     "draft",
     "target",
 ]
@@ -161,7 +163,24 @@ async def test_without_keep_candidates_none_are_kept(system: System) -> None:
     assert [step.proposals for step in record.steps] == [()] * len(record.steps)
 
 
-@pytest.mark.parametrize("method", ["majority-vote", "beam-search"])
+@pytest.mark.parametrize("method", [method for method in STEPWISE if "spec" in method])
+async def test_a_step_of_a_judged_method_says_what_its_judges_said(
+    recorded: Mapping[str, tuple[JobRecord, JobRecord]], method: str
+) -> None:
+    """A score for each step that a model judged, and the step is the draft's if the last of them is high enough."""
+    record, _ = recorded[method]
+    params = params_of(record).to_params()
+    for step in record.steps:
+        assert [judgement.source for judgement in step.judgements] in ([Source.TARGET], [Source.DRAFT], [*Source])
+        for judgement in step.judgements:
+            assert sum(judgement.probabilities) == pytest.approx(1)
+            assert len(judgement.probabilities) == len(params.judge_prompt.values)
+        last = step.judgements[-1]
+        if last.source is Source.TARGET:
+            assert (step.source is Source.DRAFT) == (last.score >= params.least_judge_score)
+
+
+@pytest.mark.parametrize("method", ["majority-vote", "beam-search", "conf-spec"])
 async def test_a_search_goes_on_where_a_killed_coordinator_left_it(system: System, method: str) -> None:
     """SIGKILL after the first rounds: another coordinator writes what would have been written."""
     params = {"method": method, "n": 16, "max_step_tokens": 4}  # short steps: many rounds, time enough to kill

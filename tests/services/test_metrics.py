@@ -8,7 +8,7 @@ from pkgutil import resolve_name
 import pytest
 from prometheus_client import REGISTRY
 
-from gsi.algorithm.candidates import Branch, Candidate, FinishReason, Outcome, Rejected, Source, Step
+from gsi.algorithm.candidates import Branch, Candidate, FinishReason, Judgement, Outcome, Rejected, Source, Step
 from gsi.algorithm.params import Params
 from gsi.algorithm.proposal import Proposal
 from gsi.algorithm.round import Round
@@ -146,6 +146,12 @@ def test_steps_are_counted_by_their_place(index: int, shown: str) -> None:
     """Late places share a label value: an answer may have any number of steps."""
     labels = {"index": shown, "outcome": "accepted"}
     assert added(observed(replace(STEP, index=index)), "gsi_steps_by_index_total", labels) == 1
+
+
+def test_what_a_judge_read_is_counted_for_its_model() -> None:
+    """Among the tokens that a model scored."""
+    judged = replace(STEP, judgements=(Judgement(Source.DRAFT, (0.1, 0.9), 1.0, 40),))
+    assert added(observed(judged, "conf-spec"), "gsi_tokens_total", {"role": "draft", "kind": "scored"}) == 40
 
 
 def test_scoring_is_timed_from_the_first_candidate_on() -> None:

@@ -14,8 +14,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from gsi.algorithm.candidates import Candidate, FinishReason, Message, Prompt, Trajectory
 from gsi.algorithm.generate import generate
+from gsi.algorithm.judging import JudgePrompt, Question
 from gsi.algorithm.params import Params, SamplingParams
-from gsi.algorithm.ports import Ports
+from gsi.algorithm.ports import LabelProbabilities, NoRoomError, Ports
 from gsi.errors import InternalError, InvalidRequestError, MisconfiguredError, RetryableError
 from gsi.local.embedded_redis import free_port
 from gsi.model_info import ModelInfo
@@ -84,6 +85,13 @@ class EndlessEngine:
         try:
             yield [Candidate(0, (1,), "a step", -1.0, FinishReason.DELIMITER)]
             await asyncio.Event().wait()
+        finally:
+            self.is_working = False
+
+    async def judge(self, prefix: Sequence[int], question: Question) -> LabelProbabilities:
+        self.is_working = True
+        try:
+            return await asyncio.Future()
         finally:
             self.is_working = False
 
@@ -241,6 +249,88 @@ async def test_scores_answer_while_candidates_still_come(target: TargetClient, d
     may_go_on.set()
     assert [score.index for score in await anext(answers)] == [candidates[1].index]
     await answers.aclose()
+
+
+async def test_a_judgement_over_grpc_is_the_one_that_the_engine_makes(draft: DraftClient, target: TargetClient) -> None:
+    """To the last bit, from both language models; and each says of itself that it can judge."""
+    prefix = (*await draft.render(MESSAGES), 10, 11)
+    for role, client in (("draft", draft), ("target", target)):
+        engine: Any = await load_shipped(role)
+        for prompt in JudgePrompt:
+            expected = await engine.judge(prefix, prompt.question)
+            assert await client.judge(prefix, prompt.question) == expected
+            assert len(expected.values) == len(prompt.values)
+        assert (await client.model_info()).can_judge
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        (Question("Good?", "", ()), "labels has 0 labels; allowed: 1 to 100"),
+        (Question("Good?", "", tuple(map(str, range(101)))), "labels has 101 labels; allowed: 1 to 100"),
+        (
+            Question("Good?", "", ("1", "0", "1")),
+            "labels has 3 labels, of which two are equal; allowed: different ones",
+        ),
+        (Question("?" * 10_001, "", ("1",)), "question has 10001 characters; allowed: at most 10000"),
+        (Question("", "?" * 10_001, ("1",)), "opening has 10001 characters; allowed: at most 10000"),
+        (Question("Good?", "", ("1" * 10_001,)), "labels has 10001 characters; allowed: at most 10000"),
+        (Question("Good?", "", ("Yes",)), "labels: 'Yes' is 3 tokens of this model; allowed: one token"),
+    ],
+)
+async def test_a_question_that_cannot_be_asked_is_refused(
+    target: TargetClient, question: Question, message: str
+) -> None:
+    """The error names the field, what it was, and what is allowed."""
+    with pytest.raises(InvalidRequestError) as refused:
+        await target.judge((1, 2), question)
+    assert str(refused.value) == message
+
+
+async def test_a_question_without_room_names_the_room_across_the_wire(target: TargetClient) -> None:
+    """The algorithm writes shorter candidates then, or ends the answer."""
+    with pytest.raises(NoRoomError, match="prefix has 510 tokens and the judge's question") as refused:
+        await target.judge((1,) * 510, JudgePrompt.SCORE.question)
+    found = await target.judge((1,) * refused.value.room, JudgePrompt.SCORE.question)
+    assert found.num_tokens == 512 - refused.value.room
+
+
+async def test_cancelling_a_judgement_stops_the_engine() -> None:
+    """And a deadline does."""
+    engine = EndlessEngine()
+    async with serving_engine(engine, grace_seconds=0) as server:
+        await wait_until(lambda: _is(server.address, "SERVING"), "serving")
+        client = DraftClient(server.address, 60.0)
+        call = asyncio.create_task(client.judge((1,), JudgePrompt.SCORE.question))
+        await wait_until(lambda: _works(engine), "the engine works")
+        call.cancel()
+        await wait_until(lambda: _has_stopped(engine), "the engine stops")
+        await client.close()
+        hasty = DraftClient(server.address, timeout_seconds=0.5)
+        with pytest.raises(RetryableError, match="draft: DEADLINE_EXCEEDED") as raised:
+            await hasty.judge((1,), JudgePrompt.SCORE.question)
+        assert raised.value.is_deadline
+        await wait_until(lambda: _has_stopped(engine), "the engine stops")
+        await hasty.close()
+
+
+async def _works(engine: EndlessEngine) -> bool:
+    return engine.is_working
+
+
+async def test_a_service_without_the_call_may_be_asked_again() -> None:
+    """A replica of an older release lacks it, and another replica may have it."""
+
+    def add(_engine: Any, server: grpc.aio.Server) -> None:
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(draft_servicer.SERVICE, {})])
+
+    async with serving(draft_servicer.SERVICE, add, partial(already, EndlessEngine())) as server:
+        await wait_until(lambda: _is(server.address, "SERVING"), "serving")
+        client = DraftClient(server.address, 10.0)
+        with pytest.raises(RetryableError, match="draft: UNIMPLEMENTED"):
+            await client.judge((1,), JudgePrompt.SCORE.question)
+        await client.close()
 
 
 async def test_cancelling_a_call_stops_the_engine() -> None:

@@ -16,7 +16,9 @@ from cryptography import x509
 from structlog.testing import capture_logs
 
 from gsi.algorithm.candidates import Candidate, FinishReason, Message
+from gsi.algorithm.judging import Question
 from gsi.algorithm.params import SamplingParams
+from gsi.algorithm.ports import LabelProbabilities
 from gsi.client.sdk import AsyncClient
 from gsi.errors import RetryableError
 from gsi.jobs.reader import JobRecord
@@ -60,6 +62,11 @@ class Replica:
         self.last_call_at = time.monotonic()
         await asyncio.sleep(self.seconds)
         yield [Candidate(0, (1,), self.host, -1.0, FinishReason.EOS)]
+
+    async def judge(self, prefix: Sequence[int], question: Question) -> LabelProbabilities:
+        """Answer with the place of the replica's host, as the number of tokens."""
+        self.num_calls += 1
+        return LabelProbabilities((1.0,), HOSTS.index(self.host))
 
     async def wait_until_dead(self) -> str:
         await asyncio.Event().wait()

@@ -35,6 +35,8 @@ CALLS = {
     "render": ("gsi-draft", "DraftService/RenderPrompt"),
     "score by target": ("gsi-target", "TargetService/Score"),
     "score by prm": ("gsi-prm", "PrmService/Score"),
+    "judge by draft": ("gsi-draft", "DraftService/Judge"),
+    "judge by target": ("gsi-target", "TargetService/Judge"),
 }
 NOT_SAMPLED = f"00-{'a' * 32}-{'b' * 16}-00"
 EVERY_PROCESS = (*ROLES, "coordinator")
@@ -117,6 +119,22 @@ async def test_a_job_is_one_tree_over_four_processes(system: System) -> None:
         assert (served.process, served.name) == CALLS[call.name]
         assert served.attributes["gsi.job"] == job_id
         assert served.attributes.get("gsi.step") == (None if call is render else step_of(call, steps))
+
+
+async def test_a_judgement_is_a_phase_of_its_step(system: System) -> None:
+    """The draft's, and behind it the target's where it was asked; each with the span of its service."""
+    params = {"method": "conf-spec", "confidence_threshold": 1, "seed": 2, "max_steps": 2}
+    job_id = await system.client.submit({"prompt": PROMPT, "params": params})
+    record = await system.finished(job_id)
+    spans = await system.trace(job_id)
+    steps = [span for span in spans if span.name == "step"]
+    for step, kept in zip(steps, record.steps, strict=True):
+        phases = [span.name for span in system.collector.children(step)]
+        resampled = ["resample"] if kept.rejected else []
+        assert phases == ["draft", "judge by draft", "judge by target", *resampled, "checkpoint"]
+    for call in [span for span in spans if span.name.startswith("judge")]:
+        (served,) = system.collector.children(call)
+        assert (served.process, served.name) == CALLS[call.name]
 
 
 def step_of(call: Received, steps: Sequence[Received]) -> int:

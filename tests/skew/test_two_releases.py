@@ -139,6 +139,10 @@ async def test_this_coordinator_works_with_services_of_the_last_release(
             noted = await system.client.admin.models.read()
             assert noted is not None
             assert {model["checkpoint_fingerprint"] for model in noted.values()} == {""}, "0.1.0 tells none"
+            judged = {"prompt": PROBLEMS[0], "params": {"method": "spec-reason"}}
+            record = await system.finished(await system.client.submit(judged))
+            assert record.state is JobState.FAILED
+            assert "asks the target to judge steps, which its service cannot" in record.fields["error"]
     finally:
         await asyncio.gather(*(each.stop() for each in services))
 

@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 from scipy import stats
 
 from gsi.algorithm.candidates import Candidate, FinishReason
+from gsi.algorithm.judging import JudgePrompt
 from gsi.algorithm.params import SamplingParams
 from gsi.engines.base import EngineSettings
 from gsi.engines.on_vllm.language import VllmEngine
@@ -28,6 +29,7 @@ from tests.engines.contract import (
     law,
     propose_all,
     reference,
+    reference_judgement,
     reference_log_likelihood,
     score_all,
 )
@@ -74,6 +76,16 @@ async def test_likelihoods_are_those_of_a_plain_forward_pass(engine: VllmEngine)
     assert [candidate.log_likelihood for candidate in candidates] == pytest.approx(expected, abs=TOLERANCE)
     assert await score_all(engine, candidates, law(engine)) == pytest.approx(expected, abs=TOLERANCE)
     assert all(c.text.endswith("\n\n") for c in candidates if c.finish_reason is FinishReason.DELIMITER)
+
+
+@pytest.mark.parametrize("prompt", JudgePrompt)
+async def test_a_judgement_is_that_of_a_plain_forward_pass(engine: VllmEngine, prompt: JudgePrompt) -> None:
+    """Behind the prefix and a turn of the user."""
+    question, prefix, (_, tokenizer) = prompt.question, engine.render(MESSAGES), reference("target")
+    turn = f"<|im_end|>\n<|im_start|>user\n{question.text}<|im_end|>\n<|im_start|>assistant\n{question.opening}"
+    expected = reference_judgement([*prefix, *tokenizer.encode(turn)], question)
+    for _ in range(2):
+        assert (await engine.judge(prefix, question)).values == pytest.approx(expected, abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("num_prefix", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 3 * BLOCK + 7])

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest_asyncio
 from prometheus_client import REGISTRY
 
 from gsi.algorithm.candidates import FinishReason
+from gsi.algorithm.judging import JudgePrompt
 from gsi.algorithm.params import Likelihood, SamplingParams
 from gsi.engines.base import EngineSettings
 from gsi.engines.log_probabilities import sum_if_sound
@@ -106,6 +107,33 @@ async def test_a_delimiter_of_two_tokens_ends_a_step(engine: VllmEngine) -> None
     for candidate in candidates:
         assert candidate.token_ids[-2:] == (newline, newline)
         assert candidate.text.index("\n\n") == len(candidate.text) - 2
+
+
+async def test_judging_costs_no_context_that_was_read_before(engine: VllmEngine) -> None:
+    """By vLLM's own count: the first judge of a step finds the context, a second one the step and the question too."""
+    context = (engine.render(MESSAGES) * 20)[:320]
+    await score_all(engine, [ReceivedTokens(0, (1,))], law(engine), context)
+    step = (*context, *range(5, 25))
+    await asyncio.sleep(0.2)  # the statistics of earlier requests have come
+    for least in (320 - 32, 340 - 32):
+        before = count_cached()
+        await engine.judge(step, JudgePrompt.VERDICT.question)
+        await wait_until_cached(before + least)
+
+
+async def test_an_unsound_judgement_is_computed_again_from_the_whole_prompt(
+    engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a score is, label by label."""
+    question = JudgePrompt.VERDICT.question
+    expected = await engine.judge(engine.render(MESSAGES), question)
+
+    async def lose(_prefix: Sequence[int], tokens: Sequence[int]) -> dict[int, float | None]:
+        return dict.fromkeys(tokens)
+
+    monkeypatch.setattr(engine.scorer, "_score_first_tokens", lose)
+    found = await engine.judge(engine.render(MESSAGES), question)
+    assert found.values == pytest.approx(expected.values, abs=1e-5)
 
 
 async def test_scoring_costs_no_context_that_was_read_before(engine: VllmEngine) -> None:

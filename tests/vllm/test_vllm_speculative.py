@@ -13,12 +13,22 @@ from prometheus_client import REGISTRY
 from scipy import stats
 
 from gsi.algorithm.candidates import Candidate, FinishReason
+from gsi.algorithm.judging import JudgePrompt
 from gsi.algorithm.params import SamplingParams
 from gsi.engines.base import EngineSettings
 from gsi.engines.on_vllm.language import VllmEngine
 from gsi.engines.registry import LANGUAGE_ENGINES
 from tests.conftest import MODELS
-from tests.engines.contract import MESSAGES, TOLERANCE, law, propose_all, reference, reference_log_likelihood, score_all
+from tests.engines.contract import (
+    MESSAGES,
+    TOLERANCE,
+    law,
+    propose_all,
+    reference,
+    reference_judgement,
+    reference_log_likelihood,
+    score_all,
+)
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnings("ignore")]
 
@@ -53,6 +63,19 @@ async def test_likelihoods_are_the_target_s_own(engine: VllmEngine) -> None:
     expected = [reference_log_likelihood(prefix, candidate.token_ids, law(engine)) for candidate in candidates]
     assert [candidate.log_likelihood for candidate in candidates] == pytest.approx(expected, abs=TOLERANCE)
     assert await score_all(engine, candidates, law(engine)) == pytest.approx(expected, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("prompt", JudgePrompt)
+async def test_a_judgement_is_that_of_a_plain_forward_pass(engine: VllmEngine, prompt: JudgePrompt) -> None:
+    """Behind the prefix and a turn of the user, while the engine decodes speculatively."""
+    question, prefix, (_, tokenizer) = prompt.question, engine.render(MESSAGES), reference("target")
+    turn = f"<|im_end|>\n<|im_start|>user\n{question.text}<|im_end|>\n<|im_start|>assistant\n{question.opening}"
+    expected = reference_judgement([*prefix, *tokenizer.encode(turn)], question)
+    writing = asyncio.create_task(propose_all(engine, 8, law(engine)))
+    found = await asyncio.gather(*(engine.judge(prefix, question) for _ in range(4)))
+    assert len(await writing) == 8
+    for one in found:
+        assert one.values == pytest.approx(expected, abs=TOLERANCE)
 
 
 async def test_steps_are_drawn_from_the_target_s_law(engine: VllmEngine) -> None:

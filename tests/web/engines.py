@@ -15,8 +15,9 @@ from collections.abc import Sequence
 
 from benchmarks.no_op_engines import Judge
 from gsi.algorithm.candidates import Candidate, FinishReason, Message, Score
+from gsi.algorithm.judging import Question
 from gsi.algorithm.params import SamplingParams
-from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TextBatches, TokenBatches
+from gsi.algorithm.ports import CandidateBatches, LabelProbabilities, ScoreBatches, TextBatches, TokenBatches
 from tests.gateway.engines import END_OF_PROMPT, END_OF_STEP, SLOW_SECONDS, Scripted
 
 WRONG, WRONG_REWARD = "Wrong: ", 0.1
@@ -47,6 +48,13 @@ class Writer(Scripted):
     async def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
         async for batch in candidates:
             yield [Score(each.index, _log_likelihood(each.token_ids) + _ratio(each.token_ids)) for each in batch]
+
+    async def judge(self, prefix: Sequence[int], question: Question) -> LabelProbabilities:
+        """Say the highest label of a step, and of a wrong one rather the lowest."""
+        written = list(prefix[:-1])  # the last token ends the step
+        begin = max(place for place, token in enumerate(written) if token >= END_OF_PROMPT) + 1
+        least = 0.75 if bytes(written[begin:]).startswith(WRONG.encode()) else 0.0
+        return LabelProbabilities((least, *(0.0 for _ in question.labels[2:]), 1 - least), 5)
 
 
 class Rater(Judge):

@@ -77,6 +77,23 @@ async def test_a_panel_shows_the_candidates_and_which_was_drawn(page: Page, gate
     await expect(panel).to_be_hidden()
 
 
+async def test_a_judged_step_says_what_its_judges_said(page: Page, gateway: Gateway) -> None:
+    """Its score in the line of the step, the answers in its panel, and why a step was rejected."""
+    await open_trace(page, await run(gateway, "One.|!Two.|Three.", method="spec-reason"))
+    steps = page.locator(".step")
+    await expect(steps).to_have_count(3)
+    await expect(page.get_by_role("button", name="Step 1 draft")).to_contain_text("score 9")
+    second = steps.nth(1)
+    await expect(second.locator("del")).to_contain_text("Wrong: Two.")
+    why = "the target judged the draft's step: score 0.000 (0 with 75.0 %, 9 with 25.0 %, 1 with 0 %)"
+    await expect(second.locator(".why")).to_contain_text(why)
+    await page.get_by_role("button", name="Step 1 draft").click()
+    await expect(page.locator("#step-1-panel")).to_contain_text(
+        "The target judged the draft's step: score 9.000 (9 with 100 %"
+    )
+    await expect(page.locator(".step-head .numbers").filter(has_text="reward")).to_have_count(0)
+
+
 async def test_a_job_without_its_candidates_says_how_to_keep_them(page: Page, gateway: Gateway) -> None:
     """And has the seconds of the step all the same."""
     await open_trace(page, await run(gateway, "One.|Two.", keep_candidates=False))

@@ -15,6 +15,8 @@ MODULES = (
     "best_of_n",
     "responses",
     "beam_search",
+    "spec_reason",
+    "conf_spec",
     "single_model",
 )
 

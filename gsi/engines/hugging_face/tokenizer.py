@@ -141,6 +141,22 @@ class Tokenizer:
         between, _, closing = text.partition(second)
         return self._encode_markup(between), self._encode_markup(closing)
 
+    def render_question(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the token ids between an answer of the assistant and a turn of the user, and those behind that turn.
+
+        Behind the turn the next answer would start. Raises InvalidRequestError if the template writes no such turn.
+        """
+        first, answer, second = (secrets.token_hex(16) for _ in range(3))
+        turns = (Message("user", first), Message("assistant", answer), Message("user", second))
+        text = self._apply_template(turns, add_generation_prompt=True).partition(answer)[2]
+        between, has_turn, closing = text.partition(second)
+        if not has_turn:
+            raise InvalidRequestError(
+                "question: the model's chat template writes no turn of the user behind an answer; allowed: a template "
+                "that does, by GSI_<ROLE>_CHAT_TEMPLATE"
+            )
+        return self._encode_markup(between), self._encode_markup(closing)
+
     def _render(self, messages: Sequence[Message], *, is_open: bool) -> tuple[int, ...]:
         hidden = _HiddenNames(self._control_name)
         kept = [Message(message.role, hidden.hide(message.content)) for message in messages]

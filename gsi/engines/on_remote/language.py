@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import structlog
 
 from gsi.algorithm.candidates import Candidate, FinishReason, Message, Score
+from gsi.algorithm.judging import Question
 from gsi.algorithm.params import Likelihood, SamplingParams
-from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches, TokenSequence
+from gsi.algorithm.ports import CandidateBatches, LabelProbabilities, ScoreBatches, TokenBatches, TokenSequence
 from gsi.algorithm.seeds import derive_seed
 from gsi.engines.base import (
     SAME_AS_MODEL,
@@ -20,6 +22,7 @@ from gsi.engines.base import (
     check_prefix,
 )
 from gsi.engines.concurrency import memoize, stream_results
+from gsi.engines.hugging_face.judging import QuestionWriter
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.log_probabilities import UNSOUND, sum_if_sound
 from gsi.engines.on_remote.finding import refuse_server, wait_for_server, watch_model
@@ -59,6 +62,7 @@ class RemoteEngine:
         self.http = http
         self._scorer = scorer  # None: the server scores no given tokens
         self._tokenizer = tokenizer
+        self._questions = QuestionWriter(tokenizer, info.max_length, info.vocabulary_size, info.eos_token_ids)
 
     @classmethod
     async def load(cls, settings: EngineSettings) -> "RemoteEngine":
@@ -76,6 +80,7 @@ class RemoteEngine:
                 await check_scores(scorer, tokenizer, settings.likelihood)
             likelihoods = (settings.likelihood,)
             info = await asyncio.to_thread(describe_model, settings, server.description, tokenizer, likelihoods)
+            info = replace(info, can_judge=scorer is not None)
         except BaseException as error:
             await http.wait_closed()
             refuse_server(http, error)
@@ -120,6 +125,16 @@ class RemoteEngine:
         async with aclosing(stream_results(checked, score)) as batches:
             async for batch in batches:
                 yield batch
+
+    async def judge(self, prefix: Sequence[int], question: Question) -> LabelProbabilities:
+        if self._scorer is None:
+            raise InvalidRequestError(f"{self.http.url} scores no given tokens, and so judges nothing")
+        asked = await self._questions.ask(prefix, question)
+        values = await self._scorer.score_next(asked.token_ids, asked.label_ids)
+        known = [value for value in values if value is not None]
+        if len(known) < len(values):
+            raise InternalError(UNSOUND)
+        return asked.read(known)
 
     async def _sample(
         self, prefix: Sequence[int], sampling: SamplingParams, max_tokens: int, seed: int, index: int

@@ -75,6 +75,10 @@ class ScoringServer(LanguageServer, Protocol):
         """Return log pi(token_ids | prefix) in nats; None if the answer cannot be that."""
         ...
 
+    async def score_next(self, prefix: Sequence[int], tokens: Sequence[int]) -> Sequence[float | None]:
+        """Return log pi(token | prefix) in nats of each of several tokens; None where the answer cannot be that."""
+        ...
+
     async def prepare_scores(self, prefix: Sequence[int], token_ids: Sequence[int]) -> str:
         """Find the fastest way to score that is right for these tokens; return its name."""
         ...

@@ -5,6 +5,7 @@ given tokens are those of temperature 1; those of drawn tokens are behind the te
 ``SGLANG_RETURN_ORIGINAL_LOGPROB=1``. It honours seeds with ``--enable-deterministic-inference``.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,6 +63,9 @@ class SglangServer:
         if any(row[0] is None for row in rows):
             return None
         return sum_if_sound([row[0] for row in rows], [row[1] for row in rows], token_ids)
+
+    async def score_next(self, prefix: Sequence[int], tokens: Sequence[int]) -> Sequence[float | None]:
+        return await asyncio.gather(*(self.score(prefix, (token,)) for token in tokens))
 
     async def prepare_scores(self, prefix: Sequence[int], token_ids: Sequence[int]) -> str:  # noqa: ARG002
         return "generate"  # SGLang reads what its cache lacks, from the row asked for on

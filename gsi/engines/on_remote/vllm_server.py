@@ -77,6 +77,25 @@ class VllmServer:
         value = await self._score_rows(prefix, token_ids, reads_cache=True)
         return await self._score_rows(prefix, token_ids, reads_cache=False) if value is None else value
 
+    async def score_next(self, prefix: Sequence[int], tokens: Sequence[int]) -> Sequence[float | None]:
+        """Draw one token, for the log-probabilities of the given ones beside it: that reads the prefix cache."""
+        body = {
+            "model": self.description.model,
+            "prompt": list(prefix),
+            "max_tokens": 1,
+            "temperature": 1.0,
+            **NEUTRAL,
+            "logprobs": len(tokens),
+            "logprob_token_ids": list(tokens),
+            "return_tokens_as_token_ids": True,
+        }
+        (choice,) = (await self._http.post(COMPLETIONS, body))["choices"]
+        (row,) = choice["logprobs"]["top_logprobs"]
+        return [
+            sum_if_sound([value], [token], [token]) if (value := row.get(f"token_id:{token}")) is not None else None
+            for token in tokens
+        ]
+
     async def prepare_scores(self, prefix: Sequence[int], token_ids: Sequence[int]) -> str:
         expected = await self._score_whole(prefix, token_ids)
         try:

@@ -10,8 +10,9 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from gsi.algorithm.candidates import Message, Score
+from gsi.algorithm.judging import Question
 from gsi.algorithm.params import Likelihood, SamplingParams
-from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches, TokenSequence
+from gsi.algorithm.ports import CandidateBatches, LabelProbabilities, ScoreBatches, TokenBatches, TokenSequence
 from gsi.engines.base import (
     SAME_AS_MODEL,
     STEP_DELIMITER,
@@ -21,6 +22,7 @@ from gsi.engines.base import (
     wait_forever,
 )
 from gsi.engines.hugging_face.fingerprint import fingerprint_checkpoint
+from gsi.engines.hugging_face.judging import AskedPrefix, QuestionWriter
 from gsi.engines.hugging_face.parameter_count import count_parameters
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_transformers.checkpoint import load_checkpoint
@@ -46,6 +48,9 @@ class TransformersEngine:
             widen(model, getattr(torch, settings.head_dtype))
         self._model = PrefixModel(model, self.info.max_length, settings)
         self._model.vocabulary_size = hide_padding(model, self._tokenizer.num_ids)
+        self._questions = QuestionWriter(
+            self._tokenizer, self.info.max_length, self._model.vocabulary_size, self.info.eos_token_ids
+        )
         self._decode_token = lru_cache(maxsize=None)(lambda token_id: self._tokenizer.decode([token_id]))
 
     @classmethod
@@ -79,6 +84,17 @@ class TransformersEngine:
             for together in self._model.split(batch):
                 values = await self._model.run(self._sum_log_probabilities(read, sampling, together))
                 yield [Score(candidate.index, value) for candidate, value in zip(together, values, strict=True)]
+
+    async def judge(self, prefix: Sequence[int], question: Question) -> LabelProbabilities:
+        asked = await self._questions.ask(prefix, question)
+        return asked.read(await self._model.run(self._read_labels(prefix, asked)))
+
+    def _read_labels(self, prefix: Sequence[int], asked: AskedPrefix) -> Work[list[float]]:
+        """Return the logit of each label. The prefix is kept for the next step, the question is not."""
+        read = yield from self._model.read(prefix)
+        logits = yield from self._model.read_behind(read, asked.token_ids[len(prefix) :])
+        values: list[float] = logits[list(asked.label_ids)].double().tolist()
+        return values
 
     def _sum_log_probabilities(
         self, prefix: Prefix, sampling: SamplingParams, candidates: Sequence[TokenSequence]
@@ -125,6 +141,7 @@ def describe_checkpoint(
         eos_token_ids=tokenizer.choose_end(*eos),
         step_delimiter_token_ids=tokenizer.encode(STEP_DELIMITER),
         likelihoods=likelihoods,
+        can_judge=bool(likelihoods),
         engine="transformers",
         engine_version=transformers.__version__,
         num_parameters=count_parameters(model),

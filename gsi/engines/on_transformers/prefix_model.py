@@ -63,6 +63,14 @@ class PrefixModel:
         yield part
         return part.outputs
 
+    def read_behind(self, prefix: Prefix, token_ids: Sequence[int]) -> Work[Tensor]:
+        """Read tokens behind a prefix, which are not kept; return the outputs at the last of them, [outputs]."""
+        if not token_ids:
+            return prefix.last_outputs
+        part = Part(prefix.cache(1), [list(token_ids)], only_last=True)
+        yield part
+        return part.outputs[0, -1]
+
     def split(self, candidates: Sequence[T]) -> Iterable[Sequence[T]]:
         """Return what a pass may read together: all, or each by itself where equal requests get equal bits.
 

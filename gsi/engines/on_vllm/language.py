@@ -11,11 +11,13 @@ from transformers import AutoModelForCausalLM
 from vllm import SamplingParams as VllmSamplingParams
 
 from gsi.algorithm.candidates import Candidate, Message
+from gsi.algorithm.judging import Question
 from gsi.algorithm.params import Likelihood, SamplingParams
-from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TokenBatches
+from gsi.algorithm.ports import CandidateBatches, LabelProbabilities, ScoreBatches, TokenBatches
 from gsi.algorithm.seeds import derive_seed
 from gsi.engines.base import SAME_AS_MODEL, EngineSettings, check_candidates, check_likelihood, check_prefix
 from gsi.engines.concurrency import stream_results
+from gsi.engines.hugging_face.judging import QuestionWriter
 from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_vllm.core import PROPOSAL_PRIORITY, VllmCore
 from gsi.engines.on_vllm.follower import VllmFollower
@@ -50,6 +52,7 @@ class VllmEngine:
         self.scorer = scorer
         self._tokenizer = tokenizer
         self._num_ids = min(core.vocabulary_size, tokenizer.num_ids)
+        self._questions = QuestionWriter(tokenizer, info.max_length, self._num_ids, info.eos_token_ids)
 
     @classmethod
     async def load(cls, settings: EngineSettings) -> "VllmEngine":
@@ -107,6 +110,12 @@ class VllmEngine:
         async with aclosing(self.scorer.score(prefix, checked)) as batches:
             async for batch in batches:
                 yield batch
+
+    async def judge(self, prefix: Sequence[int], question: Question) -> LabelProbabilities:
+        asked = await self._questions.ask(prefix, question)
+        self.core.admit()
+        values = await self.scorer.score_tokens(asked.token_ids, asked.label_ids)
+        return asked.read(values, self.info.temperature or 1.0)
 
     async def _sample(self, prefix: Sequence[int], params: VllmSamplingParams, seed: int, index: int) -> Candidate:
         """Sample candidate ``index`` with its own random numbers."""

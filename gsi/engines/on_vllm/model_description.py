@@ -32,6 +32,7 @@ def describe_model(
         eos_token_ids=tokenizer.choose_end(*eos),
         step_delimiter_token_ids=tokenizer.encode(STEP_DELIMITER),
         likelihoods=(settings.likelihood,) if is_language_model else (),
+        can_judge=is_language_model,
         engine="vllm",
         engine_version=core.version,
         temperature=settings.temperature if is_tempered else None,

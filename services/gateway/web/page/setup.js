@@ -19,6 +19,11 @@ const NAMES = {
   aggregate: "Score of a response",
   beam_width: "Beam width",
   beam_expansion: "Beam expansion",
+  judge_prompt: "A judge answers",
+  judge_score: "Score of a step",
+  judge_threshold: "Least score",
+  confidence_threshold: "Least confidence of the draft",
+  first_target_steps: "First steps by the target",
 };
 
 /** Returns the method of a setup: the chosen one, or that of the model. */

@@ -7,7 +7,7 @@ import * as mathematics from "../mathematics.js";
 import { showSeconds, show, showProbability } from "./numbers.js";
 import { PHASES, sumPhases, tokens } from "./costs.js";
 import { differences } from "./differences.js";
-import { RULES, acceptanceTest, figures, whyRejected } from "./selection.js";
+import { RULES, acceptanceTest, figures, sayJudgement, whyRejected } from "./selection.js";
 import { boxedAnswer, textOf, votes } from "./trajectories.js";
 
 const POLICY = "default-src 'none'; style-src 'unsafe-inline'";
@@ -71,10 +71,11 @@ function writeAnswer(put, text, body, shown, params) {
     const section = put(body, "section", { class: `step ${step.source}`, id: `step-${step.index + 1}` });
     put(section, "p", { class: "writer" }, `Step ${step.index + 1}, ${step.source}`);
     if (step.rejected) {
-      put(section, "p", { class: "why" }, `The draft's step was rejected: ${whyRejected(step.rejected, params)}.`);
+      put(section, "p", { class: "why" }, `The draft's step was rejected: ${whyRejected(step.rejected, params, step.judgements)}.`);
       text(section, "del", step.rejected.text);
     }
     text(section, "div", step.text);
+    for (const judgement of step.judgements ?? []) put(section, "p", { class: "quiet" }, `${sayJudgement(judgement)}.`);
     const proposals = (record.proposals ?? []).filter((each) => parent === null || (each.parent ?? 0) === parent);
     for (const proposal of proposals) writeCandidates(put, section, figures(proposal, params));
   }

@@ -7,7 +7,7 @@ import { Ago, Button, ErrorBox, State, formatNumber, formatSeconds, useNow } fro
 import { Text } from "../text.js";
 import { acceptance } from "./costs.js";
 import { isFinal } from "./live.js";
-import { acceptanceTest, canReject } from "./selection.js";
+import { ALONE, acceptanceTest, canReject } from "./selection.js";
 
 const REASONS = {
   eos: "the model ended it",
@@ -61,8 +61,8 @@ function Facts({ job, steps, params }) {
 
 /** Return the numbers by which the method chooses, each with its symbol. */
 function parametersOf(params) {
-  const draws = !["draft", "target", "speculative-decoding", "beam-search", "best-of-n", "majority-vote"].includes(params.method);
-  const isAlone = ["draft", "target", "speculative-decoding"].includes(params.method);
+  const isAlone = ALONE.has(params.method);
+  const draws = !isAlone && !["beam-search", "best-of-n", "majority-vote"].includes(params.method);
   const test = acceptanceTest(params);
   return [!isAlone && ["n", params.n], draws && ["β", params.beta], test && [test.name, test.least]].filter(Boolean);
 }

@@ -14,10 +14,13 @@
  * gsi/algorithm/soft_best_of_n.py's, and tests/web/test_trace.py compares the two.
  */
 
-import { read, show } from "./numbers.js";
+import { read, show, showProbability } from "./numbers.js";
 
 const TILTED = new Set(["gsi", "gsi-no-rejection"]);
-const ALONE = new Set(["draft", "target", "speculative-decoding"]);
+/** Methods whose only candidate of the draft is judged by language models, without a reward. */
+const JUDGED = new Set(["spec-reason", "conf-spec"]);
+/** Methods that write one candidate at a time. */
+export const ALONE = new Set(["draft", "target", "speculative-decoding", ...JUDGED]);
 
 /** The rules by which a candidate is kept, in words. */
 export const RULES = {
@@ -100,11 +103,20 @@ export function acceptanceTest(params) {
 
 /** Return whether the method may reject the draft's candidate. */
 export function canReject(params) {
-  return params.method === "gsi" || params.method === "rsd";
+  return params.method === "gsi" || params.method === "rsd" || JUDGED.has(params.method);
+}
+
+/** Return what a language model said of the draft's candidate, with its likeliest answers, without a full stop. */
+export function sayJudgement({ source, score, probabilities }) {
+  const answers = probabilities.map((probability, answer) => ({ answer, probability }));
+  answers.sort((one, other) => other.probability - one.probability);
+  const likely = answers.slice(0, 3).map(({ answer, probability }) => `${answer} with ${showProbability(probability)}`);
+  return `the ${source} judged the draft's step: score ${show(score)} (${likely.join(", ")})`;
 }
 
 /** Return why the draft's candidate was rejected, as one sentence without a full stop. */
-export function whyRejected(rejected, params) {
+export function whyRejected(rejected, params, judgements = []) {
+  if (judgements.length) return sayJudgement(judgements.at(-1));
   const test = acceptanceTest(params);
   if (test === null) {
     const { name = "its weighting", ...numbers } = params.weighting ?? {};

@@ -5,7 +5,7 @@ import { Button, Source } from "../ui.js";
 import { Text } from "../text.js";
 import { Panel } from "./candidates.js";
 import { read, show } from "./numbers.js";
-import { whyRejected } from "./selection.js";
+import { sayJudgement, whyRejected } from "./selection.js";
 
 const LONG = 60; // steps; a longer answer is laid out only where it is looked at
 
@@ -47,25 +47,35 @@ class Step extends Component {
         <span class="step-number">Step ${number}</span> <${Source} source=${step.source} /> <span class="numbers">${numbersOf(step)}</span><span class="arrow" aria-hidden="true"></span>
       </button>
       <div class="step-text">
-        ${step.rejected && html`<${Rejected} rejected=${step.rejected} params=${params} />`}
+        ${step.rejected && html`<${Rejected} rejected=${step.rejected} params=${params} judgements=${step.judgements} />`}
         <div class="kept"><${Text} text=${step.text.trimEnd()} /></div>
       </div>
       <div class="panel" id=${`${id}-panel`} hidden=${!isOpen}>
-        ${isOpen && html`<${CopyLink} link=${linkTo(number)} number=${number} /><${Panel} record=${record} params=${params} parent=${parent} taken=${parent === null ? null : step.text} />`}
+        ${isOpen && html`<${CopyLink} link=${linkTo(number)} number=${number} /><${Judgements} judgements=${step.judgements} /><${Panel} record=${record} params=${params} parent=${parent} taken=${parent === null ? null : step.text} />`}
       </div>
     </li>`;
   }
 }
 
 /** The draft's step that failed the test, crossed out where it stood, and why. */
-function Rejected({ rejected, params }) {
+function Rejected({ rejected, params, judgements }) {
   return html`<div class="rejected">
-    <p class="why"><strong>The draft's step was rejected:</strong> ${whyRejected(rejected, params)}. The target wrote the step.</p>
+    <p class="why"><strong>The draft's step was rejected:</strong> ${whyRejected(rejected, params, judgements)}. The target wrote the step.</p>
     <del><span class="visually-hidden">Rejected: </span><${Text} text=${rejected.text.trimEnd()} /></del>
   </div>`;
 }
 
+/** What models said of the draft's candidate, in the order of asking. */
+function Judgements({ judgements = [] }) {
+  return judgements.map((judgement) => html`<p class="rule" key=${judgement.source}>${capital(sayJudgement(judgement))}.</p>`);
+}
+
+function capital(text) {
+  return text[0].toUpperCase() + text.slice(1);
+}
+
 function numbersOf(step) {
+  if (step.judgements?.length) return `score ${show(step.judgements.at(-1).score, 2)}`;
   const reward = read(step.reward);
   const tilted = read(step.tilted_reward);
   return [reward !== null && `reward ${show(reward, 2)}`, tilted !== null && `tilted ${show(tilted, 2)}`].filter(Boolean).join(" · ");
