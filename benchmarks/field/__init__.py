@@ -9,6 +9,7 @@ stopped run resumes where it left off.
 | ``methods.py`` | which rows are run: the methods of ``METHODS``, some in several variants |
 | ``passes.py`` | how they are run, and for how long |
 | ``figures.py`` | what is read from the records |
-| ``claims.py``, ``tests_of_claims.py`` | what the papers claim, and how a claim is tested on the figures |
+| ``claims.py`` and ``claims_of_….py`` | what the papers claim |
+| ``tests_of_claims.py`` | how a claim is tested on the figures |
 | ``plots.py``, ``report.py`` | two plots, and the section of ``RESULTS.md`` |
 """

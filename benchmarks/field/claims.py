@@ -4,11 +4,11 @@ A claim is about the paper's models and problems. "Not seen here" is said of thi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from benchmarks.field import claims_of_judges
+from benchmarks.field.claim import Claim
 from benchmarks.field.figures import Field
 from benchmarks.field.tests_of_claims import (
-    ClaimTest,
     Finding,
     Verdict,
     accepts,
@@ -22,18 +22,7 @@ SBON_DRAFT, SBON_TARGET = "soft-best-of-n:draft", "soft-best-of-n:target"
 TARGET = ("target", 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A claim. It has a ``test``, or ``why_not``: why the figures of this benchmark cannot tell."""
-
-    method: str  # a name in METHODS
-    says: str
-    source: str
-    test: ClaimTest | None = None
-    why_not: str = ""
-
-
-CLAIMS: Sequence[Claim] = (
+OF_GSI_AND_RSD: Sequence[Claim] = (
     Claim(
         "gsi",
         "is more accurate than soft best-of-n on the draft",
@@ -109,6 +98,9 @@ CLAIMS: Sequence[Claim] = (
         more_accurate(("rsd", 1), ("beam-search:draft", 16)),
     ),
 )
+
+
+CLAIMS: Sequence[Claim] = (*OF_GSI_AND_RSD, *claims_of_judges.CLAIMS)
 
 
 def judge_claims(field: Field, claims: Sequence[Claim] = CLAIMS) -> list[Finding]:

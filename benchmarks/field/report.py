@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.field.claims import CLAIMS, Claim, judge_claims
+from benchmarks.field.claim import Claim
+from benchmarks.field.claims import CLAIMS, judge_claims
 from benchmarks.field.figures import Field, describe_row
 from benchmarks.field.methods import LEFT_OUT
 from benchmarks.field.passes import FULL_LOAD, Size

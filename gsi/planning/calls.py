@@ -72,11 +72,13 @@ CALLS: Mapping[str, Calls] = {
     "majority-vote:target": Calls(Ask("target"), trajectories=Trajectories.ALL),
     "beam-search:draft": Calls(Ask("draft", ("prm",)), trajectories=Trajectories.ROOT_OF_N),
     "beam-search:target": Calls(_TARGET_WRITES, trajectories=Trajectories.ROOT_OF_N),
+    "spec-reason": Calls(Ask("draft", judge="target"), Ask("target"), has_one_row=True),
     "draft": Calls(Ask("draft"), has_one_row=True),
     "target": Calls(Ask("target"), has_one_row=True),
 }
 # Methods whose costs do not follow from counts of calls, each with the reason.
 UNPLANNED: Mapping[str, str] = {
+    "conf-spec": "the share of steps of which the draft is unsure is not known",
     "speculative-decoding": "the tokens that the target's engine accepts of its own drafts are not known",
 }
 

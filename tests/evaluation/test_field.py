@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.field.claims import CLAIMS, Claim, judge_claims
+from benchmarks.field.claim import Claim
+from benchmarks.field.claims import CLAIMS, judge_claims
 from benchmarks.field.figures import Field, make_field, measure_union
 from benchmarks.field.methods import LEFT_OUT, VARIANTS, list_labels
 from benchmarks.field.passes import FULL, Size, estimate_hours

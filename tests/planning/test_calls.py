@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from gsi.algorithm.candidates import Source
 from gsi.algorithm.methods import METHODS
+from gsi.algorithm.params import Params
 from gsi.planning import steps
 from gsi.planning.calls import CALLS, UNPLANNED, Again, Ask, Calls, Trajectories, explain_unplanned
 from gsi.planning.gpus import GPUS
@@ -34,15 +36,17 @@ def test_every_method_has_a_plan_or_a_reason() -> None:
 def test_what_a_method_asks_is_what_its_definition_says() -> None:
     """The models of a plan are those that the method names: writers, the PRM where it asks for rewards."""
     for label, calls in CALLS.items():
-        method = METHODS[label.partition(":")[0]]
+        name, _, role = label.partition(":")
+        method, params = METHODS[name], Params(method=name, role=Source(role or "draft"))
         asked = {calls.first, *([calls.again] if calls.again else [])}
         scorers = {role for ask in asked for role in ask.scorers}
+        assert {ask.writer for ask in asked} == {str(writer) for writer in method.writers(params)}, label
+        assert ("prm" in scorers) == method.asks_rewards(params), label
+        assert ("target" in scorers) == method.asks_likelihoods(params), label
+        assert {ask.judge for ask in asked if ask.judge} == {str(judge) for judge in method.judges(params)}, label
         assert method.can_reject <= (calls.again is not None), label
-        assert calls.has_one_row <= ("n" not in method.parameters), label
-        assert ("role" in method.parameters) == (":" in label), label
-        if "role" not in method.parameters:
-            assert {ask.writer for ask in asked} == {str(writer) for writer in method.writers(None)}, label  # type: ignore[arg-type]  # these do not read it
-        assert "prm" in scorers or label.startswith(("majority-vote", "draft", "target")) or asked == set(), label
+        assert calls.has_one_row == ("n" not in method.parameters), label
+        assert bool(role) == ("role" in method.parameters), label
 
 
 def test_a_method_whose_share_is_not_known_gets_a_sentence() -> None:
