@@ -21,6 +21,7 @@
 # make fuzz          send the model services 200,000 requests of strangers: nobody else is harmed  (a quarter of an hour)
 # make bench         measure methods against each other and write benchmarks/RESULTS.md  (about an hour and a half)
 # make bench-pays    does GSI pay on this machine: seconds and accuracy against the target  (2-3 hours; --quick: minutes)
+# make bench-field   every method in one run, and the papers' claims      (hours; ARGS=--quick: some five minutes)
 # make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
 # make bench-step    measure what a step costs on vLLM, and what its overlap saves       (about ten minutes)
 # make bench-replicas  measure what affinity to replicas is worth (eight minutes; --json)
@@ -52,7 +53,7 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: environments help demo test test-vllm test-clients test-web lint style hooks chart wheel docs changelog list-checks sbom sign chart-package chart-push release-check release-image release-manifest dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean some-schedules
+.PHONY: environments help demo test test-vllm test-clients test-web lint style hooks chart wheel docs changelog list-checks sbom sign chart-package chart-push release-check release-image release-manifest dashboards image locks chaos schedules fuzz bench bench-pays bench-field bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean some-schedules
 
 # The first line of a check's output, which .ci/run prints in one piece.
 TITLE = @echo "== make $@" >&2
@@ -181,6 +182,9 @@ bench: $(INSTALLED)
 
 bench-pays: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.pays $(ARGS)
+
+bench-field: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.field $(ARGS)
 
 pictures: $(INSTALLED) $(TOOLS_INSTALLED)
 	@$(BIN)/python scripts/record_terminal.py docs/pictures/demo.svg $(BIN)/gsi demo

@@ -27,6 +27,11 @@ def calibrate(
     method: Annotated[
         str | None, typer.Option(help="gsi, or rsd with its binary weighting. [default: gsi if it is recorded]")
     ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help="Compare these recorded methods (or: all) and recommend one; no setting is computed or run."),
+    ] = None,
+    cost: Annotated[str, typer.Option(help="What --methods calls cheap: seconds or flops.")] = "seconds",
     n: Annotated[int | None, typer.Option(help="The n whose records are read. [default: the largest]")] = None,
     betas: Annotated[str, typer.Option(help="Values of beta to try.")] = "5,10,20,40,80",
     thresholds: Annotated[
@@ -49,6 +54,11 @@ def calibrate(
 ) -> None:
     """Compute from an evaluation's records what other settings would do, run the best few, and recommend a setting."""
     with explain_errors():
+        if methods is not None:
+            if method is not None:
+                raise InvalidRequestError("--method and --methods are both given; allowed: one of them")
+            _recommend_method(folder, methods.split(","), n, margin / 100, cost, as_json=as_json)
+            return
         recommendation, session = import_evaluation("recommendation"), import_evaluation("session")
         folder_of = import_evaluation("folder").Folder
         source = folder_of(folder)
@@ -80,6 +90,28 @@ def calibrate(
         worth_running = rest.partition("## Theory")[0].partition("## All settings")[0]
         warnings = findings.theory.warnings if findings.theory else ()
         _print_calibration(shown if rows else worth_running, warnings, folder)
+
+
+def _recommend_method(
+    folder: Path, methods: Sequence[str], n: int | None, margin: float, cost: str, *, as_json: bool
+) -> None:
+    """Compare recorded methods, and write methods.md and methods.json into the folder."""
+    choice, figures = import_evaluation("method_choice"), import_evaluation("figures")
+    if cost not in list(choice.CostKind):
+        raise InvalidRequestError(f"--cost: {cost} is not allowed; allowed: {', '.join(choice.CostKind)}")
+    source = import_evaluation("folder").Folder(folder)
+    run = source.read_run()
+    rows = choice.select_rows(figures.compute_rows(run.evaluation, source.read_records()), methods, n)
+    found = choice.choose_method(rows, choice.CostKind(cost), margin)
+    markdown = choice.write_method_choice(found, run.evaluation.dataset)
+    plain = choice.build_method_choice_json(found, run.evaluation.dataset)
+    (folder / "methods.md").write_text(markdown)
+    (folder / "methods.json").write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+    if as_json:
+        print_json(plain)
+        return
+    out.print(Markdown(markdown))
+    err.print(f"methods  {folder / 'methods.md'}", highlight=False, soft_wrap=True)
 
 
 def _print_calibration(markdown: str, warnings: Sequence[str], folder: Path) -> None:

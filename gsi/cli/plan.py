@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from rich.table import Table
 from gsi.cli.terminal import explain_errors, out, print_json
 from gsi.errors import InvalidRequestError
 from gsi.planning.architecture import Role, find_architecture
+from gsi.planning.calls import CALLS
 from gsi.planning.gpus import find_gpu
 from gsi.planning.phases import Phase
 from gsi.planning.published import (
@@ -45,6 +47,10 @@ def plan(
         Path | None, typer.Option(help="Folder of gsi calibrate, whose recommended setting gives the acceptance.")
     ] = None,
     rsd_acceptance: Annotated[float, typer.Option(min=0, max=1, help="The same of RSD.")] = RSD_ROW.acceptance,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METHOD=SHARE", help="The same of another method that may reject; may be repeated."),
+    ] = None,
     steps: Annotated[float, typer.Option(min=1, help="Steps of an answer.")] = GSI_ROW.num_steps,
     step_tokens: Annotated[float, typer.Option(min=1, help="Mean tokens of a step.")] = round(
         ANSWER_TOKENS / GSI_ROW.num_steps, 1
@@ -78,7 +84,11 @@ def plan(
             overhead_ms=overhead_ms,
             price=price,
         )
-        accepted = {"gsi": _choose_acceptance(acceptance, calibration), "rsd": rsd_acceptance}
+        accepted = {
+            "gsi": _choose_acceptance(acceptance, calibration),
+            "rsd": rsd_acceptance,
+            **_read_shares(accept or ()),
+        }
         given: dict[Role, str] = {"draft": draft, "target": target, "prm": prm}
         made = make_plan(
             {role: find_architecture(role, name) for role, name in given.items()},
@@ -106,6 +116,24 @@ def _choose_acceptance(acceptance: float | None, calibration: Path | None) -> fl
     if calibration is None:
         return GSI_ROW.acceptance if acceptance is None else acceptance
     return read_acceptance(calibration)
+
+
+def _read_shares(given: Sequence[str]) -> dict[str, float]:
+    """Return the shares that ``--accept`` gives, by method. Raises InvalidRequestError."""
+    allowed = [label for label, calls in CALLS.items() if calls.needs_share and label not in {"gsi", "rsd"}]
+    shares = {}
+    for text in given:
+        label, _, number = text.partition("=")
+        if label not in allowed:
+            names = list_names(label, allowed) if allowed else "none"
+            raise InvalidRequestError(f"--accept: {label} is not allowed; allowed: {names}")
+        try:
+            shares[label] = float(number)
+        except ValueError:
+            shares[label] = math.nan
+        if not 0 <= shares[label] <= 1:
+            raise InvalidRequestError(f"--accept: {text} is not allowed; allowed: {label}=SHARE, a number from 0 to 1")
+    return shares
 
 
 def read_acceptance(folder: Path) -> float:
@@ -140,6 +168,8 @@ def _print_plan(made: Plan, price: float | None) -> None:
     out.print(_build_models(made), _build_phases(made), _build_times(made), _build_methods(made, price))
     for line in _say_break_even(made):
         out.print(line, highlight=False, soft_wrap=True)
+    for name, reason in made.unplanned.items():
+        out.print(f"Not planned: {name}: {reason}.", highlight=False, soft_wrap=True)
 
 
 def _build_models(made: Plan) -> Table:

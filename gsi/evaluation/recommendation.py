@@ -17,16 +17,15 @@ from gsi.evaluation.calibration import (
     choose_worth_running,
 )
 from gsi.evaluation.calibration_tables import THRESHOLDS, write_grid
-from gsi.evaluation.estimates import Estimate, estimate_difference, estimate_share
+from gsi.evaluation.estimates import Estimate, estimate_share
 from gsi.evaluation.figures import Row
 from gsi.evaluation.folder import EvaluationRun, Folder
+from gsi.evaluation.non_inferiority import DEFAULT_MARGIN, estimate_lost_accuracy, find_best, recommend
 from gsi.evaluation.plan import Plan
 from gsi.evaluation.records import RecordedJob
 from gsi.evaluation.tables import Column, format_code, format_percent_with_interval, write_table
 from gsi.evaluation.theory import TheoryReport, apply_theorems, write_theory
 from gsi.suggestions import list_names
-
-DEFAULT_MARGIN = 0.01  # of accuracy: what a cheaper setting may lose
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,39 +133,6 @@ def collect_measured(findings: Findings, rows: Sequence[Row]) -> list[MeasuredSe
         )
         for setting, row in found
     ]
-
-
-def estimate_lost_accuracy(measured: MeasuredSetting, best: MeasuredSetting) -> Estimate:
-    """Return by how much ``best`` is more accurate, over the problems that both answered, with a 95 % interval.
-
-    Raises InvalidRequestError if there are none.
-    """
-    common = sorted(measured.accuracy_by_problem.keys() & best.accuracy_by_problem.keys())
-    if not common:
-        raise InvalidRequestError(
-            "measured: settings with different problems; allowed: settings with at least one problem in common"
-        )
-    return estimate_difference([best.accuracy_by_problem[p] - measured.accuracy_by_problem[p] for p in common])
-
-
-def find_best(measured: Sequence[MeasuredSetting]) -> MeasuredSetting:
-    """Return the most accurate setting, of equals the cheapest. Raises InvalidRequestError for none."""
-    if not measured:
-        raise InvalidRequestError("measured: nothing was measured; allowed: at least one setting")
-    return max(measured, key=lambda one: (one.accuracy, -one.cost))
-
-
-def recommend(measured: Sequence[MeasuredSetting], margin: float = DEFAULT_MARGIN) -> MeasuredSetting:
-    """Return the cheapest setting that is shown to be not inferior to the most accurate one, else that one itself.
-
-    "Shown" means that the paired 95 % interval of ``estimate_lost_accuracy`` ends at or below ``margin``, a share: a
-    test of non-inferiority at 2.5 %. Few problems show little, and then the best is returned, not the cheapest. Of
-    equal costs the more accurate wins. The best was chosen by the same answers, which makes the test stricter; several
-    settings compared at once are not corrected for. Raises InvalidRequestError for none.
-    """
-    best = find_best(measured)
-    good = [one for one in measured if one is best or estimate_lost_accuracy(one, best).high <= margin]
-    return min(good, key=lambda one: (one.cost, -one.accuracy, one.setting))
 
 
 def write_calibration(

@@ -86,8 +86,8 @@ def plan_memory(setup: Setup, gpu: Gpu, num_gpus: Mapping[Role, int]) -> dict[Ro
 
 def plan_full_batch(setup: Setup, step: Step, memory: Mapping[Role, Memory]) -> FullBatch:
     """Return how many answers of a method one set of GPUs gives in an hour, with as many jobs as its passes hold."""
-    n = 1 if step.method == "target" else setup.workload.n
-    rows = max(1, min(MAX_ROWS // n, *(memory[role].max_jobs for role in step.roles))) * n
+    n = step.num_rows
+    rows = max(1, min(MAX_ROWS // n, *(_count_jobs(setup, step, memory[role], role) for role in step.roles))) * n
     busy: dict[Role, float] = dict.fromkeys(step.roles, 0.0)
     for phase in step.phases:
         model, count = setup.models[phase.role], setup.workload.num_steps * phase.share
@@ -97,6 +97,16 @@ def plan_full_batch(setup: Setup, step: Step, memory: Mapping[Role, Memory]) -> 
         busy[role] += _seconds_per_row(setup.models[role], setup.workload.prompt_tokens, 0.0)
     total = sum(busy.values()) if setup.is_shared else max(busy.values())
     return FullBatch(3600 / total, rows // n, max(busy, key=lambda role: busy[role]), busy)
+
+
+def _count_jobs(setup: Setup, step: Step, memory: Memory, role: Role) -> int:
+    """Return the jobs of a method whose KV cache fits: each trajectory keeps its own context.
+
+    A lower bound of the jobs: trajectories share the prompt, and some share their first steps.
+    """
+    work = setup.workload
+    kv_tokens = step.num_trajectories * work.context + step.num_rows * work.mean
+    return int(memory.kv_room // (kv_tokens * setup.models[role].kv_bytes))
 
 
 def _spread_writing(setup: Setup, model: Model, phase: Phase, n: int, rows: int) -> float:

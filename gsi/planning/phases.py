@@ -88,17 +88,27 @@ def write(name: str, model: Model, *, rows: float, mean: float, longest: float, 
     return _make_phase(name, model, tokens, longest, num_bytes, flops, is_writing=True)
 
 
-def read(name: str, model: Model, *, rows: float, length: float, cached: float, least_passes: float = 1.0) -> Phase:
+def read(
+    name: str,
+    model: Model,
+    *,
+    rows: float,
+    length: float,
+    cached: float,
+    least_passes: float = 1.0,
+    outputs: float | None = None,
+) -> Phase:
     """Return the phase in which ``rows`` sequences of ``length`` tokens are read: prefill, or scoring in one pass.
 
     ``cached`` tokens before each sequence are in the KV cache, and are read from there. The output of every token is
-    wanted, as scoring does; a reward model's is small. Sequences that come at different times take ``least_passes``.
+    wanted, as scoring does, unless ``outputs`` says of how many; a reward model's is small. Sequences that come at
+    different times take ``least_passes``.
     """
     tokens = rows * length
     passes = max(least_passes, math.ceil(tokens / MAX_PASS_TOKENS))
     num_bytes = passes * model.pass_bytes + tokens * model.kv_bytes + rows * cached * model.kv_bytes
-    outputs = 0.0 if model.architecture.is_reward else model.architecture.flops_per_output
-    flops = tokens * (model.architecture.count_flops(cached + length / 2) + outputs)
+    wanted = 0.0 if model.architecture.is_reward else (tokens if outputs is None else outputs)
+    flops = tokens * model.architecture.count_flops(cached + length / 2) + wanted * model.architecture.flops_per_output
     return _make_phase(name, model, tokens, passes, num_bytes, flops, is_writing=False)
 
 

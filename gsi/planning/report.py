@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gsi.planning.architecture import Architecture, Role
+from gsi.planning.calls import CALLS, explain_unplanned
 from gsi.planning.full_batch import FullBatch, Memory, choose_num_gpus, count_kv_tokens, plan_full_batch, plan_memory
 from gsi.planning.gpus import Gpu
 from gsi.planning.phases import Model, Phase, Processor, read
@@ -48,6 +49,7 @@ class Plan:
     gpu: Gpu
     memory: Mapping[Role, Memory]
     methods: Mapping[str, MethodPlan]
+    unplanned: Mapping[str, str]  # methods without a plan, each with the reason
     break_even: BreakEven
 
 
@@ -66,7 +68,8 @@ def make_plan(
     setup = Setup(models, system, workload, num_devices=1 if is_shared else len(models))
     memory = plan_memory(setup, gpu, num_gpus)
     methods = {name: _plan_method(setup, step, memory) for name, step in plan_steps(setup).items()}
-    return Plan(setup, gpu, memory, methods, _find_break_even(setup, methods, memory))
+    unplanned = dict(explain_unplanned(workload.acceptance))
+    return Plan(setup, gpu, memory, methods, unplanned, _find_break_even(setup, methods, memory))
 
 
 def _plan_method(setup: Setup, step: Step, memory: Mapping[Role, Memory]) -> MethodPlan:
@@ -117,6 +120,7 @@ def to_json(plan: Plan, dollars_per_hour: float | None = None) -> dict[str, Any]
         "workload": {name: getattr(work, name) for name in (*Workload.__slots__, "context", "longest")},
         "models": {role: _model_to_json(model, plan.memory[role]) for role, model in plan.setup.models.items()},
         "methods": {name: _method_to_json(one, dollars_per_hour) for name, one in plan.methods.items()},
+        "unplanned": dict(plan.unplanned),
         "break_even_acceptance": {name: getattr(plan.break_even, name) for name in BreakEven.__slots__},
     }
 
@@ -139,7 +143,7 @@ def _model_to_json(model: Model, memory: Memory) -> dict[str, Any]:
 def _method_to_json(one: MethodPlan, dollars_per_hour: float | None) -> dict[str, Any]:
     return {
         "phases": [_phase_to_json(phase) for phase in one.step.phases],
-        "acceptance": one.step.acceptance if one.step.resampled else None,
+        "acceptance": one.step.acceptance if CALLS[one.step.method].needs_share else None,
         "seconds_per_step": one.step.seconds,
         "floor_seconds_per_step": one.step.floor_seconds,
         "seconds_per_answer": one.seconds_per_answer,

@@ -4,12 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from gsi.planning.architecture import Role
+from gsi.planning.calls import CALLS, Again, Ask, Calls
 from gsi.planning.lengths import expected_length, expected_longest, expected_shortest
 from gsi.planning.phases import Model, Phase, read, write
 from gsi.planning.systems import ContextReading, System
 
 SBON_DRAFT, SBON_TARGET = "soft-best-of-n:draft", "soft-best-of-n:target"
 
+
+# Of the question about a step and the turn around it: some thirty tokens and some ten of a chat template.
+QUESTION_TOKENS = 40.0
 
 Phases = tuple[Phase, ...]
 
@@ -87,17 +91,36 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of a method: a first proposal, and for the rejected share of the steps one by the target."""
+    """A step of a method: a first proposal, and for the rejected share of the steps one by the target.
+
+    ``num_rows`` candidates are written at a time, over so many different contexts (``num_trajectories``).
+    """
 
     method: str
     first: Proposal
     resampled: Proposal | None = None
     acceptance: float = 1.0
+    when: Again = Again.IF_REJECTED
+    num_rows: int = 1
+    num_trajectories: int = 1
+
+    @property
+    def first_share(self) -> float:
+        """Return the share of steps that have the first proposal."""
+        return self.acceptance if self.when is Again.INSTEAD else 1.0
+
+    @property
+    def again_share(self) -> float:
+        """Return the share of steps that have the second one."""
+        if self.resampled is None:
+            return 0.0
+        return 1.0 if self.when is Again.ALWAYS else 1 - self.acceptance
 
     @property
     def phases(self) -> tuple[Phase, ...]:
         again = self.resampled.phases if self.resampled else ()
-        return (*self.first.phases, *(phase.at(1 - self.acceptance) for phase in again))
+        first = (phase.at(self.first_share) for phase in self.first.phases)
+        return (*first, *(phase.at(self.again_share) for phase in again))
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -106,13 +129,14 @@ class Step:
     @property
     def seconds(self) -> float:
         """Return the expected seconds of a step of one job, with nothing else on the machine."""
-        return self.first.seconds + (1 - self.acceptance) * (self.resampled.seconds if self.resampled else 0.0)
+        again = self.resampled.seconds if self.resampled else 0.0
+        return self.first_share * self.first.seconds + self.again_share * again
 
     @property
     def floor_seconds(self) -> float:
         """Return the same without any overhead of a pass: what memory and arithmetic alone would take."""
         again = self.resampled.floor_seconds if self.resampled else 0.0
-        return self.first.floor_seconds + (1 - self.acceptance) * again
+        return self.first_share * self.first.floor_seconds + self.again_share * again
 
     def break_even(self, other_seconds: float) -> float | None:
         """Return the acceptance rate at which a step takes ``other_seconds``; None if even 1 is not enough.
@@ -125,33 +149,46 @@ class Step:
 
 
 def plan_steps(setup: Setup) -> dict[str, Step]:
-    """Return a step of every method, by its name."""
-    alone = replace(setup, workload=replace(setup.workload, n=1))
-    drafted, written = _propose(setup, "draft", ("prm",)), _propose(setup, "target", ("prm",))
-    resampled, acceptance = _propose(setup, "target", ("prm",), "resamples"), setup.workload.acceptance
-    steps = (
-        Step("gsi", _propose(setup, "draft", ("target", "prm")), resampled, acceptance["gsi"]),
-        Step("rsd", drafted, resampled, acceptance["rsd"]),
-        Step(SBON_DRAFT, drafted),
-        Step(SBON_TARGET, written),
-        Step("target", _propose(alone, "target", ())),
+    """Return a step of every method whose calls and shares are known, by its label (``calls.py``)."""
+    known = setup.workload.acceptance
+    return {
+        label: _plan_step(setup, label, calls)
+        for label, calls in CALLS.items()
+        if not calls.needs_share or label in known
+    }
+
+
+def _plan_step(setup: Setup, label: str, calls: Calls) -> Step:
+    n = 1 if calls.has_one_row else setup.workload.n
+    own = replace(setup, workload=replace(setup.workload, n=n))
+    verb = "writes" if calls.when is Again.INSTEAD else "resamples"
+    return Step(
+        method=label,
+        first=_propose(own, calls.first),
+        resampled=None if calls.again is None else _propose(own, calls.again, verb),
+        acceptance=setup.workload.acceptance[label] if calls.needs_share else 1.0,
+        when=calls.when,
+        num_rows=n,
+        num_trajectories=calls.trajectories.count(n),
     )
-    return {step.method: step for step in steps}
 
 
-def _propose(setup: Setup, writer: Role, scorers: tuple[Role, ...], verb: str = "writes") -> Proposal:
-    """Return a proposal of n candidates by ``writer``, which ``scorers`` score."""
-    writing = _write(setup, writer, verb)
+def _propose(setup: Setup, ask: Ask, verb: str = "writes") -> Proposal:
+    """Return a proposal of n candidates by a writer, which the scorers score."""
+    scorers = ask.scorers
+    writing = _write(setup, ask.writer, verb)
     ends_after = writing[-1].seconds * setup.workload.share_behind_shortest
     scoring = tuple(_score_all(setup, role, ends_after) for role in scorers)
     is_read_once = setup.system.context_reading is ContextReading.LAST_STEP
     reading = tuple(_read_context(setup, role) for role in scorers if is_read_once)
-    calls = setup.system.seconds_per_call + (setup.system.seconds_per_scoring if scorers else 0.0)
-    phases = (*writing, *reading, *scoring)
+    calls = setup.system.seconds_per_call + (setup.system.seconds_per_scoring if scorers or ask.judge else 0.0)
+    judging = () if ask.judge is None else (_judge(setup, ask.judge),)
+    phases = (*writing, *reading, *scoring, *judging)
 
     def combine(seconds: Callable[[Phase], float]) -> float:
-        has_overlap = setup.system.has_overlap
-        return _overlap(setup, writing, reading, scoring, seconds) if has_overlap else sum(map(seconds, phases))
+        if not setup.system.has_overlap:
+            return sum(map(seconds, phases))
+        return _overlap(setup, writing, reading, scoring, seconds) + sum(map(seconds, judging))  # of a whole step
 
     return Proposal(
         phases=phases,
@@ -195,6 +232,14 @@ def _read_context(setup: Setup, role: Role) -> Phase:
     work = setup.workload
     length = work.step_tokens if setup.system.context_reading is ContextReading.LAST_STEP else work.context
     return read(name, setup.models[role], rows=1, length=length, cached=max(0.0, work.context - length))
+
+
+def _judge(setup: Setup, role: Role) -> Phase:
+    """Return the reading of a step and the question about it; one token's output is the answer."""
+    work = setup.workload
+    context = 0.0 if setup.system.context_reading is ContextReading.NEVER else work.context
+    length = work.mean + QUESTION_TOKENS + context
+    return read(f"{role} judges", setup.models[role], rows=1, length=length, cached=work.context - context, outputs=1.0)
 
 
 def _score_all(setup: Setup, role: Role, ends_after: float) -> Phase:

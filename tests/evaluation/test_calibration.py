@@ -28,7 +28,8 @@ from gsi.evaluation.calibration import (
 from gsi.evaluation.calibration_tables import write_grid
 from gsi.evaluation.draft_proposals import read_draft_proposals
 from gsi.evaluation.estimates import Estimate, bootstrap_mean
-from gsi.evaluation.recommendation import MeasuredSetting, estimate_lost_accuracy, recommend
+from gsi.evaluation.non_inferiority import estimate_lost_accuracy, recommend
+from gsi.evaluation.recommendation import MeasuredSetting
 from gsi.evaluation.records import RecordedJob
 from tests.algorithm import exact
 from tests.algorithm.worlds import World

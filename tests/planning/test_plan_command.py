@@ -69,9 +69,22 @@ def test_the_acceptance_is_given_or_calibrated(tmp_path: Path) -> None:
         assert plan_json(*options)["methods"]["gsi"]["acceptance"] == 0.75
 
 
+def test_a_method_with_a_share_of_its_own_is_planned_when_the_share_is_given() -> None:
+    """Without the share there is a sentence and no number."""
+    without, given = plan_json(), plan_json("--accept", "spec-reason=0.8")
+    assert "--accept spec-reason=SHARE" in without["unplanned"]["spec-reason"]
+    assert "spec-reason" not in without["methods"]
+    assert given["methods"]["spec-reason"]["acceptance"] == 0.8
+    assert "spec-reason" not in given["unplanned"]
+    assert "Not planned: speculative-decoding: " in plan().stdout
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        (("--accept", "gsi=0.9"), "--accept: gsi is not allowed; allowed: spec-reason"),
+        (("--accept", "spec-reason=2"), "--accept: spec-reason=2 is not allowed; allowed: spec-reason=SHARE"),
+        (("--accept", "spec-reason"), "--accept: spec-reason is not allowed; allowed: spec-reason=SHARE"),
         (("--gpu", "v100"), "--gpu: v100 is not allowed; allowed: a100-40gb"),
         (("--draft", "gpt"), "--draft: gpt is not allowed; allowed: a folder with config.json"),
         (("--system", "theirs"), "--system: theirs is not allowed; allowed: ours, paper"),

@@ -20,10 +20,14 @@ def test_each_method_asks_the_models_that_it_needs() -> None:
     again = [("target", 0.1), ("prm", 0.1)]
     assert phases == {
         "gsi": [("draft", 1), ("target", 1), ("prm", 1), *again],
+        "gsi-no-rejection": [("draft", 1), ("target", 1), ("prm", 1)],
         "rsd": [("draft", 1), ("prm", 1), ("target", 0.03), ("prm", 0.03)],
         SBON_DRAFT: [("draft", 1), ("prm", 1)],
         SBON_TARGET: [("target", 1), ("prm", 1)],
-        "target": [("target", 1)],
+        **{key: [("draft", 1), ("prm", 1)] for key in ("best-of-n:draft", "beam-search:draft")},
+        **{key: [("target", 1), ("prm", 1)] for key in ("best-of-n:target", "beam-search:target")},
+        **{key: [("draft", 1)] for key in ("majority-vote:draft", "draft")},
+        **{key: [("target", 1)] for key in ("majority-vote:target", "target")},
     }
 
 
