@@ -117,19 +117,25 @@ class Step:
 class Branch:
     """How a trajectory of a population follows from the round before: ``parent`` is its place in that round.
 
-    ``step`` is None for a trajectory that had finished, and is carried over unchanged.
+    ``step`` is None for a trajectory that had finished, and is carried over unchanged. ``log_weight`` is that of the
+    trajectory after the round, for a method that weighs its trajectories.
     """
 
     parent: int
     step: Step | None
+    log_weight: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """A prompt and the kept steps: all the state that the next step depends on."""
+    """A prompt and the kept steps: all the state that the next step depends on.
+
+    ``log_weight`` is the logarithm of the trajectory's weight among others; 0 in a method that does not weigh them.
+    """
 
     prompt: Prompt
     steps: tuple[Step, ...] = ()
+    log_weight: float = 0.0
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -154,7 +160,7 @@ Population = tuple[Trajectory, ...]  # what a method that keeps several trajecto
 
 def grow(population: Population, branches: Sequence[Branch]) -> Population:
     """Return the population after a round."""
-    parents = [population[branch.parent] for branch in branches]
+    parents = [replace(population[branch.parent], log_weight=branch.log_weight) for branch in branches]
     return tuple(
         parent if branch.step is None else parent.extend(branch.step)
         for parent, branch in zip(parents, branches, strict=True)

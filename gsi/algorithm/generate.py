@@ -5,7 +5,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from gsi.algorithm.candidates import Branch, Trajectory, grow
+from gsi.algorithm.candidates import Branch, Population, Trajectory, grow
 from gsi.algorithm.lookahead import Lookahead, look_ahead
 from gsi.algorithm.method import Answers, Unfinished
 from gsi.algorithm.methods import METHODS
@@ -68,11 +68,7 @@ async def generate(
     rules = JobRules(params, answers.has_answer, max_length)
     reason_left = StopReason.MAX_STEPS  # of an answer that has no reason of its own to end
     async with look_ahead(lookahead, method, ports, seed, rules) as watch:
-        while growing := [
-            Unfinished(place, trajectory, rules.limit_step(trajectory))
-            for place, trajectory in enumerate(population)
-            if await asyncio.to_thread(rules.find_reason, trajectory) is None  # which must not delay other jobs
-        ]:
+        while growing := method.pick(population, await _find_unfinished(population, rules), seed):
             try:
                 made = await attempt(partial(make_in_room, method, population, growing, watch(growing), seed))
             except NoRoomError:
@@ -82,6 +78,14 @@ async def generate(
                 break
             await keep(made)
             population = grow(population, made.branches)
-    answer = population[await method.choose(population, params, answers)]
+    answer = population[await method.choose(population, params, answers, seed)]
     reason = await asyncio.to_thread(rules.find_reason, answer) or reason_left
     return cut_answer(answer, reason, params.stop), reason
+
+
+async def _find_unfinished(population: Population, rules: JobRules) -> list[Unfinished]:
+    return [
+        Unfinished(place, trajectory, rules.limit_step(trajectory))
+        for place, trajectory in enumerate(population)
+        if await asyncio.to_thread(rules.find_reason, trajectory) is None  # which must not delay other jobs
+    ]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from gsi.algorithm.candidates import Candidate, Message, Source, Trajectory
 from gsi.algorithm.method import Method, Unfinished
-from gsi.algorithm.params import SamplingParams
+from gsi.algorithm.params import SamplingParams, Scope
 from gsi.algorithm.parts import build_step
 from gsi.algorithm.ports import CandidateBatches, Ports, ScoreBatches, TextBatches, TokenBatches
 from gsi.algorithm.proposal import Proposal
@@ -59,9 +59,10 @@ async def look_ahead(
 ) -> AsyncIterator[Watch]:
     """Yield a function that returns the ports for a round; what is still written ahead at the end is thrown away.
 
-    Without ``lookahead``, and for a method that has no leader, these are the caller's own ports.
+    Without ``lookahead``, for a method that has no leader, and among whole responses, these are the caller's own ports.
     """
-    if lookahead is None or method.find_leader is None:
+    is_of_responses = "scope" in method.parameters and rules.params.scope is Scope.RESPONSES
+    if lookahead is None or method.find_leader is None or is_of_responses:
         yield lambda _: ports
         return
     job = _Job(lookahead, method, ports, seed, rules)

@@ -46,7 +46,8 @@ class Answers:
 MakeStep = Callable[[Trajectory, Params, Ports, int], Awaitable[NewStep]]
 MakeRound = Callable[[Population, Sequence[Unfinished], Ports, int], Awaitable[Round]]
 Start = Callable[[Trajectory, Params], Population]
-Choose = Callable[[Population, Params, Answers], Awaitable[int]]
+Choose = Callable[[Population, Params, Answers, int], Awaitable[int]]
+Pick = Callable[[Population, Sequence[Unfinished], int], Sequence[Unfinished]]
 # The place of the candidate that is kept if those that cannot be drawn yet (reward NaN) stay so; None: none of them is.
 FindLeader = Callable[[Proposal, Trajectory, Params, int], int | None]
 Test = Callable[[Params], bool]
@@ -57,9 +58,14 @@ def start_with_prompt(prompt: Trajectory, _params: Params) -> Population:
     return (prompt,)
 
 
-async def choose_first(_population: Population, _params: Params, _answers: Answers) -> int:
+async def choose_first(_population: Population, _params: Params, _answers: Answers, _seed: int) -> int:
     """Return place 0, the only place in a population of one."""
     return 0
+
+
+def pick_all(_population: Population, unfinished: Sequence[Unfinished], _seed: int) -> Sequence[Unfinished]:
+    """Return every trajectory that is not finished."""
+    return unfinished
 
 
 def in_every_job(_params: Params) -> bool:
@@ -85,7 +91,9 @@ class Method:
     """How an answer is written, and what may be asked of it before a job runs.
 
     ``make_round`` gets the population, the trajectories that are to grow, the ports and the job's seed. ``start``
-    returns the population before the first round; ``choose`` returns the answer's place in the last population.
+    returns the population before the first round. ``pick`` returns those of the unfinished trajectories that grow in
+    the next round; the answer is complete when there are none. It gets the population, all that are unfinished, and the
+    seed. ``choose`` returns the answer's place in the last population.
     ``writers`` are the models that may write a step. ``parameters`` are the job's parameters that the method reads,
     without those that belong to every answer (temperature, limits, …).
     """
@@ -95,6 +103,7 @@ class Method:
     source: str  # paper and section
     make_round: MakeRound
     start: Start = start_with_prompt
+    pick: Pick = pick_all
     choose: Choose = choose_first
     writers: Callable[[Params], frozenset[Source]] = written_by_role
     asks_rewards: Test = in_every_job

@@ -30,9 +30,9 @@ class Preset(StrEnum):
 
 
 class Scope(StrEnum):
-    """What best-of-n chooses from."""
+    """What a method chooses from."""
 
-    STEPS = "steps"  # n candidates of every step: "process best-of-n"
+    STEPS = "steps"  # n candidates of every step
     RESPONSES = "responses"  # n whole answers
 
 
@@ -49,6 +49,20 @@ class Resample(StrEnum):
 
     TARGET = "target"  # as its engine is set up
     SPECULATIVE = "speculative"  # the same, and its engine must decode speculatively, token by token
+
+
+class ParticleWeights(StrEnum):
+    """By what a new step multiplies the weight of its particle."""
+
+    REWARD = "reward"  # exp(beta * r), whichever model writes
+    TILTED = "tilted"  # exp(beta * r) pi_B / pi_S: the draft writes for the target
+
+
+class ParticleChoice(StrEnum):
+    """How a particle filter takes its answer from the last particles."""
+
+    HIGHEST = "highest"  # the highest weight
+    SAMPLE = "sample"  # drawn by the weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +110,10 @@ class Params:
     sampling: SamplingParams = SamplingParams()
     stop: StopRules = StopRules()
     preset: Preset = Preset.PAPER
+    particle_weights: ParticleWeights = ParticleWeights.REWARD
+    resample_below: float = 1.0  # share of n that the effective sample size must reach, or the particles are resampled
+    particle_choice: ParticleChoice = ParticleChoice.HIGHEST
+    switch_threshold: float = 0.7  # the reward of a step after which SPECS lets the draft write
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.num_target_candidates < 1:

@@ -17,7 +17,7 @@ from gsi.algorithm.proposal import Proposal, Scorer, propose_and_score
 from gsi.algorithm.round import NewStep
 from gsi.algorithm.seeds import derive_seed, uniform
 from gsi.algorithm.soft_best_of_n import select
-from gsi.algorithm.tilting import rankable
+from gsi.algorithm.tilting import log_ratio, rankable, tilted_reward
 
 T = TypeVar("T")
 
@@ -149,7 +149,23 @@ def score(trajectory: Trajectory, aggregate: Aggregate) -> float:
     return aggregate_rewards([step.reward for step in trajectory.steps], aggregate)
 
 
-async def choose_highest_score(population: Population, params: Params, _answers: Answers) -> int:
+def tilted_score(trajectory: Trajectory, params: Params) -> float:
+    """Return r~ of GSI's section 3 for a whole trajectory: its score, tilted by the log-ratio of all its steps.
+
+    The draft wrote the steps, and the target scored each. Raises ValueError for a step without both likelihoods.
+    """
+    log_ratios = [step_log_ratio(step) for step in trajectory.steps]
+    return tilted_reward(score(trajectory, params.aggregate), sum(log_ratios), params.beta)
+
+
+def step_log_ratio(step: Step) -> float:
+    """Return log(pi_B / pi_S) of a kept step in nats. Raises ValueError unless both models' likelihoods are known."""
+    if step.log_likelihood_target is None or step.log_likelihood_draft is None:
+        raise ValueError(f"step {step.index} has no likelihood of both models")
+    return log_ratio(step.log_likelihood_target, step.log_likelihood_draft)
+
+
+async def choose_highest_score(population: Population, params: Params, _answers: Answers, _seed: int) -> int:
     """Return the place of the trajectory with the highest score, the first of them."""
     scores = [score(trajectory, params.aggregate) for trajectory in population]
     return scores.index(max(scores))

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from gsi.algorithm.params import Scope
 from gsi.evaluation.figures import group_jobs
 from gsi.evaluation.records import RecordedJob
 from gsi.grading.graders import AnswerKind, grade
@@ -17,7 +18,9 @@ from gsi.jobs.state import JobState
 from gsi.jobs.step_record import BranchRecord
 from gsi.jobs.thinking import split_reasoning
 
-RESPONSES = frozenset({"best-of-n", "majority-vote"})  # methods whose trajectories are independent answers
+# Methods whose trajectories are independent answers of one model, the last two with scope responses.
+RESPONSES = frozenset({"best-of-n", "majority-vote"})
+RESPONSES_BY_SCOPE = frozenset({"soft-best-of-n", "gsi-no-rejection"})
 SCORES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "last": lambda rewards: rewards[-1],
     "minimum": min,
@@ -62,7 +65,8 @@ def list_attempts(job: RecordedJob) -> list[Attempt]:
 
     A response that was not chosen has no grade on record, so all responses of a job are graded by notation alone.
     """
-    if job.params.get("method") not in RESPONSES:
+    method, is_by_scope = job.params.get("method"), job.params.get("scope") == Scope.RESPONSES
+    if method not in RESPONSES and not (method in RESPONSES_BY_SCOPE and is_by_scope):
         return [Attempt(job.is_correct, _list_rewards([step.reward for step in job.steps]))]
     thinking = job.params.get("thinking")
     finder = AnswerFinder(job.params.get("answer_pattern"), thinking=False)

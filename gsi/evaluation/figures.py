@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.methods import METHODS
+from gsi.algorithm.params import Scope
 from gsi.evaluation.costs import (
     Tokens,
     average_flops,
@@ -230,10 +231,17 @@ def _estimate_acceptance(problems: Iterable[Sequence[RecordedJob]]) -> Estimate 
     """Return the accepted share of the steps; None where no step could be rejected."""
     accepted, made = [], []
     for jobs in problems:
-        steps = [step for job in jobs if can_reject(job.params.get("method")) for step in job.steps]
-        accepted.append(sum(step.outcome is Outcome.ACCEPTED for step in steps))
-        made.append(len(steps))
+        tested = [passes for job in jobs if can_reject(job.params.get("method")) for passes in _list_tests(job)]
+        accepted.append(sum(tested))
+        made.append(len(tested))
     return estimate_ratio(accepted, made) if any(made) else None
+
+
+def _list_tests(job: RecordedJob) -> list[bool]:
+    """Return whether each step was accepted; of a job over whole responses, whether the one response was."""
+    passed = [step.outcome is Outcome.ACCEPTED for step in job.steps]
+    is_of_responses = job.params.get("scope") == Scope.RESPONSES and "scope" in METHODS[job.params["method"]].parameters
+    return [all(passed)] if is_of_responses and passed else passed
 
 
 def _average_timings(jobs: Iterable[RecordedJob]) -> Timings:

@@ -3,7 +3,7 @@
     gsi   gsi:beta=8   soft-best-of-n:target   rsd:binary=0.7   rsd:logistic=10/0.7   best-of-n:minimum
 
 An option is a role, a scope, an aggregate, a weighting with its numbers (``/`` between them), ``speculative``,
-``authors``, or any parameter of a job as NAME=VALUE.
+``authors``, the weights and the choice of particles, or any parameter of a job as NAME=VALUE.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 from gsi.algorithm.candidates import Source
 from gsi.algorithm.method import COMMON_PARAMETERS, Method
 from gsi.algorithm.methods import METHODS
-from gsi.algorithm.params import Aggregate, Preset, Resample, Scope
+from gsi.algorithm.params import Aggregate, ParticleChoice, ParticleWeights, Preset, Resample, Scope
 from gsi.algorithm.weighting import WEIGHTINGS
 from gsi.errors import InvalidRequestError
 from gsi.limits import MAX_SHORTHAND_CHARACTERS
@@ -77,6 +77,8 @@ def _find_words(method: Method) -> dict[str, dict[str, str]]:
         **{aggregate.value: {"aggregate": aggregate.value} for aggregate in Aggregate},
         Resample.SPECULATIVE.value: {"resample": Resample.SPECULATIVE.value},
         Preset.AUTHORS.value: {"preset": Preset.AUTHORS.value},
+        **{weights.value: {"particle_weights": weights.value} for weights in ParticleWeights},
+        **{choice.value: {"particle_choice": choice.value} for choice in ParticleChoice},
     }
     if "scope" in method.parameters:  # an aggregate makes the score of a response, not of a step
         words |= {word: {"scope": Scope.RESPONSES.value, **words[word]} for word in Aggregate}

@@ -23,6 +23,8 @@ from gsi.algorithm.params import (
     Aggregate,
     Likelihood,
     Params,
+    ParticleChoice,
+    ParticleWeights,
     Preset,
     Resample,
     SamplingParams,
@@ -134,7 +136,7 @@ class JobParams(BaseModel):
     scope: Scope = Field(
         Scope.STEPS,
         strict=False,
-        description="best-of-n: whether to choose among the candidates of every step, or among whole responses.",
+        description="Whether to choose among the candidates of every step, or among whole responses.",
     )
     aggregate: Aggregate = Field(
         Aggregate.LAST, strict=False, description="How the rewards of its steps make the score of a response or a beam."
@@ -143,13 +145,13 @@ class JobParams(BaseModel):
         None,
         ge=1,
         le=MAX_CANDIDATES,
-        description="beam-search: number of kept trajectories; null: the square root of n.",
+        description="beam-search: number of kept trajectories; dvts: of subtrees; null: the square root of n.",
     )
     beam_expansion: int | None = Field(
         None,
         ge=1,
         le=MAX_CANDIDATES,
-        description="beam-search: candidates of each trajectory; null: n divided by beam_width.",
+        description="beam-search, dvts: candidates of each trajectory; null: n divided by beam_width.",
     )
     resample: Resample = Field(
         Resample.TARGET,
@@ -199,6 +201,27 @@ class JobParams(BaseModel):
         None, ge=0, le=2**63 - 1, description="Makes a run repeatable; null: derived from the job's id."
     )
     keep_candidates: bool = Field(False, description="Keep every candidate with its numbers in the job's steps.")
+    particle_weights: ParticleWeights = Field(
+        ParticleWeights.REWARD,
+        strict=False,
+        description="particle-filter: a step weighs exp(beta * reward), or exp(beta * tilted reward), where the draft "
+        "writes.",
+    )
+    resample_below: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="particle-filter: resample where the effective sample size is below this share of n; 1: in every "
+        "round, 0: never.",
+    )
+    particle_choice: ParticleChoice = Field(
+        ParticleChoice.HIGHEST,
+        strict=False,
+        description="particle-filter: the answer has the highest weight, or is drawn by the weights.",
+    )
+    switch_threshold: float = Field(
+        0.7, ge=-1e6, le=1e6, description="specs: the draft writes the step after a step of at least this reward."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -232,6 +255,9 @@ class JobParams(BaseModel):
             )
         if self.reward_floor is not None and not method.asks_rewards(params):
             raise InvalidRequestError(f"params.reward_floor: method {self.method} asks for no reward; allowed: null")
+        is_tilted = "particle_weights" in method.parameters and self.particle_weights is ParticleWeights.TILTED
+        if is_tilted and self.role is not Source.DRAFT:
+            raise InvalidRequestError("params.role: tilted particles are the draft's; allowed: draft")
         num_candidates = params.num_beams * params.num_expansions
         if "beam_width" in method.parameters and num_candidates > MAX_CANDIDATES:
             raise InvalidRequestError(
@@ -265,6 +291,10 @@ class JobParams(BaseModel):
             sampling=SamplingParams(self.temperature, self.top_p, self.max_step_tokens, self.likelihood),
             stop=StopRules(self.max_steps, self.max_tokens, self.reward_floor, drops_low_step=drops_low_step),
             preset=self.preset,
+            particle_weights=self.particle_weights,
+            resample_below=self.resample_below,
+            particle_choice=self.particle_choice,
+            switch_threshold=self.switch_threshold,
         )
 
 

@@ -148,13 +148,19 @@ class BranchRecord(Record):
 
     parent: int = Field(description="The trajectory's place in the round before, from 0.")
     step: KeptStep | None = Field(None, description="The trajectory's new step. null: the trajectory was finished.")
+    log_weight: Number | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="Logarithm of the trajectory's weight after the round. Absent: 0, or no weights.",
+    )
 
     @classmethod
     def from_branch(cls, branch: Branch) -> Self:
-        return cls(parent=branch.parent, step=None if branch.step is None else KeptStep.from_step(branch.step))
+        step = None if branch.step is None else KeptStep.from_step(branch.step)
+        return cls(parent=branch.parent, step=step, log_weight=branch.log_weight or None)
 
     def to_branch(self) -> Branch:
-        return Branch(self.parent, None if self.step is None else self.step.to_step())
+        return Branch(self.parent, None if self.step is None else self.step.to_step(), self.log_weight or 0.0)
 
 
 class CandidateRecord(Record):

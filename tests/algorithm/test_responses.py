@@ -42,13 +42,13 @@ async def test_a_response_is_chosen_by_the_last_the_least_or_the_product_of_its_
 ) -> None:
     """RSD, section 3: "selects the highest-scoring response (last step)"; the others are usual, too."""
     assert [score(one, aggregate) for one in RESPONSES] == pytest.approx(scores)
-    chosen = await choose_highest_score(RESPONSES, replace(BEST_OF_N, aggregate=aggregate), READ)
+    chosen = await choose_highest_score(RESPONSES, replace(BEST_OF_N, aggregate=aggregate), READ, 1)
     assert chosen == scores.index(max(scores))
 
 
 async def test_of_equal_responses_the_first_is_chosen() -> None:
     """And resumption chooses the same."""
-    assert await choose_highest_score((MINIMUM, LAST, LAST), BEST_OF_N, READ) == 1
+    assert await choose_highest_score((MINIMUM, LAST, LAST), BEST_OF_N, READ, 1) == 1
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def texts(*answers: str) -> tuple[Trajectory, ...]:
 )
 async def test_the_answer_that_most_responses_share_wins(responses: list[str], winner: int) -> None:
     """And of those that share it, the first response is the answer."""
-    assert await choose_most_votes(texts(*responses), MAJORITY, VALUES) == winner
+    assert await choose_most_votes(texts(*responses), MAJORITY, VALUES, 1) == winner
 
 
 async def test_an_answer_belongs_to_the_first_group_that_it_equals() -> None:
@@ -161,9 +161,9 @@ async def test_an_answer_belongs_to_the_first_group_that_it_equals() -> None:
     async def nearly(one: str, other: str) -> bool:
         return abs(int(one) - int(other)) <= 1
 
-    assert await choose_most_votes(texts("=1", "=2", "=3", "=3"), MAJORITY, Answers(find, nearly)) == 0
-    assert await choose_most_votes(texts("=3", "=2", "=1", "=3"), MAJORITY, Answers(find, nearly)) == 0
-    assert await choose_most_votes(texts("=5", "=2", "=1", "=3"), MAJORITY, Answers(find, nearly)) == 1
+    assert await choose_most_votes(texts("=1", "=2", "=3", "=3"), MAJORITY, Answers(find, nearly), 1) == 0
+    assert await choose_most_votes(texts("=3", "=2", "=1", "=3"), MAJORITY, Answers(find, nearly), 1) == 0
+    assert await choose_most_votes(texts("=5", "=2", "=1", "=3"), MAJORITY, Answers(find, nearly), 1) == 1
 
 
 async def test_the_majority_wins_through_the_whole_loop() -> None:

@@ -14,7 +14,7 @@ from gsi.algorithm.candidates import Message, Trajectory
 from gsi.algorithm.generate import generate
 from gsi.algorithm.method import Unfinished
 from gsi.algorithm.methods import METHODS
-from gsi.algorithm.params import Params, SamplingParams, Scope, StopRules
+from gsi.algorithm.params import Params, ParticleChoice, ParticleWeights, SamplingParams, Scope, StopRules
 from gsi.algorithm.parts import run_all
 from gsi.algorithm.ports import ScoreBatches, TextBatches
 from gsi.algorithm.round import Round
@@ -36,9 +36,22 @@ from tests.algorithm.worlds import START, EnumerableModel, World
 
 pytestmark = pytest.mark.timeout(60)  # a search that waits for itself hangs
 
-SEARCHES = ("best-of-n", "majority-vote", "beam-search")
+SEARCHES = ("best-of-n", "soft-best-of-n", "gsi-no-rejection", "majority-vote", "beam-search", "dvts")
 SEARCHING = [Params(method=method, scope=Scope.RESPONSES, n=6, beta=2.0) for method in SEARCHES]
-EVERY_METHOD = [*(Params(method=method, n=3, beta=2.0) for method in METHODS), *SEARCHING]
+GSI_OVER_RESPONSES = Params(scope=Scope.RESPONSES, n=3, beta=2.0)  # some of its places may stay empty
+PARTICLES = [
+    Params(
+        method="particle-filter", n=6, beta=2.0, particle_weights=weights, resample_below=share, particle_choice=choice
+    )
+    for weights in ParticleWeights
+    for share, choice in ((1.0, ParticleChoice.SAMPLE), (0.5, ParticleChoice.HIGHEST))
+]
+EVERY_METHOD = [
+    *(Params(method=method, n=3, beta=2.0) for method in METHODS),
+    *SEARCHING,
+    GSI_OVER_RESPONSES,
+    *PARTICLES,
+]
 
 
 def written_down(written: Written, *, keep_candidates: bool = False) -> list[str]:
@@ -241,13 +254,16 @@ async def test_what_is_done_side_by_side_comes_back_in_order() -> None:
 
 
 def test_a_population_starts_with_one_trajectory_or_with_n() -> None:
-    """Best-of-n does both: its scope says which. No other method looks at the scope."""
-    assert METHODS["best-of-n"].start(START, Params(n=6)) == (START,)
-    assert METHODS["best-of-n"].start(START, Params(n=6, scope=Scope.RESPONSES)) == (START,) * 6
-    for name in set(METHODS) - {"best-of-n"}:
+    """A method that has a scope does both: its scope says which. No other method looks at the scope."""
+    with_scope = {name for name, method in METHODS.items() if "scope" in method.parameters}
+    for name in with_scope:
+        assert METHODS[name].start(START, Params(n=6)) == (START,)
+        num_responses = 12 if name == "gsi" else 6  # the draft's and the target's
+        assert METHODS[name].start(START, Params(n=6, scope=Scope.RESPONSES)) == (START,) * num_responses
+    for name in set(METHODS) - with_scope:
         population = METHODS[name].start(START, Params(n=6, scope=Scope.RESPONSES))
         assert population == METHODS[name].start(START, Params(n=6))
-        assert len(population) == (6 if name == "majority-vote" else 1)
+        assert len(population) == {"majority-vote": 6, "particle-filter": 6, "dvts": 2}.get(name, 1)
 
 
 @pytest.mark.parametrize("method", SEARCHES)

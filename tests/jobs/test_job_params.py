@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gsi.algorithm.candidates import Source
 from gsi.algorithm.methods import METHODS
-from gsi.algorithm.params import Aggregate, Params, Preset, Resample, Scope
+from gsi.algorithm.params import Aggregate, Params, ParticleChoice, ParticleWeights, Preset, Resample, Scope
 from gsi.algorithm.reward_map import REWARD_MAPS, LogisticMap, Raw, Threshold
 from gsi.algorithm.weighting import (
     WEIGHTINGS,
@@ -115,6 +115,10 @@ def test_every_parameter_reaches_the_algorithm() -> None:
             "preset": "authors",
             "temperature": 0.5,
             "max_steps": 6,
+            "particle_weights": "tilted",
+            "resample_below": 0.25,
+            "particle_choice": "sample",
+            "switch_threshold": 0.5,
         }
     ).to_params()
     expected = Params(
@@ -134,6 +138,10 @@ def test_every_parameter_reaches_the_algorithm() -> None:
         sampling=params.sampling,
         stop=params.stop,
         preset=Preset.AUTHORS,
+        particle_weights=ParticleWeights.TILTED,
+        resample_below=0.25,
+        particle_choice=ParticleChoice.SAMPLE,
+        switch_threshold=0.5,
     )
     assert params == expected
     assert (params.sampling.temperature, params.stop.max_steps) == (0.5, 6)
@@ -245,6 +253,8 @@ def test_which_jobs_need_an_engine_that_decodes_speculatively(method: str, needs
         ({"method": None}, "params.method: null is not allowed; allowed: gsi, gsi-no-rejection, rsd, "),
         ({"role": "prm"}, 'params.role: "prm" is not allowed; allowed: draft, target'),
         ({"scope": "all"}, 'params.scope: "all" is not allowed; allowed: steps, responses'),
+        ({"method": "particle-filter:tilted:target"}, "params.role: tilted particles are the draft's; allowed: draft"),
+        ({"resample_below": 2}, "params.resample_below: 2 is not allowed; allowed: a number from 0 to 1"),
         ({"aggregate": "mean"}, 'params.aggregate: "mean" is not allowed; allowed: last, minimum, product'),
         ({"resample": "draft"}, 'params.resample: "draft" is not allowed; allowed: target, speculative'),
         ({"u": 0.5}, "params.u: unknown; did you mean acceptance_threshold?"),

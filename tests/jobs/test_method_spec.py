@@ -11,6 +11,7 @@ from gsi.jobs.method_spec import ALIASES, parse_choice, parse_method
 from gsi.jobs.payload import JobParams
 
 PARAMETERS = list(JobParams.model_fields)
+OF_RESPONSES = ("steps", "responses", "last", "minimum", "product")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -34,6 +35,10 @@ def test_a_name_alone_is_the_method(method: str) -> None:
         ("best-of-n:minimum", {"scope": "responses", "aggregate": "minimum"}),
         ("best-of-n:target:product", {"role": "target", "scope": "responses", "aggregate": "product"}),
         ("beam-search:width=8:expansion=2", {"beam_width": 8, "beam_expansion": 2}),
+        ("dvts:width=8:expansion=2", {"beam_width": 8, "beam_expansion": 2}),
+        ("particle-filter:tilted:sample", {"particle_weights": "tilted", "particle_choice": "sample"}),
+        ("particle-filter:resample_below=0.5", {"resample_below": 0.5}),
+        ("specs:switch_threshold=0.6", {"switch_threshold": 0.6}),
         ("rsd:binary=0.7", {"weighting": {"name": "binary", "delta": 0.7}}),
         ("rsd:binary=-1e-3", {"weighting": {"name": "binary", "delta": -0.001}}),
         ("rsd:logistic=10/0.7", {"weighting": {"name": "logistic", "alpha": 10.0, "delta": 0.7}}),
@@ -64,7 +69,8 @@ def test_an_unknown_method_is_answered_with_those_there_are(spec: str) -> None:
         parse_method(spec, PARAMETERS)
     assert str(error.value).partition("; did you mean ")[0] == (
         f'params.method: "{spec.partition(":")[0]}" is not allowed; allowed: gsi, gsi-no-rejection, rsd, '
-        "soft-best-of-n, best-of-n, majority-vote, beam-search, draft, target, speculative-decoding"
+        "specs, soft-best-of-n, best-of-n, majority-vote, beam-search, particle-filter, dvts, draft, target, "
+        "speculative-decoding"
     )
 
 
@@ -76,21 +82,25 @@ def test_an_unknown_option_is_answered_with_those_there_are(option: str) -> None
     said, allowed = str(error.value).partition("; did you mean ")[0].split("; allowed: ")
     assert said == f'params.method: option "{option}" is not allowed with gsi'
     words, names = allowed.split(", NAME=VALUE with a parameter (")
-    assert words == "speculative, authors"
-    others = {"role", "scope", "aggregate", "weighting", "beam_width", "beam_expansion"}
+    assert words == "steps, responses, last, minimum, product, speculative, authors"
+    others = {"role", "weighting", "beam_width", "beam_expansion", "switch_threshold"}
+    others |= {"particle_weights", "resample_below", "particle_choice"}
     assert names.rstrip(")").split(", ") == [name for name in PARAMETERS if name not in {"method", *others}]
 
 
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("gsi", ["speculative", "authors"]),
-        ("gsi-no-rejection", ["authors"]),
+        ("gsi", [*OF_RESPONSES, "speculative", "authors"]),
+        ("gsi-no-rejection", [*OF_RESPONSES, "authors"]),
         ("rsd", ["speculative", "authors", *WEIGHTINGS]),
-        ("soft-best-of-n", ["draft", "target"]),
-        ("best-of-n", ["draft", "target", "steps", "responses", "last", "minimum", "product"]),
+        ("soft-best-of-n", ["draft", "target", *OF_RESPONSES]),
+        ("best-of-n", ["draft", "target", *OF_RESPONSES]),
         ("majority-vote", ["draft", "target"]),
         ("beam-search", ["draft", "target", "last", "minimum", "product"]),
+        ("dvts", ["draft", "target", "last", "minimum", "product"]),
+        ("particle-filter", ["draft", "target", "reward", "tilted", "highest", "sample"]),
+        ("specs", []),
         ("target", []),
     ],
 )
@@ -106,6 +116,10 @@ def test_a_method_takes_the_options_that_it_looks_at(spec: str, words: list[str]
         "product",
         "speculative",
         "authors",
+        "reward",
+        "tilted",
+        "highest",
+        "sample",
         *WEIGHTINGS,
     }
     for word in words:

@@ -36,15 +36,22 @@ STEPWISE = [
     "soft-best-of-n",
     "soft-best-of-n:target",
     "best-of-n",
+    "specs:switch_threshold=0.9",
     "draft",
     "target",
 ]
 SEARCHING = [
     "best-of-n:responses",
     "best-of-n:minimum:target",
+    "soft-best-of-n:responses",
+    "gsi:responses",
+    "gsi-no-rejection:minimum",
     "majority-vote",
     "beam-search",
     "beam-search:width=2:expansion=3:product",
+    "particle-filter",
+    "particle-filter:tilted:sample:resample_below=0.5",
+    "dvts",
 ]
 EVERY_METHOD = STEPWISE + SEARCHING
 
@@ -161,7 +168,7 @@ async def test_without_keep_candidates_none_are_kept(system: System) -> None:
     assert [step.proposals for step in record.steps] == [()] * len(record.steps)
 
 
-@pytest.mark.parametrize("method", ["majority-vote", "beam-search"])
+@pytest.mark.parametrize("method", ["majority-vote", "beam-search", "particle-filter:tilted", "dvts"])
 async def test_a_search_goes_on_where_a_killed_coordinator_left_it(system: System, method: str) -> None:
     """SIGKILL after the first rounds: another coordinator writes what would have been written."""
     params = {"method": method, "n": 16, "max_step_tokens": 4}  # short steps: many rounds, time enough to kill

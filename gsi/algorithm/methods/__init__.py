@@ -12,9 +12,12 @@ from gsi.algorithm.method import Method
 MODULES = (
     "gsi",
     "rsd",
+    "specs",
     "best_of_n",
     "responses",
     "beam_search",
+    "particle_filter",
+    "dvts",
     "single_model",
 )
 

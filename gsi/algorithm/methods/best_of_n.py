@@ -1,15 +1,16 @@
-"""Best-of-n on one model: soft (GSI paper, section 2); hard, over steps or over whole responses (RSD, section 3)."""
+"""Best-of-n on one model, over steps or over whole responses: soft (GSI paper, section 2) and hard (RSD, section 3)."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from gsi.algorithm.candidates import Population, Trajectory
-from gsi.algorithm.method import Method, Unfinished, lift
-from gsi.algorithm.methods.responses import start_with_n, write_rated
-from gsi.algorithm.params import Params, Scope
-from gsi.algorithm.parts import accept, choose_highest_score, propose, soft_best_of_n
+from gsi.algorithm.method import Answers, Method
+from gsi.algorithm.methods.responses import by_scope, start_by_scope, write_rated
+from gsi.algorithm.params import Params
+from gsi.algorithm.parts import accept, choose_highest_score, propose, score, soft_best_of_n
 from gsi.algorithm.ports import Ports
-from gsi.algorithm.round import NewStep, Round
+from gsi.algorithm.round import NewStep
+from gsi.algorithm.seeds import uniform
+from gsi.algorithm.soft_best_of_n import select
 
 
 async def run_soft_step(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> NewStep:
@@ -24,32 +25,31 @@ async def run_hard_step(trajectory: Trajectory, params: Params, ports: Ports, se
     return accept(trajectory, replace(proposal, selected=best))
 
 
-def start(prompt: Trajectory, params: Params) -> Population:
-    """Return n trajectories if the job chooses among whole responses, else one."""
-    return start_with_n(prompt, params) if params.scope is Scope.RESPONSES else (prompt,)
-
-
-async def make_round(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
-    """Let every response grow, or the only trajectory by its best candidate."""
-    is_of_responses = growing[0].params.scope is Scope.RESPONSES
-    make = write_rated if is_of_responses else lift(run_hard_step)
-    return await make(population, growing, ports, seed)
+async def draw_response(population: Population, params: Params, _answers: Answers, seed: int) -> int:
+    """Draw a response with probability softmax(beta * score)."""
+    scores = [score(trajectory, params.aggregate) for trajectory in population]
+    return select(scores, params.beta, uniform(seed, "response", "select"))
 
 
 SOFT_BEST_OF_N = Method(
     name="soft-best-of-n",
-    summary="one model writes n candidates a step, and one is drawn with probability softmax(beta * reward)",
+    summary=(
+        "one model writes n candidates, and one is drawn with probability softmax(beta * reward): "
+        "in each step, or among whole responses"
+    ),
     source="GSI, section 2",
-    make_round=lift(run_soft_step),
-    parameters=("n", "n_target", "beta", "role"),
+    make_round=by_scope(run_soft_step, write_rated),
+    start=start_by_scope,
+    choose=draw_response,
+    parameters=("n", "n_target", "beta", "role", "scope", "aggregate"),
 )
 
 BEST_OF_N = Method(
     name="best-of-n",
     summary="one model writes n candidates, and the highest reward wins: in each step, or among whole responses",
     source='RSD, section 3 ("process Best-of-N" and "Best-of-N")',
-    make_round=make_round,
-    start=start,
+    make_round=by_scope(run_hard_step, write_rated),
+    start=start_by_scope,
     choose=choose_highest_score,
     parameters=("n", "role", "scope", "aggregate"),
 )

@@ -1,16 +1,22 @@
 """Guided Speculative Inference: one step of Algorithm 1 (GSI paper, lines 3 to 13). The line numbers are the paper's.
 
 Draft n candidates and score each under the target and the PRM; select a candidate by its tilted reward; keep it if that
-reaches u, else let the target write the step.
+reaches u, else let the target write the step. With scope responses the step is the whole response (section 2,
+"one-shot generation").
 """
 
-from gsi.algorithm.candidates import Source, Trajectory
-from gsi.algorithm.method import Method, in_every_job, lift, written_by
-from gsi.algorithm.params import Params, Preset
-from gsi.algorithm.parts import accept, draw, is_hopeless, propose, resample
+from collections.abc import Sequence
+
+from gsi.algorithm.candidates import Outcome, Population, Source, Trajectory
+from gsi.algorithm.method import Answers, Method, Unfinished, in_every_job, written_by
+from gsi.algorithm.methods.responses import by_scope, start_by_scope, write_each
+from gsi.algorithm.params import Params, Preset, Scope
+from gsi.algorithm.parts import accept, draw, is_hopeless, propose, resample, score, tilted_score
 from gsi.algorithm.ports import Ports
 from gsi.algorithm.proposal import Proposal
-from gsi.algorithm.round import NewStep
+from gsi.algorithm.round import NewStep, Round
+from gsi.algorithm.seeds import uniform
+from gsi.algorithm.soft_best_of_n import select
 
 
 async def run_step(trajectory: Trajectory, params: Params, ports: Ports, seed: int) -> NewStep:
@@ -54,18 +60,71 @@ async def run_step_without_rejection(trajectory: Trajectory, params: Params, por
     return accept(trajectory, draw(drafted, tilted, params, trajectory, seed), tilted)
 
 
+# --- Whole responses: a population of the n places of the draft and, behind them, those of the target ----------------
+
+
+def start(prompt: Trajectory, params: Params) -> Population:
+    """Return a place for each response. Those of the target stay empty unless the draft's response is rejected."""
+    is_of_responses = params.scope is Scope.RESPONSES
+    return (prompt,) * (params.n + params.num_target_candidates) if is_of_responses else (prompt,)
+
+
+def pick(population: Population, unfinished: Sequence[Unfinished], seed: int) -> Sequence[Unfinished]:
+    """Let the draft's responses grow (line 3); when all are finished, the target's, if line 6 rejects (line 9)."""
+    if not unfinished or unfinished[0].params.scope is Scope.STEPS:
+        return unfinished
+    params = unfinished[0].params
+    drafts = [one for one in unfinished if one.place < params.n]
+    return drafts or ([] if _draw_response(population, params, seed)[1] else unfinished)
+
+
+async def write_responses(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
+    """Let the responses of one model grow by a step."""
+    if growing[0].place < growing[0].params.n:
+        return await write_each(population, growing, ports, seed, source=Source.DRAFT, likelihoods=True)
+    return await write_each(population, growing, ports, seed, source=Source.TARGET, outcome=Outcome.RESAMPLED)
+
+
+async def choose(population: Population, params: Params, _answers: Answers, seed: int) -> int:
+    """Return the draft's drawn response if line 6 accepts it; else the target's, by soft best-of-n (line 11)."""
+    if params.scope is Scope.STEPS:
+        return 0
+    drawn, passes = _draw_response(population, params, seed)
+    anew = population[params.n :]
+    if passes or not any(trajectory.steps for trajectory in anew):  # the PRM may have had no room for the target's
+        return drawn
+    scores = [score(trajectory, params.aggregate) for trajectory in anew]
+    return params.n + select(scores, params.beta, uniform(seed, "response", Source.TARGET, "select"))
+
+
+async def choose_without_rejection(population: Population, params: Params, _answers: Answers, seed: int) -> int:
+    """Return the drawn response."""
+    return _draw_response(population, params, seed)[0] if params.scope is Scope.RESPONSES else 0
+
+
+def _draw_response(population: Population, params: Params, seed: int) -> tuple[int, bool]:
+    """Draw one of the draft's responses by softmax(beta * r~) (lines 4, 5); return its place, and whether it passes."""
+    tilted = [tilted_score(trajectory, params) for trajectory in population[: params.n]]
+    drawn = select(tilted, params.beta, uniform(seed, "response", Source.DRAFT, "select"))
+    is_strict = params.preset is Preset.AUTHORS
+    return drawn, is_accepted(tilted[drawn], params.least_tilted_reward, is_strict=is_strict)
+
+
 GSI = Method(
     name="gsi",
     summary=(
         "the draft writes n candidates and one is drawn by its tilted reward; "
-        "if the tilted reward is below u, the target writes the step"
+        "if the tilted reward is below u, the target writes the step. The step may be the whole response"
     ),
     source="GSI, Algorithm 1",
-    make_round=lift(run_step),
+    make_round=by_scope(run_step, write_responses),
+    start=start,
+    pick=pick,
+    choose=choose,
     writers=written_by(Source.DRAFT, Source.TARGET),
     asks_likelihoods=in_every_job,
     can_reject=True,
-    parameters=("n", "n_target", "beta", "acceptance_threshold", "resample", "preset"),
+    parameters=("n", "n_target", "beta", "acceptance_threshold", "resample", "preset", "scope", "aggregate"),
     find_leader=find_leader,
 )
 
@@ -73,9 +132,11 @@ GSI_NO_REJECTION = Method(
     name="gsi-no-rejection",
     summary="`gsi` without the test: the drawn candidate is always kept",
     source="GSI, section 3 and Theorem 1",
-    make_round=lift(run_step_without_rejection),
+    make_round=by_scope(run_step_without_rejection, write_responses),
+    start=start_by_scope,
+    choose=choose_without_rejection,
     writers=written_by(Source.DRAFT),
     asks_likelihoods=in_every_job,
-    parameters=("n", "beta", "preset"),
+    parameters=("n", "beta", "preset", "scope", "aggregate"),
     find_leader=find_leader_without_rejection,
 )

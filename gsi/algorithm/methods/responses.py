@@ -1,4 +1,4 @@
-"""Methods over n whole responses of one model: majority vote, and what best-of-n needs (RSD paper, section 3, Table 2).
+"""Methods over n whole responses: majority vote (RSD paper, section 3, Table 2), and what others over responses need.
 
 The responses are written step by step at the same time, so that each stops, resumes and is recorded as any answer is.
 """
@@ -8,9 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from gsi.algorithm.candidates import Branch, Population, Trajectory
-from gsi.algorithm.method import Answers, Method, Unfinished, in_no_job
-from gsi.algorithm.params import Params
+from gsi.algorithm.candidates import Branch, Outcome, Population, Source, Trajectory
+from gsi.algorithm.method import Answers, MakeRound, MakeStep, Method, Unfinished, in_no_job, lift
+from gsi.algorithm.params import Params, Scope
 from gsi.algorithm.parts import build_step, propose, run_all
 from gsi.algorithm.ports import Ports
 from gsi.algorithm.proposal import Proposal
@@ -23,10 +23,38 @@ def start_with_n(prompt: Trajectory, params: Params) -> Population:
     return (prompt,) * params.n
 
 
+def start_by_scope(prompt: Trajectory, params: Params) -> Population:
+    """Return n trajectories if the job chooses among whole responses, else one."""
+    return start_with_n(prompt, params) if params.scope is Scope.RESPONSES else (prompt,)
+
+
+def by_scope(make_step: MakeStep, make_round: MakeRound) -> MakeRound:
+    """Return a rule for both scopes of a job: ``make_step`` for steps, ``make_round`` for whole responses."""
+    of_steps = lift(make_step)
+
+    async def make(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
+        is_of_responses = growing[0].params.scope is Scope.RESPONSES
+        return await (make_round if is_of_responses else of_steps)(population, growing, ports, seed)
+
+    return make
+
+
 async def write_each(
-    population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int, *, rewards: bool
+    population: Population,
+    growing: Sequence[Unfinished],
+    ports: Ports,
+    seed: int,
+    *,
+    source: Source | None = None,
+    outcome: Outcome = Outcome.ACCEPTED,
+    rewards: bool = True,
+    likelihoods: bool = False,
 ) -> Round:
-    """Let every unfinished response grow by one step. Responses that are still equal are written in one proposal."""
+    """Let every growing response grow by one step. Responses that are still equal are written in one proposal.
+
+    ``source`` writes, by default the model of the job's ``role``. ``rewards`` asks the PRM to rate the steps,
+    ``likelihoods`` the target.
+    """
     groups: defaultdict[tuple[int, ...], list[Unfinished]] = defaultdict(list)
     for one in growing:
         groups[one.trajectory.token_ids].append(one)
@@ -34,16 +62,17 @@ async def write_each(
     async def write(group: Sequence[Unfinished]) -> Proposal:
         first = group[0]
         own_seed = derive_seed(seed, "response", first.place)
-        proposal = await propose(
-            first.params.role, first.trajectory, first.params, ports, own_seed, len(group), rewards=rewards
-        )
+        writer = source or first.params.role
+        n, asked = len(group), {"rewards": rewards, "likelihoods": likelihoods}
+        proposal = await propose(writer, first.trajectory, first.params, ports, own_seed, n, **asked)
         return replace(proposal, parent=first.place)
 
     proposals = await run_all([write(group) for group in groups.values()])
     branches = [Branch(place, None) for place in range(len(population))]
     for proposal, group in zip(proposals, groups.values(), strict=True):
         for index, one in enumerate(group):
-            branches[one.place] = Branch(one.place, build_step(one.trajectory, replace(proposal, selected=index)))
+            step = build_step(one.trajectory, replace(proposal, selected=index))
+            branches[one.place] = Branch(one.place, replace(step, outcome=outcome))
     return Round(tuple(branches), tuple(proposals))
 
 
@@ -57,7 +86,7 @@ async def write_unrated(population: Population, growing: Sequence[Unfinished], p
     return await write_each(population, growing, ports, seed, rewards=False)
 
 
-async def choose_most_votes(population: Population, params: Params, answers: Answers) -> int:
+async def choose_most_votes(population: Population, params: Params, answers: Answers, _seed: int) -> int:
     """Return the place of the first response whose answer most responses share. No answer, no vote."""
     first_of: dict[str, int] = {}  # an answer as written -> the place of the first response with an equal answer
     votes: Counter[int] = Counter()

@@ -19,6 +19,10 @@ const NAMES = {
   aggregate: "Score of a response",
   beam_width: "Beam width",
   beam_expansion: "Beam expansion",
+  particle_weights: "Weights of particles",
+  resample_below: "Resample below",
+  particle_choice: "Choice of particle",
+  switch_threshold: "Switch to the draft at",
 };
 
 /** Returns the method of a setup: the chosen one, or that of the model. */

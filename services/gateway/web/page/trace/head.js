@@ -61,7 +61,7 @@ function Facts({ job, steps, params }) {
 
 /** Return the numbers by which the method chooses, each with its symbol. */
 function parametersOf(params) {
-  const draws = !["draft", "target", "speculative-decoding", "beam-search", "best-of-n", "majority-vote"].includes(params.method);
+  const draws = !["draft", "target", "speculative-decoding", "beam-search", "dvts", "best-of-n", "majority-vote"].includes(params.method);
   const isAlone = ["draft", "target", "speculative-decoding"].includes(params.method);
   const test = acceptanceTest(params);
   return [!isAlone && ["n", params.n], draws && ["β", params.beta], test && [test.name, test.least]].filter(Boolean);

@@ -5,11 +5,12 @@
 
 import { read } from "./numbers.js";
 
-const SEARCHES = new Set(["beam-search", "majority-vote"]);
+const SEARCHES = new Set(["beam-search", "majority-vote", "particle-filter", "dvts"]);
+const OF_RESPONSES = new Set(["best-of-n", "soft-best-of-n", "gsi", "gsi-no-rejection"]); // with scope responses
 
 /** Return whether a job of these parameters keeps several trajectories. */
 export function isSearch(params) {
-  return SEARCHES.has(params.method) || (params.method === "best-of-n" && params.scope === "responses");
+  return SEARCHES.has(params.method) || (OF_RESPONSES.has(params.method) && params.scope === "responses");
 }
 
 /**

@@ -8,6 +8,8 @@ import { boxedAnswer, grow, score, textOf, votes } from "./trajectories.js";
 
 const MAX_COLUMNS = 40; // of the picture: more trajectories than that are only a list
 const CELL = 22;
+const NAMES = { "beam-search": "The beams", "particle-filter": "The particles", dvts: "The subtrees" };
+const CUTS = new Set(["beam-search", "particle-filter"]); // methods whose branches may end before the last round
 
 /** The tree of a search. `chosen`: the leaf that is the answer, null while the job runs. */
 export function Tree({ steps, params, chosen, tree = grow(steps) }) {
@@ -16,10 +18,10 @@ export function Tree({ steps, params, chosen, tree = grow(steps) }) {
   const isVote = params.method === "majority-vote";
   const children = childrenOf(tree);
   return html`<section class="tree" aria-labelledby="tree-title">
-    <h2 id="tree-title">${isVote ? "The responses and their votes" : params.method === "beam-search" ? "The beams" : "The responses"}</h2>
+    <h2 id="tree-title">${isVote ? "The responses and their votes" : NAMES[params.method] ?? "The responses"}</h2>
     ${isVote && html`<${Votes} leaves=${tree.leaves} chosen=${chosen} />`}
     <${Picture} tree=${tree} answerNodes=${answerNodes} />
-    ${params.method === "beam-search" && html`<p class="legend"><${Badge} kind="good">the answer<//> <${Badge}>kept<//> <del>cut</del> <span class="quiet">A branch is cut when other branches have higher scores.</span></p>`}
+    ${CUTS.has(params.method) && html`<p class="legend"><${Badge} kind="good">the answer<//> <${Badge}>kept<//> <del>cut</del> <span class="quiet">${params.method === "particle-filter" ? "A branch is cut when no particle is resampled from it." : "A branch is cut when other branches have higher scores."}</span></p>`}
     <${CutCandidates} nodes=${(children.get(null) ?? []).filter((node) => node.isCut)} />
     <ul class="branches">${chains(children, null).map((chain) => html`<${Chain} chain=${chain} params=${params} answerNodes=${answerNodes} />`)}</ul>
   </section>`;
@@ -105,7 +107,7 @@ function Chain({ chain: { nodes, cut, children }, params, answerNodes }) {
   const isAnswer = answerNodes.has(last);
   const isKept = nodes[0].isKept;
   const steps = nodes.length === 1 ? `step ${nodes[0].round + 1}` : `steps ${nodes[0].round + 1} to ${last.round + 1}`;
-  const isOfBeams = params.method === "beam-search";
+  const isOfBeams = CUTS.has(params.method);
   const name = isOfBeams ? "" : `response ${nodes[0].place + 1}, `;
   const isRated = read(last.step.reward) !== null;
   return html`<li class=${isAnswer ? "answer" : isKept ? "kept" : "cut"}>
