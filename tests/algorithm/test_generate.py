@@ -29,7 +29,8 @@ WORLD = World(
     ends=frozenset({3}),
 )
 ENDLESS = replace(WORLD, ends=frozenset())
-STEPWISE = sorted(set(METHODS) - {"majority-vote", "beam-search"})  # keep one trajectory
+SEARCHES = {"majority-vote", "beam-search", "particle-filter", "dvts"}
+STEPWISE = sorted(set(METHODS) - SEARCHES)  # keep one trajectory
 
 
 @dataclass

@@ -168,7 +168,9 @@ async def test_without_keep_candidates_none_are_kept(system: System) -> None:
     assert [step.proposals for step in record.steps] == [()] * len(record.steps)
 
 
-@pytest.mark.parametrize("method", ["majority-vote", "beam-search", "particle-filter:tilted", "dvts"])
+@pytest.mark.parametrize(
+    "method", ["majority-vote", "beam-search", "particle-filter:tilted", "dvts", "gsi:responses:u=9"]
+)
 async def test_a_search_goes_on_where_a_killed_coordinator_left_it(system: System, method: str) -> None:
     """SIGKILL after the first rounds: another coordinator writes what would have been written."""
     params = {"method": method, "n": 16, "max_step_tokens": 4}  # short steps: many rounds, time enough to kill
