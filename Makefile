@@ -1,4 +1,5 @@
 # make demo          set up .venv and run 8 held-out problems through the whole system (ARGS="--json"; ENGINE=vllm)
+# make environments  install all that the checks of CI need
 # make test          set up .venv and run every check: style, types, tests (WORKERS=2 at a time; ARGS=tests/jobs: a part)
 # make lint          style and types alone
 # make hooks         run style, types and the check of generated files before each git commit
@@ -51,7 +52,7 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm test-clients test-web lint style hooks chart wheel docs changelog list-checks sbom sign chart-package chart-push release-check release-image release-manifest dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean some-schedules
+.PHONY: environments help demo test test-vllm test-clients test-web lint style hooks chart wheel docs changelog list-checks sbom sign chart-package chart-push release-check release-image release-manifest dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean some-schedules
 
 # The first line of a check's output, which .ci/run prints in one piece.
 TITLE = @echo "== make $@" >&2
@@ -162,6 +163,8 @@ some-schedules: $(INSTALLED)
 
 fuzz: $(INSTALLED)
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+environments: $(INSTALLED) $(VLLM_INSTALLED) $(CLIENTS_INSTALLED) $(TOOLS_INSTALLED) $(DOCS_INSTALLED)
 
 lint: style
 	@$(BIN)/mypy

@@ -23,8 +23,9 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then
   fi
 fi
 
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-echo "installing into $venv (torch is large: a few minutes the first time)"
+# Without pip: a first run was interrupted.
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
+echo "installing into $venv (the first time: up to a few minutes)"
 # --no-compile: Python itself compiles the modules that are imported, a small part of torch, transformers and vLLM.
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --editable ".[$extras]"
 case $extras in

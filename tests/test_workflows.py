@@ -140,14 +140,16 @@ def test_ci_runs_every_check_and_names_those_that_fail(tmp_path: Path) -> None:
     """Two at a time, and yet the lines of one check follow each other; the exit status tells of a failure."""
     checks = list_checks()
     recipes = [
-        f"{name}:\n\t@echo {name} begins; sleep 0.1; echo {name} ends >&2; exit $(CODE_{name})" for name in checks
+        f"{name}:\n\t@echo {name} begins; sleep 0.1; echo {name} ends >&2; exit $(CODE_{name})"
+        for name in ("environments", *checks)
     ]
     (tmp_path / "Makefile").write_text("\n".join([*recipes, f"CODE_{checks[1]} = 3", ""]))
     (tmp_path / ".ci").mkdir()
     script = shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
     lines, code = run_make(["bash", script])
+    assert lines[:2] == ["environments begins", "environments ends"]
     for name in checks:
         at = lines.index(f"{name} begins")
         assert lines[at + 1] == f"{name} ends"
-    assert [line.split("]")[0] for line in lines if "***" in line] == [f"make: *** [Makefile:4: {checks[1]}"]
+    assert [line.split("]")[0] for line in lines if "***" in line] == [f"make: *** [Makefile:6: {checks[1]}"]
     assert code == 2
