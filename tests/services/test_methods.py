@@ -217,6 +217,7 @@ async def test_a_step_of_a_judged_method_says_what_its_judges_said(
         "conf-spec",
         "particle-filter:tilted",
         "dvts",
+        "gsi:responses:u=9",
         "confidence-vote",
         "speculative-rejection",
     ],
