@@ -353,7 +353,7 @@ async def test_over_responses_the_best_keeps_its_law() -> None:
     world = World(draft=(0.5, 0.3, 0.2), target=(0.2, 0.3, 0.5), reward=(0.2, 0.5, 0.9))
     params = Params(method="best-of-n", n=4, scope=Scope.RESPONSES, n_rule=ThresholdRule(0.9))
     params = replace(params, stop=StopRules(max_steps=2))
-    drawn = [(await write(params, world.ports(), seed, answers=UNREAD)).answer for seed in range(3000)]
+    drawn = [(await write(params, world.ports(), seed, answers=UNREAD)).answer for seed in range(800)]
     law = exact.best_of_n(world.draft, world.reward, 4)
     assert_drawn_from(dict(enumerate(law)), [answer.token_ids[-1] for answer in drawn])
 

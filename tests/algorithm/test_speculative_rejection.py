@@ -24,12 +24,12 @@ PARAMS = Params(method="speculative-rejection", n=16, stop=StopRules(max_steps=1
 SMALL = World(draft=(0.5, 0.3, 0.2), target=(0.2, 0.3, 0.5), reward=(0.2, 0.5, 0.9), turns=True)
 
 
-@pytest.mark.parametrize(("n", "alpha", "num_steps"), [(2, 0.5, 2), (3, 0.4, 3), (4, 0.5, 2), (3, 0.7, 2)])
+@pytest.mark.parametrize(("n", "alpha", "num_steps"), [(3, 0.4, 3), (4, 0.5, 2)])
 async def test_the_answer_follows_its_exact_law(n: int, alpha: float, num_steps: int) -> None:
     """Whenever the memory is full, the share alpha with the lowest rewards of what is written so far is rejected."""
     params = replace(PARAMS, n=n, rejected_share=alpha, stop=StopRules(max_steps=num_steps))
     law = exact.speculative_rejection(SMALL, n, alpha, num_steps)
-    num_draws = 6000
+    num_draws = 1500
     observed = Counter(
         [(await write(params, SMALL.ports(), seed, answers=UNREAD)).answer.token_ids[1:] for seed in range(num_draws)]
     )
