@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gsi.algorithm.candidates import Outcome, Source
+from gsi.algorithm.params import Scope
 from gsi.algorithm.seeds import uniform
 from gsi.algorithm.tilting import log_ratio
 from gsi.errors import InvalidRequestError
@@ -56,6 +57,8 @@ def _read_proposal(record: RecordedJob, step: StepRecord, *, needs_ratios: bool)
     drafted, target = _find_proposal(step, Source.DRAFT), _find_proposal(step, Source.TARGET)
     if drafted is None or len(drafted.candidates) < record.n:
         return None
+    if drafted.selected is None and record.params.get("scope") == Scope.RESPONSES:
+        return None  # parts of responses, of which none was drawn
     rewards = _list_rewards(drafted)
     log_ratios = _list_log_ratios(drafted) if needs_ratios else [0.0] * len(drafted.candidates)
     if not len(rewards) == len(log_ratios) == len(drafted.candidates):

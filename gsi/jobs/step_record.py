@@ -19,7 +19,7 @@ was asked. Version 0.1 also wrote null for a number that is not finite. Such a n
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -225,6 +225,10 @@ class ProposalRecord(Record):
 class StepRecord(KeptStep):
     """A round: the kept step, or the leading trajectory's where a method keeps several, with the round's cost."""
 
+    index: int = Field(
+        description="The round's place in the job, from 0. It is the step's place in its trajectory, too, unless the "
+        "trajectory began in a later round."
+    )
     draft_tokens: int = Field(description="Tokens that the draft wrote in this round, discarded candidates included.")
     target_tokens: int = Field(description="Tokens that the target wrote in this round, discarded candidates included.")
     seconds: float = Field(description="How long the models took.")
@@ -236,11 +240,14 @@ class StepRecord(KeptStep):
     )
 
     @classmethod
-    def from_round(cls, made: Round, *, keep_candidates: bool) -> Self:
-        """Return the record of a round, seconds rounded to microseconds."""
+    def from_round(cls, made: Round, *, keep_candidates: bool, index: int | None = None) -> Self:
+        """Return the record of a round, seconds rounded to microseconds.
+
+        ``index`` is the round's place in the job; by default that of the leading step in its trajectory.
+        """
         is_only_trajectory = made.branches == (Branch(0, made.step),)
         return cls.from_step(
-            made.step,
+            made.step if index is None else replace(made.step, index=index),
             draft_tokens=made.num_tokens(Source.DRAFT),
             target_tokens=made.num_tokens(Source.TARGET),
             seconds=round(made.seconds, 6),

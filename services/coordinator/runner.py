@@ -253,6 +253,6 @@ class JobRunner:
         return await call_with_retries(self._models, make, watch.note_wait)
 
     async def _keep(self, lease: Lease, made: Round, watch: StepWatch, to_keep: Kept) -> None:
-        record = StepRecord.from_round(made, keep_candidates=to_keep.with_candidates)
+        record = StepRecord.from_round(made, keep_candidates=to_keep.with_candidates, index=watch.index)
         with watch.checkpoint(made):
             await self._writer.append_step(lease, record, to_keep.prompt_of(record.index))

@@ -23,20 +23,21 @@ log = structlog.get_logger()
 class StepWatch:
     """Watches the steps of one run, one after the other, each from its first call to its checkpoint.
 
-    Its clock starts with the watch, and every second between two checkpoints is in one phase.
+    Its clock starts with the watch, and every second between two checkpoints is in one phase. ``index`` is the number
+    of the step, or round, that is being made, from 0.
     """
 
     def __init__(self, params: Params, num_kept: int) -> None:
         self._params = params
-        self._index = num_kept
+        self.index = num_kept
         self._span = NOTHING
         self._step_began = time.perf_counter()
         self._waited = 0.0
 
     def begin(self) -> None:
         """Begin a step: what this task logs and traces from now on belongs to it."""
-        bind_contextvars(step=self._index)
-        self._span = tracing.begin_step(self._index)
+        bind_contextvars(step=self.index)
+        self._span = tracing.begin_step(self.index)
 
     def note_wait(self, seconds: float) -> None:
         """Count seconds without work for the step: it had no slot, or a service was unavailable or full."""
@@ -53,7 +54,7 @@ class StepWatch:
         log.debug("step kept", outcome=made.step.outcome, seconds=round(sum(phases.values()), 6))
         self._end_span(made, phases)
         unbind_contextvars("step")
-        self._index += 1
+        self.index += 1
 
     def _end_phases(self, made: Round, checkpoint_began: float) -> dict[str, float]:
         """Return the step's seconds by phase, which add up to the time since the step before, and restart the clock.

@@ -19,6 +19,7 @@ from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Aggregate, Params, Scope, StopRules
 from gsi.algorithm.parts import aggregate_rewards, tilted_score
 from gsi.algorithm.stopping import JobRules
+from gsi.jobs.step_record import StepRecord
 from tests.algorithm import exact
 from tests.algorithm.searching import UNREAD, trajectory, write
 from tests.algorithm.worlds import LETTERS, START, World
@@ -105,6 +106,17 @@ async def test_the_target_writes_only_after_a_rejection(u: float, outcome: Outco
     assert all(len(of_round) == 1 for of_round in sources)  # one model at a time
     for made in written.rounds:
         assert all(("target" in one.scores) is (one.source is Source.DRAFT) for one in made.proposals)
+
+
+async def test_the_rounds_of_a_job_are_counted_through() -> None:
+    """The target's first step is the first of its trajectory, in a later round: checkpoints follow the rounds."""
+    written = await write(replace(PARAMS, acceptance_threshold=1e6), WORLD.ports(), answers=UNREAD)
+    rounds = [
+        StepRecord.from_round(made, keep_candidates=False, index=index) for index, made in enumerate(written.rounds)
+    ]
+    assert [record.index for record in rounds] == list(range(len(rounds)))
+    assert [record.to_branches() for record in rounds] == [made.branches for made in written.rounds]
+    assert written.rounds[-1].step.index < len(rounds) - 1
 
 
 def test_the_likelihoods_of_a_responses_steps_are_summed() -> None:

@@ -191,6 +191,17 @@ def test_particles_are_resampled_below_a_share_of_n(share: float, is_resampled: 
     )
 
 
+async def test_a_particle_whose_reward_is_not_a_number_is_resampled_by_no_one() -> None:
+    """Its weight is 0 from then on."""
+    world = replace(FIXED, reward=(math.nan, 0.1), turns=False)
+    params = replace(PARAMS, n=6, stop=StopRules(max_steps=3))
+    for seed in range(20):
+        written = await write(params, world.ports(), seed, answers=UNREAD)
+        for before, after in pairwise(written.rounds):
+            dead = {place for place, branch in enumerate(before.branches) if branch.log_weight == -math.inf}
+            assert len(dead) == 6 or not dead & {branch.parent for branch in after.branches}
+
+
 def test_equal_weights_are_left_as_they_are() -> None:
     """Also where no particle has a reward."""
     for log_weight in (0.5, -math.inf):

@@ -33,7 +33,7 @@ async def test_two_steps_follow_their_exact_law() -> None:
         Source.DRAFT: exact.soft_best_of_n(draft, tilted, 2.0, 2),
         Source.TARGET: exact.soft_best_of_n(target, reward, 2.0, 2),
     }
-    law = {}
+    law: dict[tuple[Source, str], float] = {}
     for y in WORLD.steps:
         writer = Source.DRAFT if WORLD.reward[y] >= 0.6 else Source.TARGET
         law |= {(writer, LETTERS[y] + LETTERS[z]): first[y] * second[writer][z] for z in WORLD.steps}

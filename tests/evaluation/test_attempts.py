@@ -72,6 +72,14 @@ def test_the_responses_of_a_job_are_read_off_its_rounds(is_rated: bool) -> None:
     assert twice.best_of_k == ({"last": 0.0, "minimum": 0.0, "product": 0.0} if is_rated else {})
 
 
+@pytest.mark.parametrize(("scope", "num_answers"), [("responses", 2), ("steps", 1)])
+def test_soft_best_of_n_has_several_answers_over_responses_alone(scope: str, num_answers: int) -> None:
+    """A job over steps has one answer, whose grade is on record."""
+    branches = [BranchRecord(parent=place, step=kept(rf"\boxed{{{7 + place}}}", 0.5)) for place in range(2)]
+    made = job(label="soft-best-of-n", n=2, steps=[round_of(*branches)], params={"scope": scope})
+    assert len(list_attempts(made)) == num_answers
+
+
 @pytest.mark.parametrize(("thinking", "is_right"), [(None, True), (False, False)])
 def test_a_response_that_ends_in_its_trace_has_no_answer(thinking: bool | None, is_right: bool) -> None:
     """What a thinking model tries in its trace is not graded, unless the job says that its texts have none."""

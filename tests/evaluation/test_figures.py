@@ -113,6 +113,16 @@ def test_acceptance_is_a_share_of_steps() -> None:
     assert row.acceptance_rate.low == pytest.approx(stats.beta.ppf(0.025, num / 2, num / 2 + 1))
 
 
+def test_acceptance_over_responses_is_a_share_of_responses() -> None:
+    """However many rounds a response takes: of two jobs one was rejected."""
+    anew = step(source=Source.TARGET, outcome=Outcome.RESAMPLED)
+    rejected = job("p0", steps=[accepted_step()] * 3 + [anew] * 2, params={"scope": "responses"})
+    accepted = job("p1", steps=[accepted_step()], params={"scope": "responses"})
+    rate = only_row(rejected, accepted).acceptance_rate
+    assert rate is not None
+    assert rate.value == 0.5
+
+
 @pytest.mark.parametrize("label", ["soft-best-of-n:draft", "beam-search", "majority-vote"])
 def test_methods_that_cannot_reject_have_no_acceptance(label: str) -> None:
     """They accept every step, which is no finding."""

@@ -171,7 +171,16 @@ async def test_without_keep_candidates_none_are_kept(system: System) -> None:
 
 @pytest.mark.parametrize(
     "method",
-    ["majority-vote", "beam-search", "particle-filter:tilted", "dvts", "confidence-vote", "speculative-rejection"],
+    [
+        "majority-vote",
+        "beam-search",
+        "particle-filter:tilted",
+        "dvts",
+        "gsi:responses:u=9",
+        "confidence-vote",
+        "speculative-rejection",
+        "best-of-n:n_rule=beacon",
+    ],
 )
 async def test_a_search_goes_on_where_a_killed_coordinator_left_it(system: System, method: str) -> None:
     """SIGKILL after the first rounds: another coordinator writes what would have been written."""

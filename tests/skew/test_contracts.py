@@ -24,7 +24,7 @@ RULES = '{"version":"v2","breaking":{"use":["WIRE_JSON"]}}'
 
 # What 0.1.0 accepted and this release refuses, or what means something else now; each with its reason.
 NARROWED = {
-    "$.params.method: string": "a method and its options in one word had no limit; methods were added to the list",
+    "$.params.method: string": "a method in one word had no limit, and methods were added to its pattern",
     "$.params.weighting: maxLength": "a rule and its numbers in one word had no limit",
     "$.params.weighting: pattern": "two rules were added to the pattern's list",
     "$.params.reward_map: maxLength": "a map and its numbers in one word had no limit",

@@ -38,6 +38,7 @@ DIFFERENCES = """async ([text, other]) => (await import("/page/trace/differences
         {"method": "gsi", "preset": "authors"},
         {"method": "gsi-no-rejection"},
         {"method": "rsd"},
+        {"method": "specs", "switch_threshold": 0.5},
         {"method": "soft-best-of-n"},
         {"method": "best-of-n"},
         {"method": "draft"},
@@ -72,7 +73,7 @@ def expected_figures(proposal: ProposalRecord, params: Mapping[str, Any]) -> lis
     if params["method"] in {"draft", "best-of-n"}:
         law = [float(index == rewards.index(max(rewards))) for index in range(len(rewards))]
     else:
-        is_tilted = params["method"].startswith("gsi") and proposal.source == "draft"
+        is_tilted = params["method"] in {"gsi", "gsi-no-rejection", "specs"} and proposal.source == "draft"
         law = probabilities([value for value in tilted if value is not None] if is_tilted else rewards, beta)
     told = [each.reward for each in proposal.candidates]
     return [list(row) for row in zip(told, ratios, tilted, law, strict=True)]

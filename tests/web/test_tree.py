@@ -83,6 +83,29 @@ async def test_best_of_n_over_responses_shows_the_scores(page: Page, gateway: Ga
 
 
 @pytest.mark.parametrize(
+    ("method", "heading"),
+    [
+        ("particle-filter:beta=8", "The particles"),
+        ("particle-filter:tilted", "The particles"),
+        ("dvts:width=2:expansion=3", "The subtrees"),
+        ("gsi:responses:u=9", "The responses"),
+        ("soft-best-of-n:responses", "The responses"),
+    ],
+)
+async def test_every_search_is_a_tree_with_the_answers_branch(
+    page: Page, gateway: Gateway, method: str, heading: str
+) -> None:
+    """Trajectories as the record tells of them; the answer's branch is one of them."""
+    record = await search(gateway, BEAMS, method, 6)
+    await page.goto(f"/#/jobs/{record.id}")
+    tree = page.locator(".tree")
+    await expect(tree.get_by_role("heading", name=heading)).to_be_visible()
+    await expect(tree.locator(".branches li.answer").first).to_be_visible()
+    found = await page.evaluate(GROW, [step.to_dict() for step in record.steps])
+    assert record.text in ["".join(texts) for texts in found["texts"]]
+
+
+@pytest.mark.parametrize(
     ("prompt", "method"), [(BEAMS, "beam-search"), (VOTES, "majority-vote")], ids=["beam-search", "majority-vote"]
 )
 async def test_a_tree_can_be_read_on_a_phone(browser: Browser, gateway: Gateway, prompt: str, method: str) -> None:

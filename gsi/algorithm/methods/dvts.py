@@ -29,15 +29,20 @@ async def expand(population: Population, growing: Sequence[Unfinished], ports: P
     async def write(one: Unfinished) -> Proposal:
         params, own_seed = one.params, derive_seed(seed, "subtree", one.place)
         proposal = await propose(params.role, one.trajectory, params, ports, own_seed, params.num_expansions)
-        rewards = [step.reward for step in one.trajectory.steps]
-        scores = [aggregate_rewards([*rewards, reward], params.aggregate) for reward in proposal.rewards]
-        return replace(proposal, parent=one.place, selected=scores.index(max(scores)))
+        return replace(proposal, parent=one.place)
 
     proposals = await run_all([write(one) for one in growing])
     branches = [Branch(place, None) for place in range(len(population))]
     for one, proposal in zip(growing, proposals, strict=True):
-        branches[one.place] = Branch(one.place, build_step(one.trajectory, proposal))
+        best = replace(proposal, selected=_find_best(one, proposal))
+        branches[one.place] = Branch(one.place, build_step(one.trajectory, best))
     return Round(tuple(branches), tuple(proposals))
+
+
+def _find_best(one: Unfinished, proposal: Proposal) -> int:
+    rewards = [step.reward for step in one.trajectory.steps]
+    scores = [aggregate_rewards([*rewards, reward], one.params.aggregate) for reward in proposal.rewards]
+    return scores.index(max(scores))
 
 
 DVTS = Method(

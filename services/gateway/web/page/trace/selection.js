@@ -5,7 +5,7 @@
  *
  *     r~(x, y) = r(x, y) + (log pi_B(y | x) - log pi_S(y | x)) / beta
  *
- * and section 2 (lines 5 and 11), with s the tilted rewards of the draft's candidates (`gsi`, `gsi-no-rejection`), or
+ * and section 2 (lines 5 and 11), with s the tilted rewards of the draft's candidates (`gsi`, `gsi-no-rejection`, `specs`), or
  * the rewards (the target's candidates, `rsd`, `soft-best-of-n`):
  *
  *     P(select i) = exp(beta * s_i) / sum_j exp(beta * s_j)
@@ -16,7 +16,7 @@
 
 import { read, show } from "./numbers.js";
 
-const TILTED = new Set(["gsi", "gsi-no-rejection"]);
+const TILTED = new Set(["gsi", "gsi-no-rejection", "specs"]);
 const ALONE = new Set(["draft", "target", "speculative-decoding"]);
 
 /** The rules by which a candidate is kept, in words. */
@@ -89,7 +89,7 @@ function probabilityOf(candidates, name, beta) {
  * passes; null if the method has no such line. With preset `authors`, u is on the scale of beta times the reward.
  */
 export function acceptanceTest(params) {
-  if (params.method === "gsi") {
+  if (params.method === "gsi" && params.scope !== "responses") {
     const isStrict = params.preset === "authors";
     return { of: "tilted reward", name: "u", least: params.acceptance_threshold / (isStrict ? params.beta : 1), isStrict };
   }
@@ -98,9 +98,9 @@ export function acceptanceTest(params) {
   return null;
 }
 
-/** Return whether the method may reject the draft's candidate. */
+/** Return whether the method may reject the draft's candidate of a step. */
 export function canReject(params) {
-  return params.method === "gsi" || params.method === "rsd";
+  return (params.method === "gsi" && params.scope !== "responses") || params.method === "rsd";
 }
 
 /** Return why the draft's candidate was rejected, as one sentence without a full stop. */
