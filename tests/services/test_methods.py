@@ -52,9 +52,11 @@ SEARCHING = [
     "particle-filter",
     "particle-filter:tilted:sample:resample_below=0.5",
     "dvts",
+    "confidence-vote",
     "speculative-rejection",
 ]
-EVERY_METHOD = STEPWISE + SEARCHING
+ADAPTIVE = ["gsi:n_rule=threshold=0.9", "rsd:n_rule=beacon", "best-of-n:responses:n_rule=pandora=0.1"]
+EVERY_METHOD = STEPWISE + SEARCHING + ADAPTIVE
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
