@@ -63,10 +63,12 @@ def compute_attempts(jobs: Sequence[RecordedJob]) -> list[AttemptFigures]:
 def list_attempts(job: RecordedJob) -> list[Attempt]:
     """Return the answers that a job has on record: one, or all responses of best-of-n and majority vote.
 
+    With a rule for n the number of responses depends on how good they are: then it is one.
     A response that was not chosen has no grade on record, so all responses of a job are graded by notation alone.
     """
     method, is_by_scope = job.params.get("method"), job.params.get("scope") == Scope.RESPONSES
-    if method not in RESPONSES and not (method in RESPONSES_BY_SCOPE and is_by_scope):
+    has_all = method in RESPONSES or (method in RESPONSES_BY_SCOPE and is_by_scope)
+    if not has_all or job.params.get("n_rule") is not None:
         return [Attempt(job.is_correct, _list_rewards([step.reward for step in job.steps]))]
     thinking = job.params.get("thinking")
     finder = AnswerFinder(job.params.get("answer_pattern"), thinking=False)

@@ -219,12 +219,14 @@ def choose_worth_running(
 
 
 def _read_records(records: Sequence[RecordedJob]) -> _Recorded:
-    names = ("method", "beta", "acceptance_threshold", "weighting", "n_target")
+    names = ("method", "beta", "acceptance_threshold", "weighting", "n_target", "n_rule")
     if len({(record.n, *(repr(record.params.get(name)) for name in names)) for record in records}) > 1:
         raise InvalidRequestError(
             "records: of several settings; allowed: records of one (method, beta, u or weighting, n, n_target)"
         )
     first, params = records[0], records[0].params
+    if params.get("n_rule") is not None:  # a grid draws from n candidates, whatever their rewards are
+        raise InvalidRequestError(f"records: n_rule {params['n_rule']['name']}; allowed: none")
     method = "rsd" if params.get("method") == "rsd" else "gsi"
     proposals = read_draft_proposals(records, needs_ratios=method == "gsi")
     return _Recorded(

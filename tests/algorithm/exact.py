@@ -103,7 +103,7 @@ def _stopped(
 
 
 def speculative_rejection(world: World, n: int, alpha: float, num_steps: int) -> Mapping[tuple[int, ...], float]:
-    """Return the law of the answer that the draft writes in ``num_steps`` rounds (arXiv 2410.20290, Algorithm 1).
+    """Return the law of the answer that the draft writes in ``num_steps`` rounds (arXiv 2410.20290).
 
     It enumerates what every response writes in a round. The cutoff is the alpha quantile of the last rewards, and the
     memory holds n steps.

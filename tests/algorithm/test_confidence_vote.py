@@ -1,6 +1,6 @@
 """Votes weighted by confidence, which end hopeless responses, and themselves once the winner is clear.
 
-Quotations are from Fu et al., "Deep Think with Confidence" (arXiv 2508.15260), and from its authors' code.
+Fu et al., "Deep Think with Confidence" (arXiv 2508.15260); quotations are from its authors' code.
 """
 
 import math
@@ -79,7 +79,7 @@ def test_the_percentile_is_that_of_the_authors_code(values: Sequence[float], per
 
 
 def test_the_warm_up_is_written_to_its_end_before_the_others_begin() -> None:
-    """Algorithm 2: the threshold s comes from N_init complete responses."""
+    """The authors' code: the bar comes from complete responses."""
     population = (START,) * 8
     assert [one.place for one in pick(population, unfinished(population, PARAMS), 1)] == [0, 1, 2, 3]
     population = (response("ad", 0.9, 0.9), START, response("a", 0.01), *population[3:])
@@ -89,8 +89,8 @@ def test_the_warm_up_is_written_to_its_end_before_the_others_begin() -> None:
 @pytest.mark.parametrize(
     ("n", "warmup", "expected"), [(1, None, 1), (5, None, 3), (64, None, 16), (4, 9, 4), (8, 2, 2)]
 )
-def test_the_warm_up_is_half_of_n_but_no_more_than_the_paper_has(n: int, warmup: int | None, expected: int) -> None:
-    """N_init is 16 in the paper, of budgets from 32 to 512."""
+def test_the_warm_up_is_half_of_n_but_no_more_than_the_authors_take(n: int, warmup: int | None, expected: int) -> None:
+    """The authors' code: ``WARMUP_TRACES = 16`` of ``TOTAL_BUDGET = 256``."""
     assert replace(PARAMS, n=n, vote_warmup=warmup).num_warm_up_responses == expected
 
 
@@ -124,7 +124,7 @@ async def test_a_vote_weighs_the_lowest_confidence_and_none_below_the_threshold(
     [(0.6, True), (0.75, True), (0.76, False), (None, False)],
 )
 async def test_the_vote_ends_once_the_winner_has_its_share_of_the_weights(consensus: float | None, ends: bool) -> None:
-    """Adaptive sampling: stop when beta = V(winner) / sum of V reaches tau."""
+    """By consensus: V(winner) / sum of V reaches tau."""
     warm_up = [response("ad", 0.9, 0.9), response("ad", 0.6, 0.9), response("bd", 0.5, 0.9)]
     population = (*warm_up, *(START,) * 5)
     params = replace(PARAMS, vote_warmup=3, vote_percentile=0.0, vote_consensus=consensus)

@@ -184,6 +184,19 @@ def test_best_of_n_that_stops_at_the_highest_possible_reward_keeps_its_law(
     assert adaptive == pytest.approx(exact.best_of_n(draft, rewards, n), abs=1e-12)
 
 
+@given(st.integers(1, 6), st.sampled_from([ThresholdRule(0.6), PandoraRule(0.2, 0.5), BeaconRule(0.1)]))
+def test_best_of_n_with_a_rule_is_between_a_quarter_of_n_and_n(n: int, rule: NRule) -> None:
+    """Its best reward, in distribution: the first part is always written, and no more than n."""
+    least, most = (exact.best_of_n(SMALL.draft, SMALL.reward, k) for k in (part_ends(n)[0], n))
+    adaptive = exact.adaptive_best_of_n(SMALL.draft, SMALL.reward, part_ends(n), rule.is_enough)
+    for level in SMALL.reward:
+        reach = [
+            sum(p for p, r in zip(law, SMALL.reward, strict=True) if r >= level) for law in (least, adaptive, most)
+        ]
+        assert reach[0] <= reach[1] + 1e-12
+        assert reach[1] <= reach[2] + 1e-12
+
+
 async def test_best_of_n_that_stops_at_the_highest_possible_reward_saves_candidates_and_keeps_its_law() -> None:
     """As above, of the method itself: fewer candidates, the same law of the step."""
     params = Params(method="best-of-n", n=6, n_rule=ThresholdRule(1.0))
@@ -340,7 +353,7 @@ async def test_over_responses_the_best_keeps_its_law() -> None:
     world = World(draft=(0.5, 0.3, 0.2), target=(0.2, 0.3, 0.5), reward=(0.2, 0.5, 0.9))
     params = Params(method="best-of-n", n=4, scope=Scope.RESPONSES, n_rule=ThresholdRule(0.9))
     params = replace(params, stop=StopRules(max_steps=2))
-    drawn = [(await write(params, world.ports(), seed, answers=UNREAD)).answer for seed in range(3000)]
+    drawn = [(await write(params, world.ports(), seed, answers=UNREAD)).answer for seed in range(800)]
     law = exact.best_of_n(world.draft, world.reward, 4)
     assert_drawn_from(dict(enumerate(law)), [answer.token_ids[-1] for answer in drawn])
 

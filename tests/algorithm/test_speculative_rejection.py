@@ -1,6 +1,6 @@
 """Speculative rejection: best-of-n over responses, of which the worst share ends whenever the memory is full.
 
-Quotations are from Sun et al., "Fast Best-of-N Decoding via Speculative Rejection" (arXiv 2410.20290).
+Sun et al., "Fast Best-of-N Decoding via Speculative Rejection" (arXiv 2410.20290).
 """
 
 from collections import Counter
@@ -24,12 +24,12 @@ PARAMS = Params(method="speculative-rejection", n=16, stop=StopRules(max_steps=1
 SMALL = World(draft=(0.5, 0.3, 0.2), target=(0.2, 0.3, 0.5), reward=(0.2, 0.5, 0.9), turns=True)
 
 
-@pytest.mark.parametrize(("n", "alpha", "num_steps"), [(2, 0.5, 2), (3, 0.4, 3), (4, 0.5, 2), (3, 0.7, 2)])
+@pytest.mark.parametrize(("n", "alpha", "num_steps"), [(3, 0.4, 3), (4, 0.5, 2)])
 async def test_the_answer_follows_its_exact_law(n: int, alpha: float, num_steps: int) -> None:
-    """Algorithm 1: after the batch is written to the limit, those below r_cut, the alpha quantile, are rejected."""
+    """Whenever the memory is full, the share alpha with the lowest rewards of what is written so far is rejected."""
     params = replace(PARAMS, n=n, rejected_share=alpha, stop=StopRules(max_steps=num_steps))
     law = exact.speculative_rejection(SMALL, n, alpha, num_steps)
-    num_draws = 6000
+    num_draws = 1500
     observed = Counter(
         [(await write(params, SMALL.ports(), seed, answers=UNREAD)).answer.token_ids[1:] for seed in range(num_draws)]
     )
@@ -82,7 +82,7 @@ def test_of_equal_scores_those_behind_are_rejected_first() -> None:
 
 
 def test_finished_responses_are_not_rejected_later() -> None:
-    """Algorithm 1: what was accepted and has ended is completed, and the best of the completed is the answer."""
+    """They are complete, and the best of the complete is the answer."""
     population = (trajectory(("d", 0.1)), START, START)
     growing = [Unfinished(place, START, PARAMS) for place in (1, 2)]
     branches = [Branch(0, None), Branch(1, a_step(0, "a", 0.9)), Branch(2, a_step(0, "b", 0.8))]

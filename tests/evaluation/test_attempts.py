@@ -80,6 +80,14 @@ def test_soft_best_of_n_has_several_answers_over_responses_alone(scope: str, num
     assert len(list_attempts(made)) == num_answers
 
 
+def test_responses_that_were_stopped_by_their_scores_are_one_answer() -> None:
+    """With an n_rule the last of them is no response like the others: it ended the job by its score."""
+    branches = [BranchRecord(parent=place, step=kept(rf"\boxed{{{7 + place}}}", 0.5)) for place in range(2)]
+    params = {"scope": "responses", "n_rule": {"name": "threshold", "level": 0.5}}
+    made = job(label="best-of-n", n=4, steps=[round_of(*branches, BranchRecord(parent=2))], params=params)
+    assert [attempt.is_correct for attempt in list_attempts(made)] == [True]
+
+
 @pytest.mark.parametrize(("thinking", "is_right"), [(None, True), (False, False)])
 def test_a_response_that_ends_in_its_trace_has_no_answer(thinking: bool | None, is_right: bool) -> None:
     """What a thinking model tries in its trace is not graded, unless the job says that its texts have none."""

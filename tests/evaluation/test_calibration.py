@@ -419,6 +419,15 @@ async def test_records_of_the_authors_preset_are_refused() -> None:
         calibrate(theirs, [3.0], [0.5])
 
 
+async def test_records_of_an_adaptive_n_are_refused() -> None:
+    """Where a rule ended a proposal, its candidates are no fair draw of n."""
+    records = await recorded_jobs(WORLD, PARAMS, num_problems=2)
+    rule = {"name": "threshold", "level": 0.9}
+    ruled = [record.model_copy(update={"params": {**record.params, "n_rule": rule}}) for record in records]
+    with pytest.raises(InvalidRequestError, match="records: n_rule threshold; allowed: none"):
+        calibrate(ruled, [3.0], [0.5])
+
+
 async def test_what_is_imputed_is_marked() -> None:
     """A threshold above the recorded one rejects steps for which the target wrote nothing."""
     grid = calibrate(await recorded_jobs(WORLD, PARAMS, num_problems=30), [3.0], [0.5, 0.9])

@@ -56,10 +56,12 @@ SEARCHING = [
     "particle-filter",
     "particle-filter:tilted:sample:resample_below=0.5",
     "dvts",
+    "confidence-vote",
     "speculative-rejection",
 ]
+ADAPTIVE = ["gsi:n_rule=threshold=0.9", "rsd:n_rule=beacon", "best-of-n:responses:n_rule=pandora=0.1"]
 BOTH_BRANCHES = ["arbitrage-oracle"]  # a step that the target wrote may be the one that is dropped
-EVERY_METHOD = STEPWISE + SEARCHING + BOTH_BRANCHES
+EVERY_METHOD = STEPWISE + SEARCHING + BOTH_BRANCHES + ADAPTIVE
 # A router of any models: the shipped one belongs to another target than these services have.
 ROUTER = RouterFile(features=("reward",), means=(0.5,), scales=(0.1,), weights=(-1.0,), intercept=0.0)
 
@@ -220,6 +222,7 @@ async def test_a_step_of_a_judged_method_says_what_its_judges_said(
         "gsi:responses:u=9",
         "confidence-vote",
         "speculative-rejection",
+        "best-of-n:n_rule=beacon",
     ],
 )
 async def test_a_search_goes_on_where_a_killed_coordinator_left_it(system: System, method: str) -> None:

@@ -68,7 +68,7 @@ CONFIDENCE_VOTE = Method(
         "`majority-vote` weighted by confidence: a response of low confidence ends early, and so does the vote once "
         "its winner is clear"
     ),
-    source="DeepConf (arXiv 2508.15260), Algorithm 2",
+    source="Fu et al., 2025 (arXiv 2508.15260), online",
     make_round=write_unrated,
     start=start_with_n,
     pick=pick,

@@ -52,7 +52,7 @@ def find_rejected(
 SPECULATIVE_REJECTION = Method(
     name="speculative-rejection",
     summary="`best-of-n` over whole responses; those that fall behind by the rewards of their steps end early",
-    source="Sun et al., 2024 (arXiv 2410.20290), Algorithm 1",
+    source="Sun et al., 2024 (arXiv 2410.20290)",
     make_round=make_round,
     start=start_with_n,
     choose=choose_highest_score,

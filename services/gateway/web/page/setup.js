@@ -28,6 +28,11 @@ const NAMES = {
   resample_below: "Resample below",
   particle_choice: "Choice of particle",
   switch_threshold: "Switch to the draft at",
+  n_rule: "Fewer candidates by",
+  vote_warmup: "Warm-up responses",
+  vote_percentile: "Percentile of confidence",
+  vote_consensus: "Consensus",
+  rejected_share: "Rejected share α",
 };
 
 /** Returns the method of a setup: the chosen one, or that of the model. */
