@@ -54,6 +54,7 @@ PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 .PHONY: environments help demo test test-vllm test-clients test-web lint style hooks chart wheel docs changelog list-checks sbom sign chart-package chart-push release-check release-image release-manifest dashboards image locks chaos schedules fuzz bench bench-pays bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean some-schedules
 
+CHECK_STYLE = @$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 # The first line of a check's output, which .ci/run prints in one piece.
 TITLE = @echo "== make $@" >&2
 
@@ -69,8 +70,10 @@ demo: $(INSTALLED)
 endif
 
 # Types are checked beside the tests, at a low priority: some tests measure time. Either failure is the target's.
-test: $(INSTALLED) style
+# Style is no prerequisite: with several jobs make would begin other checks before it comes back to this one, the longest.
+test: $(INSTALLED)
 	$(TITLE)
+	$(CHECK_STYLE)
 	@nice $(BIN)/mypy >$(TYPES_LOG) 2>&1 & types=$$!; \
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS); tests=$$?; \
 	wait $$types; types=$$?; cat $(TYPES_LOG); [ $$tests = 0 ] && [ $$types = 0 ]
@@ -170,8 +173,7 @@ lint: style
 	@$(BIN)/mypy
 
 style: $(INSTALLED)
-	@$(BIN)/ruff check --quiet .
-	@$(BIN)/ruff format --quiet --check .
+	$(CHECK_STYLE)
 
 hooks: $(INSTALLED)
 	@$(BIN)/pre-commit install
