@@ -42,6 +42,7 @@ MAY_IMPORT = {  # a library, and the folders or files that alone may import it
     "redis": ("gsi/jobs", "gsi/local/embedded_redis.py"),
     "opentelemetry": ("gsi/runtime/tracing.py",),
     "grpc": ("gsi/rpc", "gsi/v1", "services"),
+    "sklearn": ("gsi/evaluation/router_training.py",),
 }
 SOURCES = sorted(
     path for folder in ("gsi", "services") for path in (ROOT / folder).rglob("*.py") if "v1" not in path.parts

@@ -20,7 +20,9 @@ def _group() -> None:
 def train(
     records: Annotated[
         list[Path],
-        typer.Argument(help="Folders of gsi eval with method arbitrage-oracle, or files of gsi run with its results."),
+        typer.Argument(
+            help="Folders of gsi eval with method arbitrage-oracle, or files of gsi run --steps with its results."
+        ),
     ],
     out_folder: Annotated[Path, typer.Option("--out", help="Folder for the router and its card.")] = Path("router"),
     margin: Annotated[
