@@ -46,7 +46,8 @@ def format_report(report: Mapping[str, Any]) -> str:
     parts = [
         f"{report['problems']} held-out problems, each answered {2 * report['answers_a_pass']} times by every row: "
         f"{report['answers_a_pass']} with one job at a time, and as often with "
-        f"{report['jobs_at_full_load']} jobs in the queue; {report['machine']}; {report['date']}. The parameters are the defaults of a job.",
+        f"{report['jobs_at_full_load']} jobs in the queue; {report['machine']}; {report['date']}. The "
+        "parameters are the defaults of a job.",
         _show_plot("seconds"),
         _show_plot("flops"),
         _write_rows(answered),
