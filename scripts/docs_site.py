@@ -37,6 +37,7 @@ NAVIGATION = {
             "docs/web.md",
             "docs/trace.md",
             "docs/gateway.md",
+            "docs/choosing.md",
             "docs/methods.md",
             "docs/algorithm.md",
             "docs/evaluation.md",

@@ -1,8 +1,8 @@
 """Every method on the shipped family in one run, and what of the papers' claims is seen here: ``make bench-field``.
 
-Each method at each n answers the same problems twice through the real system: one job at a time, and at full load. So
-seconds, tokens and accuracy of all methods are those of one machine in one run, and their ratios mean something. A
-stopped run resumes where it left off.
+Each method at each n answers the same problems through the real system in two passes: one job at a time, and at full
+load. So seconds, tokens and accuracy of all methods are those of one machine in one run, and their ratios mean
+something. A stopped run resumes where it left off.
 
 | module | holds |
 |---|---|

@@ -100,7 +100,10 @@ OF_GSI_AND_RSD: Sequence[Claim] = (
 )
 
 
-CLAIMS: Sequence[Claim] = (*OF_GSI_AND_RSD, *claims_of_judges.CLAIMS)
+CLAIMS: Sequence[Claim] = (
+    *OF_GSI_AND_RSD,
+    *claims_of_judges.CLAIMS,
+)
 
 
 def judge_claims(field: Field, claims: Sequence[Claim] = CLAIMS) -> list[Finding]:

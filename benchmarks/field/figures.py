@@ -20,7 +20,7 @@ class FieldRow:
     """A method at one n. ``row`` holds accuracy, tokens and acceptance over the answers of both passes."""
 
     row: Row
-    seconds_by_problem: Mapping[str, float]  # of the pass with one job at a time
+    seconds_by_problem: Mapping[str, float]  # an answer, of the pass with one job at a time
     seconds_alone: Estimate | None  # an answer, one job at a time
     seconds_loaded: float | None  # an answer at full load: the time in which jobs ran, over the answers
     flops_by_problem: Mapping[str, float]  # empty where they are not known
@@ -77,7 +77,7 @@ def _jobs_of(row: Row, jobs: Iterable[RecordedJob]) -> list[RecordedJob]:
 
 
 def _make_row(row: Row, alone: Sequence[RecordedJob], loaded: Sequence[RecordedJob]) -> FieldRow:
-    seconds = {job.problem: end - begin for job in _answered(alone) for begin, end in _spans([job])}
+    seconds = _average_seconds(_answered(alone))
     spans = _spans(_answered(loaded))
     return FieldRow(
         row=row,
@@ -96,6 +96,12 @@ def _spans(jobs: Iterable[RecordedJob]) -> list[tuple[float, float]]:
     return [
         (job.started_at, job.finished_at) for job in jobs if job.started_at is not None and job.finished_at is not None
     ]
+
+
+def _average_seconds(jobs: Sequence[RecordedJob]) -> dict[str, float]:
+    """Return the mean seconds of an answer to each problem."""
+    spans = {problem: _spans(some) for problem, some in group_jobs(jobs, lambda job: job.problem).items()}
+    return {problem: statistics.fmean(end - begin for begin, end in some) for problem, some in spans.items() if some}
 
 
 def _average_flops(jobs: Sequence[RecordedJob]) -> dict[str, float]:

@@ -59,7 +59,7 @@ def plot_front(
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     axes.tick_params(which="both", colors=INK[mode])
     axes.grid(color=BEHIND[mode], alpha=0.3, linewidth=0.6)
-    axes.margins(x=0.18)
+    axes.margins(x=0.18, y=0.12)  # room for the names
     for spine in axes.spines.values():
         spine.set_visible(False)
     return figure

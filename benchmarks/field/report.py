@@ -21,6 +21,7 @@ def build_report(field: Field, size: Size, claims: Sequence[Claim] = CLAIMS) -> 
     return {
         **describe_conditions(),
         "problems": size.problems,
+        "answers_a_pass": size.rounds,
         "jobs_at_full_load": min(FULL_LOAD, size.problems),
         "rows": [describe_row(row, field) for row in field.rows],
         "claims": [
@@ -43,9 +44,10 @@ def format_report(report: Mapping[str, Any]) -> str:
     failed = [row for row in report["rows"] if row["accuracy"] is None]
     missing = {f"{row['method']}, n = {row['n']}": row["failure"] for row in failed} | report["left_out"]
     parts = [
-        f"{report['problems']} held-out problems, each answered twice by every row: one job at a time, and with "
-        f"{report['jobs_at_full_load']} jobs in the queue; {report['machine']}; {report['date']}. The parameters are "
-        "the defaults of a job.",
+        f"{report['problems']} held-out problems, each answered {2 * report['answers_a_pass']} times by every row: "
+        f"{report['answers_a_pass']} with one job at a time, and as often with "
+        f"{report['jobs_at_full_load']} jobs in the queue; {report['machine']}; {report['date']}. The "
+        "parameters are the defaults of a job.",
         _show_plot("seconds"),
         _show_plot("flops"),
         _write_rows(answered),

@@ -157,8 +157,19 @@ def test_a_claim_of_two_parts_is_seen_when_both_are() -> None:
 
 
 def test_the_time_of_a_whole_run_is_that_of_both_passes() -> None:
-    """(2 + 6) seconds alone and as much at full load, for each of 450 problems: two hours."""
-    assert estimate_hours(FIELD, Size(problems=450)) == pytest.approx(2.0)
+    """(2 + 6) seconds alone and as much at full load, for each of 225 problems in each of two rounds: two hours."""
+    assert estimate_hours(FIELD, Size(problems=225, rounds=2)) == pytest.approx(2.0)
+
+
+def test_seconds_of_several_rounds_are_averaged_problem_by_problem() -> None:
+    """Two seconds in the first round, four in the second."""
+    again = [one.model_copy(update={"seed": 1, "finished_at": 14.0}) for one in make_jobs("gsi", 4, 1, 0.0, 1)]
+    first = make_jobs("gsi", 4, 1, 2.0, 1)
+    again = [one.model_copy(update={"started_at": 10.0}) for one in again]
+    row = make_field(evaluation(("gsi",)), [*first, *again], []).find(GSI)
+    assert row is not None
+    assert row.seconds_by_problem == {"p000": 3.0}
+    assert row.seconds_loaded is None
 
 
 def test_the_section_shows_rows_claims_and_what_is_missing(tmp_path: Path) -> None:
