@@ -16,6 +16,8 @@ What is sound:
 - Accuracy cannot be computed so. Choose a few settings (``choose_worth_running``), run them, and choose by what was
   measured (``recommendation.py``).
 
+A job over whole responses is one step, whose candidates are the responses.
+
 Costs are means per step. Steps are weighed equally; intervals are of 95 % and take the problem as the unit, since steps
 of one problem are alike.
 """
@@ -33,7 +35,7 @@ from gsi.algorithm.soft_best_of_n import probabilities, select
 from gsi.algorithm.tilting import rankable, tilted_reward
 from gsi.errors import InvalidRequestError
 from gsi.evaluation.costs import estimate_flops, list_parameter_counts
-from gsi.evaluation.draft_proposals import DraftProposal, read_draft_proposals
+from gsi.evaluation.draft_proposals import DraftProposal, is_of_responses, read_draft_proposals
 from gsi.evaluation.estimates import Estimate, bootstrap_mean
 from gsi.evaluation.records import RecordedJob
 
@@ -219,10 +221,10 @@ def choose_worth_running(
 
 
 def _read_records(records: Sequence[RecordedJob]) -> _Recorded:
-    names = ("method", "beta", "acceptance_threshold", "weighting", "n_target", "n_rule")
+    names = ("method", "beta", "acceptance_threshold", "weighting", "n_target", "n_rule", "scope", "aggregate")
     if len({(record.n, *(repr(record.params.get(name)) for name in names)) for record in records}) > 1:
         raise InvalidRequestError(
-            "records: of several settings; allowed: records of one (method, beta, u or weighting, n, n_target)"
+            "records: of several settings; allowed: records of one (method, beta, u or weighting, n, n_target, scope)"
         )
     first, params = records[0], records[0].params
     if params.get("n_rule") is not None:  # a grid draws from n candidates, whatever their rewards are
@@ -236,7 +238,7 @@ def _read_records(records: Sequence[RecordedJob]) -> _Recorded:
         n=first.n,
         n_target=params.get("n_target"),
         num_parameters=list_parameter_counts(first),
-        num_left_out=sum(len(record.steps) for record in records) - len(proposals),
+        num_left_out=sum(1 if is_of_responses(one) else len(one.steps) for one in records) - len(proposals),
     )
 
 

@@ -1,10 +1,15 @@
-"""Draft proposals on record as plain numbers: what calibration and theory compute from."""
+"""Draft proposals on record as plain numbers: what calibration and theory compute from.
+
+A job of ``gsi`` over whole responses has one: its candidates are the draft's responses, as the rule sees them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gsi.algorithm.candidates import Outcome, Source
-from gsi.algorithm.params import Scope
+from gsi.algorithm.candidates import Outcome, Prompt, Source, Trajectory, grow
+from gsi.algorithm.methods.gsi import GSI, draw_response
+from gsi.algorithm.params import Aggregate, Params, Scope
+from gsi.algorithm.parts import score, step_log_ratio
 from gsi.algorithm.seeds import uniform
 from gsi.algorithm.tilting import log_ratio
 from gsi.errors import InvalidRequestError
@@ -42,8 +47,7 @@ def read_draft_proposals(records: Sequence[RecordedJob], *, needs_ratios: bool =
     Without ``needs_ratios``, likelihoods are not read and log ratios are 0: a tilted reward is a reward then, as
     method rsd tests it. Raises InvalidRequestError if there is none.
     """
-    read = (_read_proposal(record, step, needs_ratios=needs_ratios) for record in records for step in record.steps)
-    found = [proposal for proposal in read if proposal is not None]
+    found = [proposal for record in records for proposal in _read_record(record, needs_ratios=needs_ratios)]
     if not found:
         raise InvalidRequestError(
             "records: no draft proposal has every reward and both likelihoods; allowed: records of method gsi"
@@ -51,6 +55,52 @@ def read_draft_proposals(records: Sequence[RecordedJob], *, needs_ratios: bool =
             else "records: no draft proposal has every reward; allowed: records of method rsd or gsi"
         )
     return found
+
+
+def is_of_responses(record: RecordedJob) -> bool:
+    """Return whether a job of ``gsi`` chose among whole responses."""
+    return record.params.get("method") == GSI.name and record.params.get("scope") == Scope.RESPONSES
+
+
+def _read_record(record: RecordedJob, *, needs_ratios: bool) -> list[DraftProposal]:
+    if is_of_responses(record):
+        read = [_read_responses(record)]
+    else:
+        read = [_read_proposal(record, step, needs_ratios=needs_ratios) for step in record.steps]
+    return [proposal for proposal in read if proposal is not None]
+
+
+def _read_responses(record: RecordedJob) -> DraftProposal | None:
+    """Return the draft's responses as one proposal; None if one of them is empty, or lacks a likelihood."""
+    params = Params(
+        method=GSI.name,
+        n=record.n,
+        n_target=record.params.get("n_target"),
+        beta=record.params["beta"],
+        acceptance_threshold=record.params["acceptance_threshold"],
+        scope=Scope.RESPONSES,
+        aggregate=Aggregate(record.params["aggregate"]),
+    )
+    population = GSI.start(Trajectory(Prompt((), ())), params)
+    for made in record.steps:
+        population = grow(population, made.to_branches())
+    drafted, anew = population[: params.n], [one for one in population[params.n :] if one.steps]
+    likelihoods = [(step.log_likelihood_draft, step.log_likelihood_target) for one in drafted for step in one.steps]
+    if not all(one.steps for one in drafted) or any(None in pair for pair in likelihoods):
+        return None
+    seed = record.params["seed"]
+    return DraftProposal(
+        problem=record.problem,
+        index=0,
+        rewards=tuple(score(one, params.aggregate) for one in drafted),
+        log_ratios=tuple(sum(step_log_ratio(step) for step in one.steps) for one in drafted),
+        num_tokens=tuple(one.num_step_tokens for one in drafted),
+        uniform=uniform(seed, "response", Source.DRAFT, "select"),
+        selected=draw_response(population, params, seed)[0],
+        is_accepted=not anew,
+        target_rewards=tuple(score(one, params.aggregate) for one in anew),
+        target_num_tokens=tuple(one.num_step_tokens for one in anew),
+    )
 
 
 def _read_proposal(record: RecordedJob, step: StepRecord, *, needs_ratios: bool) -> DraftProposal | None:

@@ -108,6 +108,15 @@ async def test_a_rule_of_one_s_own_decides_which_steps_are_kept() -> None:
     assert 0 < kept["8.0"] < kept["1.0"]
 
 
+async def test_a_preference_is_what_the_answers_follow() -> None:
+    """More answers of GSI than of the draft do without the word; the program needs no Redis."""
+    printed = await run_example("preference.py")
+    found = [re.fullmatch(r"(\S+): (\d+) of (\d+) answers without Then", line) for line in printed]
+    without = {match[1].partition(":")[0]: int(match[2]) for match in found if match}
+    assert without.keys() == {"draft", "gsi"}
+    assert without["draft"] + 4 <= without["gsi"]
+
+
 async def test_a_system_runs_on_models_of_one_s_own(tmp_path: Path) -> None:
     """The answer comes from the checkpoints of the folder that the program was given."""
     for role in ("draft", "target", "prm"):

@@ -83,3 +83,12 @@ async def test_rsd_cuts_a_raw_score_at_its_threshold(client: AsyncClient) -> Non
     for delta, outcomes in ((min(scores) - 10, {"accepted"}), (max(scores) + 10, {"resampled"})):
         steps, _ = await steps_of(client, method=f"rsd:binary={delta}", reward_map={"name": "raw"})
         assert {step.outcome for step in steps} == outcomes
+
+
+async def test_gsi_chooses_among_whole_responses_by_raw_scores(client: AsyncClient) -> None:
+    """Rewards of any size choose among responses through the queue, too."""
+    method = "gsi:responses:beta=1:u=0"
+    steps, params = await steps_of(client, method=method, reward_map={"name": "raw"})
+    assert (params["scope"], params["reward_map"]) == ("responses", {"name": "raw"})
+    assert any(not 0 <= score <= 1 for score in rewards(steps))
+    assert [step.to_dict() for step in steps if step.branches]

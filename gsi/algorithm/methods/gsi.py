@@ -75,7 +75,7 @@ def pick(population: Population, unfinished: Sequence[Unfinished], seed: int) ->
         return unfinished
     params = unfinished[0].params
     drafts = [one for one in unfinished if one.place < params.n]
-    return drafts or ([] if _draw_response(population, params, seed)[1] else unfinished)
+    return drafts or ([] if draw_response(population, params, seed)[1] else unfinished)
 
 
 async def write_responses(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
@@ -89,7 +89,7 @@ async def choose(population: Population, params: Params, _answers: Answers, seed
     """Return the draft's drawn response if line 6 accepts it; else the target's, by soft best-of-n (line 11)."""
     if params.scope is Scope.STEPS:
         return 0
-    drawn, passes = _draw_response(population, params, seed)
+    drawn, passes = draw_response(population, params, seed)
     anew = population[params.n :]
     if passes or not any(trajectory.steps for trajectory in anew):  # the PRM may have had no room for the target's
         return drawn
@@ -99,10 +99,10 @@ async def choose(population: Population, params: Params, _answers: Answers, seed
 
 async def choose_without_rejection(population: Population, params: Params, _answers: Answers, seed: int) -> int:
     """Return the drawn response."""
-    return _draw_response(population, params, seed)[0] if params.scope is Scope.RESPONSES else 0
+    return draw_response(population, params, seed)[0] if params.scope is Scope.RESPONSES else 0
 
 
-def _draw_response(population: Population, params: Params, seed: int) -> tuple[int, bool]:
+def draw_response(population: Population, params: Params, seed: int) -> tuple[int, bool]:
     """Draw one of the draft's responses by softmax(beta * r~) (lines 4, 5); return its place, and whether it passes."""
     tilted = [tilted_score(trajectory, params) for trajectory in population[: params.n]]
     drawn = select(tilted, params.beta, uniform(seed, "response", Source.DRAFT, "select"))
