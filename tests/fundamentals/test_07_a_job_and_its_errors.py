@@ -57,8 +57,8 @@ def test_a_job_may_choose_its_parameters() -> None:
         ),
         pytest.param(
             '{"prompt": "?", "params": {"method": "magic"}}',
-            'params.method: "magic" is not allowed; allowed: gsi, gsi-no-rejection, rsd, soft-best-of-n, best-of-n, '
-            "majority-vote, beam-search, draft, target, speculative-decoding",
+            'params.method: "magic" is not allowed; allowed: gsi, gsi-no-rejection, rsd, specs, soft-best-of-n, '
+            "best-of-n, majority-vote, beam-search, particle-filter, dvts, draft, target, speculative-decoding",
             id="unknown method",
         ),
     ],

@@ -5,6 +5,7 @@ several and choose one at the end. A job names its method (``METHODS``), and may
 """
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -119,6 +120,45 @@ async def test_beam_search_keeps_the_best_few_at_every_step() -> None:
     assert BAD not in answer.text
     assert all(len(made.branches) <= 2 for made in rounds)
     assert len(rounds[0].proposals[0].candidates) == 8
+
+
+async def test_subtrees_do_not_compete() -> None:
+    """Two subtrees with four candidates each: both live to the end, where the better one is the answer."""
+    rounds: list[Round] = []
+    params = Params(method="dvts", n=8, beam_width=2, beam_expansion=4, stop=StopRules(max_steps=4))
+    answer = await answer_of(params, 1, rounds)
+    assert BAD not in answer.text
+    assert all([branch.parent for branch in made.branches] == [0, 1] for made in rounds)
+
+
+async def test_a_particle_filter_continues_what_weighs_most() -> None:
+    """Eight particles: those with a bad step weigh little, and the good ones are continued in their place."""
+    rounds: list[Round] = []
+    params = Params(method="particle-filter", n=8, stop=StopRules(max_steps=4))
+    answer = await answer_of(params, 1, rounds)
+    assert BAD not in answer.text
+    first, second = rounds[:2]
+    bad = {place for place, branch in enumerate(first.branches) if branch.step and branch.step.text == BAD}
+    assert bad
+    assert not bad & {branch.parent for branch in second.branches}
+
+
+async def test_specs_switches_to_the_draft_after_a_good_step() -> None:
+    """The target begins; whoever writes the next step is told by the reward of this one."""
+    params = Params(method="specs", n=1, switch_threshold=0.5, stop=StopRules(max_steps=4))
+    for seed in SEEDS:
+        steps = (await answer_of(params, seed)).steps
+        assert steps[0].source is Source.TARGET
+        for before, after in pairwise(steps):
+            assert after.source is (Source.DRAFT if before.reward >= 0.5 else Source.TARGET)
+
+
+async def test_gsi_may_take_the_whole_answer_as_its_step() -> None:
+    """The draft writes eight answers; if the drawn one is rejected, the target writes eight more."""
+    params = Params(method="gsi", scope=Scope.RESPONSES, n=8)
+    accepted, rejected = (replace(params, acceptance_threshold=u) for u in (-1e6, 1e6))
+    assert {step.source for step in (await answer_of(accepted, 1)).steps} == {Source.DRAFT}
+    assert {step.source for step in (await answer_of(rejected, 1)).steps} == {Source.TARGET}
 
 
 async def test_a_reward_map_makes_any_number_a_reward() -> None:
