@@ -63,17 +63,19 @@ class EqualityChecker:
 class Vote:
     """Compares the answers of one job, within limits; what is undecided within them is not equal.
 
-    Mathematics compares at most 64 different answers, and for ``seconds`` from the first question. Questions of
-    different votes take turns. A vote whose question took long, or found no answer, asks another child from then on. So
-    it holds up the other votes by that one question, whatever its answers say.
+    Mathematics compares at most 64 different answers, and for ``seconds`` of questions in all. A job may vote again as
+    its responses finish: a pair is asked once. Questions of different votes take turns. A vote whose question took
+    long, or found no answer, asks another child from then on. So it holds up the other votes by that one question,
+    whatever its answers say.
     """
 
     def __init__(self, quick: "_Child", slow: "_Child", seconds: float) -> None:
         self._child = quick
         self._slow = slow
         self._seconds = seconds
-        self._until: float | None = None  # by the event loop's clock, from the first question
+        self._seconds_left = seconds
         self._compared: set[str] = set()
+        self._found: dict[tuple[str, str], bool] = {}
         self._is_limited = False
 
     async def are_equal(self, expected: str, given: str) -> bool:
@@ -82,13 +84,16 @@ class Vote:
         decided = compare_as_text(expected, given)
         if decided is not None:
             return decided
-        return self._may_ask(expected, given) and await self._ask(expected, given)
+        pair = (expected, given)
+        if pair not in self._found:
+            if not self._may_ask(expected, given):
+                return False
+            self._found[pair] = await self._ask(expected, given)
+        return self._found[pair]
 
     def _may_ask(self, expected: str, given: str) -> bool:
-        now = asyncio.get_running_loop().time()
-        self._until = now + self._seconds if self._until is None else self._until
         compared = self._compared | {expected, given}
-        if now < self._until and len(compared) <= MAX_COMPARED_ANSWERS:
+        if self._seconds_left > 0 and len(compared) <= MAX_COMPARED_ANSWERS:
             self._compared = compared
             return True
         if not self._is_limited:
@@ -98,9 +103,11 @@ class Vote:
 
     async def _ask(self, expected: str, given: str) -> bool:
         found = _Found(is_equal=False, is_slow=True)
+        started = time.monotonic()
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._until):
+            async with asyncio.timeout(self._seconds_left):
                 found = await self._child.ask(expected, given)
+        self._seconds_left -= time.monotonic() - started
         if found.is_slow:
             self._child = self._slow
         return found.is_equal

@@ -83,13 +83,29 @@ def adaptive_soft_best_of_n(
     beta: float,
     part_ends: Sequence[int],
     is_enough: Callable[[Sequence[float]], bool],
+    seen: Sequence[float] | None = None,
 ) -> list[float]:
-    """Return the law of the step that soft best-of-n keeps, from all draws, stopped at the end of a part."""
+    """Return the law of the step that soft best-of-n keeps, from all draws, stopped at the end of a part.
+
+    ``seen`` are the rewards by which the rule stops, if those are not the scores.
+    """
     kept = [0.0] * len(law)
-    for draws, probability in _stopped(law, scores, part_ends, is_enough):
+    for draws, probability in _stopped(law, scores if seen is None else seen, part_ends, is_enough):
         for y, share in zip(draws, normalised([math.exp(beta * scores[y]) for y in draws]), strict=True):
             kept[y] += probability * share
     return kept
+
+
+def adaptive_algorithm_1(
+    world: World, beta: float, u: float, part_ends: Sequence[int], is_enough: Callable[[Sequence[float]], bool]
+) -> Mapping[tuple[Source, int], float]:
+    """Return the law of (who wrote the step, which step) under Algorithm 1, each model stopped by a rule on rewards."""
+    tilted = tilted_rewards(world, beta)
+    selected = adaptive_soft_best_of_n(world.draft, tilted, beta, part_ends, is_enough, world.reward)
+    accepted = {(Source.DRAFT, y): selected[y] if tilted[y] >= u else 0.0 for y in world.steps}
+    anew = adaptive_soft_best_of_n(world.target, world.reward, beta, part_ends, is_enough)
+    rejected = 1 - sum(accepted.values())
+    return accepted | {(Source.TARGET, y): rejected * anew[y] for y in world.steps}
 
 
 def _stopped(

@@ -157,6 +157,17 @@ async def test_soft_best_of_n_with_a_rule_follows_its_exact_law(rule: NRule) -> 
     assert_drawn_from(dict(enumerate(law)), [one.step.token_ids[0] for one in made])
 
 
+@pytest.mark.parametrize("rule", [ThresholdRule(0.6), BeaconRule(0.1)])
+async def test_algorithm_1_with_a_rule_follows_its_exact_law(rule: NRule) -> None:
+    """The rule sees rewards, and the draw tilted rewards; the target's candidates are stopped as well."""
+    params = Params(n=5, beta=3.0, acceptance_threshold=0.55, n_rule=rule)
+    law = exact.adaptive_algorithm_1(SMALL, 3.0, 0.55, part_ends(5), rule.is_enough)
+    made = [(await make_first_round(params, SMALL.ports(), seed)).step for seed in range(4000)]
+    assert_drawn_from(law, [(step.source, step.token_ids[0]) for step in made])
+    plain = exact.of_steps(exact.algorithm_1(SMALL, 3.0, 0.55, 5, 5), SMALL)
+    assert exact.total_variation(exact.of_steps(law, SMALL), plain) > 0.005
+
+
 def test_a_rule_changes_the_law_of_soft_best_of_n() -> None:
     """It is no mixture of the laws of fewer candidates, either: whoever stops at a good reward has seen few others."""
     plain = exact.soft_best_of_n(SMALL.draft, SMALL.reward, 3.0, 6)

@@ -14,6 +14,7 @@ from gsi.algorithm.candidates import Outcome, Source, Trajectory
 from gsi.algorithm.generate import find_boxed_answer, generate
 from gsi.algorithm.method import Answers
 from gsi.algorithm.methods import METHODS
+from gsi.algorithm.n_rule import ThresholdRule
 from gsi.algorithm.params import Aggregate, Params, Scope, StopRules
 from gsi.algorithm.reward_map import LogisticMap
 from gsi.algorithm.round import Round
@@ -184,6 +185,32 @@ async def test_gsi_may_take_the_whole_answer_as_its_step() -> None:
     accepted, rejected = (replace(params, acceptance_threshold=u) for u in (-1e6, 1e6))
     assert {step.source for step in (await answer_of(accepted, 1)).steps} == {Source.DRAFT}
     assert {step.source for step in (await answer_of(rejected, 1)).steps} == {Source.TARGET}
+
+
+async def test_adaptive_n_stops_asking_once_a_good_step_is_there() -> None:
+    """Sixteen candidates at most, in parts of four, four and eight: no second part after a reward of 0.8."""
+    made = await steps_of(Params(method="best-of-n", n=16, n_rule=ThresholdRule(0.8)))
+    assert {len(m.proposals[0].candidates) for m in made} == {4, 8}
+    assert BAD not in [m.step.text for m in made]
+
+
+async def test_a_confidence_vote_ends_before_all_have_voted() -> None:
+    """Eight responses: once the first four agree, the others are not begun."""
+    rounds: list[Round] = []
+    params = Params(method="confidence-vote", n=8)
+    assert await answer_of(params, 1, rounds)
+    begun = {branch.parent for made in rounds for branch in made.branches if branch.step}
+    assert begun == {0, 1, 2, 3}
+
+
+async def test_speculative_rejection_ends_those_that_fall_behind() -> None:
+    """Eight responses: four go on after the first step, and none of them began with a bad one."""
+    rounds: list[Round] = []
+    params = Params(method="speculative-rejection", n=8)
+    answer = await answer_of(params, 2, rounds)
+    assert len(rounds[0].branches) == 4
+    assert BAD not in [branch.step.text for branch in rounds[0].branches if branch.step]
+    assert answer.text.startswith((GOOD, ANSWER))
 
 
 async def test_a_reward_map_makes_any_number_a_reward() -> None:

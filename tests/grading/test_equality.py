@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -131,6 +132,27 @@ async def test_a_vote_ends_after_its_time_in_the_middle_of_a_question(bombed: No
         assert not await vote.are_equal("1", "3")  # undecided now
         assert await vote.are_equal("3.0", "3.0 ")
         assert await checker.start_vote().are_equal("1", "3")
+
+
+async def test_only_questions_count_in_a_votes_time(bombed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vote that may end early votes again and again while responses are written, perhaps for minutes."""
+    clock = 0.0
+    monkeypatch.setattr(equality, "time", SimpleNamespace(monotonic=lambda: clock))
+    async with EqualityChecker() as checker:
+        vote = checker.start_vote(seconds=30)
+        assert await vote.are_equal("1", "2")
+        clock = 3600.0  # the next responses are written
+        assert await vote.are_equal("1", "3")
+
+
+async def test_a_vote_asks_of_a_pair_once(bombed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what no child answered stays as it was decided."""
+    async with EqualityChecker(question_seconds=1) as checker:
+        vote = checker.start_vote()
+        found = [await vote.are_equal("1", other) for other in ("2", "bomb")]
+        await checker.close()
+        monkeypatch.setattr(equality, "child_command", lambda _: child_command(["/no/such/program"]))
+        assert [await vote.are_equal("1", other) for other in ("2", "bomb")] == found == [True, False]
 
 
 @pytest.mark.parametrize("first", ["bomb 1", "slow"])

@@ -90,6 +90,9 @@ async def test_best_of_n_over_responses_shows_the_scores(page: Page, gateway: Ga
         ("dvts:width=2:expansion=3", "The subtrees"),
         ("gsi:responses:u=9", "The responses"),
         ("soft-best-of-n:responses", "The responses"),
+        ("confidence-vote", "The responses"),
+        ("speculative-rejection", "The responses"),
+        ("best-of-n:responses:n_rule=threshold=0.8", "The responses"),
     ],
 )
 async def test_every_search_is_a_tree_with_the_answers_branch(
