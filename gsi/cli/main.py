@@ -64,6 +64,10 @@ COMMANDS: Final = {
         "Say what a step and an answer would take on GPUs, by the roofline: phases, memory, jobs an hour, break-even.",
     ),
     "router": ("gsi.cli.router:router", "The router of method arbitrage."),
+    "merge": (
+        "gsi.cli.merge:merge",
+        "Merge a language model and a reward model of one architecture; write both with the same layers.",
+    ),
     "keys": ("gsi.cli.keys:keys", "Keys of the gateway's users (GSI_GATEWAY_KEYS=true)."),
     "queue": ("gsi.cli.queue_admin:queue", "Create, pause, limit, inspect and check a queue."),
 }

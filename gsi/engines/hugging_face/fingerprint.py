@@ -66,12 +66,12 @@ def _list_parts(folder: Path) -> Iterator[bytes]:
         if (folder / name).is_file():
             yield name.encode()
             yield (folder / name).read_bytes()
-    for path in _list_weights(folder):
+    for path in list_weights(folder):
         with path.open("rb") as file:
             yield from _sample(file, path)
 
 
-def _list_weights(folder: Path) -> list[Path]:
+def list_weights(folder: Path) -> list[Path]:
     """Return the files that the index names, or all: a folder may hold a copy in another format beside them."""
     index = folder / INDEX
     if not index.is_file():
