@@ -10,6 +10,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from gsi.algorithm.methods import METHODS
 from gsi.cli.terminal import explain_errors, out, print_json
 from gsi.errors import InvalidRequestError
 from gsi.planning.architecture import Role, find_architecture
@@ -96,6 +97,7 @@ def plan(
             set_overhead(SYSTEMS[system], overhead_ms / 1000),
             Workload(n, prompt_tokens, step_tokens, steps, max_step_tokens, accepted),
             is_shared=one_gpu,
+            names=METHODS,
         )
         if as_json:
             print_json(to_json(made, price))

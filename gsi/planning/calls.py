@@ -4,12 +4,11 @@ A method that is not here is not planned: ``UNPLANNED`` or ``explain_unplanned``
 To plan a new method, add its calls here; the code of the method is in ``gsi/algorithm/methods``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from math import isqrt
 
-from gsi.algorithm.methods import METHODS
 from gsi.planning.architecture import Role
 
 
@@ -83,9 +82,15 @@ UNPLANNED: Mapping[str, str] = {
 }
 
 
-def explain_unplanned(acceptance: Mapping[str, float]) -> Iterator[tuple[str, str]]:
-    """Return each method that is not planned with the reason. ``acceptance`` holds the shares that are known."""
-    for name in METHODS:
+NAMES = tuple(dict.fromkeys(label.partition(":")[0] for label in (*CALLS, *UNPLANNED)))
+
+
+def explain_unplanned(acceptance: Mapping[str, float], names: Iterable[str] = NAMES) -> Iterator[tuple[str, str]]:
+    """Return each of these methods that is not planned, with the reason; ``acceptance`` has the shares that are known.
+
+    A method of another name than those of the tables is unknown to the planner.
+    """
+    for name in names:
         labels = [label for label in CALLS if label.partition(":")[0] == name]
         if name in UNPLANNED:
             yield name, UNPLANNED[name]

@@ -1,11 +1,11 @@
 """A whole plan: each phase, each method, memory, cost and the acceptance rate at which speculation pays."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gsi.planning.architecture import Architecture, Role
-from gsi.planning.calls import CALLS, explain_unplanned
+from gsi.planning.calls import CALLS, NAMES, explain_unplanned
 from gsi.planning.full_batch import FullBatch, Memory, choose_num_gpus, count_kv_tokens, plan_full_batch, plan_memory
 from gsi.planning.gpus import Gpu
 from gsi.planning.phases import Model, Phase, Processor, read
@@ -54,9 +54,18 @@ class Plan:
 
 
 def make_plan(
-    architectures: Mapping[Role, Architecture], gpu: Gpu, system: System, workload: Workload, *, is_shared: bool = False
+    architectures: Mapping[Role, Architecture],
+    gpu: Gpu,
+    system: System,
+    workload: Workload,
+    *,
+    is_shared: bool = False,
+    names: Iterable[str] = NAMES,
 ) -> Plan:
-    """Plan every method. Raises InvalidRequestError if the models do not fit."""
+    """Plan every method that can be planned, and say of the others in ``names`` why not.
+
+    Raises InvalidRequestError if the models do not fit.
+    """
     bare = {role: Model(role, one, system.make_processor(role, gpu, 1)) for role, one in architectures.items()}
     kv_tokens = count_kv_tokens(Setup(bare, system, workload))
     num_gpus = {
@@ -68,7 +77,7 @@ def make_plan(
     setup = Setup(models, system, workload, num_devices=1 if is_shared else len(models))
     memory = plan_memory(setup, gpu, num_gpus)
     methods = {name: _plan_method(setup, step, memory) for name, step in plan_steps(setup).items()}
-    unplanned = dict(explain_unplanned(workload.acceptance))
+    unplanned = dict(explain_unplanned(workload.acceptance, names))
     return Plan(setup, gpu, memory, methods, unplanned, _find_break_even(setup, methods, memory))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.field import passes
 from benchmarks.field.claim import Claim
 from benchmarks.field.claims import CLAIMS, judge_claims
 from benchmarks.field.figures import Field, make_field, measure_union
@@ -23,8 +24,10 @@ from benchmarks.field.tests_of_claims import (
     more_accurate,
 )
 from gsi.algorithm.methods import METHODS
+from gsi.evaluation.folder import Folder
 from gsi.evaluation.plan import Plan, plan_rows
 from gsi.evaluation.records import RecordedJob
+from gsi.evaluation.session import System
 from gsi.jobs.state import JobState
 from tests.evaluation.made_records import accepted_step, evaluation, job, resampled_step
 
@@ -159,6 +162,28 @@ def test_a_claim_of_two_parts_is_seen_when_both_are() -> None:
 def test_the_time_of_a_whole_run_is_that_of_both_passes() -> None:
     """(2 + 6) seconds alone and as much at full load, for each of 225 problems in each of two rounds: two hours."""
     assert estimate_hours(FIELD, Size(problems=225, rounds=2)) == pytest.approx(2.0)
+
+
+def test_both_passes_ask_the_same_problems_with_fresh_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One job at a time and at full load, each in a folder of its own that a later run resumes."""
+    asked: list[tuple[Plan, int]] = []
+
+    def run(plan: Plan, folder: Folder, system: System) -> None:
+        asked.append((plan, system.num_jobs))
+        folder.begin(plan, evaluation(("gsi",)))
+        for seed in range(plan.seed_offset, plan.seed_offset + plan.seeds):
+            folder.append(make_jobs("gsi", 4, 1, 2.0, 1, seed)[0])
+
+    monkeypatch.setattr(passes, "run_with_progress", run)
+    field = passes.measure(Size(problems=1, rounds=2), tmp_path)
+    (alone, one), (loaded, many) = asked
+    assert (one, many) == (1, passes.FULL_LOAD)
+    assert alone == loaded.model_copy(update={"seed_offset": 0})
+    assert (alone.seeds, loaded.seed_offset) == (2, 2)
+    row = field.find(GSI)
+    assert row is not None
+    assert (row.row.seeds, row.row.answered) == (4, 4)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_seconds_of_several_rounds_are_averaged_problem_by_problem() -> None:
