@@ -121,7 +121,8 @@ async def test_rewards_that_are_all_nan_still_give_a_step() -> None:
     assert step.best_reward == -math.inf
 
 
-CHOOSING = [name for name, method in METHODS.items() if method.asks_rewards(Params()) and name != "particle-filter"]
+SEVERAL = {"particle-filter", "speculative-rejection"}  # keep several candidates of a round, whose first leads it
+CHOOSING = [name for name, method in METHODS.items() if method.asks_rewards(Params()) and name not in SEVERAL]
 
 
 @pytest.mark.parametrize("method", CHOOSING)
