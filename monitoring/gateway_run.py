@@ -20,6 +20,7 @@ from gsi.local.embedded_redis import free_port
 
 CHAT = "/v1/chat/completions"
 NUM_REQUESTS = 6
+SECONDS_BETWEEN_SCRAPES = 3.0  # more than Prometheus needs for two
 BATCH_LINES = 200  # more than finish in the run
 PRESETS = """
 [models.gsi]
@@ -80,6 +81,9 @@ async def ask_gateway(gateway: GatewayUnderTest) -> None:
         _expect(await http.post(CHAT, json=_body("gsi", problems[0], stream=True)), 200)
         await _leave(http, problems[0])
         _expect(await limited.post(CHAT, json=_body("gsi", problems[0])), 200)
+        for _ in range(NUM_REFUSED):
+            await asyncio.sleep(SCRAPES_SECONDS)
+            await asyncio.sleep(SECONDS_BETWEEN_SCRAPES)  # a rate sees no first increment of a series that is new itself
         _expect(await limited.post(CHAT, json=_body("gsi", problems[0])), 429)
         for prompt in problems[:2]:
             _expect(await http.post(CHAT, json=_body("hurried", prompt)), 500)

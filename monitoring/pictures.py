@@ -82,7 +82,7 @@ def _add_axes(figure: Figure, panel: Panel, column: int, line: int, height: floa
     top = height - HEADER_INCHES - line * INCHES_A_LINE
     bottom = top - panel.height * INCHES_A_LINE
     # Left and right as shares of the figure's width, bottom and top in inches.
-    margins = (0.012, 0.05, 0.004, 0.05) if panel.kind is Kind.NUMBER else (0.042, 0.85, 0.014, 0.34)
+    margins = (0.012, 0.05, 0.004, 0.05) if panel.kind is Kind.NUMBER else (0.047, 0.85, 0.014, 0.34)
     box = (
         left + margins[0],
         (bottom + margins[1]) / height,
