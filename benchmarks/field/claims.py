@@ -5,7 +5,7 @@ A claim is about the paper's models and problems. "Not seen here" is said of thi
 
 from collections.abc import Sequence
 
-from benchmarks.field import claims_of_judges
+from benchmarks.field import claims_of_early_ends, claims_of_judges, claims_of_routers, claims_of_searches
 from benchmarks.field.claim import Claim
 from benchmarks.field.figures import Field
 from benchmarks.field.tests_of_claims import (
@@ -102,6 +102,9 @@ OF_GSI_AND_RSD: Sequence[Claim] = (
 
 CLAIMS: Sequence[Claim] = (
     *OF_GSI_AND_RSD,
+    *claims_of_searches.CLAIMS,
+    *claims_of_early_ends.CLAIMS,
+    *claims_of_routers.CLAIMS,
     *claims_of_judges.CLAIMS,
 )
 

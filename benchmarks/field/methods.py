@@ -6,10 +6,25 @@ from gsi.algorithm.methods import METHODS
 
 # Methods that are run in several variants, or not under their name alone.
 VARIANTS: Mapping[str, tuple[str, ...]] = {
-    "soft-best-of-n": ("soft-best-of-n:draft", "soft-best-of-n:target"),
-    "best-of-n": ("best-of-n:steps", "best-of-n:last"),
+    "gsi": ("gsi", "gsi:responses"),
+    "soft-best-of-n": (
+        "soft-best-of-n:draft",
+        "soft-best-of-n:target",
+        "soft-best-of-n:draft:responses",
+        "soft-best-of-n:target:responses",
+    ),
+    "best-of-n": (
+        "best-of-n:steps",
+        "best-of-n:steps:n_rule=pandora",
+        "best-of-n:steps:n_rule=beacon",
+        "best-of-n:last",
+    ),
+    "speculative-rejection": ("speculative-rejection:draft",),
+    "confidence-vote": ("confidence-vote:draft", "confidence-vote:target"),
     "majority-vote": ("majority-vote:draft", "majority-vote:target"),
     "beam-search": ("beam-search:draft", "beam-search:target"),
+    "particle-filter": ("particle-filter:draft", "particle-filter:target", "particle-filter:tilted"),
+    "dvts": ("dvts:draft", "dvts:target"),
 }
 # Methods that this benchmark cannot run, each with the reason.
 LEFT_OUT: Mapping[str, str] = {

@@ -63,6 +63,9 @@ CALLS: Mapping[str, Calls] = {
     "gsi": Calls(Ask("draft", ("target", "prm")), _TARGET_WRITES),
     "gsi-no-rejection": Calls(Ask("draft", ("target", "prm"))),
     "rsd": Calls(Ask("draft", ("prm",)), _TARGET_WRITES),
+    "specs": Calls(Ask("draft", ("target", "prm")), _TARGET_WRITES, Again.INSTEAD),
+    "arbitrage": Calls(Ask("draft", ("prm",)), _TARGET_WRITES),
+    "arbitrage-oracle": Calls(Ask("draft", ("prm",)), _TARGET_WRITES, Again.ALWAYS),
     "soft-best-of-n:draft": Calls(Ask("draft", ("prm",))),
     "soft-best-of-n:target": Calls(_TARGET_WRITES),
     "best-of-n:draft": Calls(Ask("draft", ("prm",))),
@@ -71,12 +74,18 @@ CALLS: Mapping[str, Calls] = {
     "majority-vote:target": Calls(Ask("target"), trajectories=Trajectories.ALL),
     "beam-search:draft": Calls(Ask("draft", ("prm",)), trajectories=Trajectories.ROOT_OF_N),
     "beam-search:target": Calls(_TARGET_WRITES, trajectories=Trajectories.ROOT_OF_N),
+    "particle-filter:draft": Calls(Ask("draft", ("prm",)), trajectories=Trajectories.ALL),
+    "particle-filter:target": Calls(_TARGET_WRITES, trajectories=Trajectories.ALL),
+    "dvts:draft": Calls(Ask("draft", ("prm",)), trajectories=Trajectories.ROOT_OF_N),
+    "dvts:target": Calls(_TARGET_WRITES, trajectories=Trajectories.ROOT_OF_N),
     "spec-reason": Calls(Ask("draft", judge="target"), Ask("target"), has_one_row=True),
     "draft": Calls(Ask("draft"), has_one_row=True),
     "target": Calls(Ask("target"), has_one_row=True),
 }
 # Methods whose costs do not follow from counts of calls, each with the reason.
 UNPLANNED: Mapping[str, str] = {
+    "speculative-rejection": "how many responses end early is not known; best-of-n is an upper bound",
+    "confidence-vote": "how many responses end early is not known; majority-vote is an upper bound",
     "conf-spec": "the share of steps of which the draft is unsure is not known",
     "speculative-decoding": "the tokens that the target's engine accepts of its own drafts are not known",
 }
