@@ -371,4 +371,13 @@ async def test_over_responses_the_best_keeps_its_law() -> None:
 
 def test_the_methods_that_read_the_rule() -> None:
     """Those that choose by rewards among n candidates of a step."""
-    assert set(ADAPTIVE) == {"gsi", "gsi-no-rejection", "rsd", "specs", "soft-best-of-n", "best-of-n"}
+    assert set(ADAPTIVE) == {
+        "gsi",
+        "gsi-no-rejection",
+        "rsd",
+        "specs",
+        "arbitrage",
+        "arbitrage-oracle",
+        "soft-best-of-n",
+        "best-of-n",
+    }

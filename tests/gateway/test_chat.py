@@ -58,7 +58,7 @@ async def test_a_stream_has_a_chunk_for_each_step_as_it_is_kept(gateway: Gateway
         (at, chunk.choices[0].delta.content) for at, chunk in chunks if chunk.choices and chunk.choices[0].delta.content
     ]
     assert [text for _, text in texts] == ["One. ", "Two. ", "Three."]
-    assert texts[1][0] - texts[0][0] > 0.2
+    assert texts[1][0] - texts[0][0] > 0.05  # together at the end they would be there within milliseconds
     assert [chunk.choices[0].finish_reason for _, chunk in chunks if chunk.choices][-1] == "stop"
     usage: Any = chunks[-1][1].usage
     assert not chunks[-1][1].choices

@@ -132,7 +132,7 @@ def test_long_sentences_leave_room_for_the_count_of_the_others() -> None:
     said = refusal_of(params({"ü" * 50 + str(number): number for number in range(10)}))
     shown = said.count(": unknown; allowed: method,")
     assert 0 < shown < 10
-    assert said.endswith(f"keep_candidates; … and {10 - shown} more")
+    assert said.endswith(f"{list(JobParams.model_fields)[-1]}; … and {10 - shown} more")
 
 
 def test_a_long_name_is_shown_by_its_beginning() -> None:

@@ -17,8 +17,8 @@ from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
 from gsi.local.demo import held_out_problems
-from gsi.router_file import ROUTER_FILE, RouterFile
 from tests.conftest import wait_until
+from tests.routers import write_router
 from tests.services.test_system import LEASE_SECONDS
 from tests.system import ModelServices, System
 
@@ -62,15 +62,11 @@ SEARCHING = [
 ADAPTIVE = ["gsi:n_rule=threshold=0.9", "rsd:n_rule=beacon", "best-of-n:responses:n_rule=pandora=0.1"]
 BOTH_BRANCHES = ["arbitrage-oracle"]  # a step that the target wrote may be the one that is dropped
 EVERY_METHOD = STEPWISE + SEARCHING + BOTH_BRANCHES + ADAPTIVE
-# A router of any models: the shipped one belongs to another target than these services have.
-ROUTER = RouterFile(features=("reward",), means=(0.5,), scales=(0.1,), weights=(-1.0,), intercept=0.0)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def system(model_services: ModelServices, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    router = tmp_path_factory.mktemp("router") / ROUTER_FILE
-    router.write_text(ROUTER.model_dump_json())
-    settings = {"GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS), "GSI_COORDINATOR_ROUTER": str(router)}
+    settings = {"GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS)} | write_router(tmp_path_factory.mktemp("router"))
     async with model_services.coordinators(KEYS.queue, num_coordinators=2, settings=settings) as running:
         yield running
 

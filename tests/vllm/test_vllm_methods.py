@@ -14,6 +14,7 @@ from gsi.jobs.state import JobState
 from gsi.local.demo import held_out_problems
 from gsi.local.stack import local_stack
 from tests.conftest import MODELS
+from tests.routers import write_router
 from tests.system import SHALLOW_TARGET
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300)]
@@ -27,6 +28,7 @@ NUM_PROBLEMS = 2
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AsyncClient]:
     settings = SHALLOW_TARGET | {"GSI_TARGET_ENGINE_ARGS": f"--speculative-config '{SPECULATIVE}'"}
+    settings |= write_router(tmp_path_factory.mktemp("router"))
     stack = local_stack(tmp_path_factory.mktemp("vllm"), lambda *_: None, engine="vllm", settings=settings)
     async with stack as running, AsyncClient(running.redis_url) as connected:
         yield connected

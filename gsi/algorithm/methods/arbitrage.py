@@ -55,7 +55,7 @@ ARBITRAGE = Method(
     writers=written_by(Source.DRAFT, Source.TARGET),
     can_reject=True,
     asks_router=True,
-    parameters=("n", "n_target", "beta", "resample", "router_threshold"),
+    parameters=("n", "n_target", "beta", "resample", "router_threshold", "n_rule"),
 )
 
 ARBITRAGE_ORACLE = Method(
@@ -65,5 +65,5 @@ ARBITRAGE_ORACLE = Method(
     make_round=lift(run_oracle_step),
     writers=written_by(Source.DRAFT, Source.TARGET),
     can_reject=True,
-    parameters=("n", "n_target", "beta", "resample"),
+    parameters=("n", "n_target", "beta", "resample", "n_rule"),
 )
