@@ -75,7 +75,8 @@ def test_a_part_that_ends_badly_keeps_its_figures(ends: str, state: str, monkeyp
     assert result["figures"] == {"rehearsal": True} | ({"second half": [1, 2]} if ends == "well" else {})
     if ends == "badly":
         assert result["log"][-1] == "ValueError: the second half does not work"
-    assert time.monotonic() - started < 10
+    # The part sleeps for a minute. Where SIGINT is ignored, as in the background of a shell, it is killed after 20 s.
+    assert time.monotonic() - started < 50
 
 
 def test_the_parts_fit_into_25_minutes_and_are_left_out_where_they_cannot_run() -> None:
