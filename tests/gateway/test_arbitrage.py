@@ -7,9 +7,10 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from gsi.router_file import ROUTER_FILE, RouterFile
+from gsi.router_file import RouterFile
 from tests.gateway.jobs import finish, submit
 from tests.gateway.system import Gateway, scripted_models
+from tests.routers import write_router
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -21,8 +22,7 @@ PROMPT = r"One. |Two. |\boxed{7}"
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def http(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> AsyncIterator[httpx.AsyncClient]:
     folder = tmp_path_factory.mktemp("arbitrage")
-    (folder / ROUTER_FILE).write_text(ROUTER.model_dump_json())
-    settings = {"router": folder / ROUTER_FILE}
+    settings = {"router": write_router(folder, ROUTER)}
     async with (
         scripted_models(folder, redis_url, "arbitrage", settings_of_coordinator=settings) as models,
         models.gateway("arbitrage") as gateway,

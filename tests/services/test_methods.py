@@ -66,7 +66,8 @@ EVERY_METHOD = STEPWISE + SEARCHING + BOTH_BRANCHES + ADAPTIVE
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def system(model_services: ModelServices, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    settings = {"GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS)} | write_router(tmp_path_factory.mktemp("router"))
+    router = write_router(tmp_path_factory.mktemp("router"))
+    settings = {"GSI_COORDINATOR_LEASE_SECONDS": str(LEASE_SECONDS), "GSI_COORDINATOR_ROUTER": str(router)}
     async with model_services.coordinators(KEYS.queue, num_coordinators=2, settings=settings) as running:
         yield running
 

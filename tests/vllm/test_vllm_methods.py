@@ -28,7 +28,7 @@ NUM_PROBLEMS = 2
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AsyncClient]:
     settings = SHALLOW_TARGET | {"GSI_TARGET_ENGINE_ARGS": f"--speculative-config '{SPECULATIVE}'"}
-    settings |= write_router(tmp_path_factory.mktemp("router"))
+    settings |= {"GSI_COORDINATOR_ROUTER": str(write_router(tmp_path_factory.mktemp("router")))}
     stack = local_stack(tmp_path_factory.mktemp("vllm"), lambda *_: None, engine="vllm", settings=settings)
     async with stack as running, AsyncClient(running.redis_url) as connected:
         yield connected
