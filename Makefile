@@ -21,7 +21,7 @@
 # make fuzz          send the model services 200,000 requests of strangers: nobody else is harmed  (a quarter of an hour)
 # make bench         measure methods against each other and write benchmarks/RESULTS.md  (about an hour and a half)
 # make bench-pays    does GSI pay on this machine: seconds and accuracy against the target  (2-3 hours; --quick: minutes)
-# make bench-field   every method in one run, and the papers' claims      (two hours; ARGS=--quick: some five minutes)
+# make bench-field   every method in one run, and the papers' claims      (90 minutes; ARGS=--quick: some five minutes)
 # make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
 # make bench-step    measure what a step costs on vLLM, and what its overlap saves       (about ten minutes)
 # make bench-replicas  measure what affinity to replicas is worth (eight minutes; --json)

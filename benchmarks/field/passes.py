@@ -26,7 +26,7 @@ class Size:
     ns: tuple[int, ...] = (1, 4, 16)
 
 
-FULL = Size(problems=30, rounds=2)
+FULL = Size(problems=20, rounds=2)
 QUICK = Size(problems=2)
 
 
