@@ -7,9 +7,10 @@ import { PhaseBar, Tokens } from "./trace/bars.js";
 import { acceptance, sumPhases, tokens } from "./trace/costs.js";
 import { Head } from "./trace/head.js";
 import { isFinal, useTrace } from "./trace/live.js";
+import { isSearch } from "./trace/methods.js";
 import { canReject } from "./trace/selection.js";
 import { Steps, Strip } from "./trace/steps.js";
-import { chosenLeaf, grow, isSearch, path } from "./trace/trajectories.js";
+import { chosenLeaf, grow, path } from "./trace/trajectories.js";
 import { Tree } from "./trace/tree.js";
 
 const NEAR_END = 48; // pixels from the end of the page at which a reader follows what comes
