@@ -48,7 +48,7 @@ function TraceOf({ id, linked, session }) {
 
 /** Parameters that were not said have the defaults of docs/job.schema.json. A job that has ended says all of them. */
 function withDefaults(params) {
-  const defaults = { method: "gsi", n: 16, beta: 20, acceptance_threshold: 0.5, preset: "paper", aggregate: "last", scope: "steps" };
+  const defaults = { method: "gsi", n: 16, beta: 20, acceptance_threshold: 0.5, preset: "paper", aggregate: "last", scope: "steps", router_threshold: 0.5 };
   const [method] = (params?.method ?? defaults.method).split(":"); // what follows is the shorthand for other parameters
   return { ...defaults, weighting: { name: "binary", delta: 0.7 }, ...params, method };
 }

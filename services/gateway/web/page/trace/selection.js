@@ -113,15 +113,20 @@ export function sayJudgement({ source, score, probabilities }) {
 export function whyRejected(rejected, params, judgements = []) {
   if (judgements.length) return sayJudgement(judgements.at(-1));
   const test = acceptanceTest(params);
-  if (test === null) {
-    const { name = "its weighting", ...numbers } = params.weighting ?? {};
-    const values = Object.entries(numbers).map(([key, value]) => `${key} = ${value}`).join(", ");
-    return `reward ${show(rejected.reward)}; the draw by weighting ${name}${values && ` (${values})`} rejected it`;
-  }
+  if (test === null) return `reward ${show(rejected.reward)}; ${ruleThatRejected(params)} rejected it`;
   const value = read(test.of === "reward" ? rejected.reward : rejected.tilted_reward);
   if (value === null || Number.isNaN(value)) return `${test.of} ${show(value)}; ${test.name} = ${show(test.least)}`;
   const digits = digitsApart(value, test.least);
   return `${test.of} ${show(value, digits)} ${test.isStrict ? "≤" : "<"} ${test.name} = ${show(test.least, digits)}`;
+}
+
+/** Return in words what rejected a candidate where no line of a number did. */
+function ruleThatRejected(params) {
+  if (reads(params, "router_threshold")) return `the router (τ = ${params.router_threshold})`;
+  if (!reads(params, "weighting")) return `the rule of ${params.method}`;
+  const { name = "its weighting", ...numbers } = params.weighting ?? {};
+  const values = Object.entries(numbers).map(([key, value]) => `${key} = ${value}`).join(", ");
+  return `the draw by weighting ${name}${values && ` (${values})`}`;
 }
 
 /** Return how many digits it takes that two different numbers read differently: 2 at least, 6 at most. */
