@@ -11,8 +11,8 @@ import pytest_asyncio
 
 from gsi.algorithm.candidates import Message, Population, Prompt, Source, Trajectory, grow
 from gsi.algorithm.methods import METHODS
+from gsi.jobs.job_params import JobParams
 from gsi.jobs.keys import Keys
-from gsi.jobs.payload import JobParams
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord

@@ -7,7 +7,7 @@ from typing import Any
 from gsi.algorithm.method import Method
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Params, Scope
-from gsi.jobs.payload import JobParams
+from gsi.jobs.job_params import JobParams
 
 SHARED = ("temperature", "max_steps", "max_tokens", "seed")  # which every method uses
 
