@@ -5,16 +5,15 @@ The abstract: candidates of "a smaller, faster model" are evaluated with "both t
 """
 
 import math
-from collections import Counter
 from dataclasses import replace
 
 import pytest
-from scipy.stats import chisquare
 
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.methods.specs import choose_writer, run_step
 from gsi.algorithm.params import Params, StopRules
 from tests.algorithm import exact
+from tests.algorithm.draws import LEAST_P, p_value
 from tests.algorithm.searching import UNREAD, trajectory, write
 from tests.algorithm.test_methods import Unasked
 from tests.algorithm.worlds import LETTERS, START, World
@@ -37,14 +36,8 @@ async def test_two_steps_follow_their_exact_law() -> None:
     for y in WORLD.steps:
         writer = Source.DRAFT if WORLD.reward[y] >= 0.6 else Source.TARGET
         law |= {(writer, LETTERS[y] + LETTERS[z]): first[y] * second[writer][z] for z in WORLD.steps}
-    drawn: Counter[tuple[Source, str]] = Counter()
-    for seed in range(NUM_DRAWS):
-        answer = (await write(PARAMS, WORLD.ports(), seed, answers=UNREAD)).answer
-        drawn[answer.steps[1].source, answer.text] += 1
-    assert set(drawn) <= set(law)
-    expected = [p * NUM_DRAWS for p in law.values()]
-    assert min(expected) > 5
-    assert chisquare([drawn[each] for each in law], expected).pvalue > 1e-4
+    answers = [(await write(PARAMS, WORLD.ports(), seed, answers=UNREAD)).answer for seed in range(NUM_DRAWS)]
+    assert p_value(law, [(answer.steps[1].source, answer.text) for answer in answers]) > LEAST_P
 
 
 @pytest.mark.parametrize(
