@@ -15,16 +15,15 @@ from hypothesis import strategies as st
 
 from gsi.algorithm import judging
 from gsi.algorithm.candidates import Outcome, Source
-from gsi.algorithm.generate import generate
 from gsi.algorithm.judging import JudgePrompt, JudgeScore, Question
 from gsi.algorithm.lookahead import Lookahead
 from gsi.algorithm.params import Params, StopRules
-from gsi.algorithm.ports import LabelProbabilities, NoRoomError, Ports
-from gsi.algorithm.round import Round
+from gsi.algorithm.ports import LabelProbabilities, NoRoomError
 from gsi.algorithm.stopping import StopReason
 from tests.algorithm import exact
 from tests.algorithm.draws import LEAST_P, first_rounds, p_value, written_steps
-from tests.algorithm.worlds import LETTERS, NUM_QUESTION_TOKENS, START, World, make_first_round
+from tests.algorithm.searching import UNREAD, write
+from tests.algorithm.worlds import LETTERS, NUM_QUESTION_TOKENS, START, Unasked, World, make_first_round
 
 NUM_DRAWS = 5_000
 DIGITS = JudgePrompt.SCORE.values
@@ -111,16 +110,6 @@ async def test_a_verdict_is_the_same_rule_over_two_answers() -> None:
     assert p_value(law, written_steps(await first_rounds(world, params, NUM_DRAWS))) > LEAST_P
 
 
-class Unasked:
-    """A model that must not be asked."""
-
-    def score(self, *_: Any) -> Any:
-        raise AssertionError("it was asked to rate")
-
-    async def judge(self, *_: Any) -> LabelProbabilities:
-        raise AssertionError("it was asked to judge")
-
-
 async def test_spec_reason_asks_the_target_alone_and_no_reward_model() -> None:
     """Section 4.1: "a single prefill-only pass of the base model": it reads the draft's step and the question once."""
     ports = WORLD.ports()
@@ -142,10 +131,10 @@ async def test_the_target_writes_the_first_steps_where_a_job_asks_for_it() -> No
     """Section 4.1: "forcing the first n reasoning steps to be decoded by the base model"; nobody judges those."""
     params = Params(method="spec-reason", first_target_steps=2, stop=StopRules(max_steps=4))
     for seed in range(20):
-        (answer, _), rounds = await write(params, WORLD.ports(), seed)
-        assert [step.source for step in answer.steps[:2]] == [Source.TARGET] * 2
-        assert [len(step.judgements) for step in answer.steps] == [0, 0, 1, 1]
-        assert [len(made.by(Source.DRAFT)) for made in rounds] == [0, 0, 1, 1]
+        written = await write(params, WORLD.ports(), seed, answers=UNREAD)
+        assert [step.source for step in written.answer.steps[:2]] == [Source.TARGET] * 2
+        assert [len(step.judgements) for step in written.answer.steps] == [0, 0, 1, 1]
+        assert [len(made.by(Source.DRAFT)) for made in written.rounds] == [0, 0, 1, 1]
 
 
 # --- ConfSpec --------------------------------------------------------------------------------------------------------
@@ -221,35 +210,15 @@ async def test_judging_is_part_of_the_seconds_of_a_step() -> None:
 TURNING = replace(WORLD, turns=True, ends=frozenset({3}))
 
 
-async def write(params: Params, ports: Ports, seed: int = 1, **more: Any) -> tuple[Any, list[Round]]:
-    rounds: list[Round] = []
-
-    async def keep(made: Round) -> None:
-        rounds.append(made)
-
-    return await generate(START, params, ports, seed, keep=keep, max_length=1000, **more), rounds
-
-
-@pytest.mark.parametrize("method", ["spec-reason", "conf-spec"])
-async def test_an_answer_goes_on_after_a_kill_as_if_there_had_been_none(method: str) -> None:
-    """From every kept step on: the rest depends on the kept steps and the seed alone."""
-    params = Params(method=method, stop=StopRules(max_steps=12))
-    for seed in range(10):
-        whole, rounds = await write(params, TURNING.ports(), seed)
-        for num_kept in range(len(rounds)):
-            kept = [made.branches for made in rounds[:num_kept]]
-            again, _ = await write(params, TURNING.ports(), seed, kept=kept)
-            assert repr(again) == repr(whole)  # where NaN equals NaN
-
-
 @pytest.mark.parametrize("method", ["spec-reason", "conf-spec"])
 async def test_lookahead_changes_nothing(method: str) -> None:
     """The draft has one candidate, so nobody is left to write behind while scores come in."""
     params = Params(method=method, stop=StopRules(max_steps=12))
     lookahead = Lookahead(lambda: True, lambda fate: pytest.fail(f"written ahead: {fate}"))
     for seed in range(10):
-        ahead, _ = await write(params, TURNING.ports(), seed, lookahead=lookahead)
-        assert repr(ahead) == repr((await write(params, TURNING.ports(), seed))[0])
+        ahead = await write(params, TURNING.ports(), seed, answers=UNREAD, lookahead=lookahead)
+        plain = await write(params, TURNING.ports(), seed, answers=UNREAD)
+        assert repr(ahead.answer) == repr(plain.answer)  # where NaN equals NaN
 
 
 class Short:
@@ -271,7 +240,7 @@ async def test_an_answer_ends_where_the_judge_has_no_room() -> None:
     params = Params(method="spec-reason", stop=StopRules(max_steps=12))
     for most, num_steps in ((4, 3), (2, 1)):
         short = replace(ports, judges={Source.TARGET: Short(ports.judges[Source.TARGET], most)})
-        (answer, reason), _ = await write(params, short)
-        assert (len(answer.steps), reason) == (num_steps, StopReason.MAX_TOKENS)
+        written = await write(params, short, answers=UNREAD)
+        assert (len(written.answer.steps), written.reason) == (num_steps, StopReason.MAX_TOKENS)
     with pytest.raises(NoRoomError):
         await write(params, replace(ports, judges={Source.TARGET: Short(ports.judges[Source.TARGET], 1)}))

@@ -1,38 +1,19 @@
 """What methods say of themselves; those that keep one trajectory: which models each asks, what is on record."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from gsi.algorithm.candidates import Message, Outcome, Source
+from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.methods import METHODS
-from gsi.algorithm.params import Params, SamplingParams, Scope
-from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TextBatches, TokenBatches
+from gsi.algorithm.params import Params, Scope
 from gsi.algorithm.round import Round
 from gsi.algorithm.seeds import uniform
 from gsi.algorithm.weighting import WEIGHTINGS, Binary, Constant, LikelihoodRatio
-from tests.algorithm.worlds import LETTERS, START, World, log, make_first_round
+from tests.algorithm.worlds import LETTERS, START, Unasked, World, log, make_first_round
 
 WORLD = World(draft=(0.5, 0.3, 0.2), target=(0.2, 0.3, 0.5), reward=(0.2, 0.5, 0.9))
-
-
-class Unasked:
-    """A language model that must not be asked."""
-
-    def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
-        raise AssertionError("it was asked to propose")
-
-    def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
-        raise AssertionError("it was asked to score")
-
-
-class UnaskedPrm:
-    """A reward model that must not be asked."""
-
-    def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
-        raise AssertionError("it was asked")
 
 
 async def first_step(params: Params, seed: int = 1, world: World = WORLD) -> Round:
@@ -80,7 +61,7 @@ async def test_a_method_chooses_as_it_says(name: str, scope: Scope) -> None:
 )
 async def test_one_model_alone_writes_one_candidate_and_nobody_rates_it(method: str, source: Source) -> None:
     """Whatever n is; its reward is no number, and neither the other model nor the PRM is asked."""
-    ports = replace(WORLD.ports(), prm=UnaskedPrm())
+    ports = replace(WORLD.ports(), prm=Unasked())
     alone = replace(ports, target=Unasked()) if source is Source.DRAFT else replace(ports, draft=Unasked())
     made = await make_first_round(Params(method=method, n=16), alone)
     assert (made.step.source, made.step.outcome, made.step.rejected) == (source, Outcome.ACCEPTED, None)

@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from gsi.algorithm.generate import generate
 from gsi.algorithm.lookahead import Lookahead
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.n_rule import (
@@ -35,8 +34,8 @@ from gsi.algorithm.proposal import Proposal
 from gsi.jobs.step_record import StepRecord
 from tests.algorithm import exact
 from tests.algorithm.draws import LEAST_P, first_rounds, p_value, steps, written_steps
-from tests.algorithm.searching import ENDLESS, UNREAD, WORLD, Written, write
-from tests.algorithm.worlds import START, EnumerableModel, World, make_first_round
+from tests.algorithm.searching import ENDLESS, UNREAD, WORLD, write
+from tests.algorithm.worlds import EnumerableModel, World, make_first_round
 
 SMALL = World(draft=(0.5, 0.3, 0.2), target=(0.2, 0.3, 0.5), reward=(0.2, 0.6, 1.0))
 ADAPTIVE = sorted(name for name, method in METHODS.items() if "n_rule" in method.parameters)
@@ -328,11 +327,8 @@ async def test_nothing_is_written_ahead_of_a_step_whose_candidates_come_in_parts
     """The leader of a part may be overtaken by the next part."""
     fates: list[object] = []
     params = Params(n=4, beta=2.0, acceptance_threshold=-10, n_rule=Never(), stop=StopRules(max_steps=3))
-    written = Written()
-    await generate(
-        START, params, ENDLESS.ports(), 1, keep=written.keep, max_length=100, answers=UNREAD,
-        lookahead=Lookahead(has_room=lambda: True, note=fates.append),
-    )  # fmt: skip
+    lookahead = Lookahead(has_room=lambda: True, note=fates.append)
+    written = await write(params, ENDLESS.ports(), answers=UNREAD, lookahead=lookahead)
     assert (len(written.rounds), fates) == (3, [])
 
 

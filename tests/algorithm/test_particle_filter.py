@@ -33,6 +33,7 @@ NUM_DRAWS = 2_000
 
 
 def exactly(world: World, params: Params) -> ParticleFilter:
+    """Return the filter of these parameters that enumerates all draws."""
     is_tilted = params.particle_weights is ParticleWeights.TILTED
     return ParticleFilter(world, params.beta, params.n, params.resample_below, params.stop.max_steps, is_tilted)
 
@@ -79,6 +80,7 @@ async def test_the_answer_and_the_estimate_follow_their_exact_laws(
 
 
 def estimate(population: Population) -> float:
+    """Return the filter's estimate of the normalising constant: the mean of the last weights."""
     return math.exp(log_mean([particle.log_weight for particle in population]))
 
 
@@ -170,8 +172,8 @@ def test_the_mean_weight_does_not_overflow() -> None:
 
 
 def weighted(*log_weights: float) -> Population:
-    texts = "abcdefgh"
-    return tuple(replace(trajectory((texts[i], 0.5)), log_weight=w) for i, w in enumerate(log_weights))
+    """Return particles of one step and reward 0.5, with these weights."""
+    return tuple(replace(trajectory((LETTERS[i], 0.5)), log_weight=w) for i, w in enumerate(log_weights))
 
 
 @pytest.mark.parametrize(("share", "is_resampled"), [(0.0, False), (0.79, False), (0.81, True), (1.0, True)])
@@ -187,7 +189,7 @@ def test_particles_are_resampled_below_a_share_of_n(share: float, is_resampled: 
     )
 
 
-async def test_a_particle_whose_reward_is_not_a_number_is_resampled_by_no_one() -> None:
+async def test_a_particle_whose_reward_is_not_a_number_is_never_resampled() -> None:
     """Its weight is 0 from then on."""
     world = replace(FIXED, reward=(math.nan, 0.1), turns=False)
     params = replace(PARAMS, n=6, stop=StopRules(max_steps=3))
@@ -220,7 +222,7 @@ async def test_a_finished_particle_counts_its_last_reward_again() -> None:
     assert grown.log_weight == pytest.approx(0.2 + 1.5 * grown.step.reward)
 
 
-async def test_an_unfinished_particle_that_nobody_follows_is_given_up() -> None:
+async def test_an_unfinished_particle_that_is_not_resampled_is_given_up() -> None:
     """If only finished particles are resampled, the search is over, and one of them is the answer."""
     population = weighted(100.0, 0.0, 0.0)
     unfinished = [Unfinished(place, population[place], PARAMS) for place in (1, 2)]

@@ -15,8 +15,7 @@ from gsi.algorithm.params import Params, StopRules
 from tests.algorithm import exact
 from tests.algorithm.draws import LEAST_P, p_value
 from tests.algorithm.searching import UNREAD, trajectory, write
-from tests.algorithm.test_methods import Unasked
-from tests.algorithm.worlds import LETTERS, START, World
+from tests.algorithm.worlds import LETTERS, START, Unasked, World
 
 WORLD = World(draft=(0.6, 0.3, 0.1), target=(0.2, 0.5, 0.3), reward=(0.2, 0.6, 0.9), turns=True)
 PARAMS = Params(method="specs", n=2, beta=2.0, switch_threshold=0.6, stop=StopRules(max_steps=2))

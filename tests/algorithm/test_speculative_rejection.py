@@ -3,6 +3,7 @@
 Sun et al., "Fast Best-of-N Decoding via Speculative Rejection" (arXiv 2410.20290).
 """
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -69,7 +70,7 @@ def test_of_equal_scores_those_behind_are_rejected_first() -> None:
         return find_rejected(population, growing, branches, PARAMS)
 
     assert rejected(0.5, 0.5, 0.5, 0.5) == {2, 3}
-    assert rejected(0.1, 0.9, float("nan"), 0.5) == {0, 2}
+    assert rejected(0.1, 0.9, math.nan, 0.5) == {0, 2}
 
 
 def test_finished_responses_are_not_rejected_later() -> None:
@@ -80,7 +81,7 @@ def test_finished_responses_are_not_rejected_later() -> None:
     assert find_rejected(population, growing, branches, PARAMS) == {2}
 
 
-async def test_one_response_is_the_draft_alone() -> None:
-    """There is nobody to fall behind."""
+async def test_a_single_response_is_written_to_its_end() -> None:
+    """There is no other that it could fall behind."""
     written = await write(replace(PARAMS, n=1), ENDLESS.ports(), answers=UNREAD)
     assert [len(made.branches) for made in written.rounds] == [1] * 16
