@@ -26,23 +26,25 @@ def keys(queue: str) -> Keys:
 
 @pytest.fixture
 def coordinator(redis: Redis, keys: Keys) -> Coordinator:
-    """Start a coordinator that runs one job at a time, while its context is open."""
+    """Start a coordinator that runs one job at a time, while its context is open; it finishes the job that it has."""
 
     @asynccontextmanager
     async def run() -> AsyncIterator[None]:
-        task = asyncio.create_task(answer_jobs(redis, keys))
+        stop = asyncio.Event()
+        task = asyncio.create_task(answer_jobs(redis, keys, stop))
         try:
             yield
         finally:
-            task.cancel()
+            stop.set()
+            await task
 
     return run
 
 
-async def answer_jobs(redis: Redis, keys: Keys) -> None:
+async def answer_jobs(redis: Redis, keys: Keys, stop: asyncio.Event) -> None:
     stream, writer = JobStream(redis, keys, "worker-1"), JobWriter(redis, keys)
     await stream.create_group()
-    while True:
+    while not stop.is_set():
         for delivery in await stream.take_new(count=1, block_ms=100):
             payload = json.loads(delivery.payload)
             lease = await writer.take(payload["id"], delivery)
