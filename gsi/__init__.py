@@ -19,8 +19,9 @@ if TYPE_CHECKING:
         UnknownJobError,
         WaitTimeoutError,
     )
+    from gsi.jobs.job_params import JobParams
     from gsi.jobs.listing import JobSummary
-    from gsi.jobs.payload import JobParams, JobPayload
+    from gsi.jobs.payload import JobPayload
     from gsi.jobs.reader import JobRecord
     from gsi.jobs.state import JobState
     from gsi.jobs.step_record import StepRecord
@@ -33,7 +34,7 @@ _PLACES = {
     "InternalError": "gsi.errors",
     "InvalidRequestError": "gsi.errors",
     "JobConflictError": "gsi.jobs.errors",
-    "JobParams": "gsi.jobs.payload",
+    "JobParams": "gsi.jobs.job_params",
     "JobPayload": "gsi.jobs.payload",
     "JobRecord": "gsi.jobs.reader",
     "JobState": "gsi.jobs.state",

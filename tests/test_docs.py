@@ -24,8 +24,8 @@ from gsi.evaluation.records import RecordedJob
 from gsi.jobs import keys
 from gsi.jobs.connection import RedisAccess
 from gsi.jobs.job import parse_payload
+from gsi.jobs.job_params import JobParams
 from gsi.jobs.method_spec import parse_method
-from gsi.jobs.payload import JobParams
 from gsi.jobs.state import TRANSITIONS, JobState
 from gsi.jobs.step_record import BranchRecord, CandidateRecord, ProposalRecord
 from gsi.runtime.settings import ProcessSettings

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 
 from gsi.algorithm.candidates import Branch, Population, Trajectory, grow
 from gsi.algorithm.lookahead import Lookahead, look_ahead
@@ -61,10 +61,7 @@ async def generate(
     With ``lookahead`` the draft may write a step ahead, which changes nothing but the time.
     """
     method = METHODS[params.method]
-    population = method.start(prompt, params)
-    for branches in kept:
-        population = grow(population, branches)
-
+    population = reduce(grow, kept, method.start(prompt, params))
     rules = JobRules(params, answers.has_answer, max_length)
     reason_left = StopReason.MAX_STEPS  # of an answer that has no reason of its own to end
     async with look_ahead(lookahead, method, ports, seed, rules) as watch:

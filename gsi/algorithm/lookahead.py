@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from gsi.algorithm.candidates import Candidate, Message, Source, Trajectory
 from gsi.algorithm.method import Method, Unfinished
-from gsi.algorithm.params import SamplingParams, Scope
+from gsi.algorithm.params import SamplingParams
 from gsi.algorithm.parts import build_step
 from gsi.algorithm.ports import CandidateBatches, Ports, ScoreBatches, TextBatches, TokenBatches
 from gsi.algorithm.proposal import Proposal
@@ -59,12 +59,11 @@ async def look_ahead(
 ) -> AsyncIterator[Watch]:
     """Yield a function that returns the ports for a round; what is still written ahead at the end is thrown away.
 
-    Without ``lookahead``, for a method that has no leader, among whole responses, and where a rule may ask for fewer
-    than n candidates, these are the caller's own ports.
+    Without ``lookahead``, for a method that has no leader, in a search, and where a rule may ask for fewer than n
+    candidates, these are the caller's own ports.
     """
-    is_of_responses = "scope" in method.parameters and rules.params.scope is Scope.RESPONSES
     is_fixed = rules.params.n_rule is None
-    if lookahead is None or method.find_leader is None or is_of_responses or not is_fixed:
+    if lookahead is None or method.find_leader is None or method.is_search(rules.params) or not is_fixed:
         yield lambda _: ports
         return
     job = _Job(lookahead, method, ports, seed, rules)

@@ -2,8 +2,8 @@
 
 A method writes an answer in rounds. It starts with a population of trajectories (most methods: one, the prompt). In
 each round every unfinished trajectory may grow by a step. At the end one trajectory is the answer. Payload checks, JSON
-Schema, the table of ``docs/methods.md``, evaluation and metrics read these fields. So a new method is one module in
-``methods/`` and one line in ``methods/__init__.py``.
+Schema, the table of ``docs/methods.md``, evaluation, metrics and the web page read these fields. So a new method is one
+module in ``methods/`` and one line in ``methods/__init__.py``.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -122,6 +122,8 @@ class Method:
     asks_likelihoods: Test = in_no_job  # of the target, for the draft's candidates
     judges: Callable[[Params], frozenset[Source]] = by_nobody  # the models that judge candidates of the draft
     can_reject: bool = False  # whether the target may replace a step of the draft
+    draws_tilted: bool = False  # whether a candidate of the draft is drawn by its tilted reward
+    is_search: Test = in_no_job  # whether several trajectories are kept, and one is chosen at the end
     is_speculative: bool = False  # whether the target's engine must decode speculatively
     parameters: tuple[str, ...] = ()
     find_leader: FindLeader | None = None  # of the draft's candidates; None: the draft writes nothing ahead

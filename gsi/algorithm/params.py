@@ -1,6 +1,6 @@
 """What a job may choose. The defaults are the paper's (section 4, hyperparameters).
 
-``gsi/jobs/payload.py`` checks the ranges that a job may ask for; this module checks only what the mathematics needs.
+``gsi/jobs/job_params.py`` checks the ranges that a job may ask for; this module checks only what the mathematics needs.
 """
 
 import math

@@ -6,6 +6,7 @@ The methods themselves are in ``methods/``, a short module each; ``methods/gsi.p
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from math import inf, nan, prod
 from time import perf_counter
 from typing import Any, TypeVar
@@ -38,23 +39,20 @@ async def propose(
 ) -> Proposal:
     """Let ``source`` write n candidates for the next step, and let the target and the PRM score them meanwhile.
 
-    n is the job's number for this source unless given, and then all n are asked for at once. Else the job's rule may
-    have enough of them before. ``likelihoods`` asks the target to score, ``rewards`` the PRM.
+    n is the job's number for this source unless given. If it is not given and the PRM scores, a job with a rule on n
+    asks for the candidates in parts, until the rule has enough; otherwise all n are asked for at once.
+    ``likelihoods`` asks the target to score, ``rewards`` the PRM.
     """
     seed = derive_seed(seed, len(trajectory.steps), source)
-    asked = {"likelihoods": likelihoods, "rewards": rewards}
-    if n is not None:
-        return await _propose_part(source, trajectory, params, ports, seed, n, **asked)
-    n = params.n if source is Source.DRAFT else params.num_target_candidates
-    if params.n_rule is None or not rewards:
-        return await _propose_part(source, trajectory, params, ports, seed, n, **asked)
+    rule = params.n_rule if n is None and rewards else None
+    if n is None:
+        n = params.n if source is Source.DRAFT else params.num_target_candidates
     parts: list[Proposal] = []
-    made = 0
-    for end in part_ends(n):
+    asked = {"likelihoods": likelihoods, "rewards": rewards}
+    for made, end in pairwise([0, *(part_ends(n) if rule else [n])]):
         own_seed = derive_seed(seed, "part", len(parts)) if parts else seed
         parts.append(await _propose_part(source, trajectory, params, ports, own_seed, end - made, **asked))
-        made = end
-        if params.n_rule.is_enough([reward for part in parts for reward in part.rewards]):
+        if rule and rule.is_enough([reward for part in parts for reward in part.rewards]):
             break
     return join(parts)
 

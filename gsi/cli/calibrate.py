@@ -1,9 +1,9 @@
 """``gsi calibrate`` and ``gsi theory``: which beta and u to use, and what the theorems promise."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markdown import Markdown
@@ -18,6 +18,12 @@ from gsi.cli.evaluate import (
 )
 from gsi.cli.terminal import Engine, Queue, err, explain_errors, import_evaluation, out, print_json
 from gsi.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from gsi.evaluation.figures import Row
+    from gsi.evaluation.folder import EvaluationRun
+    from gsi.evaluation.recommendation import Findings
+    from gsi.evaluation.session import System
 
 
 def calibrate(
@@ -59,13 +65,10 @@ def calibrate(
                 raise InvalidRequestError("--method and --methods are both given; allowed: one of them")
             _recommend_method(folder, methods.split(","), n, margin / 100, cost, as_json=as_json)
             return
-        recommendation, session = import_evaluation("recommendation"), import_evaluation("session")
-        folder_of = import_evaluation("folder").Folder
-        source = folder_of(folder)
-        run = source.read_run()
-        jobs = recommendation.read_records(source, method, n)
+        source = import_evaluation("folder").Folder(folder)
+        run, recommendation = source.read_run(), import_evaluation("recommendation")
         findings = recommendation.analyse_records(
-            jobs,
+            recommendation.read_records(source, method, n),
             betas=_read_numbers("betas", betas),
             thresholds=_read_numbers("thresholds", thresholds),
             ns=read_whole_numbers("ns", ns) if ns else (),
@@ -73,23 +76,35 @@ def calibrate(
             reward_bound=reward_bound,
             epsilon=epsilon,
         )
-        rows: list[Any] = []
-        if num_runs:
-            system = session.System(redis_url, queue, engine, models, concurrency, own_system)
-            plan = recommendation.plan_runs(run, findings)
-            into = folder_of(folder / "calibration" / plan.name)
-            rows = run_with_progress(plan, into, system, like=run.evaluation.identity).rows
-        markdown = recommendation.write_calibration(run, findings, rows, margin / 100)
-        plain = recommendation.build_calibration_json(run, findings, rows, margin / 100)
-        (folder / "calibration.md").write_text(markdown)
-        (folder / "calibration.json").write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
-        if as_json:
-            print_json(plain)
-            return
-        shown, _, rest = markdown.partition("## Worth running")
-        worth_running = rest.partition("## Theory")[0].partition("## All settings")[0]
-        warnings = findings.theory.warnings if findings.theory else ()
-        _print_calibration(shown if rows else worth_running, warnings, folder)
+        system = import_evaluation("session").System(redis_url, queue, engine, models, concurrency, own_system)
+        rows = _run_settings(folder, run, findings, system) if num_runs else []
+        _recommend_setting(folder, run, findings, rows, margin / 100, as_json=as_json)
+
+
+def _run_settings(folder: Path, run: "EvaluationRun", findings: "Findings", system: "System") -> "Sequence[Row]":
+    """Run the settings that are worth it, as an evaluation within the folder; return its rows."""
+    plan = import_evaluation("recommendation").plan_runs(run, findings)
+    into = import_evaluation("folder").Folder(folder / "calibration" / plan.name)
+    return run_with_progress(plan, into, system, like=run.evaluation.identity).rows
+
+
+def _recommend_setting(
+    folder: Path, run: "EvaluationRun", findings: "Findings", rows: "Sequence[Row]", margin: float, *, as_json: bool
+) -> None:
+    """Write calibration.md and calibration.json into the folder, and print the recommendation."""
+    recommendation = import_evaluation("recommendation")
+    markdown = recommendation.write_calibration(run, findings, rows, margin)
+    plain = recommendation.build_calibration_json(run, findings, rows, margin)
+    _write(folder, "calibration", markdown, plain)
+    if as_json:
+        print_json(plain)
+        return
+    shown, _, rest = markdown.partition("## Worth running")
+    worth_running = rest.partition("## Theory")[0].partition("## All settings")[0]
+    out.print(Markdown(shown if rows else worth_running))
+    for warning in findings.theory.warnings if findings.theory else ():
+        err.print(f"[yellow]theory[/]  {warning}", highlight=False, soft_wrap=True)
+    err.print(f"calibration  {folder / 'calibration.md'}", highlight=False, soft_wrap=True)
 
 
 def _recommend_method(
@@ -105,8 +120,7 @@ def _recommend_method(
     found = choice.choose_method(rows, choice.CostKind(cost), margin)
     markdown = choice.write_method_choice(found, run.evaluation.dataset)
     plain = choice.build_method_choice_json(found, run.evaluation.dataset)
-    (folder / "methods.md").write_text(markdown)
-    (folder / "methods.json").write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+    _write(folder, "methods", markdown, plain)
     if as_json:
         print_json(plain)
         return
@@ -114,11 +128,9 @@ def _recommend_method(
     err.print(f"methods  {folder / 'methods.md'}", highlight=False, soft_wrap=True)
 
 
-def _print_calibration(markdown: str, warnings: Sequence[str], folder: Path) -> None:
-    out.print(Markdown(markdown))
-    for warning in warnings:
-        err.print(f"[yellow]theory[/]  {warning}", highlight=False, soft_wrap=True)
-    err.print(f"calibration  {folder / 'calibration.md'}", highlight=False, soft_wrap=True)
+def _write(folder: Path, name: str, markdown: str, plain: Mapping[str, Any]) -> None:
+    (folder / f"{name}.md").write_text(markdown)
+    (folder / f"{name}.json").write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
 
 
 def theory(

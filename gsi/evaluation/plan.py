@@ -14,8 +14,9 @@ from gsi.errors import InvalidRequestError
 from gsi.evaluation.problems import Problem
 from gsi.evaluation.records import TaskKey
 from gsi.jobs.job import parse_payload
+from gsi.jobs.job_params import JobParams
 from gsi.jobs.method_spec import parse_method
-from gsi.jobs.payload import JobParams, JobPayload
+from gsi.jobs.payload import JobPayload
 
 MAX_SEEDS = 1000
 MAX_SEED_OFFSET = 10**6

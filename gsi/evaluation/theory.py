@@ -135,10 +135,8 @@ def apply_theorems(records: Sequence[RecordedJob], reward_bound: float = 1.0, ep
     tail, largest_share = fit_tail(list(logs)), _compute_largest_share(logs)
     cv_squared, acceptance = _estimate_cv_squared(proposals, beta), _estimate_acceptance_share(proposals)
     chi_square = max(0.0, second_moment.value - 1)  # an estimate may fall below what a divergence can be
-    bounds = [math.nan, math.nan]
-    if not math.isnan(cv_squared.value):
-        numbers = (n, acceptance.value, beta, reward_bound, chi_square, cv_squared.value)
-        bounds = [theorem_2_bound(*numbers), rejection_total_variation(*numbers)]
+    with_test = (n, acceptance.value, beta, reward_bound, chi_square, cv_squared.value)
+    has_bounds = not math.isnan(cv_squared.value)
     return TheoryReport(
         num_problems=len({proposal.problem for proposal in proposals}),
         num_prefixes=len(proposals),
@@ -157,8 +155,8 @@ def apply_theorems(records: Sequence[RecordedJob], reward_bound: float = 1.0, ep
         epsilon=epsilon,
         theorem_1_log10_n=theorem_1_log10_n(chi_square, beta, reward_bound, epsilon),
         theorem_1_epsilon=theorem_1_epsilon(n, chi_square, beta, reward_bound),
-        theorem_2_bound=bounds[0],
-        rejection_total_variation=bounds[1],
+        theorem_2_bound=theorem_2_bound(*with_test) if has_bounds else math.nan,
+        rejection_total_variation=rejection_total_variation(*with_test) if has_bounds else math.nan,
         warnings=_list_warnings(tail, mean_ratio, largest_share, records[0].params.get("likelihood")),
     )
 

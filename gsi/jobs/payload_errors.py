@@ -12,8 +12,10 @@ from pydantic_core import ErrorDetails
 
 from gsi.algorithm.methods import METHODS
 from gsi.errors import InvalidRequestError
+from gsi.jobs.job_params import JobParams
 from gsi.jobs.method_spec import number_names
-from gsi.jobs.payload import CHOICES, ChatMessage, JobParams, JobPayload
+from gsi.jobs.param_choices import CHOICES
+from gsi.jobs.payload import ChatMessage, JobPayload
 from gsi.limits import MAX_ERROR_BYTES, MAX_ERROR_FIELDS, SHOWN_CHARACTERS
 from gsi.suggestions import suggest
 

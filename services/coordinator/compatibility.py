@@ -9,7 +9,7 @@ from gsi.algorithm.params import Likelihood, Params
 from gsi.algorithm.router import Router
 from gsi.check.compatibility import check_likelihoods, check_tokenizers
 from gsi.errors import InvalidRequestError
-from gsi.jobs.payload import JobParams
+from gsi.jobs.job_params import JobParams
 from gsi.model_info import ModelInfo
 from gsi.router_file import RouterFile, find_misfit
 

@@ -8,7 +8,7 @@ from structlog.contextvars import bind_contextvars
 
 from gsi.algorithm.candidates import Outcome, Trajectory
 from gsi.algorithm.stopping import StopReason
-from gsi.jobs.payload import JobParams
+from gsi.jobs.job_params import JobParams
 from gsi.jobs.state import JobState
 from gsi.jobs.writer import Lease
 from gsi.runtime.tracing import JobTrace, Span, tracing

@@ -8,7 +8,7 @@ from gsi.algorithm.methods import METHODS
 from gsi.client.sdk import check_job
 from gsi.errors import InvalidRequestError
 from gsi.jobs.job import parse_payload
-from gsi.jobs.payload import JobParams
+from gsi.jobs.job_params import JobParams
 from gsi.jobs.submission import Submission
 from services.gateway.errors import ApiError, refuse, refuse_job
 from services.gateway.presets import Preset

@@ -16,6 +16,7 @@ from gsi.algorithm.candidates import (
     grow,
 )
 from gsi.algorithm.generate import are_equal_texts, generate
+from gsi.algorithm.lookahead import Lookahead
 from gsi.algorithm.method import Answers
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Params, SamplingParams
@@ -76,6 +77,7 @@ async def write(
     kept: Sequence[Sequence[Branch]] = (),
     max_length: int = MAX_LENGTH,
     answers: Answers = READ,
+    lookahead: Lookahead | None = None,
 ) -> Written:
     """Write an answer as the coordinator does, from the kept rounds on."""
     written = Written()
@@ -88,6 +90,7 @@ async def write(
         max_length=max_length,
         kept=kept,
         answers=answers,
+        lookahead=lookahead,
     )
     return written
 

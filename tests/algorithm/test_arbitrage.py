@@ -1,17 +1,16 @@
 """Arbitrage and its oracle: their laws in worlds that can be enumerated, and what a router reads."""
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import pytest
-from scipy.stats import chisquare
 
 from gsi.algorithm.candidates import Candidate, FinishReason, Outcome, Source, Trajectory
 from gsi.algorithm.params import Params
 from gsi.algorithm.router import FEATURES, Features, LogisticRouter, RewardRouter, describe_step
 from tests.algorithm import exact
+from tests.algorithm.draws import LEAST_P, first_rounds, p_value, written_steps
 from tests.algorithm.worlds import START, World, make_first_round
 
 NUM_DRAWS = 4000
@@ -42,26 +41,13 @@ def oracle(world: World, beta: float, n: int, n_target: int) -> Law:
     return law
 
 
-async def observe(world: World, params: Params) -> Counter[tuple[Source, int]]:
-    rounds = [await make_first_round(params, world.ports(), seed) for seed in range(NUM_DRAWS)]
-    return Counter((made.step.source, made.step.token_ids[0]) for made in rounds)
-
-
-async def check_law(world: World, params: Params, law: Law) -> None:
-    observed = await observe(world, params)
-    possible = [outcome for outcome, p in law.items() if p > 0]
-    assert set(observed) <= set(possible)
-    expected = [law[outcome] * NUM_DRAWS for outcome in possible]
-    if len(possible) > 1:
-        assert chisquare([observed[outcome] for outcome in possible], expected).pvalue > 1e-4
-
-
 @pytest.mark.parametrize("world", [WORLD, TIES])
 @pytest.mark.parametrize(("n", "n_target"), [(1, 1), (2, 1), (1, 3)])
 async def test_the_oracle_keeps_the_better_step(world: World, n: int, n_target: int) -> None:
     """Its law is that of two independent draws and a comparison; a tie is the draft's."""
     params = Params(method="arbitrage-oracle", n=n, n_target=n_target, beta=2.0)
-    await check_law(world, params, oracle(world, 2.0, n, n_target))
+    made = await first_rounds(world, params, NUM_DRAWS)
+    assert p_value(oracle(world, 2.0, n, n_target), written_steps(made)) > LEAST_P
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -71,7 +57,8 @@ async def test_arbitrage_is_rsd_whose_rule_is_the_router(n: int, threshold: floa
     router = Table({0.2: 0.8, 0.6: 0.5, 0.9: 0.1})  # 0.5 is at the threshold, and is kept
     params = Params(method="arbitrage", n=n, beta=2.0, router=router, router_threshold=threshold)
     weights = [float(router.by_reward[reward] <= threshold) for reward in WORLD.reward]
-    await check_law(WORLD, params, exact.rsd(WORLD, weights, beta=2.0, n=n))
+    made = await first_rounds(WORLD, params, NUM_DRAWS)
+    assert p_value(exact.rsd(WORLD, weights, beta=2.0, n=n), written_steps(made)) > LEAST_P
 
 
 async def test_the_oracle_is_above_every_router() -> None:

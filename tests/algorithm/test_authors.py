@@ -16,7 +16,8 @@ from gsi.algorithm.ports import CandidateBatches
 from gsi.algorithm.round import Round
 from gsi.algorithm.stopping import StopReason
 from tests.algorithm import exact
-from tests.algorithm.test_paper import WORLD, assert_drawn_from, steps_of
+from tests.algorithm.draws import LEAST_P, first_rounds, p_value, written_steps
+from tests.algorithm.test_paper import NUM_DRAWS, WORLD
 from tests.algorithm.worlds import START, EnumerableModel, World, make_first_round
 
 MAX_LENGTH = 1000
@@ -63,9 +64,9 @@ async def test_u_is_on_the_scale_of_beta_times_the_reward() -> None:
     params = Params(n=2, beta=3.0, preset=Preset.AUTHORS, acceptance_threshold=1.5)
     law = exact.algorithm_1(WORLD, 3.0, u=1.5 / 3.0, n=2, n_target=2)
     assert 0.1 < sum(p for (source, _), p in law.items() if source is Source.TARGET) < 0.9
-    made = await steps_of(WORLD, params)
-    assert_drawn_from(law, [(m.step.source, m.step.token_ids[0]) for m in made])
-    of_the_paper = await steps_of(WORLD, replace(params, preset=Preset.PAPER), num_draws=200)
+    made = await first_rounds(WORLD, params, NUM_DRAWS)
+    assert p_value(law, written_steps(made)) > LEAST_P
+    of_the_paper = await first_rounds(WORLD, replace(params, preset=Preset.PAPER), 200)
     assert {m.step.source for m in of_the_paper} == {Source.TARGET}  # no r~ of this world reaches 1.5
 
 

@@ -18,7 +18,6 @@ from gsi.algorithm.method import Unfinished, decided_never
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.methods.confidence_vote import choose_heaviest_votes, find_threshold, is_decided, pick
 from gsi.algorithm.params import Params, StopRules
-from gsi.jobs.step_record import StepRecord
 from tests.algorithm.searching import READ, WORLD, write
 from tests.algorithm.worlds import START
 
@@ -37,11 +36,13 @@ def step(index: int, text: str, confidence: float, num_tokens: int = 1, source: 
 
 
 def response(letters: str, *confidences: float) -> Trajectory:
+    """Return a response of a step for each letter, with these confidences."""
     steps = zip(letters, confidences, strict=True)
     return START.extend(*(step(index, letter, confidence) for index, (letter, confidence) in enumerate(steps)))
 
 
 def unfinished(population: Population, params: Params) -> list[Unfinished]:
+    """Return the responses of ``population`` that have no step "d" yet."""
     return [Unfinished(place, one, params) for place, one in enumerate(population) if "d" not in one.text]
 
 
@@ -79,7 +80,7 @@ def test_the_percentile_is_that_of_the_authors_code(values: Sequence[float], per
 
 
 def test_the_warm_up_is_written_to_its_end_before_the_others_begin() -> None:
-    """The authors' code: the bar comes from complete responses."""
+    """As in the authors' code: the threshold comes from complete responses."""
     population = (START,) * 8
     assert [one.place for one in pick(population, unfinished(population, PARAMS), 1)] == [0, 1, 2, 3]
     population = (response("ad", 0.9, 0.9), START, response("a", 0.01), *population[3:])
@@ -95,18 +96,18 @@ def test_the_warm_up_is_half_of_n_but_no_more_than_the_authors_take(n: int, warm
 
 
 def test_a_response_ends_once_its_confidence_is_below_the_threshold() -> None:
-    """ "gconf_threshold": strictly below the bar. A response that has not begun is below no bar."""
+    """Strictly below it, as the authors' "gconf_threshold". A response that has not begun is below no threshold."""
     warm_up = [response("ad", low, 0.95) for low in (0.5, 0.6, 0.7, 0.9)]
     population = (*warm_up, START, response("a", 0.53), response("a", 0.52999), response("ab", 0.9, 0.1))
     assert find_threshold(population, PARAMS) == pytest.approx(0.53)  # numpy's 10th percentile of the four
-    low_bar = replace(PARAMS, vote_percentile=0.0)
-    assert [one.place for one in pick(population, unfinished(population, low_bar), 1)] == [4, 5, 6]
-    high_bar = replace(PARAMS, vote_percentile=90.0)
-    assert [one.place for one in pick(population, unfinished(population, high_bar), 1)] == [4]
+    low = replace(PARAMS, vote_percentile=0.0)
+    assert [one.place for one in pick(population, unfinished(population, low), 1)] == [4, 5, 6]
+    high = replace(PARAMS, vote_percentile=90.0)
+    assert [one.place for one in pick(population, unfinished(population, high), 1)] == [4]
 
 
 async def test_a_vote_weighs_the_lowest_confidence_and_none_below_the_threshold() -> None:
-    """ "voting_weights.append(trace['min_conf'])", of the warm-up and of the others that reach the bar."""
+    """The authors' "voting_weights.append(trace['min_conf'])", for the warm-up and others that reach the threshold."""
     population = (response("ad", 0.5, 0.9), response("ad", 0.9, 0.2), response("bd", 0.8, 0.75), START)
     params = replace(ALL_VOTE, n=4, vote_warmup=3)
     assert await choose_heaviest_votes(population, params, READ, 1) == 2  # 0.75 against 0.5 + 0.2
@@ -177,15 +178,3 @@ async def test_both_ends_save_tokens() -> None:
     }
     tokens = {name: sum([await num_tokens(vote, seed) for seed in range(20)]) for name, vote in votes.items()}
     assert tokens["early"] < tokens["exact"] < tokens["whole"]
-
-
-@given(st.integers(0, 2**32), st.data())
-async def test_a_resumed_vote_writes_the_same(seed: int, data: st.DataObject) -> None:
-    """Threshold, weights and ends are functions of the kept rounds, which went through JSON."""
-    whole = await write(PARAMS, WORLD.ports(), seed)
-    cut = data.draw(st.integers(0, len(whole.rounds)))
-    records = [StepRecord.from_round(made, keep_candidates=False).to_json() for made in whole.rounds[:cut]]
-    kept = [StepRecord.from_json(text).to_branches() for text in records]
-    again = await write(PARAMS, WORLD.ports(), seed, kept=kept)
-    assert (again.answer, again.reason) == (whole.answer, whole.reason)
-    assert [made.branches for made in again.rounds] == [made.branches for made in whole.rounds[cut:]]

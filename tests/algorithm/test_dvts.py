@@ -4,12 +4,10 @@ The rule is that of *search-and-learn*: n / beam_width subtrees per problem, eac
 beam_width completions; the prediction is the completion with the highest aggregated score.
 """
 
-from collections import Counter
 from dataclasses import replace
 from itertools import product
 
 import pytest
-from scipy.stats import chisquare
 
 from gsi.algorithm.candidates import Source
 from gsi.algorithm.method import Unfinished
@@ -17,6 +15,7 @@ from gsi.algorithm.methods.dvts import expand
 from gsi.algorithm.params import Aggregate, Params, StopRules
 from gsi.algorithm.parts import score
 from tests.algorithm import exact
+from tests.algorithm.draws import LEAST_P, p_value
 from tests.algorithm.searching import ENDLESS, UNREAD, WORLD, trajectory, write
 from tests.algorithm.worlds import LETTERS, World
 
@@ -29,13 +28,13 @@ async def test_every_subtree_is_best_of_n_at_each_step_and_they_are_independent(
     world = World(draft=(0.6, 0.4), target=(0.5, 0.5), reward=(0.3, 0.8), turns=True)
     steps = [exact.best_of_n(world.after(world.draft, t), world.after(world.reward, t), 2) for t in (0, 1)]
     one = {LETTERS[y] + LETTERS[z]: steps[0][y] * steps[1][z] for y, z in product(world.steps, repeat=2)}
-    pairs: Counter[tuple[str, ...]] = Counter()
+    law = {(a, b): one[a] * one[b] for a, b in product(one, repeat=2)}
+    pairs = []
     for seed in range(NUM_DRAWS):
         written = await write(PARAMS, world.ports(), seed, answers=UNREAD)
-        pairs[tuple(subtree.text for subtree in written.populations(PARAMS)[-1])] += 1
-    possible = list(product(one, repeat=2))
-    expected = [one[first] * one[second] * NUM_DRAWS for first, second in possible]
-    assert chisquare([pairs[pair] for pair in possible], expected).pvalue > 1e-4
+        first, second = written.populations(PARAMS)[-1]
+        pairs.append((first.text, second.text))
+    assert p_value(law, pairs) > LEAST_P
 
 
 @pytest.mark.parametrize(("n", "width", "expansion", "expected"), [(16, None, None, (4, 4)), (8, 2, None, (2, 4))])

@@ -1,41 +1,51 @@
-"""The methods that keep one trajectory: which models each asks, and what is on record of its steps."""
+"""What methods say of themselves; those that keep one trajectory: which models each asks, what is on record."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from gsi.algorithm.candidates import Message, Outcome, Source
-from gsi.algorithm.params import Params, SamplingParams
-from gsi.algorithm.ports import CandidateBatches, ScoreBatches, TextBatches, TokenBatches
+from gsi.algorithm.candidates import Outcome, Source
+from gsi.algorithm.methods import METHODS
+from gsi.algorithm.params import Params, Scope
 from gsi.algorithm.round import Round
 from gsi.algorithm.seeds import uniform
 from gsi.algorithm.weighting import WEIGHTINGS, Binary, Constant, LikelihoodRatio
-from tests.algorithm.worlds import LETTERS, World, log, make_first_round
+from tests.algorithm.worlds import LETTERS, START, Unasked, World, log, make_first_round
 
 WORLD = World(draft=(0.5, 0.3, 0.2), target=(0.2, 0.3, 0.5), reward=(0.2, 0.5, 0.9))
 
 
-class Unasked:
-    """A language model that must not be asked."""
-
-    def propose(self, prefix: Sequence[int], n: int, sampling: SamplingParams, seed: int) -> CandidateBatches:
-        raise AssertionError("it was asked to propose")
-
-    def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
-        raise AssertionError("it was asked to score")
-
-
-class UnaskedPrm:
-    """A reward model that must not be asked."""
-
-    def score(self, messages: Sequence[Message], steps: Sequence[str], candidates: TextBatches) -> ScoreBatches:
-        raise AssertionError("it was asked")
-
-
 async def first_step(params: Params, seed: int = 1, world: World = WORLD) -> Round:
     return await make_first_round(params, world.ports(), seed)
+
+
+# --- What a method says of itself ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("name", METHODS)
+async def test_a_method_chooses_as_it_says(name: str, scope: Scope) -> None:
+    """By what a ``Method`` says, the web page explains why a candidate was kept.
+
+    A search selects no candidate in its rounds. Another method writes several candidates if it reads n, draws by their
+    tilted rewards if it says so, and rejects some steps of the draft if it can.
+    """
+    method, params = METHODS[name], Params(method=name, n=4, scope=scope)
+    after_good_step = START.extend((await first_step(Params(method="best-of-n", n=16))).step)
+    made = [
+        await make_first_round(params, WORLD.ports(), seed, start)
+        for seed in range(50)
+        for start in (START, after_good_step)
+    ]
+    proposals = [proposal for each in made for proposal in each.proposals]
+    if method.is_search(params):
+        assert {proposal.selected for proposal in proposals} == {None}
+        return
+    assert None not in {proposal.selected for proposal in proposals}
+    assert {len(proposal.candidates) for proposal in proposals} == {4 if "n" in method.parameters else 1}
+    assert any(each.tilted_rewards for each in made) is method.draws_tilted
+    assert any(each.step.rejected is not None for each in made) is method.can_reject
 
 
 # --- One model alone ----------------------------------------------------------------------------------------------
@@ -51,7 +61,7 @@ async def first_step(params: Params, seed: int = 1, world: World = WORLD) -> Rou
 )
 async def test_one_model_alone_writes_one_candidate_and_nobody_rates_it(method: str, source: Source) -> None:
     """Whatever n is; its reward is no number, and neither the other model nor the PRM is asked."""
-    ports = replace(WORLD.ports(), prm=UnaskedPrm())
+    ports = replace(WORLD.ports(), prm=Unasked())
     alone = replace(ports, target=Unasked()) if source is Source.DRAFT else replace(ports, draft=Unasked())
     made = await make_first_round(Params(method=method, n=16), alone)
     assert (made.step.source, made.step.outcome, made.step.rejected) == (source, Outcome.ACCEPTED, None)

@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from gsi.algorithm.generate import generate
 from gsi.algorithm.lookahead import Lookahead
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.n_rule import (
@@ -34,9 +33,9 @@ from gsi.algorithm.ports import CandidateBatches, Ports
 from gsi.algorithm.proposal import Proposal
 from gsi.jobs.step_record import StepRecord
 from tests.algorithm import exact
-from tests.algorithm.searching import ENDLESS, UNREAD, WORLD, Written, write
-from tests.algorithm.test_paper import assert_drawn_from
-from tests.algorithm.worlds import START, EnumerableModel, World, make_first_round
+from tests.algorithm.draws import LEAST_P, first_rounds, p_value, steps, written_steps
+from tests.algorithm.searching import ENDLESS, UNREAD, WORLD, write
+from tests.algorithm.worlds import EnumerableModel, World, make_first_round
 
 SMALL = World(draft=(0.5, 0.3, 0.2), target=(0.2, 0.3, 0.5), reward=(0.2, 0.6, 1.0))
 ADAPTIVE = sorted(name for name, method in METHODS.items() if "n_rule" in method.parameters)
@@ -153,8 +152,8 @@ async def test_soft_best_of_n_with_a_rule_follows_its_exact_law(rule: NRule) -> 
     """Every sequence of draws, stopped where the rule stops it, and then soft best-of-n among those there are."""
     params = Params(method="soft-best-of-n", n=6, beta=3.0, n_rule=rule)
     law = exact.adaptive_soft_best_of_n(SMALL.draft, SMALL.reward, 3.0, part_ends(6), rule.is_enough)
-    made = [await make_first_round(params, SMALL.ports(), seed) for seed in range(6000)]
-    assert_drawn_from(dict(enumerate(law)), [one.step.token_ids[0] for one in made])
+    drawn = steps(await first_rounds(SMALL, params, 6000))
+    assert p_value(dict(enumerate(law)), drawn) > LEAST_P
 
 
 @pytest.mark.parametrize("rule", [ThresholdRule(0.6), BeaconRule(0.1)])
@@ -162,8 +161,8 @@ async def test_algorithm_1_with_a_rule_follows_its_exact_law(rule: NRule) -> Non
     """The rule sees rewards, and the draw tilted rewards; the target's candidates are stopped as well."""
     params = Params(n=5, beta=3.0, acceptance_threshold=0.55, n_rule=rule)
     law = exact.adaptive_algorithm_1(SMALL, 3.0, 0.55, part_ends(5), rule.is_enough)
-    made = [(await make_first_round(params, SMALL.ports(), seed)).step for seed in range(4000)]
-    assert_drawn_from(law, [(step.source, step.token_ids[0]) for step in made])
+    made = await first_rounds(SMALL, params, 4000)
+    assert p_value(law, written_steps(made)) > LEAST_P
     plain = exact.of_steps(exact.algorithm_1(SMALL, 3.0, 0.55, 5, 5), SMALL)
     assert exact.total_variation(exact.of_steps(law, SMALL), plain) > 0.005
 
@@ -211,14 +210,12 @@ def test_best_of_n_with_a_rule_is_between_a_quarter_of_n_and_n(n: int, rule: NRu
 async def test_best_of_n_that_stops_at_the_highest_possible_reward_saves_candidates_and_keeps_its_law() -> None:
     """As above, of the method itself: fewer candidates, the same law of the step."""
     params = Params(method="best-of-n", n=6, n_rule=ThresholdRule(1.0))
-    made = [await make_first_round(params, SMALL.ports(), seed) for seed in range(6000)]
-    assert_drawn_from(
-        dict(enumerate(exact.best_of_n(SMALL.draft, SMALL.reward, 6))), [one.step.token_ids[0] for one in made]
-    )
-    stopped = Counter(len(one.proposals[0].candidates) for one in made)
+    made = await first_rounds(SMALL, params, 6000)
+    plain = exact.best_of_n(SMALL.draft, SMALL.reward, 6)
+    assert p_value(dict(enumerate(plain)), steps(made)) > LEAST_P
     misses = 1 - SMALL.draft[2]
     law = {2: 1 - misses**2, 3: misses**2 - misses**3, 6: misses**3}
-    assert_drawn_from(law, list(stopped.elements()))
+    assert p_value(law, [len(one.proposals[0].candidates) for one in made]) > LEAST_P
 
 
 # --- Without a rule, and with one that never stops ------------------------------------------------------------------
@@ -330,11 +327,8 @@ async def test_nothing_is_written_ahead_of_a_step_whose_candidates_come_in_parts
     """The leader of a part may be overtaken by the next part."""
     fates: list[object] = []
     params = Params(n=4, beta=2.0, acceptance_threshold=-10, n_rule=Never(), stop=StopRules(max_steps=3))
-    written = Written()
-    await generate(
-        START, params, ENDLESS.ports(), 1, keep=written.keep, max_length=100, answers=UNREAD,
-        lookahead=Lookahead(has_room=lambda: True, note=fates.append),
-    )  # fmt: skip
+    lookahead = Lookahead(has_room=lambda: True, note=fates.append)
+    written = await write(params, ENDLESS.ports(), answers=UNREAD, lookahead=lookahead)
     assert (len(written.rounds), fates) == (3, [])
 
 
@@ -366,7 +360,7 @@ async def test_over_responses_the_best_keeps_its_law() -> None:
     params = replace(params, stop=StopRules(max_steps=2))
     drawn = [(await write(params, world.ports(), seed, answers=UNREAD)).answer for seed in range(800)]
     law = exact.best_of_n(world.draft, world.reward, 4)
-    assert_drawn_from(dict(enumerate(law)), [answer.token_ids[-1] for answer in drawn])
+    assert p_value(dict(enumerate(law)), [answer.token_ids[-1] for answer in drawn]) > LEAST_P
 
 
 def test_the_methods_that_read_the_rule() -> None:

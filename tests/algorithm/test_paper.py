@@ -6,16 +6,13 @@ Seeds are fixed, so every test gives the same numbers every time.
 """
 
 import math
-from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TypeVar
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scipy.stats import chisquare
 
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.generate import generate
@@ -36,9 +33,8 @@ from gsi.algorithm.weighting import (
     Weighting,
 )
 from tests.algorithm import exact
-from tests.algorithm.worlds import START, World, log, make_first_round
-
-T = TypeVar("T", bound=Hashable)
+from tests.algorithm.draws import LEAST_P, first_rounds, p_value, steps, written_steps
+from tests.algorithm.worlds import START, World, log
 
 NUM_DRAWS = 20_000
 ALL_ACCEPTED = -1e6  # a threshold below every tilted reward
@@ -60,27 +56,6 @@ THEOREM_WORLDS = [
 ]
 
 
-async def steps_of(world: World, params: Params, num_draws: int = NUM_DRAWS) -> list[Round]:
-    """Make the first step of ``num_draws`` jobs, which differ in their seeds only."""
-    ports = world.ports()
-    return [await make_first_round(params, ports, seed) for seed in range(num_draws)]
-
-
-def kept(made: Sequence[Round]) -> list[int]:
-    return [m.step.token_ids[0] for m in made]
-
-
-def assert_drawn_from(law: Mapping[T, float], draws: Sequence[T]) -> None:
-    """Chi-square test that the draws follow the law, and none is impossible."""
-    observed = Counter(draws)
-    possible = [outcome for outcome, probability in law.items() if probability > 0]
-    assert set(observed) <= set(possible)
-    assert math.isclose(sum(law.values()), 1)
-    expected = [law[outcome] * len(draws) for outcome in possible]
-    assert min(expected) > 5, "too few draws for the chi-square test"
-    assert chisquare([observed[outcome] for outcome in possible], expected).pvalue > 1e-4
-
-
 # --- Section 2: soft best-of-n -----------------------------------------------------------------------------------
 
 
@@ -89,14 +64,16 @@ async def test_soft_best_of_n_on_the_target_follows_its_exact_law(n: int) -> Non
     """Section 2: "weighs each draw by w_i ∝ exp(beta r(x, y_i)), then sample a response y_i" with y_i ~ pi_B."""
     params = Params(method="soft-best-of-n", role=Source.TARGET, n=n, beta=3.0)
     law = exact.soft_best_of_n(WORLD.target, WORLD.reward, params.beta, n)
-    assert_drawn_from(dict(enumerate(law)), kept(await steps_of(WORLD, params)))
+    drawn = steps(await first_rounds(WORLD, params, NUM_DRAWS))
+    assert p_value(dict(enumerate(law)), drawn) > LEAST_P
 
 
 async def test_soft_best_of_n_on_the_draft_follows_its_exact_law() -> None:
     """Section 4: "S-BoN with pi_S" is the same rule on the draft's candidates; the target has no say."""
     params = Params(method="soft-best-of-n", n=3, beta=3.0)
     law = exact.soft_best_of_n(WORLD.draft, WORLD.reward, params.beta, params.n)
-    assert_drawn_from(dict(enumerate(law)), kept(await steps_of(WORLD, params)))
+    drawn = steps(await first_rounds(WORLD, params, NUM_DRAWS))
+    assert p_value(dict(enumerate(law)), drawn) > LEAST_P
 
 
 @pytest.mark.parametrize(("world", "beta"), THEOREM_WORLDS)
@@ -116,14 +93,17 @@ async def test_hard_best_of_n_follows_its_exact_law(role: Source, n: int) -> Non
     """RSD, section 3: "process Best-of-N that samples N candidate steps and selects" the best one by reward."""
     model = WORLD.draft if role is Source.DRAFT else WORLD.target
     params = Params(method="best-of-n", role=role, n=n)
-    assert_drawn_from(dict(enumerate(exact.best_of_n(model, WORLD.reward, n))), kept(await steps_of(WORLD, params)))
+    law = exact.best_of_n(model, WORLD.reward, n)
+    drawn = steps(await first_rounds(WORLD, params, NUM_DRAWS))
+    assert p_value(dict(enumerate(law)), drawn) > LEAST_P
 
 
 @pytest.mark.parametrize("method", ["draft", "target"])
 async def test_a_model_alone_follows_its_own_law(method: str) -> None:
     """RSD, Table 2, "Single Model": one candidate, whatever n is."""
     model = WORLD.draft if method == "draft" else WORLD.target
-    assert_drawn_from(dict(enumerate(model)), kept(await steps_of(WORLD, Params(method=method, n=4))))
+    drawn = steps(await first_rounds(WORLD, Params(method=method, n=4), NUM_DRAWS))
+    assert p_value(dict(enumerate(model)), drawn) > LEAST_P
 
 
 # --- Section 3: the tilted reward --------------------------------------------------------------------------------
@@ -142,26 +122,26 @@ def test_the_optimal_policy_is_the_draft_tilted_by_the_tilted_reward(beta: float
 async def test_tilted_soft_best_of_n_follows_its_exact_law(n: int) -> None:
     """Section 3: "1. sample y_1..y_n ~ pi_S  2. compute r~_i  3. sample y_i ∝ exp(beta r~_i)"."""
     params = Params(n=n, beta=3.0, acceptance_threshold=ALL_ACCEPTED)
-    made = await steps_of(COVERED, params)
+    made = await first_rounds(COVERED, params, NUM_DRAWS)
     assert {m.step.outcome for m in made} == {Outcome.ACCEPTED}
     law = exact.soft_best_of_n(COVERED.draft, exact.tilted_rewards(COVERED, params.beta), params.beta, n)
-    assert_drawn_from(dict(enumerate(law)), kept(made))
+    assert p_value(dict(enumerate(law)), steps(made)) > LEAST_P
 
 
 async def test_the_method_without_rejection_is_tilted_soft_best_of_n() -> None:
     """Section 3, steps 1 to 3, and nothing behind them: the policy of Theorem 1, at whatever u."""
     params = Params(method="gsi-no-rejection", n=3, beta=3.0, acceptance_threshold=0.9)
-    made = await steps_of(COVERED, params)
+    made = await first_rounds(COVERED, params, NUM_DRAWS)
     assert {m.step.outcome for m in made} == {Outcome.ACCEPTED}
     law = exact.soft_best_of_n(COVERED.draft, exact.tilted_rewards(COVERED, params.beta), params.beta, params.n)
-    assert_drawn_from(dict(enumerate(law)), kept(made))
+    assert p_value(dict(enumerate(law)), steps(made)) > LEAST_P
 
 
 async def test_the_tilted_reward_is_computed_for_every_candidate() -> None:
     """Line 4 of Algorithm 1: r~^i <- r(x, y^i) + (log pi_B(y^i | x) - log pi_S(y^i | x)) / beta."""
     params = Params(n=16, beta=3.0)
     tilted = exact.tilted_rewards(WORLD, params.beta)
-    for made in await steps_of(WORLD, params, num_draws=50):
+    for made in await first_rounds(WORLD, params, 50):
         candidates = made.by(Source.DRAFT)[0].candidates
         assert made.tilted_rewards == pytest.approx([tilted[c.token_ids[0]] for c in candidates])
 
@@ -169,9 +149,9 @@ async def test_the_tilted_reward_is_computed_for_every_candidate() -> None:
 async def test_what_the_draft_never_writes_cannot_be_selected_from_it() -> None:
     """Equation (3), the coverage assumption: without it no n helps, for the draft never proposes the step."""
     world = World(draft=(0.5, 0.5, 0.0), target=(0.1, 0.1, 0.8), reward=(0.1, 0.1, 1.0))
-    made = await steps_of(world, Params(n=8, acceptance_threshold=ALL_ACCEPTED), num_draws=200)
+    made = await first_rounds(world, Params(n=8, acceptance_threshold=ALL_ACCEPTED), 200)
     assert exact.optimal(world, 20.0)[2] > 0.99
-    assert set(kept(made)) == {0, 1}
+    assert set(steps(made)) == {0, 1}
 
 
 # --- Theorem 1 ---------------------------------------------------------------------------------------------------
@@ -222,8 +202,8 @@ async def test_algorithm_1_follows_its_exact_law_in_both_branches(n: int, n_targ
     params = Params(n=n, n_target=n_target, beta=3.0, acceptance_threshold=0.5)
     law = exact.algorithm_1(WORLD, params.beta, u=0.5, n=n, n_target=n_target or n)
     assert 0.1 < sum(p for (source, _), p in law.items() if source is Source.TARGET) < 0.9
-    made = await steps_of(WORLD, params)
-    assert_drawn_from(law, [(m.step.source, m.step.token_ids[0]) for m in made])
+    made = await first_rounds(WORLD, params, NUM_DRAWS)
+    assert p_value(law, written_steps(made)) > LEAST_P
 
 
 async def test_the_loop_of_algorithm_1_conditions_each_step_on_those_before() -> None:
@@ -240,7 +220,7 @@ async def test_the_loop_of_algorithm_1_conditions_each_step_on_those_before() ->
     for seed in range(8_000):
         answer, _ = await generate(START, params, world.ports(), seed, keep=forget, max_length=100)
         draws.append(answer.token_ids[1:])
-    assert_drawn_from(_law_of_two_steps(world, params), draws)
+    assert p_value(_law_of_two_steps(world, params), draws) > LEAST_P
 
 
 def _law_of_two_steps(world: World, params: Params) -> dict[tuple[int, ...], float]:
@@ -261,7 +241,7 @@ async def test_acceptance_is_asked_of_the_selected_candidate() -> None:
     params = Params(n=4, beta=1.0, acceptance_threshold=0.5)
     tilted = exact.tilted_rewards(WORLD, params.beta)
     better_one_lost = 0
-    for made in await steps_of(WORLD, params, num_draws=500):
+    for made in await first_rounds(WORLD, params, 500):
         if made.step.rejected is None:
             assert made.step.tilted_reward == pytest.approx(tilted[made.step.token_ids[0]])
             assert tilted[made.step.token_ids[0]] >= params.acceptance_threshold
@@ -285,7 +265,7 @@ async def test_the_threshold_is_on_the_scale_of_the_reward(
 ) -> None:
     """Line 6: u is compared with r~ = r + log(pi_B / pi_S) / beta, neither with beta r~ nor with r alone."""
     world = World(draft=(draft, 1 - draft), target=(target, 1 - target), reward=(reward, reward))
-    made = await steps_of(world, Params(n=1, beta=20.0, acceptance_threshold=u), num_draws=200)
+    made = await first_rounds(world, Params(n=1, beta=20.0, acceptance_threshold=u), 200)
     first = [m for m in made if m.by(Source.DRAFT)[0].candidates[0].token_ids == (0,)]
     assert {m.step.outcome for m in first} == {outcome}
 
@@ -389,8 +369,8 @@ async def test_rsd_proposition_2_1(name: str) -> None:
     """RSD, Proposition 2.1: P_RSD = w P_m + nu P_M with nu = 1 - E_{P_m}[w], term by term: who wrote the step, too."""
     rule, formula = PRINTED[name]
     law = exact.rsd(WORLD, printed_weights(WORLD, formula))
-    made = await steps_of(WORLD, Params(method="rsd", n=1, weighting=rule))
-    assert_drawn_from(law, [(m.step.source, m.step.token_ids[0]) for m in made])
+    made = await first_rounds(WORLD, Params(method="rsd", n=1, weighting=rule), NUM_DRAWS)
+    assert p_value(law, written_steps(made)) > LEAST_P
 
 
 def test_the_terms_of_rsd_proposition_2_1() -> None:
@@ -411,13 +391,13 @@ async def test_rsd_with_several_candidates_follows_its_exact_law(n: int, n_targe
     rule, formula = PRINTED[name]
     params = Params(method="rsd", n=n, n_target=n_target, beta=3.0, weighting=rule)
     law = exact.rsd(WORLD, printed_weights(WORLD, formula), beta=params.beta, n=n, n_target=n_target)
-    made = await steps_of(WORLD, params)
-    assert_drawn_from(law, [(m.step.source, m.step.token_ids[0]) for m in made])
+    made = await first_rounds(WORLD, params, NUM_DRAWS)
+    assert p_value(law, written_steps(made)) > LEAST_P
 
 
 async def test_rsd_algorithm_2_leaves_nothing_to_chance_at_weights_0_and_1() -> None:
     """RSD, Algorithm 2: "if omega(r) = 0 or 1", and section 2.3: "a definite acceptance or rejection outcome"."""
-    for made in await steps_of(WORLD, Params(method="rsd", n=1, weighting=Binary(0.6)), num_draws=1000):
+    for made in await first_rounds(WORLD, Params(method="rsd", n=1, weighting=Binary(0.6)), 1000):
         drafted = made.by(Source.DRAFT)[0].candidates[0].token_ids[0]
         assert (made.step.outcome is Outcome.ACCEPTED) == (WORLD.reward[drafted] >= 0.6)
 

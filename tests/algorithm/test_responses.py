@@ -7,13 +7,13 @@ from fractions import Fraction
 from itertools import product
 
 import pytest
-from scipy.stats import chisquare
 
 from gsi.algorithm.candidates import Source, Trajectory
 from gsi.algorithm.method import Answers
 from gsi.algorithm.methods.responses import choose_most_votes
 from gsi.algorithm.params import Aggregate, Params, Scope, StopRules
 from gsi.algorithm.parts import aggregate_rewards, choose_highest_score, score
+from tests.algorithm.draws import LEAST_P, p_value
 from tests.algorithm.searching import ENDLESS, READ, UNREAD, WORLD, trajectory, write
 from tests.algorithm.worlds import World
 
@@ -87,15 +87,14 @@ async def test_responses_are_independent_draws_from_the_model() -> None:
     """Those that begin alike are written in one proposal, the others in their own: the law is the same."""
     world = World(draft=(0.6, 0.4), target=(0.5, 0.5), reward=(0.5, 0.5), turns=True)
     params = replace(MAJORITY, n=2, stop=StopRules(max_steps=2))
-    draws: Counter[tuple[str, ...]] = Counter()
-    num_draws = 6_000
-    for seed in range(num_draws):
+    drawn = []
+    for seed in range(6_000):
         written = await write(params, world.ports(), seed)
-        draws[tuple(one.text for one in written.populations(params)[-1])] += 1
+        first, second = written.populations(params)[-1]
+        drawn.append((first.text, second.text))
     one = {a + b: (0.6 if a == "a" else 0.4) * (0.4 if b == "a" else 0.6) for a, b in product("ab", repeat=2)}
-    pairs = list(product(one, repeat=2))
-    expected = [one[first] * one[second] * num_draws for first, second in pairs]
-    assert chisquare([draws[pair] for pair in pairs], expected).pvalue > 1e-4
+    law = {(a, b): one[a] * one[b] for a, b in product(one, repeat=2)}
+    assert p_value(law, drawn) > LEAST_P
 
 
 async def test_responses_that_are_still_the_same_share_one_proposal() -> None:

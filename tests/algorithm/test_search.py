@@ -66,6 +66,7 @@ EVERY_METHOD = [
     *SEARCHING,
     GSI_OVER_RESPONSES,
     *PARTICLES,
+    Params(method="confidence-vote", n=8),  # four responses after the warm-up
 ]
 
 

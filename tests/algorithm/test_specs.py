@@ -5,19 +5,17 @@ The abstract: candidates of "a smaller, faster model" are evaluated with "both t
 """
 
 import math
-from collections import Counter
 from dataclasses import replace
 
 import pytest
-from scipy.stats import chisquare
 
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.methods.specs import choose_writer, run_step
 from gsi.algorithm.params import Params, StopRules
 from tests.algorithm import exact
+from tests.algorithm.draws import LEAST_P, p_value
 from tests.algorithm.searching import UNREAD, trajectory, write
-from tests.algorithm.test_methods import Unasked
-from tests.algorithm.worlds import LETTERS, START, World
+from tests.algorithm.worlds import LETTERS, START, Unasked, World
 
 WORLD = World(draft=(0.6, 0.3, 0.1), target=(0.2, 0.5, 0.3), reward=(0.2, 0.6, 0.9), turns=True)
 PARAMS = Params(method="specs", n=2, beta=2.0, switch_threshold=0.6, stop=StopRules(max_steps=2))
@@ -37,14 +35,8 @@ async def test_two_steps_follow_their_exact_law() -> None:
     for y in WORLD.steps:
         writer = Source.DRAFT if WORLD.reward[y] >= 0.6 else Source.TARGET
         law |= {(writer, LETTERS[y] + LETTERS[z]): first[y] * second[writer][z] for z in WORLD.steps}
-    drawn: Counter[tuple[Source, str]] = Counter()
-    for seed in range(NUM_DRAWS):
-        answer = (await write(PARAMS, WORLD.ports(), seed, answers=UNREAD)).answer
-        drawn[answer.steps[1].source, answer.text] += 1
-    assert set(drawn) <= set(law)
-    expected = [p * NUM_DRAWS for p in law.values()]
-    assert min(expected) > 5
-    assert chisquare([drawn[each] for each in law], expected).pvalue > 1e-4
+    answers = [(await write(PARAMS, WORLD.ports(), seed, answers=UNREAD)).answer for seed in range(NUM_DRAWS)]
+    assert p_value(law, [(answer.steps[1].source, answer.text) for answer in answers]) > LEAST_P
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,20 @@
 Sun et al., "Fast Best-of-N Decoding via Speculative Rejection" (arXiv 2410.20290).
 """
 
-from collections import Counter
+import math
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chisquare
 
 from gsi.algorithm.candidates import Branch, Source
 from gsi.algorithm.method import Unfinished
 from gsi.algorithm.methods.speculative_rejection import find_rejected
 from gsi.algorithm.params import Aggregate, Params, Scope, StopRules
 from tests.algorithm import exact
+from tests.algorithm.draws import LEAST_P, p_value
 from tests.algorithm.searching import ENDLESS, UNREAD, WORLD, a_step, trajectory, write
 from tests.algorithm.worlds import START, World
 
@@ -29,16 +29,8 @@ async def test_the_answer_follows_its_exact_law(n: int, alpha: float, num_steps:
     """Whenever the memory is full, the share alpha with the lowest rewards of what is written so far is rejected."""
     params = replace(PARAMS, n=n, rejected_share=alpha, stop=StopRules(max_steps=num_steps))
     law = exact.speculative_rejection(SMALL, n, alpha, num_steps)
-    num_draws = 1500
-    observed = Counter(
-        [(await write(params, SMALL.ports(), seed, answers=UNREAD)).answer.token_ids[1:] for seed in range(num_draws)]
-    )
-    likely = [answer for answer, probability in law.items() if probability * num_draws > 5]
-    counts = [observed[answer] for answer in likely]
-    expected = [law[answer] * num_draws for answer in likely]
-    rest = num_draws - sum(counts), num_draws - sum(expected)
-    assert set(observed) <= set(law)
-    assert chisquare([*counts, rest[0] + 1], [*expected, rest[1] + 1]).pvalue > 1e-4
+    answers = [(await write(params, SMALL.ports(), seed, answers=UNREAD)).answer for seed in range(1500)]
+    assert p_value(law, [answer.token_ids[1:] for answer in answers]) > LEAST_P
 
 
 async def test_half_of_the_responses_end_where_the_memory_is_full() -> None:
@@ -78,7 +70,7 @@ def test_of_equal_scores_those_behind_are_rejected_first() -> None:
         return find_rejected(population, growing, branches, PARAMS)
 
     assert rejected(0.5, 0.5, 0.5, 0.5) == {2, 3}
-    assert rejected(0.1, 0.9, float("nan"), 0.5) == {0, 2}
+    assert rejected(0.1, 0.9, math.nan, 0.5) == {0, 2}
 
 
 def test_finished_responses_are_not_rejected_later() -> None:
@@ -89,7 +81,7 @@ def test_finished_responses_are_not_rejected_later() -> None:
     assert find_rejected(population, growing, branches, PARAMS) == {2}
 
 
-async def test_one_response_is_the_draft_alone() -> None:
-    """There is nobody to fall behind."""
+async def test_a_single_response_is_written_to_its_end() -> None:
+    """There is no other that it could fall behind."""
     written = await write(replace(PARAMS, n=1), ENDLESS.ports(), answers=UNREAD)
     assert [len(made.branches) for made in written.rounds] == [1] * 16

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gsi.algorithm.candidates import Candidate, FinishReason, Message, Prompt, Score, Source, Trajectory
 from gsi.algorithm.judging import Question
@@ -123,3 +123,16 @@ class EnumerablePrm:
         reward = self.world.after(self.world.reward, len(steps))
         async for batch in candidates:
             yield [Score(candidate.index, reward[LETTERS.index(candidate.text)]) for candidate in batch]
+
+
+class Unasked:
+    """A model that must not be asked."""
+
+    def propose(self, *_: Any) -> Any:
+        raise AssertionError("it was asked to propose")
+
+    def score(self, *_: Any) -> Any:
+        raise AssertionError("it was asked to score")
+
+    async def judge(self, *_: Any) -> LabelProbabilities:
+        raise AssertionError("it was asked to judge")

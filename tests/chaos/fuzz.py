@@ -5,7 +5,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from gsi.jobs.payload import JobParams
+from gsi.jobs.job_params import JobParams
 
 Bad = tuple[bytes, str]
 

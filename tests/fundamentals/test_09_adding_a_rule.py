@@ -42,7 +42,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     added: dict[str, Any] = eval(f"{{{line}}}", module)
     for name, kind in added.items():
         monkeypatch.setitem(cast("dict[str, Any]", weighting.WEIGHTINGS), name, kind)
-    for name in ("payload", "payload_errors", "job"):
+    for name in ("param_choices", "job_params", "payload", "payload_errors", "job"):
         monkeypatch.setattr(gsi.jobs, name, getattr(gsi.jobs, name))  # which the import below replaces: to be put back
         monkeypatch.delitem(sys.modules, f"gsi.jobs.{name}")
     return importlib.import_module("gsi.jobs.job")

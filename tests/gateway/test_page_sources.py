@@ -86,6 +86,15 @@ def test_a_font_of_katex_is_there_in_the_form_that_its_styles_name() -> None:
     assert named == {f"fonts/{path.name}" for path in (VENDOR / "katex" / "fonts").iterdir()}
 
 
+def test_the_traces_know_how_a_method_chooses() -> None:
+    """As its ``Method`` says: a search, in which scopes; drawing by tilted rewards; rejecting."""
+    told = {method["name"]: method for method in json.loads(describe_methods())["methods"]}
+    facts = {name: (of["search_scopes"], of["draws_tilted"], of["can_reject"]) for name, of in told.items()}
+    assert facts["gsi"] == (["responses"], True, True)
+    assert facts["beam-search"] == (["steps", "responses"], False, False)
+    assert facts["spec-reason"] == ([], False, True)
+
+
 def test_the_forms_know_every_parameter_that_a_method_reads() -> None:
     """With its range and its default, from the schema of a job."""
     told = json.loads(describe_methods())

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from gsi.errors import InvalidRequestError
 from gsi.jobs.connection import Redis
 from gsi.jobs.job import claim, parse_payload
+from gsi.jobs.job_params import JobParams
 from gsi.jobs.keys import Keys
-from gsi.jobs.payload import JobParams, JobPayload
+from gsi.jobs.payload import JobPayload
 from gsi.jobs.stream import JobStream
 from gsi.limits import (
     MAX_ERROR_BYTES,

@@ -31,7 +31,8 @@ from gsi.algorithm.weighting import (
 )
 from gsi.errors import InvalidRequestError
 from gsi.jobs.job import parse_payload
-from gsi.jobs.payload import JobParams, JobPayload
+from gsi.jobs.job_params import JobParams
+from gsi.jobs.payload import JobPayload
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "job.schema.json").read_text())
 NAMES = "constant, binary, clip, sigmoidal, logistic, likelihood-ratio, hybrid, normalised-hybrid, budget"

@@ -7,8 +7,8 @@ import pytest
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.weighting import WEIGHTINGS
 from gsi.errors import InvalidRequestError
+from gsi.jobs.job_params import JobParams
 from gsi.jobs.method_spec import ALIASES, parse_choice, parse_method
-from gsi.jobs.payload import JobParams
 
 PARAMETERS = list(JobParams.model_fields)
 OF_RESPONSES = ("steps", "responses", "last", "minimum", "product")

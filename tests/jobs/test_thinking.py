@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gsi.algorithm.params import DEFAULT_ANSWER_PATTERN
 from gsi.jobs.answer_pattern import AnswerFinder
-from gsi.jobs.payload import JobParams
+from gsi.jobs.job_params import JobParams
 from gsi.jobs.thinking import split_reasoning
 
 BOTH = "<think>\nIt is \\boxed{8}.\n</think>\n\nIt is \\boxed{7}."

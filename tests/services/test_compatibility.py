@@ -16,7 +16,7 @@ from gsi.algorithm.params import Likelihood
 from gsi.engines.base import EngineSettings
 from gsi.engines.registry import LANGUAGE_ENGINES
 from gsi.errors import InvalidRequestError, MisconfiguredError
-from gsi.jobs.payload import JobParams
+from gsi.jobs.job_params import JobParams
 from gsi.model_info import ModelInfo
 from services.coordinator.compatibility import Limits, common_limits
 from services.draft.servicer import SERVICE, add_to_server

@@ -11,8 +11,8 @@ import pytest_asyncio
 
 from gsi.algorithm.candidates import Message, Population, Prompt, Source, Trajectory, grow
 from gsi.algorithm.methods import METHODS
+from gsi.jobs.job_params import JobParams
 from gsi.jobs.keys import Keys
-from gsi.jobs.payload import JobParams
 from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from gsi.jobs.step_record import StepRecord
@@ -110,6 +110,11 @@ def written(steps: Sequence[StepRecord]) -> list[dict[str, Any]]:
     for fields in found:
         fields["proposals"] = [{**proposal, "seconds": None} for proposal in fields.get("proposals", [])]
     return found
+
+
+async def test_no_method_is_left_out() -> None:
+    """All run here but the one whose target must decode speculatively, which these models do not."""
+    assert {method.partition(":")[0] for method in EVERY_METHOD} == set(METHODS) - {"speculative-decoding"}
 
 
 @pytest.mark.parametrize("method", EVERY_METHOD)
@@ -222,7 +227,7 @@ async def test_a_step_of_a_judged_method_says_what_its_judges_said(
         "best-of-n:n_rule=beacon",
     ],
 )
-async def test_a_search_goes_on_where_a_killed_coordinator_left_it(system: System, method: str) -> None:
+async def test_a_job_goes_on_where_a_killed_coordinator_left_it(system: System, method: str) -> None:
     """SIGKILL after the first rounds: another coordinator writes what would have been written."""
     params = {"method": method, "n": 16, "max_step_tokens": 4}  # short steps: many rounds, time enough to kill
     undisturbed = await finished(system, **params)

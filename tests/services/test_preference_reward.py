@@ -22,7 +22,7 @@ from gsi.algorithm.ports import Ports
 from gsi.algorithm.round import Round
 from gsi.engines.base import EngineSettings
 from gsi.engines.registry import LANGUAGE_ENGINES, REWARD_ENGINES
-from gsi.jobs.payload import JobParams
+from gsi.jobs.job_params import JobParams
 from gsi.local.demo import held_out_problems
 from tests.conftest import MODELS, wait_until
 from tests.services.conftest import ROLES, TIMEOUT_SECONDS, serving

@@ -11,7 +11,7 @@ from gsi.algorithm.params import Params
 from gsi.algorithm.router import LogisticRouter
 from gsi.engines.hugging_face.fingerprint import fingerprint_checkpoint
 from gsi.errors import InvalidRequestError, MisconfiguredError
-from gsi.jobs.payload import JobParams
+from gsi.jobs.job_params import JobParams
 from gsi.local.stack import find_router
 from gsi.router_file import ROUTER_FILE, RouterFile, find_misfit, read_router
 from gsi.runtime.installation import SHIPPED_MODELS

@@ -94,6 +94,18 @@ async def test_a_judged_step_says_what_its_judges_said(page: Page, gateway: Gate
     await expect(page.locator(".step-head .numbers").filter(has_text="reward")).to_have_count(0)
 
 
+async def test_a_step_that_a_better_one_replaced_says_by_which_rule(page: Page, gateway: Gateway) -> None:
+    """Of a method whose rule is no line of a number; the share of accepted steps counts it."""
+    await open_trace(page, await run(gateway, "One.|!Two.|Three.", method="arbitrage-oracle"))
+    second = page.locator(".step").nth(1)
+    await expect(second.locator("del")).to_contain_text("Wrong: Two.")
+    await expect(second.locator(".why")).to_contain_text("reward 0.100; the rule of arbitrage-oracle rejected it")
+    await expect(page.locator(".facts")).to_contain_text("67\u00a0% accepted")
+    why = "(await import('/page/trace/selection.js')).whyRejected({ reward: 0.1 }, params)"
+    params = {"method": "arbitrage", "router_threshold": 0.25, "weighting": {"name": "binary", "delta": 0.7}}
+    assert await page.evaluate(f"async (params) => {why}", params) == "reward 0.100; the router (τ = 0.25) rejected it"
+
+
 async def test_a_job_without_its_candidates_says_how_to_keep_them(page: Page, gateway: Gateway) -> None:
     """And has the seconds of the step all the same."""
     await open_trace(page, await run(gateway, "One.|Two.", keep_candidates=False))

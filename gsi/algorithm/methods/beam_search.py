@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from gsi.algorithm.candidates import Branch, Population
-from gsi.algorithm.method import Method, Unfinished
+from gsi.algorithm.method import Method, Unfinished, in_every_job
 from gsi.algorithm.params import Params
 from gsi.algorithm.parts import aggregate_rewards, build_step, choose_highest_score, propose, run_all, score
 from gsi.algorithm.ports import Ports
@@ -66,5 +66,6 @@ BEAM_SEARCH = Method(
     source="RSD, section 3.2",
     make_round=expand,
     choose=choose_highest_score,
+    is_search=in_every_job,
     parameters=("n", "beam_width", "beam_expansion", "role", "aggregate"),
 )

@@ -4,7 +4,14 @@ from dataclasses import replace
 
 from gsi.algorithm.candidates import Population, Trajectory
 from gsi.algorithm.method import Answers, Method
-from gsi.algorithm.methods.responses import by_scope, find_begun, pick_in_parts, start_by_scope, write_rated
+from gsi.algorithm.methods.responses import (
+    by_scope,
+    find_begun,
+    is_over_responses,
+    pick_in_parts,
+    start_by_scope,
+    write_rated,
+)
 from gsi.algorithm.params import Params
 from gsi.algorithm.parts import accept, choose_highest_score, propose, score, soft_best_of_n
 from gsi.algorithm.ports import Ports
@@ -47,6 +54,7 @@ SOFT_BEST_OF_N = Method(
     start=start_by_scope,
     pick=pick_in_parts,
     choose=draw_response,
+    is_search=is_over_responses,
     parameters=("n", "n_target", "beta", "role", "scope", "aggregate", "n_rule"),
 )
 
@@ -58,5 +66,6 @@ BEST_OF_N = Method(
     start=start_by_scope,
     pick=pick_in_parts,
     choose=choose_best_response,
+    is_search=is_over_responses,
     parameters=("n", "role", "scope", "aggregate", "n_rule"),
 )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from gsi.algorithm.candidates import Population
 from gsi.algorithm.confidence import lowest_confidence, percentile
-from gsi.algorithm.method import Answers, Method, Unfinished, in_no_job
+from gsi.algorithm.method import Answers, Method, Unfinished, in_every_job, in_no_job
 from gsi.algorithm.methods.responses import count_votes, find_winner, start_with_n, write_unrated
 from gsi.algorithm.params import Params
 
@@ -75,5 +75,6 @@ CONFIDENCE_VOTE = Method(
     is_decided=is_decided,
     choose=choose_heaviest_votes,
     asks_rewards=in_no_job,
+    is_search=in_every_job,
     parameters=("n", "role", "vote_warmup", "vote_percentile", "vote_consensus"),
 )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gsi.algorithm.candidates import Branch, Population, Trajectory
-from gsi.algorithm.method import Method, Unfinished
+from gsi.algorithm.method import Method, Unfinished, in_every_job
 from gsi.algorithm.params import Params
 from gsi.algorithm.parts import aggregate_rewards, build_step, choose_highest_score, propose, run_all
 from gsi.algorithm.ports import Ports
@@ -52,5 +52,6 @@ DVTS = Method(
     make_round=expand,
     start=start,
     choose=choose_highest_score,
+    is_search=in_every_job,
     parameters=("n", "beam_width", "beam_expansion", "role", "aggregate"),
 )

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from gsi.algorithm.candidates import Outcome, Population, Source, Trajectory
 from gsi.algorithm.method import Answers, Method, Unfinished, in_every_job, written_by
-from gsi.algorithm.methods.responses import by_scope, start_by_scope, write_each
-from gsi.algorithm.params import Params, Preset, Scope
+from gsi.algorithm.methods.responses import by_scope, is_over_responses, start_by_scope, write_each
+from gsi.algorithm.params import Params, Preset
 from gsi.algorithm.parts import accept, draw, is_hopeless, propose, resample, score, tilted_score
 from gsi.algorithm.ports import Ports
 from gsi.algorithm.proposal import Proposal
@@ -65,13 +65,12 @@ async def run_step_without_rejection(trajectory: Trajectory, params: Params, por
 
 def start(prompt: Trajectory, params: Params) -> Population:
     """Return a place for each response. Those of the target stay empty unless the draft's response is rejected."""
-    is_of_responses = params.scope is Scope.RESPONSES
-    return (prompt,) * (params.n + params.num_target_candidates) if is_of_responses else (prompt,)
+    return (prompt,) * (params.n + params.num_target_candidates) if is_over_responses(params) else (prompt,)
 
 
 def pick(population: Population, unfinished: Sequence[Unfinished], seed: int) -> Sequence[Unfinished]:
     """Let the draft's responses grow (line 3); when all are finished, the target's, if line 6 rejects (line 9)."""
-    if not unfinished or unfinished[0].params.scope is Scope.STEPS:
+    if not unfinished or not is_over_responses(unfinished[0].params):
         return unfinished
     params = unfinished[0].params
     drafts = [one for one in unfinished if one.place < params.n]
@@ -87,7 +86,7 @@ async def write_responses(population: Population, growing: Sequence[Unfinished],
 
 async def choose(population: Population, params: Params, _answers: Answers, seed: int) -> int:
     """Return the draft's drawn response if line 6 accepts it; else the target's, by soft best-of-n (line 11)."""
-    if params.scope is Scope.STEPS:
+    if not is_over_responses(params):
         return 0
     drawn, passes = draw_response(population, params, seed)
     anew = population[params.n :]
@@ -99,7 +98,7 @@ async def choose(population: Population, params: Params, _answers: Answers, seed
 
 async def choose_without_rejection(population: Population, params: Params, _answers: Answers, seed: int) -> int:
     """Return the drawn response."""
-    return draw_response(population, params, seed)[0] if params.scope is Scope.RESPONSES else 0
+    return draw_response(population, params, seed)[0] if is_over_responses(params) else 0
 
 
 def draw_response(population: Population, params: Params, seed: int) -> tuple[int, bool]:
@@ -124,6 +123,8 @@ GSI = Method(
     writers=written_by(Source.DRAFT, Source.TARGET),
     asks_likelihoods=in_every_job,
     can_reject=True,
+    draws_tilted=True,
+    is_search=is_over_responses,
     parameters=("n", "n_target", "beta", "acceptance_threshold", "resample", "preset", "scope", "aggregate", "n_rule"),
     find_leader=find_leader,
 )
@@ -137,6 +138,8 @@ GSI_NO_REJECTION = Method(
     choose=choose_without_rejection,
     writers=written_by(Source.DRAFT),
     asks_likelihoods=in_every_job,
+    draws_tilted=True,
+    is_search=is_over_responses,
     parameters=("n", "beta", "preset", "scope", "aggregate", "n_rule"),
     find_leader=find_leader_without_rejection,
 )

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gsi.algorithm.candidates import Branch, Population, Source, Step, Trajectory
-from gsi.algorithm.method import Answers, Method, Unfinished
+from gsi.algorithm.method import Answers, Method, Unfinished, in_every_job
 from gsi.algorithm.methods.responses import start_with_n, write_each
 from gsi.algorithm.params import Params, ParticleChoice, ParticleWeights
 from gsi.algorithm.particles import effective_sample_size, log_mean, resample_systematically
@@ -120,5 +120,6 @@ PARTICLE_FILTER = Method(
     choose=choose,
     writers=writers,
     asks_likelihoods=asks_likelihoods,
+    is_search=in_every_job,
     parameters=("n", "beta", "role", "particle_weights", "resample_below", "particle_choice"),
 )

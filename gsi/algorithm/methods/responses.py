@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from gsi.algorithm.candidates import Branch, Outcome, Population, Source, Trajectory
-from gsi.algorithm.method import Answers, MakeRound, MakeStep, Method, Unfinished, in_no_job, lift
+from gsi.algorithm.method import Answers, MakeRound, MakeStep, Method, Unfinished, in_every_job, in_no_job, lift
 from gsi.algorithm.n_rule import part_ends
 from gsi.algorithm.params import Params, Scope
 from gsi.algorithm.parts import build_step, propose, run_all, score
@@ -24,9 +24,14 @@ def start_with_n(prompt: Trajectory, params: Params) -> Population:
     return (prompt,) * params.n
 
 
+def is_over_responses(params: Params) -> bool:
+    """Return whether the job chooses among whole responses."""
+    return params.scope is Scope.RESPONSES
+
+
 def start_by_scope(prompt: Trajectory, params: Params) -> Population:
     """Return n trajectories if the job chooses among whole responses, else one."""
-    return start_with_n(prompt, params) if params.scope is Scope.RESPONSES else (prompt,)
+    return start_with_n(prompt, params) if is_over_responses(params) else (prompt,)
 
 
 def by_scope(make_step: MakeStep, make_round: MakeRound) -> MakeRound:
@@ -34,8 +39,8 @@ def by_scope(make_step: MakeStep, make_round: MakeRound) -> MakeRound:
     of_steps = lift(make_step)
 
     async def make(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
-        is_of_responses = growing[0].params.scope is Scope.RESPONSES
-        return await (make_round if is_of_responses else of_steps)(population, growing, ports, seed)
+        chosen = make_round if is_over_responses(growing[0].params) else of_steps
+        return await chosen(population, growing, ports, seed)
 
     return make
 
@@ -90,7 +95,7 @@ async def write_unrated(population: Population, growing: Sequence[Unfinished], p
 def pick_in_parts(population: Population, unfinished: Sequence[Unfinished], _seed: int) -> Sequence[Unfinished]:
     """Return all unfinished responses; with a rule for n those of a part, and none once it has enough scores."""
     params = unfinished[0].params if unfinished else None
-    if params is None or params.n_rule is None or params.scope is not Scope.RESPONSES:
+    if params is None or params.n_rule is None or not is_over_responses(params):
         return unfinished
     for end in part_ends(params.n):
         if waiting := [one for one in unfinished if one.place < end]:
@@ -147,5 +152,6 @@ MAJORITY_VOTE = Method(
     start=start_with_n,
     choose=choose_most_votes,
     asks_rewards=in_no_job,
+    is_search=in_every_job,
     parameters=("n", "role"),
 )

@@ -39,5 +39,6 @@ SPECS = Method(
     make_round=lift(run_step),
     writers=written_by(Source.DRAFT, Source.TARGET),
     asks_likelihoods=in_every_job,
+    draws_tilted=True,
     parameters=("n", "n_target", "beta", "switch_threshold", "n_rule"),
 )

@@ -8,7 +8,7 @@ frees. Here a response's size is its number of steps, and the memory holds one s
 from collections.abc import Sequence
 
 from gsi.algorithm.candidates import Branch, Population
-from gsi.algorithm.method import Method, Unfinished
+from gsi.algorithm.method import Method, Unfinished, in_every_job
 from gsi.algorithm.methods.responses import start_with_n, write_rated
 from gsi.algorithm.params import Params
 from gsi.algorithm.parts import choose_highest_score, score
@@ -56,5 +56,6 @@ SPECULATIVE_REJECTION = Method(
     make_round=make_round,
     start=start_with_n,
     choose=choose_highest_score,
+    is_search=in_every_job,
     parameters=("n", "role", "aggregate", "rejected_share"),
 )

@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from gsi.algorithm.methods import METHODS
 from gsi.client.sdk import check_job
 from gsi.errors import InvalidRequestError
+from gsi.jobs.job_params import JobParams
 from gsi.jobs.keys import QUEUE_PATTERN
 from gsi.jobs.listing import JobFilter
-from gsi.jobs.payload import TENANT_PATTERN, JobParams
+from gsi.jobs.payload import TENANT_PATTERN
 from gsi.jobs.state import JobState
 from services.gateway.errors import refuse, refuse_job
 from services.gateway.presets import Preset

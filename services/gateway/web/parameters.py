@@ -1,29 +1,39 @@
-"""What the page's forms offer: the methods with their parameters, as the schema of a job describes them."""
+"""What the page knows of the methods: what a `Method` says of itself, and its parameters by the schema of a job."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
+from gsi.algorithm.method import Method
 from gsi.algorithm.methods import METHODS
-from gsi.jobs.payload import JobParams
+from gsi.algorithm.params import Params, Scope
+from gsi.jobs.job_params import JobParams
 
 SHARED = ("temperature", "max_steps", "max_tokens", "seed")  # which every method uses
 
 
 def describe_methods() -> bytes:
-    """Return JSON: ``methods`` (name, summary, parameters) and ``parameters`` (name -> what a field may hold)."""
+    """Return JSON: ``methods`` (each with what forms and traces read of it) and ``parameters`` (name -> its field)."""
     properties: Mapping[str, Mapping[str, Any]] = JobParams.model_json_schema()["properties"]
     definitions: Mapping[str, Mapping[str, Any]] = JobParams.model_json_schema()["$defs"]
-    methods = [
-        {"name": method.name, "summary": method.summary, "parameters": [*method.parameters, *SHARED]}
-        for method in METHODS.values()
-    ]
+    methods = [_describe_method(method) for method in METHODS.values()]
     used = dict.fromkeys(name for method in METHODS.values() for name in (*method.parameters, *SHARED))
-    parameters = {name: _describe(properties[name], definitions) for name in used}
+    parameters = {name: _describe_parameter(properties[name], definitions) for name in used}
     return json.dumps({"methods": methods, "parameters": parameters}, ensure_ascii=False).encode()
 
 
-def _describe(schema: Mapping[str, Any], definitions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _describe_method(method: Method) -> dict[str, Any]:
+    return {
+        "name": method.name,
+        "summary": method.summary,
+        "parameters": [*method.parameters, *SHARED],
+        "can_reject": method.can_reject,
+        "draws_tilted": method.draws_tilted,
+        "search_scopes": [scope for scope in Scope if method.is_search(Params(scope=scope))],
+    }
+
+
+def _describe_parameter(schema: Mapping[str, Any], definitions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return a parameter: its type, range or choices, and its default."""
     alternatives = [_resolve(each, definitions) for each in (schema, *schema.get("anyOf", ()))]
     kinds = [each for each in alternatives if each.get("type") not in {None, "null"}]

@@ -7,9 +7,10 @@ import { PhaseBar, Tokens } from "./trace/bars.js";
 import { acceptance, sumPhases, tokens } from "./trace/costs.js";
 import { Head } from "./trace/head.js";
 import { isFinal, useTrace } from "./trace/live.js";
+import { isSearch } from "./trace/methods.js";
 import { canReject } from "./trace/selection.js";
 import { Steps, Strip } from "./trace/steps.js";
-import { chosenLeaf, grow, isSearch, path } from "./trace/trajectories.js";
+import { chosenLeaf, grow, path } from "./trace/trajectories.js";
 import { Tree } from "./trace/tree.js";
 
 const NEAR_END = 48; // pixels from the end of the page at which a reader follows what comes
@@ -47,7 +48,7 @@ function TraceOf({ id, linked, session }) {
 
 /** Parameters that were not said have the defaults of docs/job.schema.json. A job that has ended says all of them. */
 function withDefaults(params) {
-  const defaults = { method: "gsi", n: 16, beta: 20, acceptance_threshold: 0.5, preset: "paper", aggregate: "last", scope: "steps" };
+  const defaults = { method: "gsi", n: 16, beta: 20, acceptance_threshold: 0.5, preset: "paper", aggregate: "last", scope: "steps", router_threshold: 0.5 };
   const [method] = (params?.method ?? defaults.method).split(":"); // what follows is the shorthand for other parameters
   return { ...defaults, weighting: { name: "binary", delta: 0.7 }, ...params, method };
 }

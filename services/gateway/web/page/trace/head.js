@@ -7,7 +7,8 @@ import { Ago, Button, ErrorBox, State, formatNumber, formatSeconds, useNow } fro
 import { Text } from "../text.js";
 import { acceptance } from "./costs.js";
 import { isFinal } from "./live.js";
-import { ALONE, acceptanceTest, canReject } from "./selection.js";
+import { reads } from "./methods.js";
+import { acceptanceTest, canReject } from "./selection.js";
 
 const REASONS = {
   eos: "the model ended it",
@@ -59,17 +60,10 @@ function Facts({ job, steps, params }) {
   return html`<dl class="facts">${facts.filter(([, value]) => value).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 }
 
-// These methods keep the best by its rank or by votes: beta has no part in it.
-const DRAWS_NOTHING = new Set([
-  "beam-search", "dvts", "best-of-n", "majority-vote", "confidence-vote", "speculative-rejection",
-]);
-
 /** Return the numbers by which the method chooses, each with its symbol. */
 function parametersOf(params) {
-  const isAlone = ALONE.has(params.method);
-  const draws = !isAlone && !DRAWS_NOTHING.has(params.method);
   const test = acceptanceTest(params);
-  return [!isAlone && ["n", params.n], draws && ["β", params.beta], test && [test.name, test.least]].filter(Boolean);
+  return [reads(params, "n") && ["n", params.n], reads(params, "beta") && ["β", params.beta], test && [test.name, test.least]].filter(Boolean);
 }
 
 function Actions({ job, id, session, onChange, params, shown, steps }) {

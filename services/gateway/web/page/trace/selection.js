@@ -5,22 +5,17 @@
  *
  *     r~(x, y) = r(x, y) + (log pi_B(y | x) - log pi_S(y | x)) / beta
  *
- * and section 2 (lines 5 and 11), with s the tilted rewards of the draft's candidates (`gsi`, `gsi-no-rejection`, `specs`), or
- * the rewards (the target's candidates, `rsd`, `soft-best-of-n`):
+ * and section 2 (lines 5 and 11), with s the tilted rewards of the draft's candidates where the method draws by these, or
+ * the rewards:
  *
  *     P(select i) = exp(beta * s_i) / sum_j exp(beta * s_j)
  *
  * A reward that is not a number ranks as minus infinity, as in gsi/algorithm/tilting.py; the law is
- * gsi/algorithm/soft_best_of_n.py's, and tests/web/test_trace.py compares the two.
+ * gsi/algorithm/soft_best_of_n.py's, and tests/web/test_figures.py compares the two.
  */
 
+import { isSearch, methodOf, reads } from "./methods.js";
 import { read, show, showProbability } from "./numbers.js";
-
-const TILTED = new Set(["gsi", "gsi-no-rejection", "specs"]);
-/** Methods whose only candidate of the draft is judged by language models, without a reward. */
-const JUDGED = new Set(["spec-reason", "conf-spec"]);
-/** Methods that write one candidate at a time. */
-export const ALONE = new Set(["draft", "target", "speculative-decoding", ...JUDGED]);
 
 /** The rules by which a candidate is kept, in words. */
 export const RULES = {
@@ -43,9 +38,9 @@ export function probabilities(scores, beta) {
 /** Return the name in RULES of the rule by which one candidate of `proposal` was kept. */
 export function rule(proposal, params) {
   if (proposal.selected === null || proposal.selected === undefined) return "search";
-  if (ALONE.has(params.method)) return "alone";
-  if (params.method === "best-of-n") return "best";
-  return TILTED.has(params.method) && proposal.source === "draft" ? "tilted" : "reward";
+  if (!reads(params, "n")) return "alone";
+  if (!reads(params, "beta")) return "best";
+  return methodOf(params).draws_tilted && proposal.source === "draft" ? "tilted" : "reward";
 }
 
 /**
@@ -92,18 +87,18 @@ function probabilityOf(candidates, name, beta) {
  * passes; null if the method has no such line. With preset `authors`, u is on the scale of beta times the reward.
  */
 export function acceptanceTest(params) {
-  if (params.method === "gsi" && params.scope !== "responses") {
+  if (reads(params, "acceptance_threshold") && !isSearch(params)) {
     const isStrict = params.preset === "authors";
     return { of: "tilted reward", name: "u", least: params.acceptance_threshold / (isStrict ? params.beta : 1), isStrict };
   }
-  if (params.method === "rsd" && params.weighting?.name === "binary")
+  if (reads(params, "weighting") && params.weighting?.name === "binary")
     return { of: "reward", name: "δ", least: params.weighting.delta, isStrict: false };
   return null;
 }
 
 /** Return whether the method may reject the draft's candidate of a step. */
 export function canReject(params) {
-  return (params.method === "gsi" && params.scope !== "responses") || params.method === "rsd" || JUDGED.has(params.method);
+  return methodOf(params).can_reject && !isSearch(params);
 }
 
 /** Return what a language model said of the draft's candidate, with its likeliest answers, without a full stop. */
@@ -118,15 +113,20 @@ export function sayJudgement({ source, score, probabilities }) {
 export function whyRejected(rejected, params, judgements = []) {
   if (judgements.length) return sayJudgement(judgements.at(-1));
   const test = acceptanceTest(params);
-  if (test === null) {
-    const { name = "its weighting", ...numbers } = params.weighting ?? {};
-    const values = Object.entries(numbers).map(([key, value]) => `${key} = ${value}`).join(", ");
-    return `reward ${show(rejected.reward)}; the draw by weighting ${name}${values && ` (${values})`} rejected it`;
-  }
+  if (test === null) return `reward ${show(rejected.reward)}; ${ruleThatRejected(params)} rejected it`;
   const value = read(test.of === "reward" ? rejected.reward : rejected.tilted_reward);
   if (value === null || Number.isNaN(value)) return `${test.of} ${show(value)}; ${test.name} = ${show(test.least)}`;
   const digits = digitsApart(value, test.least);
   return `${test.of} ${show(value, digits)} ${test.isStrict ? "≤" : "<"} ${test.name} = ${show(test.least, digits)}`;
+}
+
+/** Return in words what rejected a candidate where no line of a number did. */
+function ruleThatRejected(params) {
+  if (reads(params, "router_threshold")) return `the router (τ = ${params.router_threshold})`;
+  if (!reads(params, "weighting")) return `the rule of ${params.method}`;
+  const { name = "its weighting", ...numbers } = params.weighting ?? {};
+  const values = Object.entries(numbers).map(([key, value]) => `${key} = ${value}`).join(", ");
+  return `the draw by weighting ${name}${values && ` (${values})`}`;
 }
 
 /** Return how many digits it takes that two different numbers read differently: 2 at least, 6 at most. */

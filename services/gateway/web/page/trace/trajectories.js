@@ -5,14 +5,6 @@
 
 import { read } from "./numbers.js";
 
-const SEARCHES = new Set(["beam-search", "majority-vote", "particle-filter", "dvts", "speculative-rejection", "confidence-vote"]);
-const OF_RESPONSES = new Set(["best-of-n", "soft-best-of-n", "gsi", "gsi-no-rejection"]); // with scope responses
-
-/** Return whether a job of these parameters keeps several trajectories. */
-export function isSearch(params) {
-  return SEARCHES.has(params.method) || (OF_RESPONSES.has(params.method) && params.scope === "responses");
-}
-
 /**
  * Return `{rounds, leaves}`. A round is its nodes in order of place, then its cut candidates; a node is
  * `{round, place, parent, step, id, isKept, isCut}`: `parent` is a node or null for the prompt, `isKept` whether a
