@@ -89,13 +89,21 @@ async def write_unrated(population: Population, growing: Sequence[Unfinished], p
 
 def pick_in_parts(population: Population, unfinished: Sequence[Unfinished], _seed: int) -> Sequence[Unfinished]:
     """Return all unfinished responses; with a rule for n those of a part, and none once it has enough scores."""
-    params = unfinished[0].params if unfinished else None
-    if params is None or params.n_rule is None or params.scope is not Scope.RESPONSES:
+    if not unfinished or unfinished[0].params.scope is not Scope.RESPONSES:
         return unfinished
-    for end in part_ends(params.n):
-        if waiting := [one for one in unfinished if one.place < end]:
+    return pick_of_model(population, 0, unfinished)
+
+
+def pick_of_model(responses: Population, first: int, unfinished: Sequence[Unfinished]) -> Sequence[Unfinished]:
+    """Return what ``pick_in_parts`` does for the responses of one model, the first of which is at place ``first``."""
+    own = [one for one in unfinished if 0 <= one.place - first < len(responses)]
+    if not own or own[0].params.n_rule is None:
+        return own
+    params, rule = own[0].params, own[0].params.n_rule
+    for end in part_ends(len(responses)):
+        if waiting := [one for one in own if one.place - first < end]:
             return waiting
-        if params.n_rule.is_enough([score(trajectory, params.aggregate) for trajectory in population[:end]]):
+        if rule.is_enough([score(trajectory, params.aggregate) for trajectory in responses[:end]]):
             break
     return ()
 
