@@ -6,6 +6,7 @@ reaches u, else let the target write the step. With scope responses the step is 
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from gsi.algorithm.candidates import Outcome, Population, Source, Trajectory
 from gsi.algorithm.method import Answers, Method, Unfinished, in_every_job, written_by
@@ -93,9 +94,10 @@ def pick(population: Population, unfinished: Sequence[Unfinished], seed: int) ->
 
 async def write_responses(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
     """Let the responses of one model grow by a step."""
+    write = partial(write_each, population, growing, ports, seed, rates_score=True)
     if growing[0].place < growing[0].params.n:
-        return await write_each(population, growing, ports, seed, source=Source.DRAFT, likelihoods=True)
-    return await write_each(population, growing, ports, seed, source=Source.TARGET, outcome=Outcome.RESAMPLED)
+        return await write(source=Source.DRAFT, likelihoods=True)
+    return await write(source=Source.TARGET, outcome=Outcome.RESAMPLED)
 
 
 async def choose(population: Population, params: Params, _answers: Answers, seed: int) -> int:
