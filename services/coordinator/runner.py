@@ -220,6 +220,7 @@ class JobRunner:
             answer=answer or "",
             params=params.model_dump_json(),
             models=self._models.description,
+            router=limits.name_router(params.method),
             prompt_tokens=str(len(prompt.token_ids)),
             rendered_prompt=rendered.text,
             code=describe_code(),
