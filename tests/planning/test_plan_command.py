@@ -77,6 +77,7 @@ def test_a_method_with_a_share_of_its_own_is_planned_when_the_share_is_given() -
     assert given["methods"]["spec-reason"]["acceptance"] == 0.8
     assert "spec-reason" not in given["unplanned"]
     assert "Not planned: speculative-decoding: " in plan().stdout
+    assert "Not planned: confidence-vote:draft, confidence-vote:target: " in plan().stdout
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,10 @@ def test_a_method_with_a_share_of_its_own_is_planned_when_the_share_is_given() -
         (("--gpu", "l4", "--one-gpu"), "--one-gpu: l4 has 24 GB"),
         (("--steps", "inf"), "--steps: inf is not allowed; allowed: a finite number"),
         (("--step-tokens", "inf"), "--step-tokens: inf is not allowed; allowed: a finite number"),
-        (("--calibration", "nowhere"), "--calibration: nowhere/calibration.json is none; allowed: a folder of"),
+        (
+            ("--calibration", "nowhere"),
+            "--calibration: nowhere has no calibration.json and no methods.json; allowed: a folder of",
+        ),
         (("--acceptance", "0.5", "--calibration", "x"), "--acceptance and --calibration are both given"),
     ],
 )
