@@ -141,8 +141,6 @@ def _collect(
     n: int,
 ) -> Source:
     """Return what is known of methods: an option counts more than a calibration, and that more than the paper."""
-    if acceptance is not None and calibration is not None:
-        raise InvalidRequestError("--acceptance and --calibration are both given; allowed: one of them")
     source = Source()
     of_option = {"gsi": ("--acceptance", acceptance), "rsd": ("--rsd-acceptance", rsd_acceptance)}
     for label, (option, value) in of_option.items():

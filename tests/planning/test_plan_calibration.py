@@ -111,10 +111,12 @@ def test_a_folder_or_a_file_gives_the_shares_of_methods(tmp_path: Path) -> None:
 def test_an_option_counts_more_than_what_was_measured(tmp_path: Path) -> None:
     """And is named as the source."""
     write_methods(tmp_path)
-    found = plan_json("--calibration", str(tmp_path), "--accept", "conf-spec=0.9", "--rsd-acceptance", "0.5")
-    assert found["methods"]["conf-spec"]["acceptance"] == 0.9
-    assert found["methods"]["rsd"]["acceptance"] == 0.5
-    assert found["sources"]["acceptance"]["conf-spec"] == "--accept"
+    options = ("--accept", "conf-spec=0.9", "--acceptance", "0.6", "--rsd-acceptance", "0.5")
+    found = plan_json("--calibration", str(tmp_path), *options)
+    assert [found["methods"][label]["acceptance"] for label in ("conf-spec", "gsi", "rsd")] == [0.9, 0.6, 0.5]
+    sources = found["sources"]["acceptance"]
+    assert [sources[label] for label in ("conf-spec", "gsi", "rsd")] == ["--accept", "--acceptance", "--rsd-acceptance"]
+    assert sources["specs"] == "methods.json"
 
 
 def test_a_tuned_setting_counts_more_than_a_method_that_was_compared(tmp_path: Path) -> None:

@@ -145,7 +145,6 @@ def test_the_plan_says_what_is_known_and_from_where() -> None:
             ("--calibration", "nowhere"),
             "--calibration: nowhere has no calibration.json and no methods.json; allowed: a folder of",
         ),
-        (("--acceptance", "0.5", "--calibration", "x"), "--acceptance and --calibration are both given"),
     ],
 )
 def test_what_is_not_allowed_is_refused_by_its_option(options: tuple[str, ...], said: str) -> None:

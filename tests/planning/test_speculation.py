@@ -82,7 +82,7 @@ def test_what_is_never_accepted_costs_the_target_and_the_drafter() -> None:
 
 
 def test_the_drafter_runs_on_the_targets_gpus() -> None:
-    """No GPU more than the plain target's; its weights and its cache leave room for fewer jobs."""
+    """No GPU more than the plain target's, and both models read the prompt."""
     methods = plan_whole(0.8, 4)
     step = methods[LABEL].step
     assert step.roles == ("target",)
@@ -90,6 +90,18 @@ def test_the_drafter_runs_on_the_targets_gpus() -> None:
     assert [model.architecture for model in step.models] == [DRAFT.architecture, TARGET.architecture]
     prompt = sum(read("", model, rows=1, length=WORK.prompt_tokens, cached=0).seconds for model in step.models)
     assert methods[LABEL].seconds_per_answer == pytest.approx(prompt + WORK.num_steps * step.seconds)
+
+
+def test_the_drafter_takes_memory_of_the_target() -> None:
+    """Its weights and its part of the KV cache leave room for fewer jobs; prompts of 100,000 tokens show it."""
+    given = {Quantity.SPECULATIVE_TOKENS: {LABEL: 4.0}}
+    work = replace(WORK, prompt_tokens=100_000.0, acceptance={**WORK.acceptance, LABEL: 0.8}, quantities=given)
+    made = make_plan({role: model.architecture for role, model in SETUP.models.items()}, GPUS["h100"], OURS, work)
+    tokens, room = work.context + work.mean, made.memory["target"].kv_room
+    assert made.methods["target"].full_batch.jobs_at_once == room // (tokens * TARGET.kv_bytes)
+    assert made.methods[LABEL].full_batch.jobs_at_once == (room - DRAFT.weight_bytes) // (
+        tokens * (TARGET.kv_bytes + DRAFT.kv_bytes)
+    )
 
 
 def test_at_full_batch_a_pass_holds_so_many_blocks_as_the_plain_target_has_rows() -> None:
