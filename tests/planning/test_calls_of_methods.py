@@ -31,6 +31,12 @@ WHOLE = {  # the methods without early ends that share the others' tokens
     "confidence-vote": "majority-vote:{role}",
     "speculative-rejection": "best-of-n:{role}:responses",
 }
+OPTIONS = {  # with which a method of this world rejects some, and ends some early
+    "arbitrage": "tau=0.2",
+    "gsi:responses": "u=0.8",
+    "confidence-vote:draft": "vote_percentile=100",
+    "confidence-vote:target": "vote_percentile=100",
+}
 Counts = dict[tuple[str, str], float]  # candidates, by role and by what it does with them, in an answer
 
 
@@ -40,7 +46,8 @@ def read_params(label: str) -> JobParams:
     The plan takes the models' mean n to be the same.
     """
     rule = "n_rule=pandora=0.1" if CALLS[label].again is None else "n_rule=threshold=-100"
-    params = {"method": label.replace("n_rule", rule), "n": N, "max_steps": NUM_STEPS, "keep_candidates": True}
+    method = ":".join(filter(None, (label.replace("n_rule", rule), OPTIONS.get(label))))
+    params = {"method": method, "n": N, "max_steps": NUM_STEPS, "keep_candidates": True}
     return parse_payload({"prompt": "-", "params": params}).params
 
 
