@@ -11,7 +11,6 @@ from gsi.algorithm.methods import METHODS
 from gsi.cli.plan_quantities import (
     ACCEPTANCES_OF_PAPER,
     PAPER,
-    SPECULATIVE,
     Source,
     read_calibration,
     read_options,
@@ -65,8 +64,10 @@ def plan(
         typer.Option("--mean-n", metavar="METHOD=N", help="Mean candidates of a method with adaptive n (gsi:n_rule)."),
     ] = None,
     speculative_tokens: Annotated[
-        int | None,
-        typer.Option(min=1, help="Tokens that the target's engine drafts at a time, for speculative-decoding."),
+        int | None, typer.Option(min=1, help="Tokens that a target with speculative decoding drafts at a time.")
+    ] = None,
+    token_acceptance: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Probability that it accepts one behind accepted ones.")
     ] = None,
     steps: Annotated[float, typer.Option(min=1, help="Steps of an answer.")] = GSI_ROW.num_steps,
     step_tokens: Annotated[float, typer.Option(min=1, help="Mean tokens of a step.")] = round(
@@ -107,7 +108,8 @@ def plan(
             Quantity.WRITTEN: written or (),
             Quantity.MEAN_N: mean_n or (),
         }
-        source = _collect(options, acceptance, rsd_acceptance, speculative_tokens, calibration, n)
+        engine = {Quantity.TOKEN_ACCEPTANCE: token_acceptance, Quantity.SPECULATIVE_TOKENS: speculative_tokens}
+        source = _collect(options, engine, acceptance, rsd_acceptance, calibration, n)
         accepted = source.values[Quantity.ACCEPTANCE]
         work = Workload(n, prompt_tokens, step_tokens, steps, max_step_tokens, accepted, quantities=source.others)
         given: dict[Role, str] = {"draft": draft, "target": target, "prm": prm}
@@ -134,9 +136,9 @@ def _check_numbers(**given: float | None) -> None:
 
 def _collect(
     options: Mapping[Quantity, Sequence[str]],
+    engine: Mapping[Quantity, float | None],
     acceptance: float | None,
     rsd_acceptance: float | None,
-    speculative_tokens: int | None,
     calibration: Path | None,
     n: int,
 ) -> Source:
@@ -148,10 +150,8 @@ def _collect(
             source.add({Quantity.ACCEPTANCE: {label: value}}, option)
     for quantity, given in read_options(options).items():
         source.add({quantity: given}, OPTIONS[quantity])
-    if speculative_tokens is not None:
-        quantity = Quantity.SPECULATIVE_TOKENS
-        source.add({quantity: {SPECULATIVE: float(speculative_tokens)}}, OPTIONS[quantity])
     for name, found in read_calibration(calibration, n) if calibration is not None else ():
         source.add(found, name)
     source.add({Quantity.ACCEPTANCE: ACCEPTANCES_OF_PAPER}, PAPER)
+    source.add_speculation({quantity: value for quantity, value in engine.items() if value is not None})
     return source

@@ -9,7 +9,7 @@ from typing import Any
 
 from gsi.algorithm.params import Params
 from gsi.errors import InvalidRequestError
-from gsi.planning.calls import CALLS, Calls, EarlyEnds
+from gsi.planning.calls import CALLS, SPECULATIVE, Calls, EarlyEnds
 from gsi.planning.published import TABLE_2
 from gsi.planning.quantities import OPTIONS, Given, Quantity
 from gsi.suggestions import list_names
@@ -17,7 +17,6 @@ from gsi.suggestions import list_names
 CALIBRATION, METHODS = "calibration.json", "methods.json"
 PAPER = "the paper"
 ACCEPTANCES_OF_PAPER = {"gsi": TABLE_2[0].acceptance, "rsd": TABLE_2[1].acceptance}  # n = 16
-SPECULATIVE = "speculative-decoding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,17 @@ class Source:
     def others(self) -> Given:
         """Return the quantities besides the acceptance."""
         return {quantity: known for quantity, known in self.values.items() if quantity is not Quantity.ACCEPTANCE}
+
+    def add_speculation(self, quantities: Mapping[Quantity, float]) -> None:
+        """Add what is known of the target's engine, for all methods that need it; they accept as without it."""
+        labels = [label for label, calls in CALLS.items() if calls.is_speculative]
+        for quantity, value in quantities.items():
+            self.add({quantity: dict.fromkeys(labels, value)}, OPTIONS[quantity])
+        for quantity, origins in self.origins.items():
+            for label in labels:
+                plain = label.removesuffix(f":{SPECULATIVE}")
+                if plain in origins:
+                    self.add({quantity: {label: self.values[quantity][plain]}}, origins[plain])
 
     def add(self, given: Given, origin: str) -> None:
         """Add what is not known yet."""

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from gsi.cli.plan_quantities import Source
 from gsi.cli.terminal import out, print_json
+from gsi.planning.calls import SPECULATIVE
 from gsi.planning.phases import Phase
 from gsi.planning.published import TABLE_2, Published, predict, relative_error
 from gsi.planning.quantities import Missing, Quantity, say_missing
@@ -21,6 +22,7 @@ NAMES = {  # as they are printed
     Quantity.SURE: "sure",
     Quantity.WRITTEN: "written",
     Quantity.MEAN_N: "mean n",
+    Quantity.TOKEN_ACCEPTANCE: "token acceptance",
     Quantity.SPECULATIVE_TOKENS: "speculative tokens",
 }
 TIMES = {  # what a model does in a step, by its role and whether it writes; the draft reads only as a judge
@@ -57,11 +59,22 @@ def print_plan(made: Plan, source: Source, price: float | None) -> None:
 def _say_known(source: Source) -> str:
     """Return each quantity with its value, and from where it is."""
     return "; ".join(
-        f"{NAMES[quantity]} "
-        + ", ".join(f"{label} {value:g} ({source.origins[quantity][label]})" for label, value in of_labels.items())
+        f"{NAMES[quantity]} {_say_values(quantity, of_labels, source.origins[quantity])}"
         for quantity, of_labels in source.values.items()
         if of_labels
     )
+
+
+def _say_values(quantity: Quantity, of_labels: Mapping[str, float], origins: Mapping[str, str]) -> str:
+    """Return the values with their methods; what is the engine's is that of all methods."""
+    groups: dict[str, list[str]] = {}
+    for label, value in of_labels.items():
+        labels = groups.setdefault(f"{value:g} ({origins[label]})", [])
+        if label.removesuffix(f":{SPECULATIVE}") not in labels:  # which accepts as the method without it
+            labels.append(label)
+    if quantity in {Quantity.TOKEN_ACCEPTANCE, Quantity.SPECULATIVE_TOKENS}:
+        return ", ".join(groups)
+    return ", ".join(f"{', '.join(labels)} {value}" for value, labels in groups.items())
 
 
 def _group_unplanned(unplanned: Mapping[str, tuple[Missing, ...]]) -> dict[str, list[str]]:

@@ -73,14 +73,19 @@ class Calls:
         return self.again is not None and self.when is not Again.ALWAYS
 
     @property
+    def is_speculative(self) -> bool:
+        """Whether the target's engine must decode speculatively."""
+        return self.first.is_speculative or (self.again is not None and self.again.is_speculative)
+
+    @property
     def needs(self) -> Iterator[Missing]:
         """Return what must be known, in words."""
         if self.needs_share:
             unit = "responses" if self.is_of_responses else "steps"
             whose = "written by the draft" if self.when is Again.INSTEAD else "accepted"
             yield Missing(Quantity.ACCEPTANCE, f"the share of {unit} that are {whose}")
-        if self.first.is_speculative:
-            yield Missing(Quantity.ACCEPTANCE, "the share of drafted tokens that are accepted")
+        if self.is_speculative:
+            yield Missing(Quantity.TOKEN_ACCEPTANCE, "the probability that a drafted token is accepted")
             yield Missing(Quantity.SPECULATIVE_TOKENS, "the number of tokens that the engine drafts at a time")
         if len(self.first.judges) > 1:
             yield Missing(Quantity.SURE, "the share of steps of which the draft is sure")
@@ -138,6 +143,9 @@ _CALLS_AT_ONCE: Mapping[str, Calls] = {
     "target": Calls(Ask("target"), has_one_row=True),
     "speculative-decoding": Calls(Ask("target", is_speculative=True), has_one_row=True),
 }
+# Methods whose target may have to resample speculatively. Its law stays the same, and so does the acceptance.
+_READS_RESAMPLE = ("gsi", "rsd", "arbitrage", "arbitrage-oracle", "spec-reason", "conf-spec")
+SPECULATIVE = "speculative"
 # Methods with adaptive n, where ``n_rule`` is read. GSI over responses does not read it (docs/methods.md).
 _READS_N_RULE = frozenset({"gsi", "gsi-no-rejection", "rsd", "specs", "arbitrage", "arbitrage-oracle"})
 _READS_N_RULE_OF_RESPONSES = frozenset({"soft-best-of-n", "best-of-n"})
@@ -151,7 +159,14 @@ def _add_n_rule(calls: Mapping[str, Calls]) -> Iterator[tuple[str, Calls]]:
             yield f"{label}:n_rule", replace(each, has_n_rule=True)
 
 
-CALLS: Mapping[str, Calls] = dict(_add_n_rule(_CALLS_AT_ONCE))
+def _add_speculation(calls: Mapping[str, Calls]) -> Iterator[tuple[str, Calls]]:
+    for label, each in calls.items():
+        yield label, each
+        if label in _READS_RESAMPLE and each.again is not None:
+            yield f"{label}:{SPECULATIVE}", replace(each, again=replace(each.again, is_speculative=True))
+
+
+CALLS: Mapping[str, Calls] = dict(_add_speculation(dict(_add_n_rule(_CALLS_AT_ONCE))))
 NAMES = tuple(dict.fromkeys(label.partition(":")[0] for label in CALLS))
 
 
@@ -166,6 +181,7 @@ def name_calls(params: Mapping[str, Any]) -> str | None:
         (params.get("weighting") or {}).get("name"),
         "responses" if params.get("scope") == "responses" else None,
         "n_rule" if params.get("n_rule") else None,
+        SPECULATIVE if params.get("resample") == SPECULATIVE else None,
     ]
     label = str(params.get("method"))
     for option in filter(None, options):

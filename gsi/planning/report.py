@@ -10,7 +10,7 @@ from gsi.planning.full_batch import FullBatch, Memory, choose_num_gpus, count_kv
 from gsi.planning.gpus import Gpu
 from gsi.planning.phases import Model, Phase, Processor, read
 from gsi.planning.quantities import Missing, say_missing
-from gsi.planning.steps import SBON_TARGET, Setup, Step, Workload, plan_steps
+from gsi.planning.steps import SBON_TARGET, Setup, Step, Workload, plan_step, plan_steps
 from gsi.planning.systems import System
 
 
@@ -106,7 +106,7 @@ def _find_cost_break_even(setup: Setup, gpu_hours: float, memory: Mapping[Role, 
 
     def costs_more(acceptance: float) -> bool:
         work = replace(setup.workload, acceptance={**setup.workload.acceptance, "gsi": acceptance})
-        step = plan_steps(replace(setup, workload=work))["gsi"]
+        step = plan_step(replace(setup, workload=work), "gsi")
         return _plan_method(replace(setup, workload=work), step, memory).gpu_hours > gpu_hours
 
     low, high = 0.0, 1.0

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from gsi.planning.architecture import Role
-from gsi.planning.calls import CALLS, Again, Ask, Calls
+from gsi.planning.calls import CALLS, Again, Ask
 from gsi.planning.lengths import expected_length, expected_longest, expected_shortest
 from gsi.planning.parts import Part, plan_parts
 from gsi.planning.phases import Model, Phase, Speculation, read, write, write_speculatively
@@ -170,13 +170,15 @@ def plan_steps(setup: Setup) -> dict[str, Step]:
     """
     given = setup.workload.given
     return {
-        label: _plan_step(setup, label, calls)
+        label: plan_step(setup, label)
         for label, calls in CALLS.items()
         if all(label in given.get(needed.quantity, {}) for needed in calls.needs)
     }
 
 
-def _plan_step(setup: Setup, label: str, calls: Calls) -> Step:
+def plan_step(setup: Setup, label: str) -> Step:
+    """Return a step of one method, of which all that its calls need is known."""
+    calls = CALLS[label]
     n = 1 if calls.has_one_row else setup.workload.n
     known = {quantity: of_labels[label] for quantity, of_labels in setup.workload.given.items() if label in of_labels}
     parts = plan_parts(label, calls, n, setup.workload.num_steps, known)
@@ -209,7 +211,8 @@ def _propose_part(setup: Setup, ask: Ask, known: Known, verb: str) -> Proposal:
     """Return a proposal of n candidates by a writer, which the scorers score and the judges judge."""
     scorers = ask.scorers
     writing = _write(setup, ask, known, verb)
-    ends_after = writing[-1].seconds * setup.workload.share_behind_shortest
+    decoding = sum(phase.seconds for phase in writing if phase.is_writing)
+    ends_after = decoding * setup.workload.share_behind_shortest
     scoring = tuple(_score_all(setup, role, ends_after) for role in scorers)
     is_read_once = setup.system.context_reading is ContextReading.LAST_STEP
     reading = tuple(_read_context(setup, role) for role in scorers if is_read_once)
@@ -243,7 +246,7 @@ def _overlap(
     work = setup.workload
     last = (_score(setup, phase.role, min(work.num_last, work.n)) for phase in scoring)
     written, scored = sum(map(seconds, writing)), list(map(seconds, scoring))
-    rest = seconds(writing[-1]) * work.share_behind_shortest
+    rest = sum(seconds(phase) for phase in writing if phase.is_writing) * work.share_behind_shortest
     first = written - rest
     ready = [max(first, seconds(phase)) for phase in reading] or [first] * len(scored)
     return max(
@@ -263,7 +266,7 @@ def _write(setup: Setup, ask: Ask, known: Known, verb: str) -> tuple[Phase, ...]
     reading = (_read_context(setup, role),) if setup.system.reads_before_writing else ()
     if not ask.is_speculative:
         return (*reading, write(name, model, **sizes))
-    speculation = Speculation(round(known[Quantity.SPECULATIVE_TOKENS]), known[Quantity.ACCEPTANCE])
+    speculation = Speculation(round(known[Quantity.SPECULATIVE_TOKENS]), known[Quantity.TOKEN_ACCEPTANCE])
     return (*reading, *write_speculatively(name, model, drafter, speculation, **sizes))
 
 

@@ -66,8 +66,13 @@ def test_what_a_method_asks_is_what_its_definition_says(label: str) -> None:
 
 
 def test_every_variant_of_a_method_that_changes_its_calls_is_in_the_table() -> None:
-    """Each model that may write, whole responses and adaptive n, wherever a method reads the parameter."""
-    options = {"role": ("draft", "target"), "scope": ("responses",), "n_rule": ("n_rule",)}
+    """Each model that may write, whole responses, adaptive n and speculation, wherever a method reads the parameter."""
+    options = {
+        "role": ("draft", "target"),
+        "scope": ("responses",),
+        "n_rule": ("n_rule",),
+        "resample": ("speculative",),
+    }
     for name, method in METHODS.items():
         labels = {label for label in CALLS if label.partition(":")[0] == name}
         for parameter, words in options.items():
@@ -111,8 +116,14 @@ def test_a_method_whose_share_is_not_known_gets_a_sentence() -> None:
         ),
         (
             "speculative-decoding",
-            "the share of drafted tokens that are accepted and the number of tokens that the engine drafts at a time "
-            "are not known; --accept speculative-decoding=SHARE and --speculative-tokens N give them",
+            "the probability that a drafted token is accepted and the number of tokens that the engine drafts at a "
+            "time are not known; --token-acceptance SHARE and --speculative-tokens N give them",
+        ),
+        (
+            "gsi:speculative",
+            "the share of steps that are accepted, the probability that a drafted token is accepted and the number of "
+            "tokens that the engine drafts at a time are not known; "
+            "--accept gsi:speculative=SHARE, --token-acceptance SHARE and --speculative-tokens N give them",
         ),
         (
             "confidence-vote:target",

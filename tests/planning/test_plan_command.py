@@ -7,7 +7,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gsi.cli.main import app
+from gsi.planning.calls import CALLS
 from gsi.runtime.installation import SHIPPED_MODELS
+
+SPECULATIVE = [label for label, calls in CALLS.items() if calls.is_speculative]
 
 
 def plan(*options: str) -> Result:
@@ -68,7 +71,7 @@ def test_a_method_with_a_share_of_its_own_is_planned_when_the_share_is_given() -
     assert "spec-reason" not in without["methods"]
     assert given["methods"]["spec-reason"]["acceptance"] == 0.8
     assert "spec-reason" not in given["unplanned"]
-    assert "Not planned: speculative-decoding: " in plan().stdout
+    assert "rsd:speculative, arbitrage-oracle:speculative, speculative-decoding: " in plan().stdout
     assert "Not planned: confidence-vote:draft, confidence-vote:target: " in plan().stdout
 
 
@@ -76,7 +79,7 @@ def test_each_quantity_has_an_option() -> None:
     """Methods that need more than an acceptance are planned once it is given, and the plan says from where it is."""
     found = plan_json(
         *("--accept", "conf-spec=0.8", "--sure", "conf-spec=0.6"),
-        *("--accept", "speculative-decoding=0.7", "--speculative-tokens", "4"),
+        *("--token-acceptance", "0.7", "--speculative-tokens", "4"),
         *("--written", "confidence-vote:draft=0.75", "--accept", "gsi:responses=0.5"),
         *("--accept", "gsi:n_rule=0.9", "--mean-n", "gsi:n_rule=8"),
     )
@@ -84,14 +87,27 @@ def test_each_quantity_has_an_option() -> None:
     assert told <= found["methods"].keys()
     assert not told & found["unplanned"].keys()
     assert found["workload"]["quantities"] == {
-        "sure": {"conf-spec": 0.6},
+        "sure": {"conf-spec": 0.6, "conf-spec:speculative": 0.6},
         "written": {"confidence-vote:draft": 0.75},
         "mean_n": {"gsi:n_rule": 8},
-        "speculative_tokens": {"speculative-decoding": 4},
+        "token_acceptance": dict.fromkeys(SPECULATIVE, 0.7),
+        "speculative_tokens": dict.fromkeys(SPECULATIVE, 4),
     }
     assert found["sources"]["acceptance"]["gsi"] == "the paper"
     assert found["sources"]["acceptance"]["conf-spec"] == "--accept"
-    assert found["sources"]["speculative_tokens"] == {"speculative-decoding": "--speculative-tokens"}
+    assert found["sources"]["speculative_tokens"]["speculative-decoding"] == "--speculative-tokens"
+
+
+def test_what_resamples_speculatively_accepts_as_without() -> None:
+    """Speculation changes no law: the acceptance of GSI is also that of a speculative target, unless one is given."""
+    engine = ("--token-acceptance", "0.7", "--speculative-tokens", "4")
+    found = plan_json(*engine, "--acceptance", "0.8", "--accept", "rsd:speculative=0.5")
+    assert [found["methods"][label]["acceptance"] for label in ("gsi:speculative", "rsd:speculative")] == [0.8, 0.5]
+    assert found["sources"]["acceptance"]["gsi:speculative"] == "--acceptance"
+    assert (
+        "; token acceptance 0.7 (--token-acceptance); speculative tokens 4 (--speculative-tokens)\n"
+        in plan(*engine).stdout
+    )
 
 
 def test_with_every_method_the_tables_fit_a_terminal() -> None:
@@ -135,6 +151,7 @@ def test_the_plan_says_what_is_known_and_from_where() -> None:
             ("--written", "confidence-vote:draft=0.1"),
             "--written: confidence-vote:draft=0.1 is not allowed at n = 16; allowed: a number from 0.5",
         ),
+        (("--accept", "speculative-decoding=0.7"), "--accept: speculative-decoding is not allowed; allowed: "),
         (("--gpu", "v100"), "--gpu: v100 is not allowed; allowed: a100-40gb"),
         (("--draft", "gpt"), "--draft: gpt is not allowed; allowed: a folder with config.json"),
         (("--system", "theirs"), "--system: theirs is not allowed; allowed: ours, paper"),

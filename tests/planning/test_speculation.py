@@ -8,7 +8,7 @@ import pytest
 
 from gsi.planning.gpus import GPUS
 from gsi.planning.phases import Speculation, read, write
-from gsi.planning.quantities import Quantity
+from gsi.planning.quantities import Given, Quantity
 from gsi.planning.report import MethodPlan, make_plan
 from gsi.planning.steps import Step, plan_steps
 from gsi.planning.systems import OURS
@@ -19,15 +19,17 @@ TARGET, DRAFT = SETUP.models["target"], SETUP.models["draft"]
 LABEL = "speculative-decoding"
 
 
+def describe_engine(acceptance: float, num_tokens: int, label: str = LABEL) -> Given:
+    return {Quantity.TOKEN_ACCEPTANCE: {label: acceptance}, Quantity.SPECULATIVE_TOKENS: {label: float(num_tokens)}}
+
+
 def plan_decoding(acceptance: float, num_tokens: int) -> Step:
-    given = {Quantity.SPECULATIVE_TOKENS: {LABEL: float(num_tokens)}}
-    work = replace(WORK, acceptance={LABEL: acceptance}, quantities=given)
+    work = replace(WORK, quantities=describe_engine(acceptance, num_tokens))
     return plan_steps(make_setup(work=work))[LABEL]
 
 
 def plan_whole(acceptance: float, num_tokens: int) -> dict[str, MethodPlan]:
-    given = {Quantity.SPECULATIVE_TOKENS: {LABEL: float(num_tokens)}}
-    work = replace(WORK, acceptance={**WORK.acceptance, LABEL: acceptance}, quantities=given)
+    work = replace(WORK, quantities=describe_engine(acceptance, num_tokens))
     architectures = {role: model.architecture for role, model in SETUP.models.items()}
     return dict(make_plan(architectures, GPUS["h100"], OURS, work).methods)
 
@@ -94,8 +96,7 @@ def test_the_drafter_runs_on_the_targets_gpus() -> None:
 
 def test_the_drafter_takes_memory_of_the_target() -> None:
     """Its weights and its part of the KV cache leave room for fewer jobs; prompts of 100,000 tokens show it."""
-    given = {Quantity.SPECULATIVE_TOKENS: {LABEL: 4.0}}
-    work = replace(WORK, prompt_tokens=100_000.0, acceptance={**WORK.acceptance, LABEL: 0.8}, quantities=given)
+    work = replace(WORK, prompt_tokens=100_000.0, quantities=describe_engine(0.8, 4))
     made = make_plan({role: model.architecture for role, model in SETUP.models.items()}, GPUS["h100"], OURS, work)
     tokens, room = work.context + work.mean, made.memory["target"].kv_room
     assert made.methods["target"].full_batch.jobs_at_once == room // (tokens * TARGET.kv_bytes)
@@ -119,6 +120,22 @@ def test_at_full_batch_a_pass_holds_so_many_blocks_as_the_plain_target_has_rows(
     assert one.full_batch.busy_seconds["target"] == pytest.approx(
         cycles * (3 * drafting + verifying) / 256 + prompts, rel=1e-9
     )
+
+
+def test_gsi_may_resample_speculatively() -> None:
+    """The draft's part of a step is GSI's; the target writes all sixteen candidates in blocks of five tokens."""
+    label = "gsi:speculative"
+    work = replace(WORK, acceptance={"gsi": 0.9, label: 0.9}, quantities=describe_engine(0.7, 4, label))
+    planned = plan_steps(make_setup(work=work))
+    plain, step = planned["gsi"], planned[label]
+    assert step.first == plain.first
+    assert step.resampled is not None
+    drafting, verifying, rating = step.resampled.phases
+    of_longest = WORK.longest / Speculation(4, 0.7).tokens_per_cycle
+    assert [drafting.passes, verifying.passes] == pytest.approx([4 * of_longest, of_longest])
+    assert verifying.tokens == pytest.approx(16 * WORK.mean * 5 / Speculation(4, 0.7).tokens_per_cycle)
+    assert (verifying.rows, rating.rows) == (16, 16)
+    assert step.resampled.seconds > drafting.seconds + verifying.seconds
 
 
 def test_the_target_judges_only_the_steps_of_which_the_draft_is_unsure() -> None:
