@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from gsi.algorithm.candidates import Outcome, Source
+from gsi.cli.main import app
 from gsi.cli.plan_quantities import read_calibration
 from gsi.errors import InvalidRequestError
 from gsi.evaluation.figures import compute_rows
+from gsi.evaluation.folder import Folder
 from gsi.evaluation.method_choice import CostKind, build_method_choice_json, choose_method
+from gsi.evaluation.plan import Plan
 from gsi.evaluation.planned import measure
 from gsi.evaluation.records import RecordedJob
 from gsi.jobs.step_record import BranchRecord, JudgementRecord, StepRecord
@@ -105,6 +109,23 @@ def test_a_folder_or_a_file_gives_the_shares_of_methods(tmp_path: Path) -> None:
             *("gsi", "gsi:speculative", "conf-spec", "conf-spec:speculative", "specs")
         }
         assert sources["rsd"] == "the paper"
+
+
+def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
+    """gsi calibrate --methods reads the records of an evaluation, and gsi plan the file that it writes."""
+    labels = tuple({one.label: None for one in JOBS})
+    folder = Folder(tmp_path)
+    folder.begin(Plan(dataset="arithmetic", methods=labels, ns=(16,), seeds=1), evaluation(labels))
+    for one in JOBS:
+        folder.append(one)
+    calibrated = CliRunner().invoke(app, ["calibrate", str(tmp_path), "--methods", "all", "--json"])
+    assert calibrated.exit_code == 0, calibrated.output
+    found = plan_json("--calibration", str(tmp_path))
+    assert found["workload"]["quantities"]["mean_n"] == {"best-of-n:draft:n_rule": 6}
+    assert found["workload"]["quantities"]["written"] == {
+        "confidence-vote:draft": 0.7,
+        "speculative-rejection:target": 0.25,
+    }
 
 
 def test_an_option_counts_more_than_what_was_measured(tmp_path: Path) -> None:
