@@ -16,7 +16,7 @@ from gsi.evaluation.figures import compute_rows
 from gsi.evaluation.method_choice import CostKind, build_method_choice_json, choose_method
 from gsi.evaluation.records import RecordedJob
 from gsi.jobs.job import parse_payload
-from gsi.jobs.payload import JobParams
+from gsi.jobs.job_params import JobParams
 from gsi.jobs.step_record import StepRecord
 from gsi.planning.calls import CALLS
 from gsi.planning.quantities import Given, Quantity
