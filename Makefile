@@ -21,7 +21,8 @@
 # make fuzz          send the model services 200,000 requests of strangers: nobody else is harmed  (a quarter of an hour)
 # make bench         measure methods against each other and write benchmarks/RESULTS.md  (about an hour and a half)
 # make bench-pays    does GSI pay on this machine: seconds and accuracy against the target  (2-3 hours; --quick: minutes)
-# make bench-field   every method in one run, and the papers' claims      (90 minutes; ARGS=--quick: some five minutes)
+# make bench-field   every method in one run, and the papers' claims      (an hour; ARGS=--quick: some five minutes)
+# make bench-merged  what one pass for target and PRM saves               (some minutes; ARGS="--json")
 # make bench-scoring measure what scoring costs on vLLM                                  (about ten minutes)
 # make bench-step    measure what a step costs on vLLM, and what its overlap saves       (about ten minutes)
 # make bench-replicas  measure what affinity to replicas is worth (eight minutes; --json)
@@ -53,7 +54,7 @@ TYPES_LOG := .venv/types.log
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: environments help demo test test-vllm test-clients test-web lint style hooks chart wheel docs changelog list-checks sbom sign chart-package chart-push release-check release-image release-manifest dashboards image locks chaos schedules fuzz bench bench-pays bench-field bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean some-schedules
+.PHONY: environments help demo test test-vllm test-clients test-web lint style hooks chart wheel docs changelog list-checks sbom sign chart-package chart-push release-check release-image release-manifest dashboards image locks chaos schedules fuzz bench bench-pays bench-field bench-merged bench-scoring bench-step bench-precision bench-coordinator bench-gateway bench-replicas bench-plan gpu pictures train protos clean some-schedules
 
 CHECK_STYLE = @$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 # The first line of a check's output, which .ci/run prints in one piece.
@@ -187,6 +188,9 @@ bench-pays: $(INSTALLED)
 
 bench-field: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.field $(ARGS)
+
+bench-merged: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.merged $(ARGS)
 
 pictures: $(INSTALLED) $(TOOLS_INSTALLED)
 	@$(BIN)/python scripts/record_terminal.py docs/pictures/demo.svg $(BIN)/gsi demo

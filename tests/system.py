@@ -43,6 +43,17 @@ CHEAP = EXACT | SHALLOW_TARGET
 Events = list[tuple[str, Mapping[str, Any]]]
 
 
+def read_metrics(address: str) -> dict[str, float]:
+    """Return every sample at host:port: name and labels to value."""
+    with urllib.request.urlopen(f"http://{address}/metrics") as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        samples = [sample for family in families for sample in family.samples]
+    return {
+        name + "".join(f" {key}={value}" for key, value in sorted(labels.items()) if key != "le"): value
+        for name, labels, value, *_ in samples
+    }
+
+
 class System:
     """Coordinators on one queue, the services behind them, and what all of these processes have logged."""
 
@@ -71,14 +82,8 @@ class System:
         return [logged for name, logged in self.events if name == process and logged["event"] == event]
 
     def metrics(self, process: str) -> dict[str, float]:
-        """Return every sample of a process: name{labels} to value."""
-        with urllib.request.urlopen(f"http://{self.stack.metrics[process]}/metrics") as answer:
-            families = text_string_to_metric_families(answer.read().decode())
-            samples = [sample for family in families for sample in family.samples]
-        return {
-            name + "".join(f" {key}={value}" for key, value in sorted(labels.items()) if key != "le"): value
-            for name, labels, value, *_ in samples
-        }
+        """Return every sample of a process."""
+        return read_metrics(self.stack.metrics[process])
 
 
 @dataclass(frozen=True, slots=True)

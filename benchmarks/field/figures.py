@@ -1,4 +1,4 @@
-"""What the records of both passes say of each method at each n. No model and no clock is needed."""
+"""What the records of the passes say of each method at each n. No model and no clock is needed."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ Key = tuple[str, int]  # label and n
 
 @dataclass(frozen=True, slots=True)
 class FieldRow:
-    """A method at one n. ``row`` holds accuracy, tokens and acceptance over the answers of both passes."""
+    """A method at one n. ``row`` holds accuracy, tokens and acceptance over the answers of all passes."""
 
     row: Row
     seconds_by_problem: Mapping[str, float]  # an answer, of the pass with one job at a time
@@ -66,17 +66,24 @@ def name_row(key: Key) -> str:
     return f"{key[0]}, n = {key[1]}"
 
 
-def make_field(evaluation: Evaluation, alone: Sequence[RecordedJob], loaded: Sequence[RecordedJob]) -> Field:
-    """Return the figures of both passes; ``evaluation`` is that of one of them."""
-    rows = compute_rows(evaluation, [*alone, *loaded])
-    return Field([_make_row(row, _jobs_of(row, alone), _jobs_of(row, loaded)) for row in rows])
+def make_field(
+    evaluation: Evaluation,
+    alone: Sequence[RecordedJob],
+    loaded: Sequence[RecordedJob],
+    untimed: Sequence[RecordedJob] = (),
+) -> Field:
+    """Return the figures of all passes; ``evaluation`` is that of one of them."""
+    rows = compute_rows(evaluation, [*untimed, *alone, *loaded])
+    return Field([_make_row(row, *(_jobs_of(row, jobs) for jobs in (alone, loaded, untimed))) for row in rows])
 
 
 def _jobs_of(row: Row, jobs: Iterable[RecordedJob]) -> list[RecordedJob]:
     return [job for job in jobs if (job.label, job.n) == (row.label, row.n)]
 
 
-def _make_row(row: Row, alone: Sequence[RecordedJob], loaded: Sequence[RecordedJob]) -> FieldRow:
+def _make_row(
+    row: Row, alone: Sequence[RecordedJob], loaded: Sequence[RecordedJob], untimed: Sequence[RecordedJob]
+) -> FieldRow:
     seconds = _average_seconds(_answered(alone))
     spans = _spans(_answered(loaded))
     return FieldRow(
@@ -84,7 +91,7 @@ def _make_row(row: Row, alone: Sequence[RecordedJob], loaded: Sequence[RecordedJ
         seconds_by_problem=seconds,
         seconds_alone=estimate_mean(list(seconds.values())) if seconds else None,
         seconds_loaded=measure_union(spans) / len(spans) if spans else None,
-        flops_by_problem=_average_flops([*_answered(alone), *_answered(loaded)]),
+        flops_by_problem=_average_flops([*_answered(alone), *_answered(loaded), *_answered(untimed)]),
     )
 
 

@@ -1,14 +1,19 @@
-"""Two passes over the same problems, with fresh random numbers each: one job at a time, and at full load."""
+"""Passes over the same problems, with fresh random numbers each.
+
+Two are timed, over few problems: one job at a time, and at full load. A third is not timed, over more problems: it only
+counts what is right and what is written, so that it may run on a machine that others use as well.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.field.figures import Field, FieldRow, make_field
+from benchmarks.field.figures import Field, make_field
 from benchmarks.field.methods import list_labels
 from benchmarks.methods import OUT
 from gsi.cli.evaluate import run_with_progress
 from gsi.evaluation.folder import Folder
 from gsi.evaluation.plan import Plan
+from gsi.evaluation.records import RecordedJob
 from gsi.evaluation.session import System
 
 FULL_LOAD = 16  # jobs in the queue at once: services of two cores gain nothing from more
@@ -16,35 +21,36 @@ FULL_LOAD = 16  # jobs in the queue at once: services of two cores gain nothing 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is asked: each pass answers so many problems in so many rounds.
+    """How much is asked: ``timed`` problems in each round of a timed pass, ``untimed`` problems once; 0: no such pass.
 
     In a round every row answers all problems, one row after the other: so a slow hour of the machine affects all rows.
     """
 
-    problems: int
+    timed: int
+    untimed: int
     rounds: int = 1
     ns: tuple[int, ...] = (1, 4, 16)
 
 
-FULL = Size(problems=20, rounds=2)
-QUICK = Size(problems=2)
+FULL = Size(timed=12, untimed=40)
+QUICK = Size(timed=2, untimed=0)
 
 
 def measure(size: Size, out: Path = OUT) -> Field:
-    """Run what is missing of both passes, each in a system that is started for it; return the figures."""
-    alone = _run_pass("alone", size, out, concurrency=1, seed_offset=0)
-    loaded = _run_pass("loaded", size, out, concurrency=FULL_LOAD, seed_offset=size.rounds)
-    return make_field(alone.read_run().evaluation, alone.read_records(), loaded.read_records())
+    """Run what is missing of each pass, each in a system that is started for it; return the figures."""
+    untimed: list[RecordedJob] = []
+    if size.untimed:
+        untimed = _run_pass("untimed", size.ns, out, size.untimed, 1, FULL_LOAD, 2 * size.rounds).read_records()
+    alone = _run_pass("alone", size.ns, out, size.timed, size.rounds, 1, 0)
+    loaded = _run_pass("loaded", size.ns, out, size.timed, size.rounds, FULL_LOAD, size.rounds)
+    return make_field(alone.read_run().evaluation, alone.read_records(), loaded.read_records(), untimed)
 
 
-def _run_pass(name: str, size: Size, out: Path, *, concurrency: int, seed_offset: int) -> Folder:
+def _run_pass(
+    name: str, ns: tuple[int, ...], out: Path, problems: int, rounds: int, concurrency: int, seed_offset: int
+) -> Folder:
     plan = Plan(
-        dataset="arithmetic",
-        methods=list_labels(),
-        ns=size.ns,
-        seeds=size.rounds,
-        seed_offset=seed_offset,
-        limit=size.problems,
+        dataset="arithmetic", methods=list_labels(), ns=ns, seeds=rounds, seed_offset=seed_offset, limit=problems
     )
     folder = Folder(out / f"field-{name}-{plan.name}")
     run_with_progress(plan, folder, System(engine="transformers", concurrency=concurrency, is_own=True))
@@ -53,10 +59,6 @@ def _run_pass(name: str, size: Size, out: Path, *, concurrency: int, seed_offset
 
 def estimate_hours(field: Field, size: Size) -> float:
     """Return how long a run of this size takes, by the seconds of another one, without the start of the systems."""
-    seconds = sum(_seconds_per_problem(row) for row in field.rows)
-    return size.problems * size.rounds * seconds / 3600
-
-
-def _seconds_per_problem(row: FieldRow) -> float:
-    alone = row.seconds_alone.value if row.seconds_alone else 0.0
-    return alone + (row.seconds_loaded or 0.0)
+    alone = sum(row.seconds_alone.value for row in field.rows if row.seconds_alone)
+    loaded = sum(row.seconds_loaded or 0.0 for row in field.rows)
+    return (size.timed * size.rounds * (alone + loaded) + size.untimed * loaded) / 3600

@@ -20,9 +20,10 @@ def build_report(field: Field, size: Size, claims: Sequence[Claim] = CLAIMS) -> 
     """Return everything that the section shows."""
     return {
         **describe_conditions(),
-        "problems": size.problems,
+        "timed_problems": size.timed,
         "answers_a_pass": size.rounds,
-        "jobs_at_full_load": min(FULL_LOAD, size.problems),
+        "untimed_problems": size.untimed,
+        "jobs_at_full_load": min(FULL_LOAD, size.timed),
         "rows": [describe_row(row, field) for row in field.rows],
         "claims": [
             {
@@ -44,10 +45,10 @@ def format_report(report: Mapping[str, Any]) -> str:
     failed = [row for row in report["rows"] if row["accuracy"] is None]
     missing = {f"{row['method']}, n = {row['n']}": row["failure"] for row in failed} | report["left_out"]
     parts = [
-        f"{report['problems']} held-out problems, each answered {2 * report['answers_a_pass']} times by every row: "
-        f"{report['answers_a_pass']} with one job at a time, and as often with "
-        f"{report['jobs_at_full_load']} jobs in the queue; {report['machine']}; {report['date']}. The "
-        "parameters are the defaults of a job.",
+        f"Every row answers {report['timed_problems']} held-out problems {report['answers_a_pass']} time(s) with one "
+        f"job at a time, and as often with {report['jobs_at_full_load']} jobs in the queue, which gives the seconds; "
+        f"and {report['untimed_problems']} problems once more, untimed. Accuracy, tokens, FLOPs and acceptance are "
+        f"those of all answers. {report['machine']}; {report['date']}. The parameters are the defaults of a job.",
         _show_plot("seconds"),
         _show_plot("flops"),
         _write_rows(answered),

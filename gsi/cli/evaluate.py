@@ -16,6 +16,7 @@ from rich.text import Text
 from gsi.cli.terminal import (
     EXIT_INTERRUPTED,
     Engine,
+    Merged,
     Param,
     Queue,
     err,
@@ -100,6 +101,7 @@ def evaluate(
     engine: Engine = None,
     models: ModelsFolder = None,
     own_system: OwnSystem = False,
+    merged: Merged = False,
     redis_url: OptionalRedisUrl = None,
     queue: Queue = "default",
 ) -> None:
@@ -118,7 +120,7 @@ def evaluate(
             is_strict=strict,
             params=read_params(param),
         )
-        system = session.System(redis_url, queue, engine, models, concurrency, own_system)
+        system = session.System(redis_url, queue, engine, models, concurrency, own_system, merged)
         folder = import_evaluation("folder").Folder(out_folder or EVALUATIONS / plan.name)
         outcome = run_with_progress(plan, folder, system, retry_failed=retry_failed)
         _print_outcome(outcome, as_json=as_json)

@@ -34,7 +34,7 @@ COMMANDS: Final = {
     "up": ("gsi.cli.system:up", "Run the whole system on this machine, in this terminal, until Ctrl-C."),
     "serve": (
         "gsi.cli.serve:serve",
-        "Run one process of the system: draft, target, prm, coordinator, exporter or gateway.",
+        "Run one process of the system: draft, target, prm, coordinator, exporter or gateway; merged: target and PRM.",
     ),
     "check": ("gsi.cli.check:check", "Check whether three model services work together. Exit 1 if jobs would fail."),
     "check-gateway": (

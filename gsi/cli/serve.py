@@ -17,6 +17,7 @@ class Process(StrEnum):
     TARGET = "target"
     PRM = "prm"
     COORDINATOR = "coordinator"
+    MERGED = "merged"  # target and PRM, which gsi merge wrote
     EXPORTER = "exporter"
     GATEWAY = "gateway"
 
@@ -24,10 +25,10 @@ class Process(StrEnum):
 def serve(
     process: Annotated[Process, typer.Argument(help="Which process.", show_default=False)],
 ) -> None:
-    """Run one process of the system: draft, target, prm, coordinator, exporter or gateway.
+    """Run one process of the system: draft, target, prm, coordinator, exporter or gateway; merged: target and PRM.
 
-    It runs until SIGTERM or Ctrl-C. Its settings are environment variables, GSI_<PROCESS>_…; it is what
-    `python -m services.<process>` runs in a checkout.
+    It runs until SIGTERM or Ctrl-C. Its settings are environment variables, GSI_<PROCESS>_…, those of merged
+    GSI_TARGET_… and GSI_PRM_…; it is what `python -m services.<process>` runs in a checkout.
     """
     # An interpreter of its own, as in a checkout; -P: what lies in the working folder is not imported.
     os.execv(sys.executable, [sys.executable, "-P", "-m", f"{SERVICES}.{process}"])

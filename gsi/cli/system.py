@@ -17,6 +17,7 @@ from gsi.cli import render
 from gsi.cli.terminal import (
     EXIT_FAILED,
     Engine,
+    Merged,
     Param,
     Queue,
     err,
@@ -58,6 +59,7 @@ def up(
         ),
     ] = None,
     engine: Engine = None,
+    merged: Merged = False,
     coordinators: Annotated[int, typer.Option(min=1, max=64, help="Number of coordinators.")] = 1,
     gateway: Annotated[bool, typer.Option(help="Whether to serve OpenAI's HTTP API as well.")] = True,
     queue: Queue = DEFAULT_QUEUE,
@@ -67,7 +69,7 @@ def up(
 ) -> None:
     """Run the whole system on this machine, in this terminal, until Ctrl-C."""
     with explain_errors():
-        arrangement = _arrange(models, profile, gpus, engine)
+        arrangement = _arrange(models, profile, gpus, engine, merged=merged)
         with tempfile.TemporaryDirectory(prefix="gsi-up-") as folder:
             err.print(f"starting; logs in {folder}", style="dim")
             for line in arrangement.said:
@@ -81,6 +83,7 @@ def up(
                 redis_port=REDIS_PORT if is_free(REDIS_PORT) else free_port(),
                 num_coordinators=0 if dry_run else coordinators,
                 has_gateway=gateway and not dry_run and _has_gateway(),
+                is_merged=merged,
                 arrangement=arrangement,
             )
             findings = run(_check(stack) if dry_run else _serve(stack))
@@ -89,8 +92,12 @@ def up(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _arrange(models: Path | None, profile: str | None, gpus: str | None, engine: str | None) -> Arrangement:
+def _arrange(
+    models: Path | None, profile: str | None, gpus: str | None, engine: str | None, *, merged: bool
+) -> Arrangement:
     """Return how the services start. Raises an error that names the option at fault."""
+    if merged and (profile or gpus):
+        raise InvalidRequestError("--merged: not allowed with --profile or --gpus; allowed: with --models")
     if models and profile:
         raise InvalidRequestError("--models and --profile are both given; allowed: one of them")
     names = {role: own[f"GSI_{role.upper()}_MODEL"] for role, own in service_environments(models, engine).items()}

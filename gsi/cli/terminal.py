@@ -47,6 +47,13 @@ Queue = Annotated[str, typer.Option("--queue", envvar="GSI_QUEUE", help="Name of
 Engine = Annotated[
     str | None, typer.Option(help="Runtime of the three models: transformers or vllm. [default: GSI_<ROLE>_ENGINE]")
 ]
+Merged = Annotated[
+    bool,
+    typer.Option(
+        "--merged",
+        help="Serve target and PRM, which gsi merge wrote, from one process, with one pass for both.",
+    ),
+]
 Param = Annotated[
     list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter, such as n=4. Repeatable.")
 ]

@@ -103,6 +103,11 @@ class StepsPart(_Part):
     mark: str = Field("", description="Text behind each step.")
     mark_token: str = Field("", description="A token of the vocabulary behind each step, in place of a text.")
     mark_last_token: bool = Field(False, description="Whether only the last token of the mark's text is used.")
+    mark_kept: bool = Field(
+        True,
+        description="Whether kept steps have their mark too. False: they stand as they were written, as the language "
+        "model reads them, and only the candidate has a mark.",
+    )
     after_mark: str = Field("", description="Text behind the mark of a kept step.")
     separator: str = Field("", description='A step is split here, and each part has its own mark; "": it is not split.')
     strip: Strip = Strip.NEWLINES
@@ -117,6 +122,8 @@ class StepsPart(_Part):
             raise ValueError("mark, mark_token, after_mark, separator: not allowed with rates answer")
         if self.separator and not has_mark:
             raise ValueError("separator: needs a mark or a mark_token")
+        if not self.mark_kept and (not has_mark or self.after_mark or self.separator):
+            raise ValueError("mark_kept: false needs a mark or a mark_token, and no after_mark or separator")
         return self
 
 

@@ -43,6 +43,7 @@ class System:
     models: Path | None = None  # of the embedded system: a folder with draft, target and prm
     concurrency: int | None = None  # jobs in the queue at once; None: the default
     is_own: bool = False  # start an embedded system, whatever runs
+    is_merged: bool = False  # of the embedded system: one process serves target and PRM, which gsi merge wrote
 
     @property
     def is_embedded(self) -> bool:
@@ -59,7 +60,7 @@ class System:
 
     def check(self) -> None:
         """Raise InvalidRequestError if models are asked for that the system would not have."""
-        for name, value in (("models", self.models), ("engine", self.engine)):
+        for name, value in (("models", self.models), ("engine", self.engine), ("merged", self.is_merged or None)):
             if value is not None and not self.is_embedded:
                 raise InvalidRequestError(
                     f"{name}: {value} is not allowed with the running system {self.address}, which has its own models; "
@@ -86,7 +87,13 @@ class System:
         settings = {"GSI_COORDINATOR_MAX_JOBS": str(self.num_jobs)}
         with tempfile.TemporaryDirectory(prefix="gsi-eval-") as folder:
             stack = local_stack(
-                Path(folder), report, models=self.models, engine=self.engine, queue=self.queue, settings=settings
+                Path(folder),
+                report,
+                models=self.models,
+                engine=self.engine,
+                queue=self.queue,
+                is_merged=self.is_merged,
+                settings=settings,
             )
             async with stack as running, AsyncClient(running.redis_url, self.queue, RedisAccess()) as client:
                 yield client

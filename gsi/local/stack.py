@@ -34,6 +34,8 @@ COORDINATOR_MODULES = (
     f"{SERVICES}.coordinator.runner",
     f"{SERVICES}.coordinator.worker",
 )
+MERGED = "merged"  # the process that serves target and PRM as one model
+MERGED_GROUPS = (("draft", MERGED),)
 ROLE_NAMES = tuple(role.upper() for role in ROLES)  # in environment variables
 
 Environment = dict[str, str]
@@ -67,13 +69,15 @@ async def local_stack(
     redis_port: int | None = None,
     num_coordinators: int = 1,
     has_gateway: bool = False,
+    is_merged: bool = False,
     settings: Mapping[str, str] | None = None,
     arrangement: Arrangement | None = None,
 ) -> AsyncIterator[Stack]:
     """Start everything, yield when every process is ready, and stop everything in reverse order at the end.
 
     ``folder`` exists, and gets the logs and Redis's data. ``engine``: of all three services. ``arrangement``: how the
-    services start; by themselves they start together. ``settings``: environment variables of the processes, which
+    services start; by themselves they start together. ``is_merged``: one process serves target and PRM, which
+    ``gsi merge`` wrote. ``settings``: environment variables of the processes, which
     override those that are set here. A process that ends is started again. If that is no longer sure, the block is
     cancelled, and InternalError is raised when everything has stopped.
     Raises MisconfiguredError that names the process at fault if one does not start.
@@ -82,10 +86,12 @@ async def local_stack(
     redis_url = url_of(port)
     arranged = arrangement or Arrangement()
     services = {role: own | arranged.environments[role] for role, own in service_environments(models, engine).items()}
+    addresses = {role: services[role][f"GSI_{role.upper()}_LISTEN"] for role in ROLES}
+    services = join_merged(services) if is_merged else services
     coordinators = coordinator_environments(redis_url, queue, num_coordinators)
     environments = services | {name: {**own, **arranged.coordinator} for name, own in coordinators.items()}
     environments |= gateway_environments(redis_url, queue, folder) if has_gateway else {}
-    shared = {f"GSI_COORDINATOR_{role}": environments[role.lower()][f"GSI_{role}_LISTEN"] for role in ROLE_NAMES}
+    shared = {f"GSI_COORDINATOR_{role.upper()}": address for role, address in addresses.items()}
     shared |= find_router(models) | dict(settings or {})
     environments = {name: own | shared for name, own in environments.items()}
     redis = _make_redis(folder, port, report)
@@ -94,13 +100,15 @@ async def local_stack(
     processes = {
         name: make_process(name, own, folder / f"{name}.log", report, forks) for name, own in environments.items()
     }
-    starts, stops = _order(redis, processes, arranged)
+    starts, stops = _order(redis, processes, MERGED_GROUPS if is_merged else arranged.groups)
+    for process in processes.values():
+        process.start_seconds = arranged.start_seconds or process.start_seconds
     async with forks or nullcontext(), running(starts, stops):
         yield Stack(
             redis_url,
             redis,
             forks,
-            addresses={role: environments[role][f"GSI_{role.upper()}_LISTEN"] for role in ROLES},
+            addresses=addresses,
             processes=processes,
             metrics={name: _metrics_of(own) for name, own in environments.items()},
             gateway_url=f"http://{environments['gateway']['GSI_GATEWAY_LISTEN']}" if has_gateway else None,
@@ -131,14 +139,17 @@ async def running(starts: Groups, stops: Groups) -> AsyncIterator[None]:
     raise first  # outside of the handler, which would add the group to the error's context
 
 
-def _order(redis: ChildProcess, processes: Mapping[str, ChildProcess], arranged: Arrangement) -> tuple[Groups, Groups]:
-    """Return the groups in which the processes start and stop. Coordinators start with the last of the services."""
+def _order(
+    redis: ChildProcess, processes: Mapping[str, ChildProcess], groups: Sequence[Sequence[str]]
+) -> tuple[Groups, Groups]:
+    """Return the groups in which the processes start and stop; ``groups`` are those of the services.
+
+    Coordinators start with the last of the services.
+    """
+    *earlier, last = [[processes[name] for name in group] for group in groups]
+    services = [process for group in (*earlier, last) for process in group]
     gateways = [process for name, process in processes.items() if name == "gateway"]
-    coordinators = [process for name, process in processes.items() if name not in (*ROLES, "gateway")]
-    *earlier, last = [[processes[role] for role in group] for group in arranged.groups]
-    for process in processes.values():
-        process.start_seconds = arranged.start_seconds or process.start_seconds
-    services = [processes[role] for role in ROLES]
+    coordinators = [process for process in processes.values() if process not in (*services, *gateways)]
     return [[redis], *earlier, [*last, *coordinators, *gateways]], [gateways, coordinators, services, [redis]]
 
 
@@ -170,6 +181,12 @@ def service_environments(models: Path | None, engine: str | None) -> dict[str, E
             f"{prefix}LOG_FORMAT": "json",  # what ChildProcess reads
         } | ({f"{prefix}ENGINE": engine} if engine else {})
     return environments
+
+
+def join_merged(services: Mapping[str, Environment]) -> dict[str, Environment]:
+    """Return the environments of the draft, and of the process that serves target and PRM."""
+    prm = {name: value for name, value in services["prm"].items() if name != "GSI_PRM_METRICS_LISTEN"}
+    return {"draft": services["draft"], MERGED: services["target"] | prm}
 
 
 def coordinator_environments(redis_url: str, queue: str, num_coordinators: int) -> dict[str, Environment]:
@@ -220,8 +237,9 @@ def make_process(
 
 def may_fork(environments: Mapping[str, Environment]) -> bool:
     """Return whether the services may be forks: vLLM starts processes itself, and a GPU's driver cannot be forked."""
+    shared = {name: value for own in environments.values() for name, value in own.items()}
     for role in ROLES:
-        given = os.environ | environments[role]
+        given = os.environ | shared
         prefix = f"GSI_{role.upper()}_"
         if (
             given.get(f"{prefix}ENGINE", "transformers") != "transformers"

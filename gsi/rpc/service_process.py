@@ -1,5 +1,6 @@
 """The main function of a model service: settings, logging, metrics, signals, then ``serve``, or ``follow``."""
 
+import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
@@ -43,10 +44,34 @@ def run_service(
     A process whose engine arguments make it another node than node 0 follows node 0 and serves nothing.
     """
     settings = load_settings(settings_kind)
+    own = engine_settings(role, settings)
+
+    async def serve_or_follow(stop: asyncio.Event) -> None:
+        rank = read_node_rank(settings.engine_args) if settings.engine == "vllm" else 0
+        if rank > 0:
+            await follow(settings, partial(engines.follow, settings.engine, own), rank, stop)
+        else:
+            load = partial(engines.load, settings.engine, own)
+            await serve(grpc_service, settings, partial(load_and_try, load, try_out), add_servicer, stop)
+
+    run_process(role, settings, serve_or_follow)
+
+
+def engine_settings(role: str, settings: ServiceSettings) -> EngineSettings:
+    """Return what the engine of a service needs to load its model."""
+    names = {field.name for field in fields(EngineSettings)}
+    return EngineSettings(**settings.model_dump(include=names), role=role)
+
+
+def run_process(role: str, settings: ServiceSettings, work: Callable[[asyncio.Event], Awaitable[None]]) -> NoReturn:
+    """Run ``work``, which gets the event of a stop, as a process with a log, traces and metrics; then exit.
+
+    Exits with 1 if it cannot start, with 70 if its engine died.
+    """
     configure_logging(role, settings.log_format, settings.log_level)
     tracing.start(role, settings.traces_endpoint, settings.traces_sample_ratio)
     try:
-        code = _run_until_stopped(role, grpc_service, settings, engines, add_servicer, try_out)
+        code = _run_until_stopped(settings, work)
     finally:
         tracing.stop()
     if settings.engine == "vllm":  # it frees shared memory, and ends its processes, in handlers of atexit
@@ -54,27 +79,13 @@ def run_service(
     end_at_once(code)
 
 
-def _run_until_stopped(
-    role: str,
-    grpc_service: str,
-    settings: ServiceSettings,
-    engines: EngineTable[E],
-    add_servicer: Callable[[Loadable[E], grpc.aio.Server], None],
-    try_out: Callable[[E], Awaitable[None]] | None,
-) -> int:
-    """Serve, or follow node 0; return the exit code."""
-    names = {field.name for field in fields(EngineSettings)}
-    engine_settings = EngineSettings(**settings.model_dump(include=names), role=role)
+def _run_until_stopped(settings: ServiceSettings, work: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+    """Work until a signal comes; return the exit code."""
 
     async def main() -> None:
         stop = stop_on_signals()
         serve_metrics(settings.metrics_listen)
-        rank = read_node_rank(settings.engine_args) if settings.engine == "vllm" else 0
-        if rank > 0:
-            await follow(settings, partial(engines.follow, settings.engine, engine_settings), rank, stop)
-        else:
-            load = partial(engines.load, settings.engine, engine_settings)
-            await serve(grpc_service, settings, partial(load_and_try, load, try_out), add_servicer, stop)
+        await work(stop)
 
     try:
         run(main())

@@ -1,6 +1,5 @@
 """A merged target and PRM: the same layers to the last bit, each with its own head, as in RSD's section B.3."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gsi.engines.base import EngineSettings
 from gsi.engines.hugging_face.merging import Merge, merge
@@ -18,31 +17,11 @@ from gsi.errors import MisconfiguredError
 from gsi.rpc.convert import ReceivedTokens
 from tests.conftest import MODELS
 from tests.engines.contract import MESSAGES, batches, law, propose_all, rate_all
-from tests.engines.reward_checkpoints import CANDIDATES, reasonflux, write_checkpoint
+from tests.engines.merged_checkpoints import OWN_TOKEN, WEIGHT, write_language, write_reward
+from tests.engines.reward_checkpoints import CANDIDATES
 
 MARK = "<extra_0>"
-OWN_TOKEN = "<own>"  # that only the PRM knows
-WEIGHT = 0.6
 EMBEDDING = "model.embed_tokens.weight"
-
-
-def write_language(folder: Path) -> Path:
-    """Write a random language model whose last layer is its embedding, with the PRM's architecture and tokenizer."""
-    torch.manual_seed(7)
-    model = Qwen2ForCausalLM(Qwen2Config.from_pretrained(MODELS / "prm"))
-    weights = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
-    return write_checkpoint(folder, "Qwen2ForCausalLM", weights)
-
-
-def write_reward(folder: Path) -> Path:
-    """Write a random PRM that knows a token more."""
-    path, _ = reasonflux(folder)
-    described = json.loads((path / "tokenizer.json").read_text())
-    known = AutoTokenizer.from_pretrained(path).get_vocab()
-    added = {**described["added_tokens"][0], "content": OWN_TOKEN, "id": max(known.values()) + 1}
-    described["added_tokens"].append(added)
-    (path / "tokenizer.json").write_text(json.dumps(described))
-    return path
 
 
 @pytest.fixture(scope="module")

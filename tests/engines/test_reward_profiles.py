@@ -43,6 +43,11 @@ def test_each_ready_profile_says_what_it_reads_and_who_says_so() -> None:
         ("separator", "seperator", r"steps\.seperator: Extra inputs are not permitted"),
         ('mark_token = "<extra_0>"\n', "", r"steps: separator: needs a mark or a mark_token"),
         (
+            "[steps]\n",
+            "[steps]\nmark_kept = false\n",
+            r"steps: mark_kept: false needs a mark.*no after_mark or separator",
+        ),
+        (
             'reward = "softmax"',
             'reward = "raw"',
             r"output: reward: raw is not allowed with read labels",

@@ -159,13 +159,14 @@ def test_a_claim_of_two_parts_is_seen_when_both_are() -> None:
     assert judge(all_of(more_accurate(GSI, TARGET), faster(TARGET, GSI))) is Verdict.NOT_SEEN
 
 
-def test_the_time_of_a_whole_run_is_that_of_both_passes() -> None:
-    """(2 + 6) seconds alone and as much at full load, for each of 225 problems in each of two rounds: two hours."""
-    assert estimate_hours(FIELD, Size(problems=225, rounds=2)) == pytest.approx(2.0)
+def test_the_time_of_a_whole_run_is_that_of_all_passes() -> None:
+    """(2 + 6) seconds alone and as much at full load, of 225 problems in each of two rounds; and 450 untimed ones."""
+    assert estimate_hours(FIELD, Size(timed=225, untimed=0, rounds=2)) == pytest.approx(2.0)
+    assert estimate_hours(FIELD, Size(timed=225, untimed=450, rounds=2)) == pytest.approx(3.0)
 
 
-def test_both_passes_ask_the_same_problems_with_fresh_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One job at a time and at full load, each in a folder of its own that a later run resumes."""
+def test_all_passes_ask_the_same_problems_with_fresh_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One job at a time, at full load, and untimed, each in a folder of its own that a later run resumes."""
     asked: list[tuple[Plan, int]] = []
 
     def run(plan: Plan, folder: Folder, system: System) -> None:
@@ -175,15 +176,16 @@ def test_both_passes_ask_the_same_problems_with_fresh_seeds(tmp_path: Path, monk
             folder.append(make_jobs("gsi", 4, 1, 2.0, 1, seed)[0])
 
     monkeypatch.setattr(passes, "run_with_progress", run)
-    field = passes.measure(Size(problems=1, rounds=2), tmp_path)
-    (alone, one), (loaded, many) = asked
+    field = passes.measure(Size(timed=1, untimed=3, rounds=2), tmp_path)
+    (untimed, _), (alone, one), (loaded, many) = asked
     assert (one, many) == (1, passes.FULL_LOAD)
+    assert (untimed.limit, untimed.seeds, untimed.seed_offset) == (3, 1, 4)
     assert alone == loaded.model_copy(update={"seed_offset": 0})
     assert (alone.seeds, loaded.seed_offset) == (2, 2)
     row = field.find(GSI)
     assert row is not None
-    assert (row.row.seeds, row.row.answered) == (4, 4)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert row.row.answered == 5
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_seconds_of_several_rounds_are_averaged_problem_by_problem() -> None:
@@ -199,7 +201,7 @@ def test_seconds_of_several_rounds_are_averaged_problem_by_problem() -> None:
 
 def test_the_section_shows_rows_claims_and_what_is_missing(tmp_path: Path) -> None:
     """The tables, each verdict, both plots in both forms, and why a method is not there."""
-    size = Size(problems=100)
+    size = Size(timed=100, untimed=0)
     text = format_report(build_report(FIELD, size))
     for part in (
         "16 jobs in the queue",

@@ -22,6 +22,7 @@ def ask(client: Client) -> str:
 EXTRAS = [
     ("draft", {}, "transformers"),
     ("prm", {"GSI_PRM_ENGINE": "vllm"}, "vllm"),
+    ("merged", {}, "transformers"),
     ("coordinator", {}, "coordinator"),
     ("gateway", {}, "gateway"),
     ("exporter", {}, "service"),

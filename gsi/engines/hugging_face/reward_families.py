@@ -163,9 +163,9 @@ class RewardFamily:
         return [*self._tokenizer.begin_token_ids, *self._tokenizer.encode(f"{problem}{conversation.problem_end}")]
 
     def _kept(self, step: str, *, is_first: bool) -> list[int]:
-        """Return the token ids of a kept step: with a separator its text as it is, else as the candidate was read."""
+        """Return the token ids of a kept step: its text as it is where it has no mark, else as the candidate was."""
         steps = self.profile.steps
-        if steps.separator or steps.rates is Rates.ANSWER:
+        if steps.separator or steps.rates is Rates.ANSWER or not steps.mark_kept:
             return self._parts(self._begin(step, is_first=is_first))
         return [*self.candidate(step, is_first=is_first), *self._after_mark]
 

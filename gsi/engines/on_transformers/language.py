@@ -28,7 +28,7 @@ from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_transformers.checkpoint import load_checkpoint
 from gsi.engines.on_transformers.last_layer import hide_padding, widen
 from gsi.engines.on_transformers.model_thread import Work
-from gsi.engines.on_transformers.prefix import Prefix
+from gsi.engines.on_transformers.prefix import Prefix, Tensor, TokenIds
 from gsi.engines.on_transformers.prefix_model import PrefixModel
 from gsi.engines.on_transformers.proposal import SamplingBatch
 from gsi.engines.on_transformers.sampling import likelihood_law
@@ -39,15 +39,10 @@ from gsi.model_info import ModelInfo
 class TransformersEngine:
     """Samples n candidates side by side and scores given candidates; reads what no kept prefix begins with."""
 
-    def __init__(self, settings: EngineSettings) -> None:
-        refuse_engine_args(settings)
-        self._tokenizer = Tokenizer.load(settings)
-        model = load_checkpoint(AutoModelForCausalLM, settings)
-        self.info = describe_checkpoint(settings, model, self._tokenizer, tuple(Likelihood))
-        if settings.head_dtype != SAME_AS_MODEL:
-            widen(model, getattr(torch, settings.head_dtype))
-        self._model = PrefixModel(model, self.info.max_length, settings)
-        self._model.vocabulary_size = hide_padding(model, self._tokenizer.num_ids)
+    def __init__(self, info: ModelInfo, tokenizer: Tokenizer, model: PrefixModel) -> None:
+        self.info = info
+        self._tokenizer = tokenizer
+        self._model = model
         self._questions = QuestionWriter(
             self._tokenizer, self.info.max_length, self._model.vocabulary_size, self.info.eos_token_ids
         )
@@ -55,7 +50,19 @@ class TransformersEngine:
 
     @classmethod
     async def load(cls, settings: EngineSettings) -> "TransformersEngine":
-        return await asyncio.to_thread(cls, settings)
+        return await asyncio.to_thread(cls._load, settings)
+
+    @classmethod
+    def _load(cls, settings: EngineSettings) -> "TransformersEngine":
+        refuse_engine_args(settings)
+        tokenizer = Tokenizer.load(settings)
+        checkpoint = load_checkpoint(AutoModelForCausalLM, settings)
+        info = describe_checkpoint(settings, checkpoint, tokenizer, tuple(Likelihood))
+        if settings.head_dtype != SAME_AS_MODEL:
+            widen(checkpoint, getattr(torch, settings.head_dtype))
+        model = PrefixModel(checkpoint, info.max_length, settings)
+        model.vocabulary_size = hide_padding(checkpoint, tokenizer.num_ids)
+        return cls(info, tokenizer, model)
 
     async def wait_until_dead(self) -> str:
         return await wait_forever()
@@ -78,11 +85,11 @@ class TransformersEngine:
 
     async def score(self, prefix: Sequence[int], sampling: SamplingParams, candidates: TokenBatches) -> ScoreBatches:
         check_likelihood(sampling)
-        read = await self._model.run(self._model.read(prefix))
+        read = await self._model.read_prefix(prefix)
         limits = (len(prefix), self._model.max_length, self._model.vocabulary_size)
         async for batch in check_candidates(candidates, *limits):
             for together in self._model.split(batch):
-                values = await self._model.run(self._sum_log_probabilities(read, sampling, together))
+                values = await self._score_together(read, sampling, together)
                 yield [Score(candidate.index, value) for candidate, value in zip(together, values, strict=True)]
 
     async def judge(self, prefix: Sequence[int], question: Question) -> LabelProbabilities:
@@ -92,24 +99,35 @@ class TransformersEngine:
     def _read_labels(self, prefix: Sequence[int], asked: AskedPrefix) -> Work[list[float]]:
         """Return the logit of each label. The prefix is kept for the next step, the question is not."""
         read = yield from self._model.read(prefix)
-        logits = yield from self._model.read_behind(read, asked.token_ids[len(prefix) :])
-        values: list[float] = logits[list(asked.label_ids)].double().tolist()
+        outputs = yield from self._model.read_behind(read, asked.token_ids[len(prefix) :])
+        values: list[float] = self._model.head(outputs)[list(asked.label_ids)].double().tolist()
         return values
+
+    async def _score_together(
+        self, prefix: Prefix, sampling: SamplingParams, candidates: Sequence[TokenSequence]
+    ) -> list[float]:
+        """Return the log-likelihood (nats) of each candidate."""
+        return await self._model.run(self._sum_log_probabilities(prefix, sampling, candidates))
 
     def _sum_log_probabilities(
         self, prefix: Prefix, sampling: SamplingParams, candidates: Sequence[TokenSequence]
     ) -> Work[list[float]]:
         """Return the log-likelihood (nats) of each candidate, from one forward pass over those that differ."""
         rows = list(dict.fromkeys(candidate.token_ids for candidate in candidates))
-        logits = prefix.last_outputs.expand(len(rows), 1, -1)
+        outputs = prefix.last_outputs.expand(len(rows), 1, -1)
         if max(map(len, rows)) > 1:  # the last token of a candidate is predicted, not read
             read = yield from self._model.continue_rows(prefix.cache(len(rows)), [row[:-1] for row in rows])
-            logits = torch.cat([logits, read], dim=1)
-        sums = {
-            row: float(likelihood_law(row_logits[: len(row)], sampling)[range(len(row)), list(row)].sum())
-            for row, row_logits in zip(rows, logits, strict=True)  # row by row, or the doubles would fill the memory
-        }
+            outputs = torch.cat([outputs, read], dim=1)
+        sums = {row: self._sum_row(row, of_row, sampling) for row, of_row in zip(rows, outputs, strict=True)}
         return [sums[candidate.token_ids] for candidate in candidates]
+
+    def _sum_row(self, row: TokenIds, outputs: Tensor, sampling: SamplingParams) -> float:
+        """Return a candidate's log-likelihood from the outputs [places, outputs] at each place before its tokens.
+
+        Row by row, or the logits in double precision would fill the memory.
+        """
+        law = likelihood_law(self._model.head(outputs[: len(row)]), sampling)
+        return float(law[range(len(row)), list(row)].sum())
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         return self._decode_token(token_ids[0]) if len(token_ids) == 1 else self._tokenizer.decode(token_ids)

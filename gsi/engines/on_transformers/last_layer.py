@@ -7,6 +7,15 @@ import torch
 
 from gsi.errors import MisconfiguredError
 
+# Of a config: what some language models do with their logits behind the last layer.
+LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+
+
+def changes_logits(model: Any) -> bool:
+    """Return whether a language model changes its logits behind the last layer."""
+    text_config = model.config.get_text_config()
+    return any(getattr(text_config, name, None) for name in LOGIT_CHANGES)
+
 
 def hide_padding(model: Any, num_ids: int) -> int:
     """Give every token id of ``num_ids`` or above the logit -inf; return how many ids are left.

@@ -9,6 +9,12 @@ PREFIX_CACHE_QUERIES = series.counter(
 PREFIX_CACHE_HITS = series.counter(
     "gsi_prefix_cache_hits_total", "Tokens of prefixes that were found, and need not be read again.", "tokens"
 )
+CANDIDATE_READINGS = series.counter(
+    "gsi_candidate_readings_total",
+    "Candidates that target or PRM of a merged model asked for: read in a pass, or shared with the other one's pass.",
+    "candidates",
+    {"source": ("computed", "shared")},
+)
 PASS_PARTS = series.histogram(
     "gsi_pass_parts",
     "How many requests share a forward pass.",

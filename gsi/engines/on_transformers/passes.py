@@ -18,18 +18,28 @@ from gsi.algorithm.params import SamplingParams
 from gsi.engines.on_transformers.shared_rows import RowStore, SharedRows, Turn
 
 Tensor = torch.Tensor
+Head = Callable[[Tensor], Tensor]
 
 PACKED = "gsi_packed"  # the name of our attention
 ROUNDING = 0.05  # of the largest output, in half precision; other attention is further off
 MASKED_LAYERS = {"full_attention", "sliding_attention"}  # the kinds of layers whose mask ``Part.mask`` makes
 
 
+def as_they_are(outputs: Tensor) -> Tensor:
+    """The head of a model whose passes have its own head in them."""
+    return outputs
+
+
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """A token for each row, by the law of ``sampling`` and a uniform number in [0, 1) for each row."""
+    """A token for each row, by the law of ``sampling`` and a uniform number in [0, 1) for each row.
+
+    ``head`` makes the logits from a pass's outputs.
+    """
 
     sampling: SamplingParams
     uniforms: Sequence[float]
+    head: Head = as_they_are
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from transformers import DynamicCache
 
 from gsi.engines.base import EngineSettings, check_prefix
 from gsi.engines.on_transformers.model_thread import ModelThread, Work
-from gsi.engines.on_transformers.passes import Part, Passes, Tensor
+from gsi.engines.on_transformers.passes import Head, Part, Passes, Tensor, as_they_are
 from gsi.engines.on_transformers.prefix import Prefix
 from gsi.engines.on_transformers.prefix_cache import PrefixCache
 from gsi.engines.on_transformers.shared_rows import SharedRows
@@ -19,10 +19,12 @@ T = TypeVar("T")
 class PrefixModel:
     """A model on its own thread, and the prefixes that it has read.
 
-    ``read`` and ``continue_rows`` are work for ``run``, or parts of such work.
+    ``read`` and ``continue_rows`` are work for ``run``, or parts of such work. ``head`` makes logits from the outputs
+    of a pass: the passes of a model have its head in them, those of layers with several heads do not.
     """
 
-    def __init__(self, model: Any, max_length: int, settings: EngineSettings) -> None:
+    def __init__(self, model: Any, max_length: int, settings: EngineSettings, head: Head = as_they_are) -> None:
+        self.head = head
         self.max_length = max_length
         self.vocabulary_size: int = model.config.vocab_size
         self._kept = PrefixCache(settings.prefix_cache_bytes)
@@ -37,6 +39,10 @@ class PrefixModel:
 
     def close(self) -> None:
         self._thread.close()
+
+    async def read_prefix(self, token_ids: Sequence[int]) -> Prefix:
+        """Run ``read``."""
+        return await self.run(self.read(token_ids))
 
     def read(self, token_ids: Sequence[int]) -> Work[Prefix]:
         """Read a prefix, as far as no kept prefix begins so. Raises InvalidRequestError if ``check_prefix`` does."""

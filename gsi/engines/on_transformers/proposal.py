@@ -90,7 +90,7 @@ class SamplingBatch:
             self._cache.is_free = True
 
     def _draw(self) -> Draw:
-        return Draw(self._sampling, [row.random.random() for row in self._rows])
+        return Draw(self._sampling, [row.random.random() for row in self._rows], self._model.head)
 
     def _append(self, drawn: Sequence[tuple[int, float]]) -> list[Candidate]:
         """Append a token to every unfinished candidate; return the candidates that are finished now."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from transformers import Cache, Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
+from transformers import Cache, PreTrainedModel, Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
 from transformers.utils import ModelOutput
 
 NUM_LABELS = 2  # bad step, good step
@@ -29,7 +29,11 @@ class RewardOutput(ModelOutput):
 class _Qwen2RewardModel(Qwen2PreTrainedModel):
     """A backbone `model`; a subclass makes the head."""
 
-    def _head(self, hidden: torch.Tensor) -> torch.Tensor:
+    @property
+    def pretrained(self) -> PreTrainedModel:
+        return self
+
+    def read_head(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return outputs [batch, length, outputs] of hidden states [batch, length, hidden]."""
         raise NotImplementedError
 
@@ -54,7 +58,7 @@ class _Qwen2RewardModel(Qwen2PreTrainedModel):
             use_cache=use_cache,
             **options,
         )
-        return RewardOutput(logits=self._head(hidden.last_hidden_state), past_key_values=hidden.past_key_values)
+        return RewardOutput(logits=self.read_head(hidden.last_hidden_state), past_key_values=hidden.past_key_values)
 
 
 class Qwen2ForProcessRewardModel(_Qwen2RewardModel):
@@ -70,7 +74,7 @@ class Qwen2ForProcessRewardModel(_Qwen2RewardModel):
         )
         self.post_init()
 
-    def _head(self, hidden: torch.Tensor) -> torch.Tensor:
+    def read_head(self, hidden: torch.Tensor) -> torch.Tensor:
         outputs: torch.Tensor = self.score(hidden)
         return outputs
 
@@ -86,6 +90,6 @@ class Qwen2ForPrmModel(_Qwen2RewardModel):
         self.v_head = nn.ModuleDict({"summary": nn.Linear(config.hidden_size, 1)})
         self.post_init()
 
-    def _head(self, hidden: torch.Tensor) -> torch.Tensor:
+    def read_head(self, hidden: torch.Tensor) -> torch.Tensor:
         outputs: torch.Tensor = self.v_head["summary"](hidden)
         return outputs

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from gsi.engines.base import EngineSettings
 from gsi.engines.hugging_face.reward_families import LANGUAGE_MODEL, QWEN_PROCESS_REWARD, SKYWORK_PROCESS_REWARD
 from gsi.engines.on_transformers.checkpoint import load_checkpoint
+from gsi.engines.on_transformers.last_layer import changes_logits
 from gsi.engines.on_transformers.qwen2_prm import Qwen2ForPrmModel, Qwen2ForProcessRewardModel, RewardOutput
 from gsi.errors import MisconfiguredError
 
@@ -22,8 +23,6 @@ _AUTO_CLASSES: dict[str, Any] = {  # by the end of the architecture's name
     "ForTokenClassification": AutoModelForTokenClassification,
     LANGUAGE_MODEL: AutoModelForCausalLM,
 }
-# Of a config: what some language models do with their logits behind the last matrix.
-_LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 
 
 def make_reward_model(architecture: str, config: Any) -> Any:
@@ -36,6 +35,7 @@ def make_reward_model(architecture: str, config: Any) -> Any:
 def load_reward_model(architecture: str, settings: EngineSettings, label_token_ids: Sequence[int] = ()) -> Any:
     """Load a checkpoint as a model with outputs [batch, length, outputs], at every token.
 
+    It has ``pretrained``, the checkpoint's own class, and ``read_head``, which makes outputs of last hidden states.
     The outputs of a language model are its logits of ``label_token_ids``. Raises MisconfiguredError if the checkpoint
     lacks weights, or if its head cannot be put on every token.
     """
@@ -73,15 +73,22 @@ class EveryTokenClassifier(nn.Module):
         self.config = classifier.config
         self.classifier = classifier
 
+    @property
+    def pretrained(self) -> Any:
+        return self.classifier
+
     def forward(self, input_ids: torch.Tensor, **options: Any) -> RewardOutput:
         """Return outputs [batch, length, labels] for token ids [batch, length] behind the tokens in the cache.
 
         ``options`` are those of the classifier's backbone.
         """
         hidden = self.classifier.base_model(input_ids=input_ids, **options)
-        return RewardOutput(
-            logits=self.classifier.score(hidden.last_hidden_state), past_key_values=hidden.past_key_values
-        )
+        return RewardOutput(logits=self.read_head(hidden.last_hidden_state), past_key_values=hidden.past_key_values)
+
+    def read_head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return outputs [..., labels] of hidden states [..., hidden]."""
+        outputs: torch.Tensor = self.classifier.score(hidden)
+        return outputs
 
 
 class LabelTokens(nn.Module):
@@ -92,8 +99,11 @@ class LabelTokens(nn.Module):
         self.config = model.config
         self.model = model
         self._token_ids = list(token_ids)
-        text_config = model.config.get_text_config()
-        self._is_plain = not any(getattr(text_config, name, None) for name in _LOGIT_CHANGES)
+        self._is_plain = not changes_logits(model)
+
+    @property
+    def pretrained(self) -> Any:
+        return self.model
 
     def forward(self, input_ids: torch.Tensor, **options: Any) -> RewardOutput:
         """Return logits [batch, length, tokens] for token ids [batch, length] behind the tokens in the cache."""
@@ -101,7 +111,10 @@ class LabelTokens(nn.Module):
             output = self.model(input_ids=input_ids, **options)
             return RewardOutput(logits=output.logits[..., self._token_ids], past_key_values=output.past_key_values)
         hidden = self.model.base_model(input_ids=input_ids, **options)
+        return RewardOutput(logits=self.read_head(hidden.last_hidden_state), past_key_values=hidden.past_key_values)
+
+    def read_head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return logits [..., tokens] of hidden states [..., hidden], as the last layer makes them."""
         head = self.model.get_output_embeddings()  # the logits of a whole vocabulary would be a gigabyte
         bias = None if head.bias is None else head.bias[self._token_ids]
-        logits = nn.functional.linear(hidden.last_hidden_state, head.weight[self._token_ids], bias)
-        return RewardOutput(logits=logits, past_key_values=hidden.past_key_values)
+        return nn.functional.linear(hidden, head.weight[self._token_ids], bias)

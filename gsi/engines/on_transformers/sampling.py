@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from gsi.algorithm.params import Likelihood, SamplingParams
-from gsi.engines.on_transformers.passes import Draw, Part, Tensor, do_or_blame
+from gsi.engines.on_transformers.passes import Draw, Head, Part, Tensor, do_or_blame
 
 
 def sampling_law(logits: Tensor, temperature: float, top_p: float) -> Tensor:
@@ -47,10 +47,10 @@ def draw(law: Tensor, uniforms: Sequence[float]) -> list[int]:
 
 def draw_all(parts: Sequence[Part]) -> None:
     """Draw for each part that asks for it. Parts with the same law are drawn together: a call costs more than a row."""
-    by_law: dict[SamplingParams, list[Part]] = {}
+    by_law: dict[tuple[SamplingParams, Head], list[Part]] = {}
     for part in parts:
         if part.draw is not None and part.error is None:
-            by_law.setdefault(part.draw.sampling, []).append(part)
+            by_law.setdefault((part.draw.sampling, part.draw.head), []).append(part)
     for alike in by_law.values():
         do_or_blame(_draw_alike, alike)
 
@@ -58,14 +58,15 @@ def draw_all(parts: Sequence[Part]) -> None:
 def _draw_alike(parts: Sequence[Part]) -> None:
     draws = [part.draw for part in parts if part.draw is not None]
     uniforms = [number for wanted in draws for number in wanted.uniforms]
-    drawn = iter(draw_tokens(torch.cat([part.outputs[:, -1] for part in parts]), Draw(draws[0].sampling, uniforms)))
+    outputs = torch.cat([part.outputs[:, -1] for part in parts])
+    drawn = iter(draw_tokens(outputs, Draw(draws[0].sampling, uniforms, draws[0].head)))
     for part in parts:
         part.drawn = [next(drawn) for _ in part.rows]
 
 
-def draw_tokens(logits: Tensor, wanted: Draw) -> list[tuple[int, float]]:
-    """Return for each row of logits [rows, vocabulary] a token id and its log-likelihood (nats)."""
-    sampling = wanted.sampling
+def draw_tokens(outputs: Tensor, wanted: Draw) -> list[tuple[int, float]]:
+    """Return for each row of a pass's outputs [rows, outputs] a token id and its log-likelihood (nats)."""
+    sampling, logits = wanted.sampling, wanted.head(outputs)
     law = sampling_law(logits, sampling.temperature, sampling.top_p)
     tokens = draw(law, wanted.uniforms)
     likelihoods = law if sampling.likelihood is Likelihood.SAMPLING else likelihood_law(logits, sampling)
