@@ -86,8 +86,15 @@ async def write_each(
         return replace(proposal, parent=first.place)
 
     proposals = await run_all([write(group) for group in groups.values()])
-    branches = [Branch(place, None) for place in range(len(population))]
-    for proposal, group in zip(proposals, groups.values(), strict=True):
+    return _grow_each(len(population), list(groups.values()), proposals, outcome)
+
+
+def _grow_each(
+    size: int, groups: Sequence[Sequence[Unfinished]], proposals: Sequence[Proposal], outcome: Outcome
+) -> Round:
+    """Return the round in which each response of a group gets a candidate of the group's proposal, in order."""
+    branches = [Branch(place, None) for place in range(size)]
+    for proposal, group in zip(proposals, groups, strict=True):
         for index, one in enumerate(group):
             step = build_step(one.trajectory, replace(proposal, selected=index))
             branches[one.place] = Branch(one.place, replace(step, outcome=outcome))
