@@ -1,6 +1,7 @@
 """What ``gsi plan`` reads of a row: the calls that its jobs made, and the quantities on which their costs depend."""
 
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -50,8 +51,11 @@ def _measure_acceptance(calls: str | None, row: Row, jobs: Sequence[RecordedJob]
 
 
 def _count_candidates(job: RecordedJob) -> Iterator[int]:
-    """Return the candidates of each proposal of a job; of a job over responses, how many were begun."""
+    """Return the candidates of each proposal of a job; of a job over responses, how many each model began."""
     if job.params.get("scope") != Scope.RESPONSES:
         yield from (len(proposal.candidates) for step in job.steps for proposal in step.proposals)
         return
-    yield len({place for step in job.steps for place, branch in enumerate(step.branches) if branch.step is not None})
+    writers = {
+        place: branch.step.source for step in job.steps for place, branch in enumerate(step.branches) if branch.step
+    }
+    yield from Counter(writers.values()).values()

@@ -146,16 +146,16 @@ _CALLS_AT_ONCE: Mapping[str, Calls] = {
 # Methods whose target may have to resample speculatively. Its law stays the same, and so does the acceptance.
 _READS_RESAMPLE = ("gsi", "rsd", "arbitrage", "arbitrage-oracle", "spec-reason", "conf-spec")
 SPECULATIVE = "speculative"
-# Methods with adaptive n, where ``n_rule`` is read. GSI over responses does not read it (docs/methods.md).
-_READS_N_RULE = frozenset({"gsi", "gsi-no-rejection", "rsd", "specs", "arbitrage", "arbitrage-oracle"})
-_READS_N_RULE_OF_RESPONSES = frozenset({"soft-best-of-n", "best-of-n"})
+# Methods with adaptive n, which read ``n_rule``.
+_READS_N_RULE = frozenset(
+    {"gsi", "gsi-no-rejection", "rsd", "specs", "arbitrage", "arbitrage-oracle", "soft-best-of-n", "best-of-n"}
+)
 
 
 def _add_n_rule(calls: Mapping[str, Calls]) -> Iterator[tuple[str, Calls]]:
     for label, each in calls.items():
         yield label, each
-        name = label.partition(":")[0]
-        if name in _READS_N_RULE_OF_RESPONSES or (name in _READS_N_RULE and not each.is_of_responses):
+        if label.partition(":")[0] in _READS_N_RULE:
             yield f"{label}:n_rule", replace(each, has_n_rule=True)
 
 

@@ -89,9 +89,9 @@ def test_a_jobs_parameters_name_its_calls(label: str) -> None:
 
 
 def test_parameters_that_a_method_does_not_read_name_no_other_calls() -> None:
-    """GSI over responses asks for all n at once, and a vote has no rewards for a rule to read."""
+    """A vote has no rewards for a rule to read."""
     both = {"scope": "responses", "n_rule": {"name": "pandora"}}
-    assert name_calls({"method": "gsi", **both}) == "gsi:responses"
+    assert name_calls({"method": "gsi", **both}) == "gsi:responses:n_rule"
     assert name_calls({"method": "majority-vote", "role": "target", **both}) == "majority-vote:target"
     assert name_calls({"method": "rsd", "weighting": {"name": "binary"}}) == "rsd"
     assert name_calls({"method": "new-method"}) is None

@@ -69,7 +69,8 @@ def count_asked(rounds: Iterable[Round]) -> Counts:
         for proposal in made.proposals:
             num = len(proposal.candidates)
             counts[proposal.source, "writes"] += num
-            counts.update({(scorer, "reads"): num for scorer in proposal.scores})
+            counts["target", "reads"] += num if "target" in proposal.scores else 0
+            counts["prm", "reads"] += proposal.num_rated_tokens  # a response that is rated at its end is read then
         counts.update((judgement.source, "reads") for judgement in made.step.judgements)
     return {key: count / len(SEEDS) for key, count in counts.items()}
 
