@@ -42,11 +42,14 @@ async def test_the_json_is_the_document_of_the_api(page: Page, gateway: Gateway,
     assert [StepRecord.model_validate(step) for step in document["steps"]] == list(record.steps)
 
 
-@pytest.mark.parametrize("method", ["gsi", "majority-vote", "beam-search"])
+@pytest.mark.parametrize(
+    ("method", "numbers"),
+    [("gsi", "n = 4, β = 20, u = 0.5"), ("majority-vote", "n = 4"), ("beam-search", "n = 4")],
+)
 async def test_the_html_opens_offline_and_holds_hostile_text_as_text(
-    page: Page, browser: Browser, gateway: Gateway, tmp_path: Path, method: str
+    page: Page, browser: Browser, gateway: Gateway, tmp_path: Path, method: str, numbers: str
 ) -> None:
-    """No request, no script, no handler, no link; mathematics as MathML."""
+    """No request, no script, no handler, no link; mathematics as MathML; and only numbers that the method reads."""
     path = await export(page, gateway, tmp_path, "HTML", method)
     context = await browser.new_context(offline=True)
     requests: list[str] = []
@@ -58,6 +61,7 @@ async def test_the_html_opens_offline_and_holds_hostile_text_as_text(
     assert requests == [path.as_uri()]
     assert await opened.title() == f"Trace of job {path.stem}"
     assert await opened.locator("script, img, b, svg, a, iframe, [onerror], [onload], [href], [src]").count() == 0
+    await expect(opened.get_by_text(f"succeeded; method {method}, {numbers}", exact=True)).to_be_attached()
     await expect(opened.get_by_text("<img src=x onerror=alert(1)>").first).to_be_attached()
     assert await opened.locator("math msup").count() > 0
     policy = opened.locator("meta[http-equiv='Content-Security-Policy']")

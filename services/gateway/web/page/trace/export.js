@@ -7,7 +7,7 @@ import * as mathematics from "../mathematics.js";
 import { showSeconds, show, showProbability } from "./numbers.js";
 import { PHASES, sumPhases, tokens } from "./costs.js";
 import { differences } from "./differences.js";
-import { RULES, acceptanceTest, figures, sayJudgement, whyRejected } from "./selection.js";
+import { RULES, figures, parametersOf, sayJudgement, whyRejected } from "./selection.js";
 import { boxedAnswer, textOf, votes } from "./trajectories.js";
 
 const POLICY = "default-src 'none'; style-src 'unsafe-inline'";
@@ -54,8 +54,8 @@ function writeHead(put, text, body, { job, id, steps, params }) {
   put(body, "h1", {}, `Trace of job ${id}`);
   const sum = tokens(steps);
   const phases = Object.entries(sumPhases(steps)).map(([phase, seconds]) => `${PHASES[phase]} ${showSeconds(seconds)}`);
-  const test = acceptanceTest(params);
-  put(body, "p", {}, `${job.state.toLowerCase()}; method ${params.method}, n = ${params.n}, β = ${params.beta}${test ? `, ${test.name} = ${test.least}` : ""}`);
+  const numbers = parametersOf(params).map(([name, number]) => `, ${name} = ${number}`);
+  put(body, "p", {}, `${job.state.toLowerCase()}; method ${params.method}${numbers.join("")}`);
   put(body, "p", { class: "quiet" }, `${steps.length} steps; tokens written: draft ${sum.draft}, target ${sum.target}; seconds: ${phases.join(", ") || "none"}`);
   if (job.error) put(body, "p", {}, job.error);
   put(body, "h2", {}, "Prompt");

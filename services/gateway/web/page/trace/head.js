@@ -7,8 +7,7 @@ import { Ago, Button, ErrorBox, State, formatNumber, formatSeconds, useNow } fro
 import { Text } from "../text.js";
 import { acceptance } from "./costs.js";
 import { isFinal } from "./live.js";
-import { reads } from "./methods.js";
-import { acceptanceTest, canReject } from "./selection.js";
+import { canReject, parametersOf } from "./selection.js";
 
 const REASONS = {
   eos: "the model ended it",
@@ -58,12 +57,6 @@ function Facts({ job, steps, params }) {
     ["Tenant", job.tenant],
   ];
   return html`<dl class="facts">${facts.filter(([, value]) => value).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
-}
-
-/** Return the numbers by which the method chooses, each with its symbol. */
-function parametersOf(params) {
-  const test = acceptanceTest(params);
-  return [reads(params, "n") && ["n", params.n], reads(params, "beta") && ["β", params.beta], test && [test.name, test.least]].filter(Boolean);
 }
 
 function Actions({ job, id, session, onChange, params, shown, steps }) {

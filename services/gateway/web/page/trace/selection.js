@@ -97,6 +97,12 @@ export function acceptanceTest(params) {
   return null;
 }
 
+/** Return the numbers by which the method chooses, each with its symbol. */
+export function parametersOf(params) {
+  const test = acceptanceTest(params);
+  return [reads(params, "n") && ["n", params.n], reads(params, "beta") && ["β", params.beta], test && [test.name, test.least]].filter(Boolean);
+}
+
 /** Return whether the method may reject the draft's candidate of a step. */
 export function canReject(params) {
   return methodOf(params).can_reject && !isSearch(params);
