@@ -77,7 +77,7 @@ def list_attempts(job: RecordedJob) -> list[Attempt]:
     method, is_by_scope = job.params.get("method"), job.params.get("scope") == Scope.RESPONSES
     has_all = method in RESPONSES or (method in RESPONSES_BY_SCOPE and is_by_scope)
     if not has_all or job.params.get("n_rule") is not None:
-        return [_make_attempt(job.is_correct, [step.reward for step in job.steps])]
+        return [_make_attempt(job.is_correct, _find_rewards(job))]
     thinking = job.params.get("thinking")
     finder = AnswerFinder(job.params.get("answer_pattern"), thinking=False)
     responses = [(split_reasoning(text, thinking)[1], rewards) for text, rewards in _follow_responses(job)]
@@ -129,13 +129,21 @@ def _make_attempt(is_correct: bool, rewards: Sequence[float | None]) -> Attempt:
     return Attempt(is_correct, tuple(numbers), has_all)
 
 
+def _find_rewards(job: RecordedJob) -> list[float | None]:
+    """Return the rewards of the answer's steps; none if the records do not tell which trajectory is the answer."""
+    thinking, found = job.params.get("thinking"), _follow_responses(job)
+    if len(found) == 1:
+        return found[0][1]
+    return next((rewards for text, rewards in found if split_reasoning(text, thinking)[1] == job.text), [])
+
+
 def _follow_responses(job: RecordedJob) -> list[tuple[str, list[float | None]]]:
-    """Return the text of each response and the rewards of its steps, put together round by round."""
-    population: list[tuple[str, list[float | None]]] = [("", [])] * job.n
+    """Return the text of each trajectory and the rewards of its steps, put together round by round."""
+    population: list[tuple[str, list[float | None]]] = []
     for made in job.steps:
         grown = []
         for branch in made.branches or (BranchRecord(parent=0, step=made),):
-            text, rewards = population[branch.parent]
+            text, rewards = population[branch.parent] if population else ("", [])  # each begins with the prompt
             if branch.step is not None:
                 text, rewards = text + branch.step.text, [*rewards, branch.step.reward]
             grown.append((text, rewards))

@@ -96,6 +96,17 @@ def test_responses_that_were_stopped_by_their_scores_are_one_answer() -> None:
     assert [attempt.is_correct for attempt in list_attempts(made)] == [True]
 
 
+def test_the_rewards_of_an_answer_are_those_of_its_own_steps() -> None:
+    """In a search another trajectory may lead the records; one whose text is no trajectory's has no rewards."""
+    rounds = [
+        round_of(*(BranchRecord(parent=0, step=kept(text, reward)) for text, reward in (("a ", 0.9), ("b ", 0.5)))),
+        round_of(BranchRecord(parent=1, step=kept("8", 0.2)), BranchRecord(parent=0, step=kept("7", 0.4))),
+    ]
+    made = job(label="beam-search", n=2, steps=rounds).model_copy(update={"text": "a 7"})
+    assert list_attempts(made)[0].rewards == (0.9, 0.4)
+    assert list_attempts(made.model_copy(update={"text": "c"}))[0].rewards == ()
+
+
 @pytest.mark.parametrize(("thinking", "is_right"), [(None, True), (False, False)])
 def test_a_response_that_ends_in_its_trace_has_no_answer(thinking: bool | None, is_right: bool) -> None:
     """What a thinking model tries in its trace is not graded, unless the job says that its texts have none."""
