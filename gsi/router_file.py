@@ -4,6 +4,7 @@ It is JSON: the numbers of a ``LogisticRouter``, and the models by whose records
 standard library computes with it, so a coordinator needs no library of training.
 """
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, Final, Literal
@@ -42,6 +43,7 @@ class RouterFile(BaseModel):
     models: Mapping[str, RouterModel] = {}  # by role; empty: the router is for every trio
     data: Mapping[str, Any] = {}  # number of steps and problems, seeds, …: for people
     quality: Mapping[str, Any] = {}  # AUC, Brier score, calibration: for people
+    fingerprint: str = Field("", exclude=True)  # SHA-256 of the file that was read, in hexadecimal; "": of no file
 
     def to_router(self) -> LogisticRouter:
         """Return what computes. Raises ValueError that names the field which is wrong."""
@@ -51,7 +53,8 @@ class RouterFile(BaseModel):
 def read_router(path: Path) -> RouterFile:
     """Read a router's file. Raises MisconfiguredError that names the file and what is wrong with it."""
     try:
-        read = RouterFile.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        read = RouterFile.model_validate_json(content)
         read.to_router()
     except OSError as error:
         raise MisconfiguredError(f"router {path}: cannot be read ({error.strerror})") from None
@@ -63,7 +66,7 @@ def read_router(path: Path) -> RouterFile:
         ) from None
     except ValueError as error:
         raise MisconfiguredError(f"router {path}: {error}") from None
-    return read
+    return read.model_copy(update={"fingerprint": hashlib.sha256(content).hexdigest()})
 
 
 def find_misfit(router: RouterFile, models: Mapping[str, ModelInfo]) -> str | None:

@@ -85,7 +85,7 @@ async def _find_growing(
 ) -> Sequence[Unfinished]:
     """Return the trajectories that grow in the next round; none if the answer is complete."""
     unfinished = [
-        Unfinished(place, trajectory, rules.limit_step(trajectory))
+        Unfinished(place, trajectory, rules.limit_step(trajectory), rules.is_end)
         for place, trajectory in enumerate(population)
         if await asyncio.to_thread(rules.find_reason, trajectory) is None  # which must not delay other jobs
     ]

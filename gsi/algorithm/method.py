@@ -19,13 +19,20 @@ from gsi.algorithm.round import NewStep, Round
 COMMON_PARAMETERS = frozenset({"n", "n_target", "beta"})
 
 
+IsEnd = Callable[[Trajectory], bool]  # called in threads
+
+
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A trajectory that is to grow: its place in the population, and the parameters within its own token limit."""
+    """A trajectory that is to grow: its place in the population, and the parameters within its own token limit.
+
+    ``is_end`` says whether a trajectory that continues it is finished. None: nobody knows before its rewards are there.
+    """
 
     place: int
     trajectory: Trajectory
     params: Params
+    is_end: IsEnd | None = None
 
 
 @dataclass(frozen=True, slots=True)

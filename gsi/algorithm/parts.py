@@ -5,7 +5,7 @@ The methods themselves are in ``methods/``, a short module each; ``methods/gsi.p
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import inf, nan, prod
 from time import perf_counter
@@ -18,12 +18,22 @@ from gsi.algorithm.n_rule import part_ends
 from gsi.algorithm.params import Aggregate, Params
 from gsi.algorithm.ports import CandidateBatches, NoRoomError, Ports, ScoreBatches
 from gsi.algorithm.proposal import Proposal, Scorer, join, propose_and_score
+from gsi.algorithm.rating import IsAsked, Rater
 from gsi.algorithm.round import NewStep
 from gsi.algorithm.seeds import derive_seed, uniform
 from gsi.algorithm.soft_best_of_n import select
 from gsi.algorithm.tilting import log_ratio, rankable, tilted_reward
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Which scorers a proposal has."""
+
+    likelihoods: bool
+    rewards: bool
+    is_rated: IsAsked | None
 
 
 async def propose(
@@ -36,22 +46,24 @@ async def propose(
     *,
     likelihoods: bool = False,
     rewards: bool = True,
+    is_rated: IsAsked | None = None,
 ) -> Proposal:
     """Let ``source`` write n candidates for the next step, and let the target and the PRM score them meanwhile.
 
     n is the job's number for this source unless given. If it is not given and the PRM scores, a job with a rule on n
     asks for the candidates in parts, until the rule has enough; otherwise all n are asked for at once.
-    ``likelihoods`` asks the target to score, ``rewards`` the PRM.
+    ``likelihoods`` asks the target to score, ``rewards`` the PRM: about those candidates of which ``is_rated`` says so,
+    or about all.
     """
     seed = derive_seed(seed, len(trajectory.steps), source)
+    asked = _Asked(likelihoods=likelihoods, rewards=rewards, is_rated=is_rated)
     rule = params.n_rule if n is None and rewards else None
     if n is None:
         n = params.n if source is Source.DRAFT else params.num_target_candidates
     parts: list[Proposal] = []
-    asked = {"likelihoods": likelihoods, "rewards": rewards}
     for made, end in pairwise([0, *(part_ends(n) if rule else [n])]):
         own_seed = derive_seed(seed, "part", len(parts)) if parts else seed
-        parts.append(await _propose_part(source, trajectory, params, ports, own_seed, end - made, **asked))
+        parts.append(await _propose_part(source, trajectory, params, ports, own_seed, end - made, asked))
         if rule and rule.is_enough([reward for part in parts for reward in part.rewards]):
             break
     return join(parts)
@@ -64,28 +76,25 @@ async def _propose_part(
     ports: Ports,
     seed: int,
     n: int,
-    *,
-    likelihoods: bool,
-    rewards: bool,
+    asked: _Asked,
 ) -> Proposal:
     """Let ``source`` write n candidates at once. ``seed`` is their own."""
     prefix = trajectory.token_ids
     texts = [step.text for step in trajectory.steps]
 
-    def reward(candidates: CandidateBatches) -> ScoreBatches:
+    def rate(candidates: CandidateBatches) -> ScoreBatches:
         return ports.prm.score(trajectory.prompt.messages, texts, candidates)
 
     def likelihood(candidates: CandidateBatches) -> ScoreBatches:
         return ports.target.score(prefix, params.sampling, candidates)
 
-    scorers: Mapping[str, Scorer] = ({"prm": reward} if rewards else {}) | (
-        {"target": likelihood} if likelihoods else {}
+    rater = Rater(rate, asked.is_rated)
+    scorers: Mapping[str, Scorer] = ({"prm": rater.score} if asked.rewards else {}) | (
+        {"target": likelihood} if asked.likelihoods else {}
     )
     proposer = ports.draft if source is Source.DRAFT else ports.target
     proposal = await propose_and_score(source, n, proposer.propose(prefix, n, params.sampling, seed), scorers)
-    raw = proposal.scores.get("prm", [])
-    mapped = {"prm": [params.reward_map.reward(score) for score in raw]} if rewards else {}
-    return replace(proposal, scores={**proposal.scores, **mapped})
+    return rater.finish(proposal, trajectory, params.reward_map) if asked.rewards else proposal
 
 
 def draw(proposal: Proposal, scores: Sequence[float], params: Params, trajectory: Trajectory, seed: int) -> Proposal:
@@ -195,6 +204,7 @@ def build_step(trajectory: Trajectory, proposal: Proposal, tilted_rewards: Seque
     """Return the drawn candidate as the step that follows ``trajectory``."""
     drawn = proposal.drawn
     candidate = proposal.candidates[drawn]
+    is_rated = proposal.is_rated and drawn not in proposal.unrated
     likelihoods = {Source.DRAFT: None, Source.TARGET: None, proposal.source: candidate.log_likelihood}
     if "target" in proposal.scores:
         likelihoods[Source.TARGET] = proposal.scores["target"][drawn]
@@ -205,8 +215,8 @@ def build_step(trajectory: Trajectory, proposal: Proposal, tilted_rewards: Seque
         source=proposal.source,
         outcome=Outcome.ACCEPTED,
         finish_reason=candidate.finish_reason,
-        reward=proposal.scores["prm"][drawn] if proposal.is_rated else nan,
-        best_reward=max(proposal.rewards) if proposal.is_rated else nan,
+        reward=proposal.scores["prm"][drawn] if is_rated else nan,
+        best_reward=max(proposal.rewards) if is_rated else nan,
         tilted_reward=tilted_rewards[drawn] if tilted_rewards else None,
         log_likelihood_draft=likelihoods[Source.DRAFT],
         log_likelihood_target=likelihoods[Source.TARGET],

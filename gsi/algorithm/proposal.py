@@ -20,7 +20,9 @@ class Proposal:
 
     ``seconds``: from the proposal's start to the end of drafting ("propose") and of each scorer. ``first_seconds``: to
     the first candidates, which the scorers get at once. ``selected``: the index that was drawn; None if the method
-    keeps candidates by another rule. ``parent``: the place of the trajectory that it continues.
+    keeps candidates by another rule. ``parent``: the place of the trajectory that it continues. ``unrated``: the
+    candidates that the PRM was not asked about, whose score is NaN, because nothing reads their reward.
+    ``num_unread_tokens``: the tokens before the candidates that the PRM reads with them for the first time.
     """
 
     source: Source
@@ -30,10 +32,20 @@ class Proposal:
     first_seconds: float = 0.0
     selected: int | None = None
     parent: int = 0
+    unrated: frozenset[int] = frozenset()
+    num_unread_tokens: int = 0
 
     @property
     def num_tokens(self) -> int:
         return sum(len(candidate.token_ids) for candidate in self.candidates)
+
+    @property
+    def num_rated_tokens(self) -> int:
+        """How many tokens the PRM rated: those of candidates, each with what it had not read before them."""
+        if not self.is_rated:
+            return 0
+        rated = [candidate for candidate in self.candidates if candidate.index not in self.unrated]
+        return sum(len(candidate.token_ids) + self.num_unread_tokens for candidate in rated)
 
     @property
     def total_seconds(self) -> float:
@@ -53,7 +65,7 @@ class Proposal:
 
     @property
     def is_rated(self) -> bool:
-        """Whether the PRM was asked."""
+        """Whether the PRM was asked about any candidate."""
         return "prm" in self.scores
 
     @property

@@ -59,6 +59,16 @@ class Round:
         """Return how many tokens a model wrote for this round, including the tokens of discarded candidates."""
         return sum(proposal.num_tokens for proposal in self.by(source))
 
+    @property
+    def rates_some(self) -> bool:
+        """Whether the PRM was not asked about every candidate, in this round or before it."""
+        return any(proposal.unrated or proposal.num_unread_tokens for proposal in self.proposals)
+
+    @property
+    def num_rated_tokens(self) -> int:
+        """Return how many tokens the PRM rated in this round, those included that it had not read before."""
+        return sum(proposal.num_rated_tokens for proposal in self.proposals)
+
 
 def _seconds(proposals: Sequence[Proposal]) -> float:
     return sum(proposal.total_seconds for proposal in proposals)

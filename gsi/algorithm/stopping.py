@@ -33,6 +33,13 @@ class JobRules:
         """Return why the trajectory is finished, or None if it is not."""
         return stop_reason(trajectory, self.params.stop, self.has_answer, self.max_length)
 
+    @property
+    def is_end(self) -> Callable[[Trajectory], bool] | None:
+        """Return a test whether a trajectory is finished that reads no reward; None where a low reward ends it, too."""
+        if self.params.stop.reward_floor is not None:
+            return None
+        return lambda trajectory: self.find_reason(trajectory) is not None
+
     def limit_step(self, trajectory: Trajectory) -> Params:
         """Return the parameters by which no candidate can pass the job's token limit or the models' context."""
         sampling = self.params.sampling
@@ -59,6 +66,12 @@ def stop_reason(trajectory: Trajectory, rules: StopRules, has_answer: HasAnswer,
     if len(trajectory.steps) >= rules.max_steps:
         return StopReason.MAX_STEPS
     return StopReason.MAX_TOKENS if tokens_left(trajectory, rules, max_length) < 1 else None
+
+
+def has_ample_room(trajectory: Trajectory, rules: StopRules) -> bool:
+    """Return whether the PRM has room for the trajectory even if it reads a text as twice as many tokens."""
+    num_tokens = len(trajectory.prompt.token_ids) + trajectory.num_step_tokens + len(trajectory.steps)
+    return rules.prm_max_length is None or 2 * num_tokens <= rules.prm_max_length
 
 
 def cut_answer(trajectory: Trajectory, reason: StopReason, rules: StopRules) -> Trajectory:

@@ -116,10 +116,11 @@ def _recommend_method(
         raise InvalidRequestError(f"--cost: {cost} is not allowed; allowed: {', '.join(choice.CostKind)}")
     source = import_evaluation("folder").Folder(folder)
     run = source.read_run()
-    rows = choice.select_rows(figures.compute_rows(run.evaluation, source.read_records()), methods, n)
+    jobs = source.read_records()
+    rows = choice.select_rows(figures.compute_rows(run.evaluation, jobs), methods, n)
     found = choice.choose_method(rows, choice.CostKind(cost), margin)
     markdown = choice.write_method_choice(found, run.evaluation.dataset)
-    plain = choice.build_method_choice_json(found, run.evaluation.dataset)
+    plain = choice.build_method_choice_json(found, run.evaluation.dataset, jobs)
     _write(folder, "methods", markdown, plain)
     if as_json:
         print_json(plain)

@@ -26,14 +26,22 @@ SCORES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "minimum": min,
     "product": math.prod,
 }  # of a response, from the rewards of its steps; the names are those of the parameter aggregate
+OF_THE_END = frozenset({"last"})  # what the reward of the last step is enough for
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An answer to a problem. ``rewards`` are those of its steps; empty if the PRM was not asked of each."""
+    """An answer to a problem. ``rewards`` are those of its steps.
+
+    If the PRM was not asked of each, there is that of the last step alone (``has_all`` False); none if not even that.
+    """
 
     is_correct: bool
     rewards: tuple[float, ...]
+    has_all: bool = True
+
+    def has_score(self, name: str) -> bool:
+        return bool(self.rewards) and (self.has_all or name in OF_THE_END)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +77,12 @@ def list_attempts(job: RecordedJob) -> list[Attempt]:
     method, is_by_scope = job.params.get("method"), job.params.get("scope") == Scope.RESPONSES
     has_all = method in RESPONSES or (method in RESPONSES_BY_SCOPE and is_by_scope)
     if not has_all or job.params.get("n_rule") is not None:
-        return [Attempt(job.is_correct, _list_rewards([step.reward for step in job.steps]))]
+        return [_make_attempt(job.is_correct, _find_rewards(job))]
     thinking = job.params.get("thinking")
     finder = AnswerFinder(job.params.get("answer_pattern"), thinking=False)
     responses = [(split_reasoning(text, thinking)[1], rewards) for text, rewards in _follow_responses(job)]
     return [
-        Attempt(
-            grade(text, finder.find(text), job.expected, AnswerKind.EXACT).is_correct_strict, _list_rewards(rewards)
-        )
+        _make_attempt(grade(text, finder.find(text), job.expected, AnswerKind.EXACT).is_correct_strict, rewards)
         for text, rewards in responses
     ]
 
@@ -99,7 +105,6 @@ def estimate_best(attempts: Sequence[Attempt], score: Callable[[Sequence[float]]
 
 def _compute_figures(job: RecordedJob, problems: Sequence[Sequence[Attempt]], k: int) -> AttemptFigures:
     enough = [attempts for attempts in problems if len(attempts) >= k]
-    is_rated = all(attempt.rewards for attempts in enough for attempt in attempts)
     return AttemptFigures(
         label=job.label,
         n=job.n,
@@ -111,24 +116,34 @@ def _compute_figures(job: RecordedJob, problems: Sequence[Sequence[Attempt]], k:
         best_of_k={
             name: statistics.fmean(estimate_best(attempts, score, k) for attempts in enough)
             for name, score in SCORES.items()
-            if is_rated
+            if all(attempt.has_score(name) for attempts in enough for attempt in attempts)
         },
     )
 
 
-def _list_rewards(rewards: Sequence[float | None]) -> tuple[float, ...]:
-    """Return the rewards of all steps, those that are no numbers as -inf; none if a step has no reward."""
-    known = [reward for reward in rewards if reward is not None]
-    return tuple(-math.inf if math.isnan(reward) else reward for reward in known) if len(known) == len(rewards) else ()
+def _make_attempt(is_correct: bool, rewards: Sequence[float | None]) -> Attempt:
+    """Return an answer with the rewards of its steps, those that are no numbers as -inf."""
+    has_all = None not in rewards
+    known = rewards if has_all else rewards[-1:]
+    numbers = [-math.inf if math.isnan(reward) else reward for reward in known if reward is not None]
+    return Attempt(is_correct, tuple(numbers), has_all)
+
+
+def _find_rewards(job: RecordedJob) -> list[float | None]:
+    """Return the rewards of the answer's steps; none if the records do not tell which trajectory is the answer."""
+    thinking, found = job.params.get("thinking"), _follow_responses(job)
+    if len(found) == 1:
+        return found[0][1]
+    return next((rewards for text, rewards in found if split_reasoning(text, thinking)[1] == job.text), [])
 
 
 def _follow_responses(job: RecordedJob) -> list[tuple[str, list[float | None]]]:
-    """Return the text of each response and the rewards of its steps, put together round by round."""
-    population: list[tuple[str, list[float | None]]] = [("", [])] * job.n
+    """Return the text of each trajectory and the rewards of its steps, put together round by round."""
+    population: list[tuple[str, list[float | None]]] = []
     for made in job.steps:
         grown = []
         for branch in made.branches or (BranchRecord(parent=0, step=made),):
-            text, rewards = population[branch.parent]
+            text, rewards = population[branch.parent] if population else ("", [])  # each begins with the prompt
             if branch.step is not None:
                 text, rewards = text + branch.step.text, [*rewards, branch.step.reward]
             grown.append((text, rewards))

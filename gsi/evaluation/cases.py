@@ -149,6 +149,11 @@ def list_models(jobs: Iterable[RecordedJob]) -> dict[str, list[RecordedModel]]:
     }
 
 
+def list_routers(jobs: Iterable[RecordedJob]) -> list[str]:
+    """Return the digests of the files of the routers that decided in jobs: one, where a method asks a router."""
+    return sorted({job.router for job in jobs if job.router})
+
+
 def _sort_jobs(evaluation: Evaluation, jobs: Iterable[RecordedJob]) -> list[RecordedJob]:
     """Return the jobs in the order of the rows."""
     return sorted(jobs, key=lambda job: (find_place(evaluation, job.label), job.label, job.n, job.seed, job.problem))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gsi.algorithm.candidates import Source
 from gsi.evaluation.records import RecordedJob
-from gsi.jobs.step_record import CandidateRecord
+from gsi.jobs.step_record import CandidateRecord, StepRecord
 
 ROLES = ("draft", "target", "prm")
 
@@ -18,7 +18,7 @@ class Tokens:
     draft_written: float
     target_written: float
     target_scored: float  # of draft candidates that have the target's likelihood, or its judgement, with the question
-    prm_rated: float  # of candidates that have a reward
+    prm_rated: float  # of candidates that have a reward, with what the PRM had not read before them
     draft_judged: float = 0.0  # of draft candidates that the draft judged itself, with the question
 
     @property
@@ -34,13 +34,12 @@ def count_tokens(job: RecordedJob) -> Tokens:
     """
     proposals = [proposal for step in job.steps for proposal in step.proposals]
     drafted = [c for proposal in proposals if proposal.source is Source.DRAFT for c in proposal.candidates]
-    candidates = [c for proposal in proposals for c in proposal.candidates]
     return Tokens(
         draft_written=sum(step.draft_tokens for step in job.steps),
         target_written=sum(step.target_tokens for step in job.steps),
         target_scored=_sum_tokens(c for c in drafted if c.log_likelihood_target is not None)
         + _count_judged(job, Source.TARGET),
-        prm_rated=_sum_tokens(c for c in candidates if c.reward is not None),
+        prm_rated=sum(map(_count_rated, job.steps)),
         draft_judged=_count_judged(job, Source.DRAFT),
     )
 
@@ -127,6 +126,12 @@ def average_flops(
     of_jobs = [estimate(job) for job in jobs]
     known = [flops for flops in of_jobs if flops is not None]
     return statistics.fmean(known) if len(known) == len(of_jobs) else None
+
+
+def _count_rated(step: StepRecord) -> int:
+    if step.prm_tokens is not None:
+        return step.prm_tokens
+    return _sum_tokens(c for proposal in step.proposals for c in proposal.candidates if c.reward is not None)
 
 
 def _count_judged(job: RecordedJob, source: Source) -> int:

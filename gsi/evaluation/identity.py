@@ -1,6 +1,7 @@
-"""What an evaluation measures: the system, its models by their files, the data set, the prompts, the code.
+"""What an evaluation measures: the system, its models and router by their files, the data set, the prompts, the code.
 
-The folder keeps it. Jobs of another model, another data set or other code are refused, so one table is of one thing.
+The folder keeps it. Jobs of another model, another router, another data set or other code are refused, so one table is
+of one thing.
 """
 
 import hashlib
@@ -10,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import PurePath
 
+from gsi.algorithm.methods.arbitrage import ARBITRAGE
+from gsi.algorithm.methods.single_model import DRAFT
 from gsi.client.sdk import AsyncClient
 from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.evaluation.problems import Problem
@@ -24,14 +27,17 @@ UNKNOWN = "unknown"
 MAX_PROBES = 5
 
 
-async def identify(client: AsyncClient, address: str, problems: Sequence[Problem]) -> tuple[Identity, str]:
+async def identify(
+    client: AsyncClient, address: str, problems: Sequence[Problem], *, asks_router: bool = False
+) -> tuple[Identity, str]:
     """Ask a system what it is made of, by a job of one token; return that, and the first prompt as rendered.
 
-    A problem that cannot be asked, such as a prompt that is too long, leaves its turn to the next. Raises
-    MisconfiguredError if none of the first ``MAX_PROBES`` can.
+    A problem that cannot be asked, such as a prompt that is too long, leaves its turn to the next. ``asks_router``: a
+    second job asks for the router; a system without one is identified without one, and its jobs say why they fail.
+    Raises MisconfiguredError if none of the first ``MAX_PROBES`` can.
     """
     for problem in problems[:MAX_PROBES]:
-        result = await _probe(client, problem)
+        result = await _probe(client, problem, DRAFT.name)
         if result.state is JobState.SUCCEEDED:
             break
     else:
@@ -43,18 +49,19 @@ async def identify(client: AsyncClient, address: str, problems: Sequence[Problem
         template=describe_template(problems),
         code=describe_code(),
         coordinator_code=result.code or "",
+        router=((await _probe(client, problem, ARBITRAGE.name)).router or "") if asks_router else "",
     )
     return identity, result.rendered_prompt or "\n".join(filter(None, (problem.system, problem.prompt)))
 
 
-async def _probe(client: AsyncClient, problem: Problem) -> ResultDocument:
+async def _probe(client: AsyncClient, problem: Problem, method: str) -> ResultDocument:
     job_id = await client.submit(
         {
             "id": f"eval-probe-{secrets.token_hex(8)}",
             "prompt": problem.prompt,
             "system": problem.system,
             "priority": Priority.HIGH,
-            "params": {"method": "draft", "max_steps": 1, "max_step_tokens": 1, "keep_candidates": True},
+            "params": {"method": method, "n": 1, "max_steps": 1, "max_step_tokens": 1, "keep_candidates": True},
         }
     )
     result = ResultDocument.model_validate((await client.wait(job_id)).to_dict())
@@ -118,12 +125,14 @@ def refuse_other_models(like: Identity | None, here: Identity) -> None:
 
 
 def refuse_stranger(identity: Identity | None, job: RecordedJob) -> None:
-    """Raise InvalidRequestError if other models or another coordinator answered a job than those identified."""
+    """Raise InvalidRequestError if a job had other models, router or coordinator than those identified."""
     if identity is None or job.state is not JobState.SUCCEEDED:
         return  # a failed job does not say who tried
     differences = list(list_model_differences(identity.models, job.models))
     if (job.code or "") != identity.coordinator_code:
         differences.append(f"coordinator_code: {identity.coordinator_code} there, {job.code} here")
+    if job.router and job.router != identity.router:
+        differences.append(f"router: {_shorten(identity.router)} there, {_shorten(job.router)} here")
     if differences:
         raise InvalidRequestError(
             f"the system changed during the evaluation ({'; '.join(differences)}); allowed: the models it began with"
@@ -133,6 +142,8 @@ def refuse_stranger(identity: Identity | None, job: RecordedJob) -> None:
 def describe_identity(identity: Identity, dataset: str) -> str:
     """Return one line of everything that was measured."""
     models = "; ".join(f"{role} {describe_model(model)}" for role, model in identity.models.items())
+    if identity.router:
+        models += f"; router {_shorten(identity.router)}"
     code = f"code {identity.code}"
     if identity.coordinator_code != identity.code:
         code += f", coordinator {identity.coordinator_code or UNKNOWN}"

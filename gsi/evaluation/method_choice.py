@@ -5,7 +5,7 @@ and machine. A choice is a method at one n.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +15,8 @@ from gsi.evaluation.estimates import Estimate
 from gsi.evaluation.figures import Row
 from gsi.evaluation.front import pareto_front
 from gsi.evaluation.non_inferiority import estimate_lost_accuracy, find_best, recommend
+from gsi.evaluation.planned import measure
+from gsi.evaluation.records import RecordedJob
 from gsi.evaluation.tables import (
     Column,
     find_prefix,
@@ -182,21 +184,21 @@ def _explain_choice(found: MethodChoice) -> str:
     )
 
 
-def build_method_choice_json(found: MethodChoice, dataset: str) -> dict[str, Any]:
-    """Return what was found as JSON values."""
+def build_method_choice_json(found: MethodChoice, dataset: str, jobs: Sequence[RecordedJob] = ()) -> dict[str, Any]:
+    """Return what was found as JSON values, with what ``jobs`` tell ``gsi plan``."""
     return {
         "dataset": dataset,
         "cost": found.kind.value,
         "margin": found.margin,
-        "recommended": _build_choice(found.recommended, found),
-        "best": _build_choice(found.best, found),
-        "choices": [_build_choice(one, found) for one in found.choices],
+        "recommended": _build_choice(found.recommended, found, jobs),
+        "best": _build_choice(found.best, found, jobs),
+        "choices": [_build_choice(one, found, jobs) for one in found.choices],
         "failed": [{"method": row.label, "n": row.n, "reason": row.failure_reason} for row in found.failed],
     }
 
 
-def _build_choice(one: Choice, found: MethodChoice) -> dict[str, Any]:
-    lost, accepted = _estimate_lost(one, found), one.row.acceptance_rate
+def _build_choice(one: Choice, found: MethodChoice, jobs: Sequence[RecordedJob]) -> dict[str, Any]:
+    lost, accepted, tokens = _estimate_lost(one, found), one.row.acceptance_rate, one.row.tokens_per_problem
     return {
         "method": one.label,
         "n": one.n,
@@ -207,4 +209,6 @@ def _build_choice(one: Choice, found: MethodChoice) -> dict[str, Any]:
         "cost": one.cost,
         "acceptance": None if accepted is None else accepted.value,
         "is_on_front": one in found.front,
+        "tokens": {"draft": tokens.draft_written, "target": tokens.target_written},
+        "plan": asdict(measure(one.row, jobs)),
     }

@@ -57,6 +57,7 @@ class Identity(Record):
     template: str  # the system message of the prompts
     code: str  # of this process, which renders and grades
     coordinator_code: str  # of the coordinator that answered first
+    router: str = ""  # digest of the router's file, where a row asks a router
 
 
 class Evaluation(Record):

@@ -39,6 +39,7 @@ def build_report_json(evaluation: Evaluation, jobs: Sequence[RecordedJob], rows:
     report = {
         "evaluation": evaluation,
         "models": cases.list_models(jobs),
+        "routers": cases.list_routers(jobs),
         # Without the list of all problems, which would hide the rest; the records have it.
         "rows": [_list_values(row, without="accuracy_by_problem") for row in rows],
         "comparisons": [_list_values(comparison) for comparison in figures.compare_rows(rows)],
@@ -103,6 +104,7 @@ def _write_conditions(evaluation: Evaluation, jobs: Sequence[RecordedJob], rows:
     lines += [
         f"- **{role}**: {_format_model(model)}" for role, found in cases.list_models(jobs).items() for model in found
     ]
+    lines += [f"- **router**: file `{router}`" for router in cases.list_routers(jobs)]
     shared = [name for name in SHOWN_PARAMS if rows and _is_shared(name, rows)]
     if shared:
         lines.append(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from gsi.algorithm.methods import METHODS
 from gsi.client.sdk import DEFAULT_REDIS_URL, AsyncClient
 from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.evaluation.figures import Row, compute_rows
@@ -181,7 +182,8 @@ async def evaluate(
     """
     if count_done(folder, retry_failed=watch.retry_failed) < count_jobs(run, problems):
         async with system.client(watch.on_event) as client:
-            identity, rendered = await identify(client, system.address, problems)
+            asks_router = any(METHODS[row.params["method"]].asks_router for row in plan_rows(run.plan))
+            identity, rendered = await identify(client, system.address, problems, asks_router=asks_router)
             watch.on_identity(identity, rendered)
             run = folder.identify(run, identity)
             concurrency = run.evaluation.concurrency

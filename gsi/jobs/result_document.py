@@ -40,6 +40,11 @@ class ResultDocument(Record):
         "checkpoint_fingerprint, num_parameters (null: unknown), num_speculative_tokens and reading (of a PRM: "
         'authors, or the profile that was named; "": that of its architecture). null: the job has not succeeded.',
     )
+    router: str | None = Field(
+        None,
+        description="SHA-256, in hexadecimal, of the file of the router that decided who writes a step. null: the "
+        "method asks no router, or the job has not succeeded.",
+    )
     prompt_tokens: int | None = Field(
         None, description="The prompt's tokens by the draft's chat template. null: the job has not succeeded."
     )
@@ -72,6 +77,7 @@ class ResultDocument(Record):
             attempt=int(fields.get("attempt", 0)),
             params=json.loads(fields.get("params") or "null"),
             models=json.loads(fields.get("models") or "null"),
+            router=fields.get("router") or None,
             prompt_tokens=int(fields["prompt_tokens"]) if fields.get("prompt_tokens") else None,
             rendered_prompt=fields.get("rendered_prompt") or None,
             code=fields.get("code") or None,

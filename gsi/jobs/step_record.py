@@ -225,8 +225,12 @@ class ProposalRecord(Record):
     @classmethod
     def from_proposal(cls, proposal: Proposal) -> Self:
         """Return the record of a proposal, seconds rounded to microseconds."""
-        scores = {"reward": proposal.scores.get("prm"), "log_likelihood_target": proposal.scores.get("target")}
-        asked = {name: values for name, values in scores.items() if values is not None}
+        rewards = [
+            None if candidate.index in proposal.unrated else reward
+            for candidate, reward in zip(proposal.candidates, proposal.scores.get("prm", ()), strict=False)
+        ]
+        scores = {"reward": rewards, "log_likelihood_target": proposal.scores.get("target")}
+        asked = {name: values for name, values in scores.items() if values}
         return cls(
             source=proposal.source,
             parent=proposal.parent,
@@ -254,6 +258,12 @@ class StepRecord(KeptStep):
     )
     draft_tokens: int = Field(description="Tokens that the draft wrote in this round, discarded candidates included.")
     target_tokens: int = Field(description="Tokens that the target wrote in this round, discarded candidates included.")
+    prm_tokens: int | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="Tokens that the PRM rated in this round, those before a candidate included that it had not read. "
+        "Absent: those of all candidates, or none if reward is null.",
+    )
     seconds: float = Field(description="How long the models took.")
     branches: tuple[BranchRecord, ...] = Field(
         (), exclude_if=_is_empty, description="A branch for each trajectory. Absent: the method keeps one trajectory."
@@ -273,10 +283,18 @@ class StepRecord(KeptStep):
             made.step if index is None else replace(made.step, index=index),
             draft_tokens=made.num_tokens(Source.DRAFT),
             target_tokens=made.num_tokens(Source.TARGET),
+            prm_tokens=made.num_rated_tokens if made.rates_some else None,
             seconds=round(made.seconds, 6),
             branches=() if is_only_trajectory else tuple(map(BranchRecord.from_branch, made.branches)),
             proposals=tuple(map(ProposalRecord.from_proposal, made.proposals)) if keep_candidates else (),
         )
+
+    @property
+    def num_rated_tokens(self) -> int:
+        """How many tokens the PRM rated in this round."""
+        if self.prm_tokens is not None:
+            return self.prm_tokens
+        return 0 if self.reward is None else self.draft_tokens + self.target_tokens
 
     def to_branches(self) -> tuple[Branch, ...]:
         """Return how each trajectory came out of the round before: what a job resumes from."""

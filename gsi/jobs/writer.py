@@ -100,6 +100,7 @@ class JobResult:
     error: str = ""
     params: str = ""  # JSON: every parameter in force, with the seed
     models: str = ""  # JSON: by role, the model, its files, its engine and its size
+    router: str = ""  # SHA-256 of the file of the router that decided, for a method that asks a router
     prompt_tokens: str = ""  # a number: the length of the rendered prompt
     rendered_prompt: str = ""  # by the chat template, for a job that keeps its candidates
     code: str = ""  # see ``gsi/runtime/code_version.py``

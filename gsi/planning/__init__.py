@@ -7,6 +7,7 @@ measured here.
 
 Limits: dense decoder-only transformers; tensor parallelism scales without loss; a network costs nothing.
 
-Read ``phases.py`` (a pass), then ``systems.py`` (a step of each method, by the paper's system and by ours), then
+Read ``phases.py`` (a pass), ``calls.py`` and ``parts.py`` (what a step of each method asks of which model, and in which
+parts), ``steps.py`` and ``systems.py`` (how long it takes, by the paper's system and by ours), then
 ``docs/performance.md``.
 """

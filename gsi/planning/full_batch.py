@@ -90,11 +90,10 @@ def plan_full_batch(setup: Setup, step: Step, memory: Mapping[Role, Memory]) -> 
     rows = max(1, min(MAX_ROWS // n, *(_count_jobs(setup, step, memory[role], role) for role in step.roles))) * n
     busy: dict[Role, float] = dict.fromkeys(step.roles, 0.0)
     for phase in step.phases:
-        model, count = setup.models[phase.role], setup.workload.num_steps * phase.share
-        spread = _spread_writing if phase.is_writing else _spread_reading
-        busy[phase.role] += count * spread(setup, model, phase, n, rows)
-    for role in busy:  # the prompt is read once by each model
-        busy[role] += _seconds_per_row(setup.models[role], setup.workload.prompt_tokens, 0.0)
+        spread = _spread_writing(setup, phase, rows) if phase.is_writing else _spread_reading(setup, phase)
+        busy[phase.role] += setup.workload.num_steps * phase.share * spread
+    for model in step.models:  # the prompt is read once by each model
+        busy[model.role] += _seconds_per_row(model, setup.workload.prompt_tokens, 0.0)
     total = sum(busy.values()) if setup.is_shared else max(busy.values())
     return FullBatch(3600 / total, rows // n, max(busy, key=lambda role: busy[role]), busy)
 
@@ -106,21 +105,26 @@ def _count_jobs(setup: Setup, step: Step, memory: Memory, role: Role) -> int:
     """
     work = setup.workload
     kv_tokens = step.num_trajectories * work.context + step.num_rows * work.mean
-    return int(memory.kv_room // (kv_tokens * setup.models[role].kv_bytes))
+    models = [model for model in step.models if model.role == role]
+    of_others = sum(model.weight_bytes for model in models if model != setup.models[role])
+    return int((memory.kv_room - of_others) // (kv_tokens * sum(model.kv_bytes for model in models)))
 
 
-def _spread_writing(setup: Setup, model: Model, phase: Phase, n: int, rows: int) -> float:
+def _spread_writing(setup: Setup, phase: Phase, rows: int) -> float:
     """Return the seconds of decode passes that a job's candidates take up when ``rows`` candidates share each pass."""
-    behind = setup.workload.context + phase.tokens / n / 2
-    one_pass = write("", model, rows=rows, mean=1.0, longest=1.0, context=behind)
-    return phase.tokens * one_pass.seconds / rows
+    behind, block = setup.workload.context + setup.workload.mean / 2, phase.tokens_per_pass
+    if block == 1:
+        one_pass = write("", phase.model, rows=rows, mean=1.0, longest=1.0, context=behind)
+    else:
+        one_pass = read("", phase.model, rows=rows, length=block, cached=behind)
+    return phase.tokens / block * one_pass.seconds / rows
 
 
-def _spread_reading(setup: Setup, model: Model, phase: Phase, n: int, _rows: int) -> float:
+def _spread_reading(setup: Setup, phase: Phase) -> float:
     """Return the seconds of full passes that reading a job's candidates takes up."""
     is_cached = setup.system.context_reading is not ContextReading.PER_CANDIDATE
     cached = setup.workload.context if is_cached else 0.0
-    return n * _seconds_per_row(model, phase.tokens / n, cached)
+    return phase.rows * _seconds_per_row(phase.model, phase.tokens / phase.rows, cached)
 
 
 def _seconds_per_row(model: Model, length: float, cached: float) -> float:

@@ -49,14 +49,33 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Speculation:
+    """Speculative decoding: a drafter writes ``num_tokens`` ahead, of which the model accepts each with a probability.
+
+    ``acceptance`` is that of a drafted token behind accepted ones, alpha of Leviathan et al., *Fast Inference from
+    Transformers via Speculative Decoding*, 2023; ``num_tokens`` is their gamma.
+    """
+
+    num_tokens: int
+    acceptance: float
+
+    @property
+    def tokens_per_cycle(self) -> float:
+        """Return the expected new tokens of a pass of the model: (1 - alpha^(gamma + 1)) / (1 - alpha), equation 1."""
+        return sum(self.acceptance**power for power in range(self.num_tokens + 1))
+
+
+@dataclass(frozen=True, slots=True)
 class Phase:
     """What one model does in a step. ``share`` is how often the phase happens in a step: 1, or the rejected share.
 
-    Figures are those of one occurrence.
+    Figures are those of one occurrence. ``rows`` are its sequences; where it writes, each has ``tokens_per_pass`` in
+    a pass. The model's role says on whose GPUs it runs.
     """
 
     name: str
-    role: Role
+    model: Model
+    rows: float
     tokens: float
     passes: float
     num_bytes: float
@@ -66,14 +85,20 @@ class Phase:
     is_compute_bound: bool
     is_writing: bool
     share: float = 1.0
+    tokens_per_pass: float = 1.0
+
+    @property
+    def role(self) -> Role:
+        return self.model.role
 
     @property
     def intensity(self) -> float:
         """Return the arithmetic intensity in FLOPs a byte."""
         return self.flops / self.num_bytes
 
-    def at(self, share: float) -> "Phase":
-        return replace(self, share=share)
+    def times(self, share: float) -> "Phase":
+        """Return the phase if what it is part of happens in this share of the steps."""
+        return replace(self, share=self.share * share)
 
 
 def write(name: str, model: Model, *, rows: float, mean: float, longest: float, context: float) -> Phase:
@@ -85,7 +110,41 @@ def write(name: str, model: Model, *, rows: float, mean: float, longest: float, 
     tokens, behind = rows * mean, context + mean / 2
     num_bytes = longest * model.pass_bytes + tokens * behind * model.kv_bytes
     flops = tokens * (model.architecture.count_flops(behind) + model.architecture.flops_per_output)
-    return _make_phase(name, model, tokens, longest, num_bytes, flops, is_writing=True)
+    return _make_phase(name, model, rows, tokens, longest, num_bytes, flops, is_writing=True)
+
+
+def write_speculatively(
+    name: str,
+    model: Model,
+    drafter: Model,
+    speculation: Speculation,
+    *,
+    rows: float,
+    mean: float,
+    longest: float,
+    context: float,
+) -> tuple[Phase, Phase]:
+    """Return the phases in which ``rows`` candidates are written by speculative decoding, on the GPUs of ``model``.
+
+    The drafter writes tokens ahead, one a pass. Then one pass of the model reads them and the token before them, and
+    gives so many new tokens as ``Speculation`` expects.
+    """
+    drafter, behind = replace(drafter, role=model.role, processor=model.processor), context + mean / 2
+    cycles, of_longest = mean / speculation.tokens_per_cycle, longest / speculation.tokens_per_cycle
+    ahead, block = speculation.num_tokens * cycles, speculation.num_tokens + 1
+    drafting = write(
+        f"draft drafts for the {model.role}",
+        drafter,
+        rows=rows,
+        mean=ahead,
+        longest=speculation.num_tokens * of_longest,
+        context=behind - ahead / 2,
+    )
+    verifying = read(name, model, rows=rows * cycles, length=block, cached=behind, least_passes=of_longest)
+    host = rows * mean * model.processor.seconds_per_token
+    return drafting, replace(
+        verifying, rows=rows, is_writing=True, tokens_per_pass=block, seconds=verifying.seconds + host
+    )
 
 
 def read(
@@ -109,11 +168,19 @@ def read(
     num_bytes = passes * model.pass_bytes + tokens * model.kv_bytes + rows * cached * model.kv_bytes
     wanted = 0.0 if model.architecture.is_reward else (tokens if outputs is None else outputs)
     flops = tokens * model.architecture.count_flops(cached + length / 2) + wanted * model.architecture.flops_per_output
-    return _make_phase(name, model, tokens, passes, num_bytes, flops, is_writing=False)
+    return _make_phase(name, model, rows, tokens, passes, num_bytes, flops, is_writing=False)
 
 
 def _make_phase(
-    name: str, model: Model, tokens: float, passes: float, num_bytes: float, flops: float, *, is_writing: bool
+    name: str,
+    model: Model,
+    rows: float,
+    tokens: float,
+    passes: float,
+    num_bytes: float,
+    flops: float,
+    *,
+    is_writing: bool,
 ) -> Phase:
     processor = model.processor
     by_memory, by_compute = num_bytes / processor.bandwidth, flops / processor.flops
@@ -121,4 +188,4 @@ def _make_phase(
     host = tokens * processor.seconds_per_token if is_writing else 0.0
     seconds = floor + passes * processor.seconds_per_pass + host
     is_compute_bound = by_compute > by_memory
-    return Phase(name, model.role, tokens, passes, num_bytes, flops, seconds, floor, is_compute_bound, is_writing)
+    return Phase(name, model, rows, tokens, passes, num_bytes, flops, seconds, floor, is_compute_bound, is_writing)

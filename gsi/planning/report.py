@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gsi.planning.architecture import Architecture, Role
-from gsi.planning.calls import CALLS, NAMES, explain_unplanned
+from gsi.planning.calls import CALLS, NAMES, find_unplanned
 from gsi.planning.full_batch import FullBatch, Memory, choose_num_gpus, count_kv_tokens, plan_full_batch, plan_memory
 from gsi.planning.gpus import Gpu
 from gsi.planning.phases import Model, Phase, Processor, read
-from gsi.planning.steps import SBON_TARGET, Setup, Step, Workload, plan_steps
+from gsi.planning.quantities import Missing, say_missing
+from gsi.planning.steps import SBON_TARGET, Setup, Step, Workload, plan_step, plan_steps
 from gsi.planning.systems import System
 
 
@@ -49,7 +50,7 @@ class Plan:
     gpu: Gpu
     memory: Mapping[Role, Memory]
     methods: Mapping[str, MethodPlan]
-    unplanned: Mapping[str, str]  # methods without a plan, each with the reason
+    unplanned: Mapping[str, tuple[Missing, ...]]  # methods without a plan, with what is missing; none: their calls
     break_even: BreakEven
 
 
@@ -64,7 +65,7 @@ def make_plan(
 ) -> Plan:
     """Plan every method that can be planned, and say of the others in ``names`` why not.
 
-    Raises InvalidRequestError if the models do not fit.
+    Raises InvalidRequestError if the models do not fit, or for a quantity that a method cannot have.
     """
     bare = {role: Model(role, one, system.make_processor(role, gpu, 1)) for role, one in architectures.items()}
     kv_tokens = count_kv_tokens(Setup(bare, system, workload))
@@ -77,16 +78,16 @@ def make_plan(
     setup = Setup(models, system, workload, num_devices=1 if is_shared else len(models))
     memory = plan_memory(setup, gpu, num_gpus)
     methods = {name: _plan_method(setup, step, memory) for name, step in plan_steps(setup).items()}
-    unplanned = dict(explain_unplanned(workload.acceptance, names))
+    unplanned = dict(find_unplanned(workload.given, names))
     return Plan(setup, gpu, memory, methods, unplanned, _find_break_even(setup, methods, memory))
 
 
 def _plan_method(setup: Setup, step: Step, memory: Mapping[Role, Memory]) -> MethodPlan:
     num_gpus = 1 if setup.is_shared else sum(memory[role].num_gpus for role in step.roles)
-    prompt = [
-        read("", setup.models[role], rows=1, length=setup.workload.prompt_tokens, cached=0.0) for role in step.roles
-    ]
-    reading = (sum if setup.is_shared else max)(phase.seconds for phase in prompt)
+    prompt = dict.fromkeys(step.roles, 0.0)
+    for model in step.models:
+        prompt[model.role] += read("", model, rows=1, length=setup.workload.prompt_tokens, cached=0.0).seconds
+    reading = (sum if setup.is_shared else max)(prompt.values())
     seconds = reading + setup.workload.num_steps * (step.seconds + setup.system.seconds_per_step)
     return MethodPlan(step, num_gpus, seconds, plan_full_batch(setup, step, memory))
 
@@ -105,7 +106,7 @@ def _find_cost_break_even(setup: Setup, gpu_hours: float, memory: Mapping[Role, 
 
     def costs_more(acceptance: float) -> bool:
         work = replace(setup.workload, acceptance={**setup.workload.acceptance, "gsi": acceptance})
-        step = plan_steps(replace(setup, workload=work))["gsi"]
+        step = plan_step(replace(setup, workload=work), "gsi")
         return _plan_method(replace(setup, workload=work), step, memory).gpu_hours > gpu_hours
 
     low, high = 0.0, 1.0
@@ -129,7 +130,7 @@ def to_json(plan: Plan, dollars_per_hour: float | None = None) -> dict[str, Any]
         "workload": {name: getattr(work, name) for name in (*Workload.__slots__, "context", "longest")},
         "models": {role: _model_to_json(model, plan.memory[role]) for role, model in plan.setup.models.items()},
         "methods": {name: _method_to_json(one, dollars_per_hour) for name, one in plan.methods.items()},
-        "unplanned": dict(plan.unplanned),
+        "unplanned": {label: say_missing(missing, label) for label, missing in plan.unplanned.items()},
         "break_even_acceptance": {name: getattr(plan.break_even, name) for name in BreakEven.__slots__},
     }
 

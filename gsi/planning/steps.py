@@ -1,12 +1,14 @@
 """What a step of each method does, how long it takes, and from which acceptance rate on speculation pays."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from gsi.planning.architecture import Role
-from gsi.planning.calls import CALLS, Again, Ask, Calls
+from gsi.planning.calls import CALLS, Again, Ask
 from gsi.planning.lengths import expected_length, expected_longest, expected_shortest
-from gsi.planning.phases import Model, Phase, read, write
+from gsi.planning.parts import Part, plan_parts
+from gsi.planning.phases import Model, Phase, Speculation, read, write, write_speculatively
+from gsi.planning.quantities import Given, Quantity
 from gsi.planning.systems import ContextReading, System
 
 SBON_DRAFT, SBON_TARGET = "soft-best-of-n:draft", "soft-best-of-n:target"
@@ -16,14 +18,16 @@ SBON_DRAFT, SBON_TARGET = "soft-best-of-n:draft", "soft-best-of-n:target"
 QUESTION_TOKENS = 40.0
 
 Phases = tuple[Phase, ...]
+Known = Mapping[Quantity, float]  # of one method
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
     """What jobs are like. ``step_tokens`` is the mean length of a step, ``acceptance`` that of each method.
 
-    The rest is known where steps were recorded: tokens of the shortest and the longest of the n candidates (None: by
-    ``lengths.py``), how many of them end with the longest, and at how many times candidates end.
+    ``quantities`` are what some methods need besides. The rest is known where steps were recorded: tokens of the
+    shortest and the longest of the n candidates (None: by ``lengths.py``), how many of them end with the longest, and
+    at how many times candidates end.
     """
 
     n: int
@@ -36,6 +40,12 @@ class Workload:
     longest_tokens: float | None = None
     num_last: float = 1.0
     num_ends: float = 1.0
+    quantities: Given = field(default_factory=dict)
+
+    @property
+    def given(self) -> Given:
+        """Return all quantities of methods that are known."""
+        return {**self.quantities, Quantity.ACCEPTANCE: self.acceptance}
 
     @property
     def mean(self) -> float:
@@ -119,12 +129,17 @@ class Step:
     @property
     def phases(self) -> tuple[Phase, ...]:
         again = self.resampled.phases if self.resampled else ()
-        first = (phase.at(self.first_share) for phase in self.first.phases)
-        return (*first, *(phase.at(self.again_share) for phase in again))
+        first = (phase.times(self.first_share) for phase in self.first.phases)
+        return (*first, *(phase.times(self.again_share) for phase in again))
 
     @property
     def roles(self) -> tuple[Role, ...]:
         return tuple(dict.fromkeys(phase.role for phase in self.phases))
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Return the models that work, and run on the GPUs of their roles; a role may have two."""
+        return tuple(dict.fromkeys(phase.model for phase in self.phases))
 
     @property
     def seconds(self) -> float:
@@ -149,50 +164,73 @@ class Step:
 
 
 def plan_steps(setup: Setup) -> dict[str, Step]:
-    """Return a step of every method whose calls and shares are known, by its label (``calls.py``)."""
-    known = setup.workload.acceptance
+    """Return a step of every method whose calls and quantities are known, by its label (``calls.py``).
+
+    Raises InvalidRequestError for a quantity that a method cannot have.
+    """
+    given = setup.workload.given
     return {
-        label: _plan_step(setup, label, calls)
+        label: plan_step(setup, label)
         for label, calls in CALLS.items()
-        if not calls.needs_share or label in known
+        if all(label in given.get(needed.quantity, {}) for needed in calls.needs)
     }
 
 
-def _plan_step(setup: Setup, label: str, calls: Calls) -> Step:
+def plan_step(setup: Setup, label: str) -> Step:
+    """Return a step of one method, of which all that its calls need is known."""
+    calls = CALLS[label]
     n = 1 if calls.has_one_row else setup.workload.n
-    own = replace(setup, workload=replace(setup.workload, n=n))
+    known = {quantity: of_labels[label] for quantity, of_labels in setup.workload.given.items() if label in of_labels}
+    parts = plan_parts(label, calls, n, setup.workload.num_steps, known)
     verb = "writes" if calls.when is Again.INSTEAD else "resamples"
     return Step(
         method=label,
-        first=_propose(own, calls.first),
-        resampled=None if calls.again is None else _propose(own, calls.again, verb),
-        acceptance=setup.workload.acceptance[label] if calls.needs_share else 1.0,
+        first=_propose(setup, calls.first, parts, known),
+        resampled=None if calls.again is None else _propose(setup, calls.again, parts, known, verb),
+        acceptance=known[Quantity.ACCEPTANCE] if calls.needs_share else 1.0,
         when=calls.when,
         num_rows=n,
         num_trajectories=calls.trajectories.count(n),
     )
 
 
-def _propose(setup: Setup, ask: Ask, verb: str = "writes") -> Proposal:
-    """Return a proposal of n candidates by a writer, which the scorers score."""
+def _propose(setup: Setup, ask: Ask, parts: tuple[Part, ...], known: Known, verb: str = "writes") -> Proposal:
+    """Return a proposal that is made in parts, one after the other."""
+    made = [
+        (part.share, _propose_part(replace(setup, workload=replace(setup.workload, n=part.num_rows)), ask, known, verb))
+        for part in parts
+    ]
+    return Proposal(
+        phases=tuple(phase.times(share) for share, one in made for phase in one.phases),
+        seconds=sum(share * one.seconds for share, one in made),
+        floor_seconds=sum(share * one.floor_seconds for share, one in made),
+    )
+
+
+def _propose_part(setup: Setup, ask: Ask, known: Known, verb: str) -> Proposal:
+    """Return a proposal of n candidates by a writer, which the scorers score and the judges judge."""
     scorers = ask.scorers
-    writing = _write(setup, ask.writer, verb)
-    ends_after = writing[-1].seconds * setup.workload.share_behind_shortest
+    writing = _write(setup, ask, known, verb)
+    decoding = sum(phase.seconds for phase in writing if phase.is_writing)
+    ends_after = decoding * setup.workload.share_behind_shortest
     scoring = tuple(_score_all(setup, role, ends_after) for role in scorers)
     is_read_once = setup.system.context_reading is ContextReading.LAST_STEP
     reading = tuple(_read_context(setup, role) for role in scorers if is_read_once)
-    calls = setup.system.seconds_per_call + (setup.system.seconds_per_scoring if scorers or ask.judge else 0.0)
-    judging = () if ask.judge is None else (_judge(setup, ask.judge),)
+    judging = _judge_in_turns(setup, ask, known)
+    num_scorings = bool(scorers) + sum(phase.share for phase in judging)
     phases = (*writing, *reading, *scoring, *judging)
 
     def combine(seconds: Callable[[Phase], float]) -> float:
+        judged = sum(phase.share * seconds(phase) for phase in judging)  # of a whole step
         if not setup.system.has_overlap:
-            return sum(map(seconds, phases))
-        return _overlap(setup, writing, reading, scoring, seconds) + sum(map(seconds, judging))  # of a whole step
+            return sum(map(seconds, (*writing, *reading, *scoring))) + judged
+        return _overlap(setup, writing, reading, scoring, seconds) + judged
 
     return Proposal(
         phases=phases,
-        seconds=calls + combine(lambda phase: phase.seconds),
+        seconds=setup.system.seconds_per_call
+        + num_scorings * setup.system.seconds_per_scoring
+        + combine(lambda phase: phase.seconds),
         floor_seconds=combine(lambda phase: phase.floor_seconds),
     )
 
@@ -208,7 +246,7 @@ def _overlap(
     work = setup.workload
     last = (_score(setup, phase.role, min(work.num_last, work.n)) for phase in scoring)
     written, scored = sum(map(seconds, writing)), list(map(seconds, scoring))
-    rest = seconds(writing[-1]) * work.share_behind_shortest
+    rest = sum(seconds(phase) for phase in writing if phase.is_writing) * work.share_behind_shortest
     first = written - rest
     ready = [max(first, seconds(phase)) for phase in reading] or [first] * len(scored)
     return max(
@@ -219,12 +257,17 @@ def _overlap(
     )
 
 
-def _write(setup: Setup, role: Role, verb: str) -> tuple[Phase, ...]:
+def _write(setup: Setup, ask: Ask, known: Known, verb: str) -> tuple[Phase, ...]:
     """Return the writing of n candidates. The pass that reads the context also gives each candidate's first token."""
-    work, model = setup.workload, setup.models[role]
-    passes = work.longest - setup.system.reads_before_writing
-    written = write(f"{role} {verb}", model, rows=work.n, mean=work.mean, longest=passes, context=work.context)
-    return (_read_context(setup, role), written) if setup.system.reads_before_writing else (written,)
+    work, role, name = setup.workload, ask.writer, f"{ask.writer} {verb}"
+    model, drafter = setup.models[role], setup.models["draft"]
+    rows, passes = float(work.n), work.longest - setup.system.reads_before_writing
+    sizes = {"rows": rows, "mean": work.mean, "longest": passes, "context": work.context}
+    reading = (_read_context(setup, role),) if setup.system.reads_before_writing else ()
+    if not ask.is_speculative:
+        return (*reading, write(name, model, **sizes))
+    speculation = Speculation(round(known[Quantity.SPECULATIVE_TOKENS]), known[Quantity.TOKEN_ACCEPTANCE])
+    return (*reading, *write_speculatively(name, model, drafter, speculation, **sizes))
 
 
 def _read_context(setup: Setup, role: Role) -> Phase:
@@ -232,6 +275,12 @@ def _read_context(setup: Setup, role: Role) -> Phase:
     work = setup.workload
     length = work.step_tokens if setup.system.context_reading is ContextReading.LAST_STEP else work.context
     return read(name, setup.models[role], rows=1, length=length, cached=max(0.0, work.context - length))
+
+
+def _judge_in_turns(setup: Setup, ask: Ask, known: Known) -> tuple[Phase, ...]:
+    """Return what each judge reads; the second one reads only the steps of which the first is unsure."""
+    shares = (1.0, 1 - known.get(Quantity.SURE, 0.0))
+    return tuple(_judge(setup, role).times(share) for role, share in zip(ask.judges, shares, strict=False))
 
 
 def _judge(setup: Setup, role: Role) -> Phase:

@@ -115,6 +115,13 @@ readinessProbe:
 {{- end }}
 {{- end }}
 
+{{/* The ConfigMap with the coordinators' router; empty: there is none. */}}
+{{- define "gsi.routerMap" -}}
+{{- with .Values.coordinator.router }}
+{{- if .json }}{{ include "gsi.fullname" $ }}-router{{ else }}{{ .configMap }}{{ end }}
+{{- end }}
+{{- end }}
+
 {{/* Whether a Secret of the coordinator's certificate is given, so that its name is unknown here. */}}
 {{- define "gsi.tlsSecretsGiven" -}}
 {{- if or .Values.tls.existingSecret .Values.tls.existingSecrets.coordinator }}yes{{ end }}

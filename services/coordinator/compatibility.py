@@ -29,6 +29,7 @@ class Limits:
     num_speculative_tokens: int = 0  # that the target's engine drafts itself; 0: it does not decode speculatively
     judges: frozenset[Source] = frozenset()  # the language models whose services answer Judge
     router: Router | None = None  # of these models
+    router_fingerprint: str = ""  # of the router's file
     why_no_router: str = "GSI_COORDINATOR_ROUTER names none"
 
     def fit(self, params: Params) -> Params:
@@ -36,13 +37,17 @@ class Limits:
         stop = replace(params.stop, prm_max_length=self.prm_max_length)
         return replace(params, stop=stop, router=self.router or params.router)
 
+    def name_router(self, method: str) -> str:
+        """Return the fingerprint of the router that decides in a job of this method; "" if none does."""
+        return self.router_fingerprint if METHODS[method].asks_router else ""
+
     def with_router(self, file: RouterFile | None, models: Mapping[str, ModelInfo]) -> "Limits":
         """Return these limits with a router, if it is one of these models."""
         if file is None:
             return self
         misfit = find_misfit(file, models)
         if misfit is None:
-            return replace(self, router=file.to_router())
+            return replace(self, router=file.to_router(), router_fingerprint=file.fingerprint)
         return replace(self, why_no_router=f"the coordinator's is for other models ({misfit})")
 
     def check(self, params: JobParams) -> None:

@@ -183,8 +183,8 @@ CANDIDATES = series.counter(
 )
 REWARD = series.histogram(
     "gsi_reward",
-    "Rewards of all candidates proposed for kept steps, after the job's reward map. A method that asks for no rewards "
-    "has none. The buckets cover [0, 1].",
+    "Rewards of all candidates that the PRM rated for kept steps, after the job's reward map. A method that asks for "
+    "no rewards has none. The buckets cover [0, 1].",
     "reward",
     buckets=REWARD_BUCKETS,
 )

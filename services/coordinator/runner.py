@@ -191,13 +191,12 @@ class JobRunner:
         limits.check(params)
         kept = await self._reader.steps(job.id)
         rendered, to_keep = await self._find_prompt(job, len(kept))
-        prompt = Prompt(job.payload.conversation, rendered.token_ids)
         finder = AnswerFinder(params.answer_pattern, params.thinking, params.stop)
         in_force = limits.fit(params.to_params())
         report_start(params, num_kept=len(kept))
         watch = StepWatch(in_force, num_kept=len(kept))
         trajectory, reason = await generate(
-            Trajectory(prompt),
+            Trajectory(Prompt(job.payload.conversation, rendered.token_ids)),
             in_force,
             self._models.ports,
             job.seed,
@@ -220,7 +219,8 @@ class JobRunner:
             answer=answer or "",
             params=params.model_dump_json(),
             models=self._models.description,
-            prompt_tokens=str(len(prompt.token_ids)),
+            router=limits.name_router(params.method),
+            prompt_tokens=str(len(rendered.token_ids)),
             rendered_prompt=rendered.text,
             code=describe_code(),
         )

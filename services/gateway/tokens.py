@@ -9,7 +9,7 @@ from gsi.jobs.step_record import StepRecord
 
 @dataclass(slots=True)
 class Tokens:
-    """Tokens by role. ``prm``: those of the candidates that the PRM rated, in the language models' vocabulary."""
+    """Tokens by role. ``prm``: what the PRM rated, in the language models' vocabulary."""
 
     prompt: int = 0
     answer: int = 0
@@ -35,8 +35,7 @@ class Tokens:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def add_step(self, step: StepRecord) -> None:
-        written = step.draft_tokens + step.target_tokens
         self.answer += len(step.token_ids)
         self.draft += step.draft_tokens
         self.target += step.target_tokens
-        self.prm += 0 if step.reward is None else written
+        self.prm += step.num_rated_tokens

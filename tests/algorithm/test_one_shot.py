@@ -14,6 +14,7 @@ import pytest
 from gsi.algorithm.candidates import Outcome, Source
 from gsi.algorithm.lookahead import Lookahead, look_ahead
 from gsi.algorithm.methods import METHODS
+from gsi.algorithm.n_rule import NRule, PandoraRule, ThresholdRule, part_ends
 from gsi.algorithm.params import Aggregate, Params, Scope, StopRules
 from gsi.algorithm.parts import aggregate_rewards, tilted_score
 from gsi.algorithm.stopping import JobRules
@@ -50,9 +51,9 @@ def of_responses(aggregate: Aggregate) -> World:
     return World(draft, target, [reward(one) for one in RESPONSES])
 
 
-async def written_responses(params: Params) -> list[tuple[Source, int]]:
+async def written_responses(params: Params, num_draws: int = NUM_DRAWS) -> list[tuple[Source, int]]:
     """Return who wrote the answer, and which response it is, of jobs that differ in their seeds only."""
-    answers = [(await write(params, WORLD.ports(), seed, answers=UNREAD)).answer for seed in range(NUM_DRAWS)]
+    answers = [(await write(params, WORLD.ports(), seed, answers=UNREAD)).answer for seed in range(num_draws)]
     return [(answer.steps[0].source, RESPONSES.index(answer.text)) for answer in answers]
 
 
@@ -82,6 +83,59 @@ async def test_soft_best_of_n_over_responses_follows_its_exact_law(role: Source)
     law = exact.soft_best_of_n(model, world.reward, 2.0, 3)
     params = replace(PARAMS, method="soft-best-of-n", role=role, n=3, aggregate=Aggregate.PRODUCT)
     assert p_value({(role, y): p for y, p in enumerate(law)}, await written_responses(params)) > LEAST_P
+
+
+# The score of "b" and "aa" is 0.8, of "ab" 0.3: after one or two of four responses either rule may have enough.
+RULES = [ThresholdRule(0.8), PandoraRule(0.3, 0.5)]
+
+
+@pytest.mark.parametrize("rule", RULES)
+async def test_algorithm_1_over_responses_with_a_rule_follows_its_exact_law(rule: NRule) -> None:
+    """Every sequence of responses, stopped where the rule stops it: the draft's, and the target's if line 6 rejects."""
+    params = replace(PARAMS, n=4, acceptance_threshold=0.9, n_rule=rule)
+    world = of_responses(Aggregate.LAST)
+    law = exact.adaptive_algorithm_1(world, 2.0, 0.9, part_ends(4), rule.is_enough)
+    assert 0.1 < sum(p for (source, _), p in law.items() if source is Source.TARGET) < 0.9
+    plain = exact.algorithm_1(world, 2.0, 0.9, 4, 4)
+    assert exact.total_variation([*law.values()], [plain[outcome] for outcome in law]) > 0.05  # another law than n's
+    assert p_value(law, await written_responses(params, 1_000)) > LEAST_P
+
+
+@pytest.mark.parametrize("rule", RULES)
+async def test_without_rejection_a_rule_stops_by_scores_and_the_draw_is_by_tilted_scores(rule: NRule) -> None:
+    """As in steps: softmax(beta r~) over the responses up to the stop."""
+    world = of_responses(Aggregate.LAST)
+    tilted = exact.tilted_rewards(world, 2.0)
+    law = exact.adaptive_soft_best_of_n(world.draft, tilted, 2.0, part_ends(4), rule.is_enough, world.reward)
+    params = replace(PARAMS, method="gsi-no-rejection", n=4, n_rule=rule)
+    assert p_value({(Source.DRAFT, y): p for y, p in enumerate(law)}, await written_responses(params, 1_000)) > LEAST_P
+
+
+@pytest.mark.parametrize("aggregate", [Aggregate.LAST, Aggregate.MINIMUM])
+async def test_soft_best_of_n_over_responses_with_a_rule_follows_its_exact_law(aggregate: Aggregate) -> None:
+    """By the scores of whole responses, whatever makes them of the steps' rewards."""
+    rule, world = ThresholdRule(0.5), of_responses(aggregate)
+    law = exact.adaptive_soft_best_of_n(world.draft, world.reward, 2.0, part_ends(4), rule.is_enough)
+    params = replace(PARAMS, method="soft-best-of-n", n=4, aggregate=aggregate, n_rule=rule)
+    assert p_value({(Source.DRAFT, y): p for y, p in enumerate(law)}, await written_responses(params, 1_000)) > LEAST_P
+
+
+async def test_a_rule_has_its_own_parts_for_the_draft_and_for_the_target() -> None:
+    """Each begins with a quarter of its number, and goes on while all scores are too low; the rest stays empty."""
+    params = replace(PARAMS, n=8, n_target=4, acceptance_threshold=1e6, n_rule=ThresholdRule(0.8))
+    begun: dict[Source, set[int]] = {Source.DRAFT: set(), Source.TARGET: set()}
+    for seed in range(60):
+        written = await write(params, WORLD.ports(), seed, answers=UNREAD)
+        last = written.populations(params)[-1]
+        for source, places in ((Source.DRAFT, last[:8]), (Source.TARGET, last[8:])):
+            rewards = [one.steps[-1].reward for one in places if one.steps]
+            ends = part_ends(len(places))
+            assert len(rewards) == next((end for end in ends if max(rewards[:end]) >= 0.8), ends[-1])
+            begun[source].add(len(rewards))
+        assert written.answer.steps[0].source is Source.TARGET
+    assert begun == {Source.DRAFT: {2, 4, 8}, Source.TARGET: {1, 2, 4}}
+    never = await write(replace(params, n_rule=ThresholdRule(2.0)), WORLD.ports(), answers=UNREAD)
+    assert all(one.steps for one in never.populations(params)[-1])
 
 
 @pytest.mark.parametrize(("u", "outcome"), [(-1e6, Outcome.ACCEPTED), (1e6, Outcome.RESAMPLED)])

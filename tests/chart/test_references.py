@@ -31,7 +31,7 @@ GIVEN_SECRETS = {
     "registry",
 }
 GIVEN_CLAIMS = {"checkpoints", "snapshots"}
-GIVEN_MAPS = {"authority"}
+GIVEN_MAPS = {"authority", "router-of-math"}
 
 
 def labels_in(found: Any) -> Iterator[str]:

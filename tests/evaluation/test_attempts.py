@@ -52,10 +52,18 @@ def round_of(*branches: BranchRecord) -> StepRecord:
     return step().model_copy(update={"branches": branches})
 
 
-@pytest.mark.parametrize("is_rated", [True, False])
-def test_the_responses_of_a_job_are_read_off_its_rounds(is_rated: bool) -> None:
+@pytest.mark.parametrize(
+    ("rewards", "read", "best"),
+    [
+        ((0.9, 0.8, 0.1), ((0.9, 0.1), (0.8,)), {"last": 0.0, "minimum": 0.0, "product": 0.0}),
+        ((None, 0.8, 0.1), ((0.1,), (0.8,)), {"last": 0.0}),  # the PRM rated each response when it ended
+        ((None, None, None), ((), ()), {}),
+    ],
+)
+def test_the_responses_of_a_job_are_read_off_its_rounds(
+    rewards: tuple[float | None, ...], read: tuple[tuple[float, ...], ...], best: dict[str, float]
+) -> None:
     """Two responses, one of which ends a round before the other; each is graded, also the one that was not chosen."""
-    rewards = [0.9, 0.8, 0.1] if is_rated else [None] * 3
     rounds = [
         round_of(
             BranchRecord(parent=0, step=kept("1 + 6 =\n\n", rewards[0])),
@@ -63,13 +71,13 @@ def test_the_responses_of_a_job_are_read_off_its_rounds(is_rated: bool) -> None:
         ),
         round_of(BranchRecord(parent=0, step=kept(r"\boxed{7}", rewards[2])), BranchRecord(parent=1)),
     ]
-    made = job(label="best-of-n" if is_rated else "majority-vote", n=2, steps=rounds, is_correct=False)
+    made = job(label="best-of-n" if best else "majority-vote", n=2, steps=rounds, is_correct=False)
     first, second = list_attempts(made)
     assert (first.is_correct, second.is_correct) == (True, False)
-    assert (first.rewards, second.rewards) == (((0.9, 0.1), (0.8,)) if is_rated else ((), ()))
+    assert (first.rewards, second.rewards) == read
     once, twice = compute_attempts([made])
     assert (once.pass_at_k, twice.pass_at_k) == (0.5, 1.0)
-    assert twice.best_of_k == ({"last": 0.0, "minimum": 0.0, "product": 0.0} if is_rated else {})
+    assert twice.best_of_k == best
 
 
 @pytest.mark.parametrize(("scope", "num_answers"), [("responses", 2), ("steps", 1)])
@@ -86,6 +94,17 @@ def test_responses_that_were_stopped_by_their_scores_are_one_answer() -> None:
     params = {"scope": "responses", "n_rule": {"name": "threshold", "level": 0.5}}
     made = job(label="best-of-n", n=4, steps=[round_of(*branches, BranchRecord(parent=2))], params=params)
     assert [attempt.is_correct for attempt in list_attempts(made)] == [True]
+
+
+def test_the_rewards_of_an_answer_are_those_of_its_own_steps() -> None:
+    """In a search another trajectory may lead the records; one whose text is no trajectory's has no rewards."""
+    rounds = [
+        round_of(*(BranchRecord(parent=0, step=kept(text, reward)) for text, reward in (("a ", 0.9), ("b ", 0.5)))),
+        round_of(BranchRecord(parent=1, step=kept("8", 0.2)), BranchRecord(parent=0, step=kept("7", 0.4))),
+    ]
+    made = job(label="beam-search", n=2, steps=rounds).model_copy(update={"text": "a 7"})
+    assert list_attempts(made)[0].rewards == (0.9, 0.4)
+    assert list_attempts(made.model_copy(update={"text": "c"}))[0].rewards == ()
 
 
 @pytest.mark.parametrize(("thinking", "is_right"), [(None, True), (False, False)])

@@ -7,12 +7,14 @@ import pytest
 
 from gsi.errors import InvalidRequestError
 from gsi.evaluation.folder import Folder
-from gsi.evaluation.identity import describe_identity, digest_problems, refuse_other_models, refuse_stranger
+from gsi.evaluation.identity import describe_identity, digest_problems, identify, refuse_other_models, refuse_stranger
 from gsi.evaluation.plan import Plan
 from gsi.evaluation.problems import load_problems
 from gsi.evaluation.records import Identity
-from gsi.evaluation.report import write_report
+from gsi.evaluation.report import build_report_json, write_report
 from gsi.evaluation.session import OWN_SYSTEM, System
+from gsi.jobs.job import parse_payload
+from gsi.jobs.reader import JobRecord
 from gsi.jobs.state import JobState
 from tests.evaluation.made_records import MODELS, evaluation, job
 
@@ -42,6 +44,7 @@ def changed(**values: Any) -> Identity:
         ({"dataset": "ef" * 32}, "dataset: cdcdcdcdcdcd there, efefefefefef here"),
         ({"template": "Guess."}, "template: Reason. there, Guess. here"),
         ({"code": "1.1+bb"}, r"code: 1\.0\+aa there, 1\.1\+bb here"),
+        ({"router": "12" * 32}, "router: unknown there, 121212121212 here"),
         ({"coordinator_code": ""}, r"coordinator_code: 1\.0\+aa there, unknown here"),
         ({"system": "redis://other:6379/0, queue default"}, "system: redis://models:6379/0, queue default there"),
     ],
@@ -85,6 +88,51 @@ def test_a_job_of_other_models_is_not_recorded() -> None:
         refuse_stranger(IDENTITY, ours.model_copy(update={"code": "1.1+bb"}))
 
 
+def test_a_job_of_another_router_is_not_recorded() -> None:
+    """A coordinator may come back with another file: one row would be of two routers."""
+    identity = changed(router="12" * 32)
+    ours = job(label="arbitrage", models=IDENTITY.models, code=IDENTITY.coordinator_code, router="12" * 32)
+    refuse_stranger(identity, ours)
+    refuse_stranger(identity, ours.model_copy(update={"router": None, "label": "gsi"}))  # whose method asks none
+    with pytest.raises(InvalidRequestError, match="router: 121212121212 there, 343434343434 here"):
+        refuse_stranger(identity, ours.model_copy(update={"router": "34" * 32}))
+
+
+class Client:
+    """A system that answers probes with what its coordinator would say; it has a router or not."""
+
+    def __init__(self, router: str | None) -> None:
+        self.router = router
+        self.methods: list[str] = []
+        self.forgotten: list[str] = []
+
+    async def submit(self, payload: dict[str, Any]) -> str:
+        self.methods.append(parse_payload(payload).params.method)
+        return str(payload["id"])
+
+    async def wait(self, job_id: str) -> JobRecord:
+        is_asked = self.methods[-1] == "arbitrage"
+        if is_asked and self.router is None:
+            return JobRecord(job_id, JobState.FAILED, {"state": "FAILED", "error": "there is none"})
+        fields = {"state": "SUCCEEDED", "models": "{}", "code": "1.0+aa", "rendered_prompt": "Ask"}
+        return JobRecord(
+            job_id, JobState.SUCCEEDED, {**fields, **({"router": self.router} if is_asked and self.router else {})}
+        )
+
+    async def forget(self, job_id: str) -> None:
+        self.forgotten.append(job_id)
+
+
+@pytest.mark.parametrize(("router", "asks", "known"), [("ab", True, "ab"), (None, True, ""), ("ab", False, "")])
+async def test_the_router_is_asked_for_where_a_row_needs_it(router: str | None, asks: bool, known: str) -> None:
+    """By a job of one token, as the models are. A system without a router is measured all the same."""
+    client: Any = Client(router)
+    identity, rendered = await identify(client, "here", load_problems("arithmetic", 2), asks_router=asks)
+    assert (identity.router, identity.coordinator_code, rendered) == (known, "1.0+aa", "Ask")
+    assert client.methods == (["draft", "arbitrage"] if asks else ["draft"])
+    assert len(client.forgotten) == len(client.methods)
+
+
 def test_calibration_runs_on_the_models_of_its_records() -> None:
     """The address may differ, the models may not."""
     refuse_other_models(IDENTITY, changed(system="elsewhere"))
@@ -95,12 +143,18 @@ def test_calibration_runs_on_the_models_of_its_records() -> None:
 
 def test_one_line_and_the_report_say_what_was_measured() -> None:
     """Address, models with files and dtype, data set, prompts and code."""
-    line = describe_identity(IDENTITY, "arithmetic")
+    identity = changed(router="12" * 32)
+    line = describe_identity(identity, "arithmetic")
     assert "\n" not in line
-    report = write_report(evaluation(identity=IDENTITY), [job(models=IDENTITY.models)], [])
+    assert "router" not in describe_identity(IDENTITY, "arithmetic")
+    jobs = [job(models=IDENTITY.models), job(label="arbitrage", models=IDENTITY.models, router=identity.router)]
+    report = write_report(evaluation(identity=identity), jobs, [])
+    assert build_report_json(evaluation(identity=identity), jobs, [])["routers"] == [identity.router]
     for text in (line, report):
         for part in ("redis://models:6379/0", "tiny-target", "bfloat16", "abababab", "cdcdcdcd", "Reason.", "1.0+aa"):
             assert part in text
+        assert "router" in text
+        assert "1212121212" in text
 
 
 def test_the_digest_of_problems_covers_prompts_answers_and_system_messages(tmp_path: Path) -> None:

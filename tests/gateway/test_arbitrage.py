@@ -1,5 +1,6 @@
 """Arbitrage over the gateway: a coordinator with a router of its models, and one without."""
 
+import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 # p = 1 / (1 + exp(-2)) = 0.88 of every step, whatever its features are.
 ROUTER = RouterFile(features=(), means=(), scales=(), weights=(), intercept=2.0)
+DIGEST = hashlib.sha256(ROUTER.model_dump_json().encode()).hexdigest()  # of the file, by which results name it
 PROMPT = r"One. |Two. |\boxed{7}"
 
 
@@ -41,6 +43,7 @@ async def test_the_router_decides_who_writes(http: httpx.AsyncClient, tau: float
     whole = await run(http, f"arbitrage:tau={tau}")
     assert (whole["job"]["state"], whole["job"]["answer"]) == ("SUCCEEDED", "7")
     assert whole["job"]["params"]["router_threshold"] == tau
+    assert whole["job"]["router"] == DIGEST
     assert {step["source"] for step in whole["steps"]} == {source}
     assert [bool(step["target_tokens"]) for step in whole["steps"]] == [source == "target"] * 3
 
@@ -48,6 +51,7 @@ async def test_the_router_decides_who_writes(http: httpx.AsyncClient, tau: float
 async def test_the_oracle_writes_both_and_keeps_the_drafts_of_equal_steps(http: httpx.AsyncClient) -> None:
     """Both models are alike here, so every step is a tie; the page's trace has both proposals."""
     whole = await run(http, "arbitrage-oracle")
+    assert whole["job"]["router"] is None  # none decided
     for step in whole["steps"]:
         assert [proposal["source"] for proposal in step["proposals"]] == ["draft", "target"]
         drafted, written = (each["candidates"][each["selected"]]["reward"] for each in step["proposals"])

@@ -33,6 +33,18 @@ async def test_an_answer_is_the_steps_with_the_tokens_of_all_roles(gateway: Gate
     assert usage.gsi == {"draft_tokens": 2 * written, "target_tokens": 0, "prm_tokens": 2 * written}
 
 
+async def test_whole_responses_are_rated_once_and_all_their_tokens_count(gateway: Gateway) -> None:
+    """The PRM reads a response when it ends: a step before has no reward, and yet every token is counted."""
+    params = {"method": "best-of-n:responses", "n": 2, "steps": True}
+    answer = await gateway.openai().chat.completions.create(model="gsi", messages=QUESTION, extra_body={"gsi": params})
+    written = sum(len(step) + 1 for step in STEPS)
+    usage, told = (getattr(answer, name) for name in ("usage", "gsi"))
+    assert usage.gsi == {"draft_tokens": 2 * written, "target_tokens": 0, "prm_tokens": 2 * written}
+    first, last = told["jobs"][0]["steps"]
+    assert (first["reward"], first["prm_tokens"], last["prm_tokens"]) == (None, 0, 2 * written)
+    assert last["reward"] is not None
+
+
 async def test_a_conversation_reaches_the_models(gateway: Gateway) -> None:
     """Every turn, with OpenAI's newer name of the system's role, and a content in parts."""
     messages: list[Any] = [

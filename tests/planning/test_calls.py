@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from gsi.algorithm.candidates import Source
 from gsi.algorithm.methods import METHODS
 from gsi.algorithm.params import Params
+from gsi.jobs.job import parse_payload
 from gsi.planning import steps
-from gsi.planning.calls import CALLS, UNPLANNED, Again, Ask, Calls, Trajectories, explain_unplanned
+from gsi.planning.calls import CALLS, NAMES, Again, Ask, Calls, Trajectories, find_unplanned, name_calls
 from gsi.planning.gpus import GPUS
 from gsi.planning.phases import read
+from gsi.planning.quantities import Given, Quantity, say_missing
 from gsi.planning.report import make_plan, to_json
 from gsi.planning.steps import plan_steps
 from gsi.planning.systems import OURS, PAPER
@@ -25,41 +26,135 @@ def plan_made(monkeypatch: pytest.MonkeyPatch, calls: Calls, share: float = 0.75
     return plan_steps(make_setup(work=replace(WORK, acceptance={"made": share})))["made"]
 
 
+def explain(given: Given, *names: str) -> dict[str, str]:
+    """Return why methods are not planned."""
+    return {label: say_missing(missing, label) for label, missing in find_unplanned(given, names or NAMES)}
+
+
+def read_params(label: str) -> Params:
+    """Return the parameters of a job whose method is this label, which is a shorthand; a rule for n gets a name."""
+    return parse_payload(
+        {"prompt": "-", "params": {"method": label.replace("n_rule", "n_rule=pandora")}}
+    ).params.to_params()
+
+
 def test_every_method_has_a_plan_or_a_reason() -> None:
-    """No method is left out in silence, and the tables name no method that does not exist."""
-    planned = {label.partition(":")[0] for label in CALLS}
-    assert planned | set(UNPLANNED) <= set(METHODS)
-    assert not planned & set(UNPLANNED)
-    assert planned | dict(explain_unplanned({}, METHODS)).keys() >= set(METHODS)
+    """No method is left out in silence, the table names no method that does not exist, and what is missing is named."""
+    assert set(NAMES) == set(METHODS)
+    given = {
+        quantity: {label: 0.5 for label, calls in CALLS.items() if quantity in calls.reads} for quantity in Quantity
+    }
+    assert explain(given) == {}
+    assert explain({}).keys() == {label for label, calls in CALLS.items() if list(calls.needs)}
 
 
-def test_what_a_method_asks_is_what_its_definition_says() -> None:
-    """The models of a plan are those that the method names: writers, the PRM where it asks for rewards."""
-    for label, calls in CALLS.items():
-        name, _, role = label.partition(":")
-        method, params = METHODS[name], Params(method=name, role=Source(role or "draft"))
-        asked = {calls.first, *([calls.again] if calls.again else [])}
-        scorers = {role for ask in asked for role in ask.scorers}
-        assert {ask.writer for ask in asked} == {str(writer) for writer in method.writers(params)}, label
-        assert ("prm" in scorers) == method.asks_rewards(params), label
-        assert ("target" in scorers) == method.asks_likelihoods(params), label
-        assert {ask.judge for ask in asked if ask.judge} == {str(judge) for judge in method.judges(params)}, label
-        assert method.can_reject <= (calls.again is not None), label
-        assert calls.has_one_row == ("n" not in method.parameters), label
-        assert bool(role) == ("role" in method.parameters), label
+@pytest.mark.parametrize("label", CALLS)
+def test_what_a_method_asks_is_what_its_definition_says(label: str) -> None:
+    """The label is a shorthand; the models of its plan are those that the method names for such a job."""
+    calls, params = CALLS[label], read_params(label)
+    method = METHODS[params.method]
+    asks = [calls.first, *([calls.again] if calls.again else [])]
+    scorers = {role for ask in asks for role in ask.scorers}
+    assert {ask.writer for ask in asks} == {str(writer) for writer in method.writers(params)}
+    assert ("prm" in scorers) == method.asks_rewards(params)
+    assert ("target" in scorers) == method.asks_likelihoods(params)
+    assert {judge for ask in asks for judge in ask.judges} == {str(judge) for judge in method.judges(params)}
+    assert method.can_reject <= (calls.again is not None)
+    assert calls.has_one_row == ("n" not in method.parameters)
+    assert calls.has_n_rule == (params.n_rule is not None)
+    assert not calls.is_of_responses or "scope" in method.parameters
+
+
+def test_every_variant_of_a_method_that_changes_its_calls_is_in_the_table() -> None:
+    """Each model that may write, whole responses, adaptive n and speculation, wherever a method reads the parameter."""
+    options = {
+        "role": ("draft", "target"),
+        "scope": ("responses",),
+        "n_rule": ("n_rule",),
+        "resample": ("speculative",),
+    }
+    for name, method in METHODS.items():
+        labels = {label for label in CALLS if label.partition(":")[0] == name}
+        for parameter, words in options.items():
+            found = {word for word in words for label in labels if word in label.split(":")[1:]}
+            assert found == (set(words) if parameter in method.parameters else set()), (name, parameter)
+
+
+@pytest.mark.parametrize("label", CALLS)
+def test_a_jobs_parameters_name_its_calls(label: str) -> None:
+    """A result has every parameter written out, also those that its method does not read."""
+    spec = label.replace("n_rule", "n_rule=pandora")
+    params = parse_payload({"prompt": "-", "params": {"method": spec}}).params.model_dump(mode="json")
+    assert name_calls(params) == label
+
+
+def test_parameters_that_a_method_does_not_read_name_no_other_calls() -> None:
+    """A vote has no rewards for a rule to read."""
+    both = {"scope": "responses", "n_rule": {"name": "pandora"}}
+    assert name_calls({"method": "gsi", **both}) == "gsi:responses:n_rule"
+    assert name_calls({"method": "majority-vote", "role": "target", **both}) == "majority-vote:target"
+    assert name_calls({"method": "rsd", "weighting": {"name": "binary"}}) == "rsd"
+    assert name_calls({"method": "new-method"}) is None
 
 
 def test_a_method_whose_share_is_not_known_gets_a_sentence() -> None:
     """The sentence tells the option; with the share there is a plan."""
-    assert "gsi" in dict(explain_unplanned({"rsd": 0.97}))
-    assert "--accept gsi=SHARE" in dict(explain_unplanned({}))["gsi"]
+    accepted = {Quantity.ACCEPTANCE: {"rsd": 0.97}}
+    assert "gsi" in explain(accepted)
+    assert explain({})["gsi"] == "the share of steps that are accepted is not known; --accept gsi=SHARE gives it"
     assert "gsi" not in plan_steps(make_setup(work=replace(WORK, acceptance={"rsd": 0.97})))
-    assert "not known" in dict(explain_unplanned(WORK.acceptance))["speculative-decoding"]
+    assert "rsd" not in explain(accepted)
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        (
+            "conf-spec",
+            "the share of steps that are accepted and the share of steps of which the draft is sure are not known; "
+            "--accept conf-spec=SHARE and --sure conf-spec=SHARE give them",
+        ),
+        (
+            "speculative-decoding",
+            "the probability that a drafted token is accepted and the number of tokens that the engine drafts at a "
+            "time are not known; --token-acceptance SHARE and --speculative-tokens N give them",
+        ),
+        (
+            "gsi:speculative",
+            "the share of steps that are accepted, the probability that a drafted token is accepted and the number of "
+            "tokens that the engine drafts at a time are not known; "
+            "--accept gsi:speculative=SHARE, --token-acceptance SHARE and --speculative-tokens N give them",
+        ),
+        (
+            "confidence-vote:target",
+            "the share of the tokens of n responses that are written is not known; "
+            "--written confidence-vote:target=SHARE gives it",
+        ),
+        (
+            "gsi:responses",
+            "the share of responses that are accepted is not known; --accept gsi:responses=SHARE gives it",
+        ),
+        (
+            "best-of-n:draft:n_rule",
+            "the mean number of candidates is not known; --mean-n best-of-n:draft:n_rule=N gives it",
+        ),
+    ],
+)
+def test_a_sentence_names_everything_that_is_missing(label: str, said: str) -> None:
+    """Words for each quantity, and the options that give them."""
+    assert explain({})[label] == said
+
+
+def test_a_quantity_that_is_given_is_not_asked_for_again() -> None:
+    """ConfSpec needs two; one of them is given."""
+    assert explain({Quantity.SURE: {"conf-spec": 0.6}})["conf-spec"] == (
+        "the share of steps that are accepted is not known; --accept conf-spec=SHARE gives it"
+    )
 
 
 def test_an_unknown_method_gets_a_sentence_and_no_number() -> None:
     """A method that the planner has never heard of."""
-    assert dict(explain_unplanned({}, ["new-method"])) == {
+    assert explain({}, "new-method") == {
         "new-method": "the planner does not know which calls a step makes (gsi/planning/calls.py)"
     }
 
@@ -85,7 +180,7 @@ def test_the_second_writer_writes_in_its_share_of_the_steps(
 
 def test_a_judge_reads_one_step_and_the_question_when_the_step_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """25 tokens and 40 behind the cached context, with the output of one token; its seconds follow the writing's."""
-    step = plan_made(monkeypatch, Calls(Ask("draft", judge="target"), Ask("target"), has_one_row=True))
+    step = plan_made(monkeypatch, Calls(Ask("draft", judges=("target",)), Ask("target"), has_one_row=True))
     writing, judging, _ = step.phases
     assert judging.tokens == pytest.approx(WORK.mean + steps.QUESTION_TOKENS)
     assert step.first.seconds == pytest.approx(writing.seconds + judging.seconds)
@@ -97,7 +192,7 @@ def test_a_judge_reads_one_step_and_the_question_when_the_step_is_written(monkey
 
 def test_a_judge_without_a_cache_reads_the_context_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """The paper's system caches nothing for scorers."""
-    monkeypatch.setattr(steps, "CALLS", {"made": Calls(Ask("draft", judge="target"), has_one_row=True)})
+    monkeypatch.setattr(steps, "CALLS", {"made": Calls(Ask("draft", judges=("target",)), has_one_row=True)})
     judging = plan_steps(make_setup(PAPER))["made"].phases[-1]
     assert judging.tokens == pytest.approx(WORK.mean + steps.QUESTION_TOKENS + WORK.context)
 
@@ -128,4 +223,4 @@ def test_the_json_tells_what_is_not_planned() -> None:
     plain = to_json(make_plan(ARCHITECTURES, GPUS["h100"], OURS, WORK))
     assert plain["methods"]["gsi-no-rejection"]["acceptance"] is None
     assert plain["methods"]["gsi"]["acceptance"] == 0.9
-    assert plain["unplanned"].keys() == dict(explain_unplanned(WORK.acceptance)).keys()
+    assert plain["unplanned"].keys() == explain(WORK.given).keys()

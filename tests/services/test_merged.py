@@ -86,3 +86,15 @@ def test_what_cannot_be_served_so_is_refused(models: Path, settings: dict[str, s
     done = subprocess.run(command, env={**os.environ, **own}, capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 1
     assert re.search(sentence, done.stderr), done.stderr
+
+
+def test_gsi_up_starts_the_pair_and_checks_it(models: Path) -> None:
+    """``--merged`` is with models of a folder; GPUs and profiles are for services on vLLM."""
+    command = [str(Path(sys.executable).parent / "gsi"), "up", "--dry-run", "--merged", "--models", str(models)]
+    environment = {**os.environ, **PROFILE, "COLUMNS": "200"}
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert {"target scores", "prm rewards"} <= {line[8:25].strip() for line in shown.stdout.splitlines()}
+    assert re.search(r"ready +merged", shown.stderr), shown.stderr
+    refused = subprocess.run([*command, "--gpus", "0"], env=environment, capture_output=True, text=True, check=False)
+    assert (refused.returncode, "--merged: not allowed with --profile or --gpus" in refused.stderr) == (2, True)

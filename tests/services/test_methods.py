@@ -61,6 +61,12 @@ SEARCHING = [
 ]
 ADAPTIVE = ["gsi:n_rule=threshold=0.9", "rsd:n_rule=beacon", "best-of-n:responses:n_rule=pandora=0.1"]
 BOTH_BRANCHES = ["arbitrage-oracle"]  # a step that the target wrote may be the one that is dropped
+RATED_AT_THE_END = {
+    "best-of-n:responses",
+    "soft-best-of-n:responses",
+    "gsi:responses",
+    "best-of-n:responses:n_rule=pandora=0.1",
+}
 EVERY_METHOD = STEPWISE + SEARCHING + BOTH_BRANCHES + ADAPTIVE
 
 
@@ -150,12 +156,19 @@ async def test_equal_seeds_give_equal_records(
 async def test_kept_candidates_have_the_numbers_that_the_method_asked_for(
     system: System, recorded: Mapping[str, tuple[JobRecord, JobRecord]], method: str
 ) -> None:
-    """All of them: rewards where a PRM was asked, and the target's likelihood where both models are compared."""
+    """All of them: rewards where a PRM was asked, and the target's likelihood where both models are compared.
+
+    Whole responses whose score is the last reward have one each.
+    """
     record, _ = recorded[method]
     params = params_of(record).to_params()
     asks_rewards = METHODS[params.method].asks_rewards(params)
     asks_likelihoods = METHODS[params.method].asks_likelihoods(params)
+    rates_ends = method in RATED_AT_THE_END
     steps = [step.to_dict() for step in record.steps]
+    if rates_ends:
+        rated = [c for step in steps for p in step["proposals"] for c in p["candidates"] if "reward" in c]
+        assert len(rated) == sum(bool(one.steps) for one in population_of(record))
     for step in steps:
         assert sum(len(c["token_ids"]) for p in step["proposals"] for c in p["candidates"]) == (
             step["draft_tokens"] + step["target_tokens"]
@@ -165,7 +178,7 @@ async def test_kept_candidates_have_the_numbers_that_the_method_asked_for(
             expected |= {"reward"} if asks_rewards else set()
             expected |= {"log_likelihood_target"} if asks_likelihoods and proposal["source"] == "draft" else set()
             for candidate in proposal["candidates"]:
-                assert set(candidate) == expected
+                assert set(candidate) | ({"reward"} if rates_ends else set()) == expected
                 assert candidate["log_likelihood"] <= 0
                 assert 0 <= candidate.get("reward", 0.5) <= 1
     if method in STEPWISE:

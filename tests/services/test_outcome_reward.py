@@ -86,9 +86,11 @@ async def test_rsd_cuts_a_raw_score_at_its_threshold(client: AsyncClient) -> Non
 
 
 async def test_gsi_chooses_among_whole_responses_by_raw_scores(client: AsyncClient) -> None:
-    """Rewards of any size choose among responses through the queue, too."""
+    """Rewards of any size choose among responses through the queue, too; each response is rated once, as a whole."""
     method = "gsi:responses:beta=1:u=0"
     steps, params = await steps_of(client, method=method, reward_map={"name": "raw"})
     assert (params["scope"], params["reward_map"]) == ("responses", {"name": "raw"})
-    assert any(not 0 <= score <= 1 for score in rewards(steps))
-    assert [step.to_dict() for step in steps if step.branches]
+    grown = [branch.step for step in steps for branch in step.branches if branch.step is not None]
+    scores = [step.reward for step in grown if step.reward is not None]
+    assert any(not 0 <= score <= 1 for score in scores)
+    assert len(scores) == sum(step.index == 0 for step in grown)

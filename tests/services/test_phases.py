@@ -174,7 +174,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "target": ({"method": "soft-best-of-n", "role": "target"}, {"target"}),
     "draft": ({"method": "draft"}, {"draft"}),
     "beams": ({"method": "beam-search"}, {"draft", "score"}),
-    "responses": ({"method": "best-of-n", "scope": "responses"}, {"draft", "score"}),
+    "responses": ({"method": "best-of-n", "scope": "responses", "aggregate": "minimum"}, {"draft", "score"}),
 }
 
 

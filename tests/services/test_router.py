@@ -1,5 +1,6 @@
 """The router of a coordinator: its file, the models that it belongs to, and the jobs that need it."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -38,10 +39,12 @@ def made(**others: Any) -> RouterFile:
 
 
 def test_a_file_that_was_written_is_the_same_router(tmp_path: Path) -> None:
-    """Numbers, models and quality come back."""
+    """Numbers, models and quality come back, with the digest by which results name it."""
     file = made(margin=0.1, quality={"auc": 0.9})
     (tmp_path / "router.json").write_text(file.model_dump_json(indent=2))
-    assert read_router(tmp_path / "router.json") == open_router(tmp_path / "router.json") == file
+    read = read_router(tmp_path / "router.json")
+    assert read == open_router(tmp_path / "router.json") == file.model_copy(update={"fingerprint": read.fingerprint})
+    assert read.fingerprint == hashlib.sha256((tmp_path / "router.json").read_bytes()).hexdigest()
     assert file.to_router() == LogisticRouter(("reward",), (0.5,), (0.25,), (-2.0,), 0.0)
 
 
@@ -115,6 +118,22 @@ def test_a_job_gets_the_coordinators_router() -> None:
     limits: Limits = common_limits(DRAFT, TARGET, PRM).with_router(made(), INFOS)
     limits.check(JobParams(method="arbitrage"))
     assert limits.fit(Params(method="arbitrage")).router == made().to_router()
+
+
+@pytest.mark.parametrize("method", ["arbitrage", "arbitrage-oracle", "gsi"])
+def test_a_result_names_the_router_only_where_one_decides(method: str) -> None:
+    """By the file that the coordinator read, whatever the job says."""
+    file = made().model_copy(update={"fingerprint": "ab" * 32})
+    limits = common_limits(DRAFT, TARGET, PRM).with_router(file, INFOS)
+    assert limits.name_router(method) == ("ab" * 32 if method == "arbitrage" else "")
+
+
+def test_a_file_cannot_give_itself_a_name(tmp_path: Path) -> None:
+    """What it says of its digest is not read, and nobody writes it."""
+    path = tmp_path / "router.json"
+    path.write_text(json.dumps({**NUMBERS, "fingerprint": "mine"}))
+    assert read_router(path).fingerprint == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert "fingerprint" not in json.loads(read_router(path).model_dump_json())
 
 
 def test_the_shipped_router_is_of_the_shipped_models() -> None:

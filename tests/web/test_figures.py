@@ -86,6 +86,21 @@ def assert_equal(found: list[list[Any]], expected: list[list[float | None]]) -> 
         assert numbers == pytest.approx([v for v in other if v is not None], rel=1e-12, abs=1e-15, nan_ok=True)
 
 
+async def test_a_step_that_the_prm_was_not_asked_about_has_no_tilted_reward(page: Page, gateway: Gateway) -> None:
+    """Of a response that goes on: its log-ratio is known, and minus infinity would be a verdict."""
+    scored = {
+        "token_ids": [1],
+        "text": "a",
+        "finish_reason": "eos",
+        "log_likelihood": -2.0,
+        "log_likelihood_target": -1.0,
+    }
+    proposal = {"source": "draft", "selected": None, "candidates": [scored, {**scored, "reward": 0.5}]}
+    await page.goto("/")
+    found = await page.evaluate(FIGURES, [proposal, {"method": "gsi", "scope": "responses", "beta": 2.0}])
+    assert found == {"rule": "search", "candidates": [[None, 1.0, None, None], [0.5, 1.0, 1.0, None]]}
+
+
 async def test_phases_and_tokens_add_up(page: Page, gateway: Gateway) -> None:
     """The seconds by phase are the step's, the tokens those that the models wrote."""
     record = await gateway.jobs.result(await run(gateway, ODD))

@@ -10,7 +10,7 @@ from gsi.algorithm.methods.responses import (
     is_over_responses,
     pick_in_parts,
     start_by_scope,
-    write_rated,
+    write_scored,
 )
 from gsi.algorithm.params import Params
 from gsi.algorithm.parts import accept, choose_highest_score, propose, score, soft_best_of_n
@@ -50,7 +50,7 @@ SOFT_BEST_OF_N = Method(
         "in each step, or among whole responses"
     ),
     source="GSI, section 2",
-    make_round=by_scope(run_soft_step, write_rated),
+    make_round=by_scope(run_soft_step, write_scored),
     start=start_by_scope,
     pick=pick_in_parts,
     choose=draw_response,
@@ -62,7 +62,7 @@ BEST_OF_N = Method(
     name="best-of-n",
     summary="one model writes n candidates, and the highest reward wins: in each step, or among whole responses",
     source='RSD, section 3 ("process Best-of-N" and "Best-of-N")',
-    make_round=by_scope(run_hard_step, write_rated),
+    make_round=by_scope(run_hard_step, write_scored),
     start=start_by_scope,
     pick=pick_in_parts,
     choose=choose_best_response,

@@ -6,10 +6,19 @@ reaches u, else let the target write the step. With scope responses the step is 
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from gsi.algorithm.candidates import Outcome, Population, Source, Trajectory
 from gsi.algorithm.method import Answers, Method, Unfinished, in_every_job, written_by
-from gsi.algorithm.methods.responses import by_scope, is_over_responses, start_by_scope, write_each
+from gsi.algorithm.methods.responses import (
+    by_scope,
+    find_begun,
+    is_over_responses,
+    pick_in_parts,
+    pick_of_model,
+    start_by_scope,
+    write_each,
+)
 from gsi.algorithm.params import Params, Preset
 from gsi.algorithm.parts import accept, draw, is_hopeless, propose, resample, score, tilted_score
 from gsi.algorithm.ports import Ports
@@ -69,19 +78,26 @@ def start(prompt: Trajectory, params: Params) -> Population:
 
 
 def pick(population: Population, unfinished: Sequence[Unfinished], seed: int) -> Sequence[Unfinished]:
-    """Let the draft's responses grow (line 3); when all are finished, the target's, if line 6 rejects (line 9)."""
+    """Let the draft's responses grow (line 3); when all are finished, the target's, if line 6 rejects (line 9).
+
+    With a rule for n either model writes its responses in parts, until the rule has enough of their scores.
+    """
     if not unfinished or not is_over_responses(unfinished[0].params):
         return unfinished
     params = unfinished[0].params
-    drafts = [one for one in unfinished if one.place < params.n]
-    return drafts or ([] if draw_response(population, params, seed)[1] else unfinished)
+    if drafts := pick_of_model(population[: params.n], 0, unfinished):
+        return drafts
+    if draw_response(population, params, seed)[1]:
+        return ()
+    return pick_of_model(population[params.n :], params.n, unfinished)
 
 
 async def write_responses(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
     """Let the responses of one model grow by a step."""
+    write = partial(write_each, population, growing, ports, seed, rates_score=True)
     if growing[0].place < growing[0].params.n:
-        return await write_each(population, growing, ports, seed, source=Source.DRAFT, likelihoods=True)
-    return await write_each(population, growing, ports, seed, source=Source.TARGET, outcome=Outcome.RESAMPLED)
+        return await write(source=Source.DRAFT, likelihoods=True)
+    return await write(source=Source.TARGET, outcome=Outcome.RESAMPLED)
 
 
 async def choose(population: Population, params: Params, _answers: Answers, seed: int) -> int:
@@ -89,8 +105,8 @@ async def choose(population: Population, params: Params, _answers: Answers, seed
     if not is_over_responses(params):
         return 0
     drawn, passes = draw_response(population, params, seed)
-    anew = population[params.n :]
-    if passes or not any(trajectory.steps for trajectory in anew):  # the PRM may have had no room for the target's
+    anew = find_begun(population[params.n :])
+    if passes or not anew:  # the PRM may have had no room for the target's
         return drawn
     scores = [score(trajectory, params.aggregate) for trajectory in anew]
     return params.n + select(scores, params.beta, uniform(seed, "response", Source.TARGET, "select"))
@@ -103,7 +119,7 @@ async def choose_without_rejection(population: Population, params: Params, _answ
 
 def draw_response(population: Population, params: Params, seed: int) -> tuple[int, bool]:
     """Draw one of the draft's responses by softmax(beta * r~) (lines 4, 5); return its place, and whether it passes."""
-    tilted = [tilted_score(trajectory, params) for trajectory in population[: params.n]]
+    tilted = [tilted_score(trajectory, params) for trajectory in find_begun(population[: params.n])]
     drawn = select(tilted, params.beta, uniform(seed, "response", Source.DRAFT, "select"))
     is_strict = params.preset is Preset.AUTHORS
     return drawn, is_accepted(tilted[drawn], params.least_tilted_reward, is_strict=is_strict)
@@ -135,6 +151,7 @@ GSI_NO_REJECTION = Method(
     source="GSI, section 3 and Theorem 1",
     make_round=by_scope(run_step_without_rejection, write_responses),
     start=start_by_scope,
+    pick=pick_in_parts,
     choose=choose_without_rejection,
     writers=written_by(Source.DRAFT),
     asks_likelihoods=in_every_job,

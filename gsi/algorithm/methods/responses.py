@@ -8,15 +8,17 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from gsi.algorithm.candidates import Branch, Outcome, Population, Source, Trajectory
+from gsi.algorithm.candidates import Branch, Candidate, Outcome, Population, Source, Trajectory
 from gsi.algorithm.method import Answers, MakeRound, MakeStep, Method, Unfinished, in_every_job, in_no_job, lift
 from gsi.algorithm.n_rule import part_ends
-from gsi.algorithm.params import Params, Scope
+from gsi.algorithm.params import Aggregate, Params, Scope
 from gsi.algorithm.parts import build_step, propose, run_all, score
 from gsi.algorithm.ports import Ports
 from gsi.algorithm.proposal import Proposal
+from gsi.algorithm.rating import IsAsked
 from gsi.algorithm.round import Round
 from gsi.algorithm.seeds import derive_seed
+from gsi.algorithm.stopping import has_ample_room
 
 
 def start_with_n(prompt: Trajectory, params: Params) -> Population:
@@ -54,12 +56,13 @@ async def write_each(
     source: Source | None = None,
     outcome: Outcome = Outcome.ACCEPTED,
     rewards: bool = True,
+    rates_score: bool = False,
     likelihoods: bool = False,
 ) -> Round:
     """Let every growing response grow by one step. Responses that are still equal are written in one proposal.
 
-    ``source`` writes, by default the model of the job's ``role``. ``rewards`` asks the PRM to rate the steps,
-    ``likelihoods`` the target.
+    ``source`` writes, by default the model of the job's ``role``. ``rewards`` asks the PRM to rate the steps; with
+    ``rates_score`` those that the score of a finished response is made of. ``likelihoods`` asks the target.
     """
     groups: defaultdict[tuple[int, ...], list[Unfinished]] = defaultdict(list)
     for one in growing:
@@ -69,17 +72,56 @@ async def write_each(
         first = group[0]
         own_seed = derive_seed(seed, "response", first.place)
         writer = source or first.params.role
-        n, asked = len(group), {"rewards": rewards, "likelihoods": likelihoods}
-        proposal = await propose(writer, first.trajectory, first.params, ports, own_seed, n, **asked)
+        proposal = await propose(
+            writer,
+            first.trajectory,
+            first.params,
+            ports,
+            own_seed,
+            len(group),
+            rewards=rewards,
+            likelihoods=likelihoods,
+            is_rated=_choose_rated(first, writer) if rates_score else None,
+        )
         return replace(proposal, parent=first.place)
 
     proposals = await run_all([write(group) for group in groups.values()])
-    branches = [Branch(place, None) for place in range(len(population))]
-    for proposal, group in zip(proposals, groups.values(), strict=True):
+    return _grow_each(len(population), list(groups.values()), proposals, outcome)
+
+
+def _grow_each(
+    size: int, groups: Sequence[Sequence[Unfinished]], proposals: Sequence[Proposal], outcome: Outcome
+) -> Round:
+    """Return the round in which each response of a group gets a candidate of the group's proposal, in order."""
+    branches = [Branch(place, None) for place in range(size)]
+    for proposal, group in zip(proposals, groups, strict=True):
         for index, one in enumerate(group):
             step = build_step(one.trajectory, replace(proposal, selected=index))
             branches[one.place] = Branch(one.place, replace(step, outcome=outcome))
     return Round(tuple(branches), tuple(proposals))
+
+
+def _choose_rated(one: Unfinished, writer: Source) -> IsAsked | None:
+    """Return which candidates make the score of a response: by aggregate ``last`` those that end it. None: all.
+
+    Where the PRM's context may become too small, all are rated, so that a step without room is found when it is
+    written (``make_in_room``), and a response that cannot go on has a score.
+    """
+    is_end, stop = one.is_end, one.params.stop
+    if is_end is None or one.params.aggregate is not Aggregate.LAST:
+        return None
+
+    def is_rated(candidate: Candidate) -> bool:
+        step = build_step(one.trajectory, Proposal(writer, (candidate,), {}, {}, selected=0))
+        grown = one.trajectory.extend(step)
+        return is_end(grown) or not has_ample_room(grown, stop)
+
+    return is_rated
+
+
+async def write_scored(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
+    """Let every unfinished response grow by one step; the PRM rates what the response's score is made of."""
+    return await write_each(population, growing, ports, seed, rates_score=True)
 
 
 async def write_rated(population: Population, growing: Sequence[Unfinished], ports: Ports, seed: int) -> Round:
@@ -94,13 +136,21 @@ async def write_unrated(population: Population, growing: Sequence[Unfinished], p
 
 def pick_in_parts(population: Population, unfinished: Sequence[Unfinished], _seed: int) -> Sequence[Unfinished]:
     """Return all unfinished responses; with a rule for n those of a part, and none once it has enough scores."""
-    params = unfinished[0].params if unfinished else None
-    if params is None or params.n_rule is None or not is_over_responses(params):
+    if not unfinished or not is_over_responses(unfinished[0].params):
         return unfinished
-    for end in part_ends(params.n):
-        if waiting := [one for one in unfinished if one.place < end]:
+    return pick_of_model(population, 0, unfinished)
+
+
+def pick_of_model(responses: Population, first: int, unfinished: Sequence[Unfinished]) -> Sequence[Unfinished]:
+    """Return what ``pick_in_parts`` does for the responses of one model, the first of which is at place ``first``."""
+    own = [one for one in unfinished if 0 <= one.place - first < len(responses)]
+    if not own or own[0].params.n_rule is None:
+        return own
+    params, rule = own[0].params, own[0].params.n_rule
+    for end in part_ends(len(responses)):
+        if waiting := [one for one in own if one.place - first < end]:
             return waiting
-        if params.n_rule.is_enough([score(trajectory, params.aggregate) for trajectory in population[:end]]):
+        if rule.is_enough([score(trajectory, params.aggregate) for trajectory in responses[:end]]):
             break
     return ()
 

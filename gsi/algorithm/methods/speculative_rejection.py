@@ -45,8 +45,13 @@ def find_rejected(
         assert step is not None
         return score(population[one.place].extend(step), params.aggregate), -one.place
 
-    num_rejected = int(params.rejected_share * len(growing))
+    num_rejected = count_rejected(len(growing), params)
     return frozenset(one.place for one in sorted(growing, key=rank)[:num_rejected])
+
+
+def count_rejected(num_growing: int, params: Params) -> int:
+    """Return how many of the growing responses are rejected where there is no room for all."""
+    return int(params.rejected_share * num_growing)
 
 
 SPECULATIVE_REJECTION = Method(

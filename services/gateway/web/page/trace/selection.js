@@ -45,7 +45,7 @@ export function rule(proposal, params) {
 
 /**
  * Return the figures of a proposal: its rule, and for each candidate, in index order, reward, log-ratio (nats), tilted
- * reward (both null unless the target scored it), and the probability of being drawn (null where none is drawn).
+ * reward (null unless the scorers were asked), and the probability of being drawn (null where none is drawn).
  */
 export function figures(proposal, params) {
   const candidates = proposal.candidates.map((candidate, index) => ({
@@ -66,7 +66,8 @@ function tilt(candidate, beta) {
   const likelihood = read(candidate.log_likelihood_target);
   if (likelihood === null) return { logRatio: null, tiltedReward: null };
   const logRatio = likelihood - read(candidate.log_likelihood);
-  return { logRatio, tiltedReward: rankable(read(candidate.reward)) + logRatio / beta };
+  const reward = read(candidate.reward); // null: a step of a response whose score is made of other steps
+  return { logRatio, tiltedReward: reward === null ? null : rankable(reward) + logRatio / beta };
 }
 
 function rankable(reward) {
