@@ -6,6 +6,7 @@ RSD paper, section B.3: "We merge only the shared layers, retaining the PRM's pr
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -21,12 +22,13 @@ from gsi.engines.hugging_face.tokenizer import Tokenizer
 from gsi.engines.on_transformers.checkpoint import load_checkpoint
 from gsi.engines.on_transformers.language import TransformersEngine, describe_checkpoint, refuse_engine_args
 from gsi.engines.on_transformers.last_layer import changes_logits, widen
+from gsi.engines.on_transformers.metrics import CANDIDATE_READINGS
 from gsi.engines.on_transformers.passes import Head, Tensor
 from gsi.engines.on_transformers.prefix import Prefix, TokenIds
 from gsi.engines.on_transformers.reward import TransformersRewardEngine, load_described
 from gsi.engines.on_transformers.shared_layers import SharedLayers
 from gsi.engines.text_threads import TextThreads
-from gsi.errors import MisconfiguredError
+from gsi.errors import InvalidRequestError, MisconfiguredError
 from gsi.model_info import ModelInfo
 
 PROBE = (Message("user", "What is 1 + 1 + 1?"),)
@@ -72,11 +74,15 @@ class LanguageHead(TransformersEngine):
     async def _score_others(
         self, prefix: Prefix, sampling: SamplingParams, others: Sequence[TokenSequence]
     ) -> list[float]:
+        CANDIDATE_READINGS.labels("computed").inc(len(others))
         return await super()._score_together(prefix, sampling, others) if others else []
 
     def _find_rows(self, candidates: Sequence[TokenSequence], room: int) -> dict[TokenIds, TokenIds]:
         """Return the PRM's row of each candidate, if it begins with what the target reads: all tokens but the last."""
-        rows = {one.token_ids: tuple(self._family.candidate(self._decode(one.token_ids))) for one in candidates}
+        rows: dict[TokenIds, TokenIds] = {}
+        for one in candidates:
+            with suppress(InvalidRequestError):  # a text that the PRM refuses has a likelihood all the same
+                rows[one.token_ids] = tuple(self._family.candidate(self._decode(one.token_ids)))
         return {ids: row for ids, row in rows.items() if row[: len(ids) - 1] == ids[:-1] and len(row) <= room}
 
     def _sum_states(self, row: TokenIds, prefix: Prefix, states: Tensor, sampling: SamplingParams) -> float:
