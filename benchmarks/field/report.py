@@ -46,7 +46,7 @@ def format_report(report: Mapping[str, Any]) -> str:
     missing = {f"{row['method']}, n = {row['n']}": row["failure"] for row in failed} | report["left_out"]
     parts = [
         f"Every row answers {report['timed_problems']} held-out problems with one job at a time, and with "
-        f"{report['jobs_at_full_load']} jobs in the queue, which gives the seconds ({report['answers_a_pass']} of each); "
+        f"{report['jobs_at_full_load']} in the queue, which gives the seconds ({report['answers_a_pass']} of each); "
         f"and {report['untimed_problems']} problems once more, untimed. Accuracy, tokens, FLOPs and acceptance are "
         f"those of all answers. {report['machine']}; {report['date']}. The parameters are the defaults of a job.",
         _show_plot("seconds"),
