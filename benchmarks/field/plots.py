@@ -4,15 +4,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from benchmarks.field.figures import Field, FieldRow, accuracy_of
 
 INK = {"light": "#1f2328", "dark": "#e6edf3"}
 FRONT = {"light": "#1a7f37", "dark": "#3fb950"}
 BEHIND = {"light": "#8c959f", "dark": "#6e7681"}
-WIDTH_INCHES, HEIGHT_INCHES = 8.4, 4.4
+WIDTH_INCHES, HEIGHT_INCHES = 9.0, 4.4
 
 
 def write_plots(field: Field, folder: Path) -> list[Path]:
@@ -50,19 +52,33 @@ def plot_front(
     below = [max(0.0, accuracy_of(row) - row.row.accuracy.low) for _, row in points]
     above = [max(0.0, row.row.accuracy.high - accuracy_of(row)) for _, row in points]
     axes.errorbar(xs, ys, yerr=(below, above), color=FRONT[mode], marker="o", markersize=6, elinewidth=0.8)
-    for place, (x, row) in enumerate(points):
-        offset = (6, -14) if place % 2 else (6, 8)  # neighbours on the front lie close together
-        axes.annotate(row.name, (x, accuracy_of(row)), offset, textcoords="offset points", color=INK[mode], fontsize=9)
+    _name_points(figure, axes, points, mode)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}" if x < 1000 else EngFormatter()(x)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_title("Right answers (95 % interval), and what nothing else beats", loc="left", color=INK[mode])
     axes.set_xlabel(title, color=INK[mode])
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     axes.tick_params(which="both", colors=INK[mode])
     axes.grid(color=BEHIND[mode], alpha=0.3, linewidth=0.6)
-    axes.margins(x=0.18, y=0.12)  # room for the names
     for spine in axes.spines.values():
         spine.set_visible(False)
     return figure
+
+
+def _name_points(figure: Figure, axes: Axes, points: Sequence[tuple[float, FieldRow]], mode: str) -> None:
+    """Number the points of the front, and name them beside the plot: neighbours lie too close together for names."""
+    for number, (x, row) in enumerate(points, start=1):
+        offset = (-10, 5) if number % 2 else (5, -12)
+        axes.annotate(
+            str(number), (x, accuracy_of(row)), offset, textcoords="offset points", color=INK[mode], fontsize=9
+        )
+    labels = [f"{number}  {row.name}" for number, (_, row) in enumerate(points, start=1)]
+    names = [Line2D([], [], linestyle="none", label=label) for label in labels]
+    figure.legend(
+        handles=names, loc="outside right center", frameon=False, labelcolor=INK[mode], handlelength=0, fontsize=9
+    )
 
 
 def _seconds(row: FieldRow) -> float | None:

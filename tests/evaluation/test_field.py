@@ -204,7 +204,7 @@ def test_the_section_shows_rows_claims_and_what_is_missing(tmp_path: Path) -> No
     size = Size(timed=100, untimed=0)
     text = format_report(build_report(FIELD, size))
     for part in (
-        "16 jobs in the queue",
+        "16 in the queue",
         "| gsi ",
         "Not measured: `speculative-decoding`",
         "### What the papers",
