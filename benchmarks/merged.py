@@ -7,6 +7,7 @@ the clock depend on who else uses the machine, so the seconds of processors stan
 """
 
 import argparse
+import os
 import shutil
 import statistics
 import tempfile
@@ -117,7 +118,14 @@ async def measure(num_problems: int, num_rounds: int) -> dict[str, Any]:
                 progress.print(f"n = {n}")
                 rows.append({"n": n, **await _compare(ways, prompts, n, num_rounds)})
             memory = {name: way.resident_bytes for name, way in ways.items()}
-    return {**describe_conditions(), "problems": num_problems, "rounds": num_rounds, "rows": rows, "memory": memory}
+    return {
+        **describe_conditions(),
+        "load": os.getloadavg()[1],
+        "problems": num_problems,
+        "rounds": num_rounds,
+        "rows": rows,
+        "memory": memory,
+    }
 
 
 async def _compare(ways: Mapping[str, Way], prompts: Sequence[str], n: int, num_rounds: int) -> dict[str, Any]:
@@ -157,7 +165,8 @@ def format_report(report: Mapping[str, Any]) -> str:
     ]
     memory = {name: f"{size / 1e6:,.0f} MB" for name, size in report["memory"].items()}
     return (
-        f"{report['machine']}; {report['date']}. {report['problems']} problems, {report['rounds']} rounds of each way, "
+        f"{report['machine']} (load over the last five minutes: {report['load']:.1f}); {report['date']}. "
+        f"{report['problems']} problems, {report['rounds']} rounds of each way, "
         f"at most {STEPS} steps an answer, all accepted, one job at a time. *apart*: target and PRM as two services. "
         "*merged*: both heads in one process, which reads each candidate once. Ratio: apart over merged, the median of "
         "the rounds and their range.\n\n"
