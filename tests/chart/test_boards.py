@@ -15,7 +15,8 @@ def boards(found: list[Object]) -> list[dict[str, Any]]:
 
 
 def texts(found: list[Object]) -> list[str]:
-    data = [one["data"] for one in of_kind(found, "ConfigMap")]
+    maps = of_kind(found, "ConfigMap")
+    data = [one["data"] for one in maps if one["metadata"]["labels"]["app.kubernetes.io/component"] == "monitoring"]
     return [text for files in data for name, text in files.items() if name.endswith(".json")]
 
 
