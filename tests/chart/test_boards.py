@@ -7,6 +7,7 @@ from typing import Any
 from monitoring.boards import BOARDS
 from tests.chart.rendering import NAMESPACE, RELEASE, Object, objects, objects_with, of_kind
 
+COMPONENT = "app.kubernetes.io/component"
 LONGEST_UID = 40  # that Grafana takes
 
 
@@ -16,7 +17,7 @@ def boards(found: list[Object]) -> list[dict[str, Any]]:
 
 def texts(found: list[Object]) -> list[str]:
     maps = of_kind(found, "ConfigMap")
-    data = [one["data"] for one in maps if one["metadata"]["labels"]["app.kubernetes.io/component"] == "monitoring"]
+    data = [one["data"] for one in maps if one["metadata"].get("labels", {}).get(COMPONENT) == "monitoring"]
     return [text for files in data for name, text in files.items() if name.endswith(".json")]
 
 
