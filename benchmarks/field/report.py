@@ -52,10 +52,10 @@ def format_report(report: Mapping[str, Any]) -> str:
         _show_plot("seconds"),
         _show_plot("flops"),
         _write_rows(answered),
-        "*alone* and *full*: seconds an answer with one job at a time, and at full load (the time in which jobs ran, "
-        "over the answers). *scored* are the draft's tokens that the target scored, *rated* those that the PRM read. "
-        "FLOPs are two per parameter and token; reading the prompt is not counted. *front*: nothing else is both "
-        "cheaper and more accurate, over seconds (s) or FLOPs (F).",
+        "*alone* and *full* are seconds an answer with one job at a time, and at full load (the time in which jobs "
+        "ran, over the answers). *scored* are the draft's tokens that the target scored, *rated* those that the PRM "
+        "read. FLOPs are two per parameter and token; reading the prompt is not counted. A row is on the *front* if "
+        "no other row is both cheaper and more accurate, over seconds (s) or FLOPs (F).",
         *[f"Not measured: `{name}`: {reason}." for name, reason in missing.items()],
         "### What the papers claim",
         _write_claims(report["claims"]),

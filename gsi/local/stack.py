@@ -77,9 +77,9 @@ async def local_stack(
 
     ``folder`` exists, and gets the logs and Redis's data. ``engine``: of all three services. ``arrangement``: how the
     services start; by themselves they start together. ``is_merged``: one process serves target and PRM, which
-    ``gsi merge`` wrote. ``settings``: environment variables of the processes, which
-    override those that are set here. A process that ends is started again. If that is no longer sure, the block is
-    cancelled, and InternalError is raised when everything has stopped.
+    ``gsi merge`` wrote. ``settings``: environment variables of the processes, which override those that are set here.
+    A process that ends is started again. If that is no longer sure, the block is cancelled, and InternalError is raised
+    when everything has stopped.
     Raises MisconfiguredError that names the process at fault if one does not start.
     """
     port = redis_port or free_port()

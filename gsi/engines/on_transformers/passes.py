@@ -26,7 +26,7 @@ MASKED_LAYERS = {"full_attention", "sliding_attention"}  # the kinds of layers w
 
 
 def as_they_are(outputs: Tensor) -> Tensor:
-    """The head of a model whose passes have its own head in them."""
+    """Return the outputs of a model whose passes have its head in them."""
     return outputs
 
 

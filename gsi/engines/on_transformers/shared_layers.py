@@ -18,7 +18,6 @@ from gsi.engines.on_transformers.prefix_model import PrefixModel
 from gsi.engines.on_transformers.qwen2_prm import RewardOutput
 
 T = TypeVar("T")
-K = TypeVar("K")
 Key = tuple[TokenIds, TokenIds]  # of a prefix, of a row behind it
 
 MOST_TOKENS = 2**16  # of rows that wait for the other head: 1 GB of hidden states where one is a vector of 4,096 floats
@@ -98,7 +97,7 @@ class SharedLayers(PrefixModel):
         self._num_tokens += sum(len(row) for _, row in keys)
         while self._num_tokens > MOST_TOKENS:
             self._drop(next(iter(self._rows)))
-        work.add_done_callback(partial(_forget_failed, forget=self._drop, keys=keys))
+        work.add_done_callback(partial(self._drop_failed, keys))
         return readings
 
     async def compute(self, work: Callable[[], T]) -> T:
@@ -117,14 +116,13 @@ class SharedLayers(PrefixModel):
         if key in self._rows:
             self._take(key)
 
+    def _drop_failed(self, keys: Sequence[Key], ended: "asyncio.Task[Any]") -> None:
+        """Forget the rows of a pass that failed: whoever waits gets the error, and whoever asks next tries again."""
+        if ended.cancelled() or ended.exception() is not None:
+            for key in keys:
+                self._drop(key)
+
 
 def _at_once(work: Callable[[], T]) -> Work[T]:
     yield from ()
     return work()
-
-
-def _forget_failed(ended: "asyncio.Task[Any]", forget: Callable[[K], object], keys: Sequence[K]) -> None:
-    """Forget work that failed, so that whoever asks next tries again; whoever waits for it gets the error."""
-    if ended.cancelled() or ended.exception() is not None:
-        for key in keys:
-            forget(key)
