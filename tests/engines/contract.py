@@ -36,6 +36,9 @@ PROMPT = (
 MESSAGES = (Message("user", PROMPT),)
 STEPS = ("On Monday Tom gives her 11 shells, so Mia now has 27 + 11 = 38 shells.\n\n",)
 TOLERANCE = 1e-4  # nats over a whole step, in fp32
+# Several classes run a test of a contract, each with its engine. Examples are derandomised (tests/conftest.py), so that
+# none is kept in a database, from which another class would replay it.
+OF_A_CONTRACT = (HealthCheck.function_scoped_fixture, HealthCheck.differing_executors)
 ROUNDED_TOKENS = 16  # that many improbable tokens may differ by so much: rounding adds up, garbage is off by whole nats
 
 
@@ -262,7 +265,7 @@ class LanguageEngineContract:
             expected = [reference_log_likelihood(prefix, candidate.token_ids, bare) for candidate in candidates]
             assert await score_all(engine, candidates, bare) == pytest.approx(expected, abs=self.tolerance)
 
-    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=25, suppress_health_check=OF_A_CONTRACT)
     @given(data=strategies.data())
     async def test_a_score_is_that_of_a_plain_forward_pass_whatever_was_read_before(
         self, engine: LanguageEngine, data: strategies.DataObject
@@ -293,7 +296,7 @@ class LanguageEngineContract:
             assert sum(found.values) == pytest.approx(1)
             assert found.num_tokens == len(tokenizer.encode(turn))
 
-    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=25, suppress_health_check=OF_A_CONTRACT)
     @given(data=strategies.data())
     async def test_a_judge_may_be_asked_anything_behind_any_prefix(
         self, engine: LanguageEngine, data: strategies.DataObject
